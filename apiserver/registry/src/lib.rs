@@ -1,1 +1,4 @@
-//! Not written yet.
+//! Resources: what they are, how they are written, and how they are read. Start at [`api`], the contract with the
+//! HTTP server.
+pub mod api;
+pub mod errors;

@@ -1,1 +1,14 @@
-//! Not written yet.
+//! Who is asking, and may they: authenticators and authorizers, independent of any HTTP server.
+//!
+//! Start at [`UserInfo`] and [`Attributes`]; [`Authorizer`] answers for one request. Nothing here reads files,
+//! opens sockets or talks to a store: callers hand in bytes and watch events.
+mod authorizer;
+mod user;
+
+pub use authorizer::{
+    AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Decision, PrivilegedGroups, Union, Verdict,
+};
+pub use user::{
+    ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, API_SERVER_USER, NODES_GROUP, SYSTEM_PRIVILEGED_GROUP,
+    UserInfo,
+};

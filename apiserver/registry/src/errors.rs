@@ -1,0 +1,332 @@
+//! API errors: a `Status` with upstream's code, reason, causes and wording.
+//! Upstream: `k8s.io/apimachinery/pkg/api/errors/errors.go`.
+
+use std::fmt;
+
+/// One cause of a failure, or one field error of a 422.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// Machine-readable type (`FieldValueInvalid`, ...).
+    pub reason: String,
+    /// What is wrong.
+    pub message: String,
+    /// Path of the field.
+    pub field: String,
+}
+
+/// `status.details`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Name of the object, or of the resource for namespaced 404s.
+    pub name: String,
+    /// Group of `kind`.
+    pub group: String,
+    /// Kind, or resource name, as upstream writes it for this reason.
+    pub kind: String,
+    /// Uid of the object.
+    pub uid: String,
+    /// Causes.
+    pub causes: Vec<Cause>,
+    /// Seconds to wait before a retry; 0 means no advice.
+    pub retry_after_seconds: i32,
+}
+
+/// A failed request, as the client sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiError {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine-readable reason (`NotFound`); empty for unknown.
+    pub reason: &'static str,
+    /// Human-readable text.
+    pub message: String,
+    /// Details; `None` leaves the field out.
+    pub details: Option<Box<Details>>,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// `resource.group`, or `resource` for core: how upstream prints a GroupResource (and a GroupKind).
+pub fn group_resource(group: &str, resource: &str) -> String {
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+}
+
+fn details(group: &str, kind: &str, name: &str) -> Option<Box<Details>> {
+    Some(Box::new(Details {
+        group: group.into(),
+        kind: kind.into(),
+        name: name.into(),
+        ..Details::default()
+    }))
+}
+
+impl ApiError {
+    /// Any error, without details.
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: None }
+    }
+
+    /// 404 for an object.
+    pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
+        Self {
+            details: details(group, resource, name),
+            ..Self::new(404, "NotFound", format!("{} {name:?} not found", group_resource(group, resource)))
+        }
+    }
+
+    /// 404 for an unknown path or resource.
+    pub fn page_not_found() -> Self {
+        Self {
+            details: Some(Box::default()),
+            ..Self::new(404, "NotFound", "the server could not find the requested resource")
+        }
+    }
+
+    /// 409 for a name that is taken.
+    pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
+        Self {
+            details: details(group, resource, name),
+            ..Self::new(
+                409,
+                "AlreadyExists",
+                format!("{} {name:?} already exists", group_resource(group, resource)),
+            )
+        }
+    }
+
+    /// 409 for a failed precondition or a stale write.
+    pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
+        let resource_text = group_resource(group, resource);
+        Self {
+            details: details(group, resource, name),
+            ..Self::new(
+                409,
+                "Conflict",
+                format!("Operation cannot be fulfilled on {resource_text} {name:?}: {why}"),
+            )
+        }
+    }
+
+    /// 403 from admission or a registry.
+    pub fn forbidden(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
+        let resource_text = group_resource(group, resource);
+        let message = match (resource.is_empty(), name.is_empty()) {
+            (true, _) => format!("forbidden: {why}"),
+            (false, true) => format!("{resource_text} is forbidden: {why}"),
+            (false, false) => format!("{resource_text} {name:?} is forbidden: {why}"),
+        };
+        Self { details: details(group, resource, name), ..Self::new(403, "Forbidden", message) }
+    }
+
+    /// 422 with field errors; `kind` is the kind, not the resource.
+    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+        let texts: Vec<String> =
+            causes
+                .iter()
+                .map(|c| {
+                    if c.field.is_empty() { c.message.clone() } else { format!("{}: {}", c.field, c.message) }
+                })
+                .collect();
+        let mut message = format!("{} {name:?} is invalid", group_resource(group, kind));
+        match texts.as_slice() {
+            [] => {}
+            [one] => message += &format!(": {one}"),
+            all => message += &format!(": [{}]", all.join(", ")),
+        }
+        let mut details = details(group, kind, name);
+        if let Some(details) = details.as_mut() {
+            details.causes = causes;
+        }
+        Self { details, ..Self::new(422, "Invalid", message) }
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 401.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 405.
+    pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Self {
+        let resource_text = group_resource(group, resource);
+        Self {
+            details: details(group, resource, ""),
+            ..Self::new(
+                405,
+                "MethodNotAllowed",
+                format!("{verb} is not supported on resources of kind {resource_text:?}"),
+            )
+        }
+    }
+
+    /// 406: nothing the client accepts can be produced.
+    pub fn not_acceptable(accepted: &[&str]) -> Self {
+        let list = accepted.join(", ");
+        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {list}"))
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
+            ),
+        )
+    }
+
+    /// 410 for a resource version or continue token that is too old.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// 500.
+    pub fn internal(why: impl fmt::Display) -> Self {
+        let message = format!("Internal error occurred: {why}");
+        let causes = vec![Cause { message: why.to_string(), ..Cause::default() }];
+        Self {
+            details: Some(Box::new(Details { causes, ..Details::default() })),
+            ..Self::new(500, "InternalError", message)
+        }
+    }
+
+    /// 413.
+    pub fn request_entity_too_large(why: impl fmt::Display) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
+    }
+
+    /// 503.
+    pub fn service_unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// 504 with advice when to retry.
+    pub fn timeout(message: impl fmt::Display, retry_after_seconds: i32) -> Self {
+        Self {
+            details: Some(Box::new(Details { retry_after_seconds, ..Details::default() })),
+            ..Self::new(504, "Timeout", format!("Timeout: {message}"))
+        }
+    }
+
+    /// 429 with advice when to retry.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: i32) -> Self {
+        Self {
+            details: Some(Box::new(Details { retry_after_seconds, ..Details::default() })),
+            ..Self::new(429, "TooManyRequests", message)
+        }
+    }
+
+    /// 500 with reason `ServerTimeout`: the operation could not be completed in time.
+    pub fn server_timeout(group: &str, resource: &str, operation: &str, retry_after_seconds: i32) -> Self {
+        let resource_text = group_resource(group, resource);
+        let mut error = Self {
+            details: details(group, resource, ""),
+            ..Self::new(
+                500,
+                "ServerTimeout",
+                format!(
+                    "The {operation} operation against {resource_text} could not be completed at this time, please try again."
+                ),
+            )
+        };
+        if let Some(details) = error.details.as_mut() {
+            details.retry_after_seconds = retry_after_seconds;
+        }
+        error
+    }
+
+    /// The `Status` document, with fields in Go's declaration order.
+    pub fn to_json(&self) -> Vec<u8> {
+        use serde_json::json;
+        // serde_json sorts keys of `json!` objects, so the order Go prints is assembled by hand.
+        let text = |value: &str| json!(value).to_string();
+        let mut out = String::from(r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure""#);
+        let mut push = |name: &str, value: &str| {
+            out.push_str(",\"");
+            out.push_str(name);
+            out.push_str("\":");
+            out.push_str(value);
+        };
+        if !self.message.is_empty() {
+            push("message", &text(&self.message));
+        }
+        if !self.reason.is_empty() {
+            push("reason", &text(self.reason));
+        }
+        if let Some(details) = &self.details {
+            push("details", &details_json(details));
+        }
+        push("code", &self.code.to_string());
+        out.push('}');
+        out.into_bytes()
+    }
+}
+
+fn details_json(details: &Details) -> String {
+    let text = |value: &str| serde_json::json!(value).to_string();
+    let mut fields = Vec::new();
+    for (name, value) in
+        [("name", &details.name), ("group", &details.group), ("kind", &details.kind), ("uid", &details.uid)]
+    {
+        if !value.is_empty() {
+            fields.push(format!("\"{name}\":{}", text(value)));
+        }
+    }
+    if !details.causes.is_empty() {
+        let causes: Vec<String> = details.causes.iter().map(cause_json).collect();
+        fields.push(format!("\"causes\":[{}]", causes.join(",")));
+    }
+    if details.retry_after_seconds != 0 {
+        fields.push(format!("\"retryAfterSeconds\":{}", details.retry_after_seconds));
+    }
+    format!("{{{}}}", fields.join(","))
+}
+
+fn cause_json(cause: &Cause) -> String {
+    let mut fields = Vec::new();
+    for (name, value) in [("reason", &cause.reason), ("message", &cause.message), ("field", &cause.field)] {
+        if !value.is_empty() {
+            fields.push(format!("\"{name}\":{}", serde_json::json!(value)));
+        }
+    }
+    format!("{{{}}}", fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_in_go_order() {
+        let error = ApiError::not_found("apps", "deployments", "web");
+        assert_eq!(
+            String::from_utf8(error.to_json()).unwrap(),
+            r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"deployments.apps \"web\" not found","reason":"NotFound","details":{"name":"web","group":"apps","kind":"deployments"},"code":404}"#
+        );
+    }
+
+    #[test]
+    fn invalid_joins_causes() {
+        let cause = |field: &str| Cause {
+            reason: "FieldValueRequired".into(),
+            message: "Required value".into(),
+            field: field.into(),
+        };
+        let one = ApiError::invalid("", "Pod", "x", vec![cause("spec.a")]);
+        assert_eq!(one.message, r#"Pod "x" is invalid: spec.a: Required value"#);
+        let two = ApiError::invalid("", "Pod", "x", vec![cause("spec.a"), cause("spec.b")]);
+        assert_eq!(two.message, r#"Pod "x" is invalid: [spec.a: Required value, spec.b: Required value]"#);
+    }
+}
