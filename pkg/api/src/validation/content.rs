@@ -1,0 +1,378 @@
+//! Formats of names, labels and keys. Each check returns the reasons for a refusal, in upstream's words.
+//!
+//! Upstream: `apimachinery/pkg/util/validation/validation.go` and `pkg/api/validate/content`. Matchers are written out
+//! by hand instead of compiled from the regular expressions that the texts quote: they run on every write.
+
+const LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+const SUBDOMAIN_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const LABEL_KEY_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
+const LABEL_KEY_MSG: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const LABEL_MSG: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+
+/// The longest DNS label.
+pub const DNS_LABEL_MAX: usize = 63;
+/// The longest DNS subdomain.
+pub const DNS_SUBDOMAIN_MAX: usize = 253;
+
+/// Refusals; empty means valid.
+pub type Refusals = Vec<String>;
+
+/// Upstream's `RegexError`.
+pub fn regex_error(msg: &str, fmt: &str, examples: &[&str]) -> String {
+    if examples.is_empty() {
+        return format!("{msg} (regex used for validation is '{fmt}')");
+    }
+    let mut out = format!("{msg} (e.g. ");
+    for (i, example) in examples.iter().enumerate() {
+        if i > 0 {
+            out.push_str(" or ");
+        }
+        out.push_str(&format!("'{example}', "));
+    }
+    out.push_str(&format!("regex used for validation is '{fmt}')"));
+    out
+}
+
+/// "must be no more than N characters".
+pub fn max_len(n: usize) -> String {
+    format!("must be no more than {n} characters")
+}
+
+fn max_bytes(n: usize) -> String {
+    format!("must be no more than {n} bytes")
+}
+
+/// "must be between A and B, inclusive".
+pub fn range(lo: i64, hi: i64) -> String {
+    format!("must be between {lo} and {hi}, inclusive")
+}
+
+fn is_lower_alnum(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit()
+}
+
+fn framed(value: &[u8], edge: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
+    match value {
+        [] => false,
+        [one] => edge(*one),
+        [first, mid @ .., last] => edge(*first) && edge(*last) && mid.iter().all(|b| inner(*b)),
+    }
+}
+
+fn matches_label(value: &str) -> bool {
+    framed(value.as_bytes(), is_lower_alnum, |b| is_lower_alnum(b) || b == b'-')
+}
+
+fn matches_subdomain(value: &str) -> bool {
+    value.split('.').all(matches_label)
+}
+
+fn matches_label_key(value: &str) -> bool {
+    let edge = |b: u8| b.is_ascii_alphanumeric();
+    framed(value.as_bytes(), edge, |b| edge(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// A DNS label (RFC 1123).
+pub fn dns_label(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_LABEL_MAX {
+        out.push(max_len(DNS_LABEL_MAX));
+    }
+    if !matches_label(value) {
+        if matches_subdomain(value) {
+            out.push("must not contain dots".into());
+        } else {
+            out.push(regex_error(LABEL_MSG, LABEL_FMT, &["my-name", "123-abc"]));
+        }
+    }
+    out
+}
+
+/// A DNS subdomain (RFC 1123).
+pub fn dns_subdomain(value: &str) -> Refusals {
+    subdomain(value, max_len(DNS_SUBDOMAIN_MAX))
+}
+
+fn subdomain(value: &str, too_long: String) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(too_long);
+    }
+    if !matches_subdomain(value) {
+        out.push(regex_error(SUBDOMAIN_MSG, SUBDOMAIN_FMT, &["example.com"]));
+    }
+    out
+}
+
+/// A DNS subdomain whose labels may hold underscores.
+pub fn dns_subdomain_with_underscore(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    let label = |v: &str| {
+        let v = v.strip_prefix('_').unwrap_or(v);
+        framed(v.as_bytes(), is_lower_alnum, |b| is_lower_alnum(b) || b == b'-' || b == b'_')
+    };
+    if !value.split('.').all(label) {
+        let part = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        out.push(regex_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            &format!("{part}(\\.{part})*"),
+            &["example.com"],
+        ));
+    }
+    out
+}
+
+/// A DNS label that starts with a letter (RFC 1035): service names.
+pub fn dns1035_label(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_LABEL_MAX {
+        out.push(max_len(DNS_LABEL_MAX));
+    }
+    if !matches_label(value) || !value.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
+        out.push(regex_error(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    out
+}
+
+/// `*.` followed by a DNS subdomain.
+pub fn wildcard_subdomain(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    if !value.strip_prefix("*.").is_some_and(matches_subdomain) {
+        out.push(regex_error(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            &format!("\\*\\.{SUBDOMAIN_FMT}"),
+            &["*.example.com"],
+        ));
+    }
+    out
+}
+
+/// A label key: an optional DNS prefix, a slash, a name. Also used for annotations, finalizers, resource names.
+pub fn qualified_name(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    let examples = ["MyName", "my.name", "123-abc"];
+    let parts: Vec<&str> = value.split('/').collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [prefix, name] => {
+            if prefix.is_empty() {
+                out.push("prefix part must be non-empty".into());
+            } else {
+                let too_long = max_bytes(DNS_SUBDOMAIN_MAX);
+                out.extend(subdomain(prefix, too_long).into_iter().map(|m| format!("prefix part {m}")));
+            }
+            name
+        }
+        _ => {
+            let rule = regex_error(LABEL_KEY_MSG, LABEL_KEY_FMT, &examples);
+            return vec![format!(
+                "a valid label key {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+    };
+    if name.is_empty() {
+        out.push("name part must be non-empty".into());
+    } else if name.len() > 63 {
+        out.push(format!("name part {}", max_bytes(63)));
+    }
+    if !matches_label_key(name) {
+        out.push(format!("name part {}", regex_error(LABEL_KEY_MSG, LABEL_KEY_FMT, &examples)));
+    }
+    out
+}
+
+/// A label value.
+pub fn label_value(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > 63 {
+        out.push(max_bytes(63));
+    }
+    if !value.is_empty() && !matches_label_key(value) {
+        out.push(regex_error(
+            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+            &format!("({LABEL_KEY_FMT})?"),
+            &["MyValue", "my_value", "12345"],
+        ));
+    }
+    out
+}
+
+/// A port number.
+pub fn port_number(port: i64) -> Refusals {
+    if (1..=65535).contains(&port) { Vec::new() } else { vec![range(1, 65535)] }
+}
+
+/// A port name (IANA service name).
+pub fn port_name(port: &str) -> Refusals {
+    let mut out = Vec::new();
+    if port.len() > 15 {
+        out.push(max_len(15));
+    }
+    if port.is_empty() || !port.bytes().all(|b| is_lower_alnum(b) || b == b'-') {
+        out.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
+    }
+    if !port.bytes().any(|b| b.is_ascii_lowercase()) {
+        out.push("must contain at least one letter (a-z)".into());
+    }
+    if port.contains("--") {
+        out.push("must not contain consecutive hyphens".into());
+    }
+    if port.starts_with('-') || port.ends_with('-') {
+        out.push("must not begin or end with a hyphen".into());
+    }
+    out
+}
+
+/// A user or group id.
+pub fn id(value: i64) -> Refusals {
+    if (0..=i64::from(i32::MAX)).contains(&value) { Vec::new() } else { vec![range(0, i64::from(i32::MAX))] }
+}
+
+/// A percentage such as `25%`.
+pub fn percent(value: &str) -> Refusals {
+    let ok = value.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    if ok {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a valid percent string must be a numeric string followed by an ending '%'",
+        "[0-9]+%",
+        &["1%", "93%"],
+    )]
+}
+
+/// A C identifier.
+pub fn c_identifier(value: &str) -> Refusals {
+    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let ok = match value.as_bytes() {
+        [head, tail @ ..] => first(*head) && tail.iter().all(|b| first(*b) || b.is_ascii_digit()),
+        [] => false,
+    };
+    if ok {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'",
+        "[A-Za-z_][A-Za-z0-9_]*",
+        &["my_name", "MY_NAME", "MyName"],
+    )]
+}
+
+/// An HTTP header name.
+pub fn http_header_name(value: &str) -> Refusals {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a valid HTTP header must consist of alphanumeric characters or '-'",
+        "[-A-Za-z0-9]+",
+        &["X-Header-Name"],
+    )]
+}
+
+/// An environment variable name under the relaxed rule (the default since 1.34).
+pub fn relaxed_env_var_name(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.is_empty() {
+        out.push("environment variable name must be non-empty".into());
+    }
+    if !value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+        out.push("a valid environment variable name must consist only of printable ASCII characters other than '='".into());
+    }
+    out
+}
+
+/// A key of a ConfigMap or Secret.
+pub fn config_map_key(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    if value.is_empty()
+        || !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
+        out.push(regex_error(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+            "[-._a-zA-Z0-9]+",
+            &["key.name", "KEY_NAME", "key-name"],
+        ));
+    }
+    out.extend(dot_dot(value));
+    out
+}
+
+fn dot_dot(value: &str) -> Option<String> {
+    match value {
+        "." => Some("must not be '.'".into()),
+        ".." => Some("must not be '..'".into()),
+        v if v.starts_with("..") => Some("must not start with '..'".into()),
+        _ => None,
+    }
+}
+
+/// A name that can stand in a URL path; the loosest rule, of RBAC and custom names.
+pub fn path_segment(value: &str, prefix: bool) -> Refusals {
+    if !prefix && (value == "." || value == "..") {
+        return vec![format!("may not be '{value}'")];
+    }
+    ["/", "%"].iter().filter(|c| value.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+}
+
+/// A condition reason.
+pub fn condition_reason(value: &str) -> Refusals {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let ok = match value.as_bytes() {
+        [] => false,
+        [one] => one.is_ascii_alphabetic(),
+        [first, mid @ .., last] => {
+            first.is_ascii_alphabetic()
+                && word(*last)
+                && mid.iter().all(|b| word(*b) || matches!(b, b',' | b':'))
+        }
+    };
+    if ok {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_and_refuses() {
+        let check = |f: fn(&str) -> Refusals, good: &[&str], bad: &[&str]| {
+            for v in good {
+                assert!(f(v).is_empty(), "{v}: {:?}", f(v));
+            }
+            for v in bad {
+                assert!(!f(v).is_empty(), "{v} accepted");
+            }
+        };
+        check(dns_label, &["a", "a-b", "0"], &["", "-a", "a-", "A", "a.b"]);
+        check(dns_subdomain, &["a.b", "a"], &["", ".", "a.", "a..b", "A.b"]);
+        check(qualified_name, &["a", "a.b/C_d", "A"], &["", "/a", "a/", "a/b/c", "-a", "A/b"]);
+        check(label_value, &["", "a", "A.b_c"], &["-", "a b", "a/"]);
+        check(port_name, &["http", "a-1"], &["", "1", "a--b", "-a", "A"]);
+        check(config_map_key, &["a", "A_b", ".a"], &["", ".", "..", "..a", "a/b"]);
+        check(percent, &["1%", "100%"], &["%", "1", "-1%"]);
+        assert_eq!(dns_label("a.b"), ["must not contain dots"]);
+    }
+}
