@@ -5,6 +5,7 @@
 //!
 //! Nothing here knows a resource, a store or a network.
 
+pub mod patch;
 pub mod value;
 
 pub use value::{List, Map, Str, Value};

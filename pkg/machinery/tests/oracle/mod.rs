@@ -1,0 +1,124 @@
+//! What the differential tests share: a small generator of random numbers and a client of the oracle programs.
+//!
+//! Recorded answers (`tests/data`) are compared on every run. With `ORACLE_DIR` naming a directory of built
+//! oracle programs (`e2e/oracle`), thousands of fresh cases are compared too; `ORACLE_RECORD=1` rewrites the data.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use serde_json::Value as Json;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// xorshift64*: enough for test inputs, the same on every machine.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.next() >> 33) as usize) % n.max(1)
+    }
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+}
+
+pub fn oracle_dir() -> Option<PathBuf> {
+    #[allow(clippy::disallowed_methods, reason = "a test's own switch")]
+    std::env::var_os("ORACLE_DIR").map(PathBuf::from)
+}
+
+pub fn recording() -> bool {
+    std::env::var_os("ORACLE_RECORD").is_some()
+}
+
+/// Asks the oracle program, one line per request.
+pub fn ask(program: &Path, requests: &[Json]) -> Vec<Json> {
+    let mut child = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("oracle program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let lines: Vec<String> = requests.iter().map(Json::to_string).collect();
+    let writer = std::thread::spawn(move || {
+        for line in lines {
+            if writeln!(stdin, "{line}").is_err() {
+                break;
+            }
+        }
+    });
+    let out = BufReader::new(child.stdout.take().expect("piped"))
+        .lines()
+        .map(|l| serde_json::from_str(&l.expect("text")).expect("an answer is JSON"))
+        .collect();
+    writer.join().expect("writer");
+    assert!(child.wait().expect("oracle ends").success());
+    out
+}
+
+pub fn data_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// Reads recorded cases: lines of `[request, answer]`.
+pub fn recorded(name: &str) -> Vec<(Json, Json)> {
+    let text = std::fs::read_to_string(data_file(name)).expect("recorded answers");
+    text.lines().map(|l| serde_json::from_str(l).expect("a recorded case")).collect()
+}
+
+pub fn record(name: &str, cases: &[(Json, Json)]) {
+    let text: String = cases.iter().map(|c| serde_json::to_string(c).expect("JSON") + "\n").collect();
+    std::fs::write(data_file(name), text).expect("data file is written");
+}
+
+/// Compares ours with the recorded answers and, when there is an oracle, with fresh ones.
+pub fn compare(
+    program: &str,
+    file: &str,
+    keep: usize,
+    fresh: impl FnOnce() -> Vec<Json>,
+    ours: impl Fn(&Json) -> Json,
+    explained: impl Fn(&Json, &Json) -> bool,
+) {
+    let mut cases = if recording() { Vec::new() } else { recorded(file) };
+    if let Some(dir) = oracle_dir() {
+        let requests = fresh();
+        let answers = ask(&dir.join(program), &requests);
+        assert_eq!(requests.len(), answers.len(), "one answer per request");
+        let all: Vec<_> = requests.into_iter().zip(answers).collect();
+        if recording() {
+            let step = (all.len() / keep).max(1);
+            let kept: Vec<_> = all.iter().step_by(step).filter(|(q, a)| !explained(q, a)).cloned().collect();
+            record(file, &kept);
+        }
+        cases.extend(all);
+    }
+    let total = cases.len();
+    let (mut wrong, mut skipped) = (0, 0);
+    for (q, theirs) in cases {
+        if explained(&q, &theirs) {
+            skipped += 1;
+            continue;
+        }
+        let mine = ours(&q);
+        if mine != theirs {
+            wrong += 1;
+            if wrong <= 8 {
+                eprintln!("request {q}\n theirs {theirs}\n ours   {mine}\n");
+            }
+        }
+    }
+    eprintln!("{file}: {total} compared, {skipped} explained, {wrong} different");
+    assert_eq!(wrong, 0, "{file}: answers differ from upstream's");
+}
