@@ -1,11 +1,16 @@
 //! API machinery: the generic object tree, its codecs, and the small value types of the Kubernetes API.
 //!
-//! Start at [`value`], the tree every write path works on. [`schema`] holds the type table that drives
-//! [`json`] and [`proto`].
+//! Start at [`value`], the tree every write path works on. [`quantity`], [`labels`] and [`fields`] stand alone.
 //!
 //! Nothing here knows a resource, a store or a network.
 
+pub mod content;
+pub mod fields;
+pub mod golang;
+pub mod labels;
 pub mod patch;
+pub mod quantity;
 pub mod value;
 
+pub use quantity::Quantity;
 pub use value::{List, Map, Str, Value};
