@@ -1,0 +1,339 @@
+//! Calls on the objects of one resource.
+
+use std::marker::PhantomData;
+
+use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::client::{Client, Request};
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::object::{Meta, Object, ObjectList, PartialObjectMetadata};
+use crate::params::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, Query, WatchParams, WriteParams, segment,
+};
+use crate::watch::WatchStream;
+
+/// Group, version and plural of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gvr {
+    /// API group, "" for core.
+    pub group: String,
+    /// Version.
+    pub version: String,
+    /// Plural name.
+    pub resource: String,
+}
+
+impl Gvr {
+    /// From its parts.
+    pub fn new(group: &str, version: &str, resource: &str) -> Self {
+        Self { group: group.into(), version: version.into(), resource: resource.into() }
+    }
+
+    /// Of a generated type.
+    pub fn of<K: k8s_openapi::Resource>() -> Self {
+        Self::new(K::GROUP, K::VERSION, K::URL_PATH_SEGMENT)
+    }
+
+    /// `/api/v1` or `/apis/group/version`.
+    pub fn root(&self) -> String {
+        match self.group.as_str() {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        }
+    }
+
+    /// Path of the collection, in a namespace unless that is "".
+    pub fn path(&self, namespace: &str) -> String {
+        match namespace {
+            "" => format!("{}/{}", self.root(), self.resource),
+            ns => format!("{}/namespaces/{}/{}", self.root(), segment(ns), self.resource),
+        }
+    }
+
+    /// `group/version` or `version`.
+    pub fn group_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+impl std::fmt::Display for Gvr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.group_version(), self.resource)
+    }
+}
+
+/// Which form of the objects is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The whole object.
+    Full,
+    /// Metadata only.
+    Metadata,
+}
+
+/// The objects of one resource, in one namespace or in all.
+pub struct Api<K> {
+    client: Client,
+    gvr: Gvr,
+    namespace: String,
+    form: Form,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Api<K> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            gvr: self.gvr.clone(),
+            namespace: self.namespace.clone(),
+            form: self.form,
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K> std::fmt::Debug for Api<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Api({} in {:?})", self.gvr, self.namespace)
+    }
+}
+
+impl Client {
+    /// All objects of a kind: cluster-scoped ones, or those of every namespace.
+    pub fn all<K: Object>(&self) -> Api<K> {
+        Api::new(self.clone(), Gvr::of::<K>(), "", Form::Full)
+    }
+
+    /// The objects of a kind in a namespace.
+    pub fn namespaced<K: Object>(&self, namespace: &str) -> Api<K> {
+        Api::new(self.clone(), Gvr::of::<K>(), namespace, Form::Full)
+    }
+
+    /// A resource known only at run time.
+    pub fn dynamic(&self, gvr: &Gvr, namespace: &str) -> Api<crate::dynamic::DynamicObject> {
+        Api::new(self.clone(), gvr.clone(), namespace, Form::Full)
+    }
+
+    /// The metadata of a resource known only at run time.
+    pub fn metadata(&self, gvr: &Gvr, namespace: &str) -> Api<PartialObjectMetadata> {
+        Api::new(self.clone(), gvr.clone(), namespace, Form::Metadata)
+    }
+}
+
+impl<K: Meta> Api<K> {
+    /// From its parts; [`Client`] has shorter ways.
+    pub fn new(client: Client, gvr: Gvr, namespace: &str, form: Form) -> Self {
+        Self { client, gvr, namespace: namespace.to_string(), form, kind: PhantomData }
+    }
+
+    /// The same resource in another namespace, "" for all.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_string(), ..self.clone() }
+    }
+
+    /// The resource.
+    pub fn gvr(&self) -> &Gvr {
+        &self.gvr
+    }
+
+    /// The client underneath.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn collection(&self) -> String {
+        self.gvr.path(&self.namespace)
+    }
+
+    fn item(&self, name: &str, subresource: &str) -> Result<String> {
+        if name.is_empty() {
+            return Err(Error::Invalid(format!("{}: resource name may not be empty", self.gvr)));
+        }
+        let mut path = format!("{}/{}", self.collection(), segment(name));
+        if !subresource.is_empty() {
+            path.push('/');
+            path.push_str(subresource);
+        }
+        Ok(path)
+    }
+
+    fn request(&self, method: Method, url: String) -> Request {
+        let mut request = Request::new(method, url);
+        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Item);
+        request
+    }
+
+    async fn send<Out: DeserializeOwned + 'static>(&self, request: &Request) -> Result<Out> {
+        let answer = self.client.call(request).await?;
+        codec::decode(&request.url, &answer)
+    }
+
+    async fn write<In: Serialize + 'static, Out: DeserializeOwned + 'static>(
+        &self,
+        method: Method,
+        url: String,
+        query: &Query,
+        value: &In,
+    ) -> Result<Out> {
+        let mut request = self.request(method, query.on(&url));
+        (request.content_type, request.body) = codec::encode(self.client.content_type(), &url, value)?;
+        match self.send(&request).await {
+            Err(e) if codec::retry_as_json(&e, request.content_type) => {
+                (request.content_type, request.body) = codec::encode_json(&url, value)?;
+                self.send(&request).await
+            }
+            other => other,
+        }
+    }
+
+    /// One object, newest state.
+    pub async fn get(&self, name: &str) -> Result<K> {
+        self.get_with(name, &GetParams::default()).await
+    }
+
+    /// One object.
+    pub async fn get_with(&self, name: &str, params: &GetParams) -> Result<K> {
+        let mut q = Query::default();
+        q.push_some("resourceVersion", &params.resource_version);
+        let url = q.on(&self.item(name, "")?);
+        self.send(&self.request(Method::GET, url)).await
+    }
+
+    /// One object, `None` if it does not exist.
+    pub async fn get_opt(&self, name: &str) -> Result<Option<K>> {
+        match self.get(name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One page of objects (all of them if `limit` is 0).
+    pub async fn list(&self, params: &ListParams) -> Result<ObjectList<K>> {
+        let mut request = self.request(Method::GET, params.query().on(&self.collection()));
+        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::List);
+        let answer = self.client.call(&request).await?;
+        codec::decode_list(&request.url, &answer)
+    }
+
+    /// Creates an object in this namespace.
+    pub async fn create(&self, object: &K) -> Result<K> {
+        self.create_with(object, &WriteParams::default()).await
+    }
+
+    /// Creates an object in this namespace.
+    pub async fn create_with(&self, object: &K, params: &WriteParams) -> Result<K> {
+        self.write(Method::POST, self.collection(), &params.query(), object).await
+    }
+
+    /// Replaces an object.
+    pub async fn replace(&self, object: &K) -> Result<K> {
+        self.replace_with(object, "", &WriteParams::default()).await
+    }
+
+    /// Replaces the status of an object.
+    pub async fn replace_status(&self, object: &K) -> Result<K> {
+        self.replace_with(object, "status", &WriteParams::default()).await
+    }
+
+    /// Replaces an object through a subresource ("" for none).
+    pub async fn replace_with(&self, object: &K, subresource: &str, params: &WriteParams) -> Result<K> {
+        let url = self.item(object.name(), subresource)?;
+        self.write(Method::PUT, url, &params.query(), object).await
+    }
+
+    /// Patches an object.
+    pub async fn patch(&self, name: &str, patch: &Patch, params: &PatchParams) -> Result<K> {
+        self.patch_subresource(name, "", patch, params).await
+    }
+
+    /// Patches the status of an object.
+    pub async fn patch_status(&self, name: &str, patch: &Patch, params: &PatchParams) -> Result<K> {
+        self.patch_subresource(name, "status", patch, params).await
+    }
+
+    /// Patches an object through a subresource ("" for none).
+    pub async fn patch_subresource(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: &Patch,
+        params: &PatchParams,
+    ) -> Result<K> {
+        let url = params.query().on(&self.item(name, subresource)?);
+        let request = self.request(Method::PATCH, url).body(patch.content_type(), patch.body());
+        self.send(&request).await
+    }
+
+    /// Deletes an object. The answer (the object or a `Status`) is not kept.
+    pub async fn delete(&self, name: &str, params: &DeleteParams) -> Result<()> {
+        let url = self.item(name, "")?;
+        self.client.call(&self.deletion(url, params)?).await.map(|_| ())
+    }
+
+    /// Deletes all objects that match.
+    pub async fn delete_collection(&self, params: &DeleteParams, which: &ListParams) -> Result<()> {
+        let url = which.query().on(&self.collection());
+        self.client.call(&self.deletion(url, params)?).await.map(|_| ())
+    }
+
+    fn deletion(&self, url: String, params: &DeleteParams) -> Result<Request> {
+        // JSON here whatever the client's format: every server of every kind reads it.
+        let (content_type, body) = codec::encode_json("DeleteOptions", &params.options())?;
+        Ok(Request::new(Method::DELETE, url).body(content_type, body))
+    }
+
+    /// Reads a subresource.
+    pub async fn get_subresource<Out: DeserializeOwned + 'static>(
+        &self,
+        name: &str,
+        subresource: &str,
+    ) -> Result<Out> {
+        self.send(&self.request(Method::GET, self.item(name, subresource)?)).await
+    }
+
+    /// Posts to a subresource: `binding`, `eviction`, `token`, ...
+    pub async fn create_subresource<In: Serialize + 'static, Out: DeserializeOwned + 'static>(
+        &self,
+        name: &str,
+        subresource: &str,
+        body: &In,
+    ) -> Result<Out> {
+        let url = self.item(name, subresource)?;
+        self.write(Method::POST, url, &Query::default(), body).await
+    }
+
+    /// Replaces a subresource that has a type of its own: `scale`, `ephemeralcontainers`, ...
+    pub async fn replace_subresource<In: Serialize + 'static, Out: DeserializeOwned + 'static>(
+        &self,
+        name: &str,
+        subresource: &str,
+        body: &In,
+    ) -> Result<Out> {
+        let url = self.item(name, subresource)?;
+        self.write(Method::PUT, url, &Query::default(), body).await
+    }
+
+    /// Binds, evicts, ...: posts to a subresource whose answer is a `Status`.
+    pub async fn post_status<In: Serialize + 'static>(
+        &self,
+        name: &str,
+        subresource: &str,
+        body: &In,
+    ) -> Result<Status> {
+        self.create_subresource(name, subresource, body).await
+    }
+
+    /// Opens a watch.
+    pub async fn watch(&self, params: &WatchParams) -> Result<WatchStream<K>> {
+        let mut request = self.request(Method::GET, params.query().on(&self.collection()));
+        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Watch);
+        request.streaming = true;
+        let response = self.client.stream(&request).await?;
+        Ok(WatchStream::new(&request.url, response))
+    }
+}

@@ -1,0 +1,108 @@
+//! The traits that say what an API object is, and the forms that have no generated type.
+
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Anything with object metadata that can travel: generated types, [`PartialObjectMetadata`], [`crate::dynamic::DynamicObject`].
+pub trait Meta: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+    /// The object's metadata.
+    fn meta(&self) -> &ObjectMeta;
+    /// The object's metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+
+    /// `metadata.name`, "" when unset.
+    fn name(&self) -> &str {
+        self.meta().name.as_deref().unwrap_or("")
+    }
+    /// `metadata.namespace`, "" for cluster-scoped objects.
+    fn namespace(&self) -> &str {
+        self.meta().namespace.as_deref().unwrap_or("")
+    }
+    /// `metadata.uid`, "" when unset.
+    fn uid(&self) -> &str {
+        self.meta().uid.as_deref().unwrap_or("")
+    }
+    /// `metadata.resourceVersion`, "" when unset.
+    fn resource_version(&self) -> &str {
+        self.meta().resource_version.as_deref().unwrap_or("")
+    }
+    /// The store key: `namespace/name`, or `name` for cluster-scoped objects.
+    /// Upstream: client-go/tools/cache MetaNamespaceKeyFunc.
+    fn key(&self) -> String {
+        match self.namespace() {
+            "" => self.name().to_string(),
+            namespace => format!("{namespace}/{}", self.name()),
+        }
+    }
+}
+
+impl<K> Meta for K
+where
+    K: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
+    }
+}
+
+/// A kind known at compile time, so that its URL follows from the type.
+pub trait Object: Meta + k8s_openapi::Resource {}
+
+impl<K: Meta + k8s_openapi::Resource> Object for K {}
+
+/// Splits a store key into namespace ("" if none) and name.
+pub fn split_key(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
+}
+
+/// An answer to a list call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(bound = "K: DeserializeOwned")]
+pub struct ObjectList<K> {
+    /// Resource version and continuation.
+    #[serde(default)]
+    pub metadata: ListMeta,
+    /// The objects, in the server's order.
+    #[serde(default = "Vec::new", deserialize_with = "null_as_empty")]
+    pub items: Vec<K>,
+}
+
+fn null_as_empty<'de, D: serde::Deserializer<'de>, K: Deserialize<'de>>(d: D) -> Result<Vec<K>, D::Error> {
+    Ok(Option::<Vec<K>>::deserialize(d)?.unwrap_or_default())
+}
+
+/// `meta.k8s.io/v1 PartialObjectMetadata`: any object reduced to its metadata.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartialObjectMetadata {
+    /// API version of this form or, inside a watch of typed objects, of the object.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+    /// Kind, as above.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// The metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+}
+
+impl Meta for PartialObjectMetadata {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

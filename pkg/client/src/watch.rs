@@ -1,0 +1,157 @@
+//! A watch as a stream of events. It only reads; starting again belongs to the reflector.
+
+use std::marker::PhantomData;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Response;
+use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+
+use crate::codec::{self, Frames};
+use crate::error::{Error, Result};
+use crate::object::Meta;
+use crate::transport::Body;
+
+/// One event of a watch.
+#[derive(Debug, Clone)]
+pub enum WatchEvent<K> {
+    /// New, or part of the initial state.
+    Added(K),
+    /// Changed.
+    Modified(K),
+    /// Gone; carries the last state.
+    Deleted(K),
+    /// Everything up to this version has been sent.
+    Bookmark {
+        /// The version.
+        resource_version: String,
+        /// The initial state of a streaming list is complete.
+        initial_events_end: bool,
+    },
+    /// The server ends the watch.
+    Error(Box<Status>),
+}
+
+/// Marks the bookmark that ends the initial state.
+pub const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// A frame longer than this is not an object (etcd stores 1.5 MiB, requests end at 3 MiB).
+const MAX_FRAME: usize = 64 << 20;
+
+/// An open watch. Dropping it closes the stream.
+pub struct WatchStream<K> {
+    url: String,
+    body: Body,
+    frames: Frames,
+    buffer: BytesMut,
+    ended: bool,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K: Meta> WatchStream<K> {
+    pub(crate) fn new(url: &str, response: Response<Body>) -> Self {
+        let frames = Frames::of(response.headers());
+        let body = response.into_body();
+        Self { url: url.to_string(), body, frames, buffer: BytesMut::new(), ended: false, kind: PhantomData }
+    }
+
+    /// The next event; `None` after a clean end. Cancel safety: safe, nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<WatchEvent<K>>> {
+        loop {
+            match self.frame() {
+                Ok(Some(frame)) => return Some(codec::event(self.frames, &self.url, &frame)),
+                Ok(None) if self.ended => return None,
+                Ok(None) => {}
+                Err(e) => return Some(Err(e)),
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(e)) => {
+                    self.ended = true;
+                    self.buffer.clear();
+                    return Some(Err(Error::Transport {
+                        verb: "WATCH".into(),
+                        url: self.url.clone(),
+                        reason: crate::transport::describe(&e),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self) -> Result<Option<Bytes>> {
+        let found = match self.frames {
+            Frames::Lines => line(&mut self.buffer, self.ended),
+            Frames::Length => length_prefixed(&mut self.buffer)?,
+        };
+        if found.is_none() && self.buffer.len() > MAX_FRAME {
+            return Err(self.broken("event is too long"));
+        }
+        if found.is_none() && self.ended && !self.buffer.is_empty() {
+            self.buffer.clear();
+            return Err(self.broken("stream ends inside an event"));
+        }
+        Ok(found)
+    }
+
+    fn broken(&self, reason: &str) -> Error {
+        Error::Transport { verb: "WATCH".into(), url: self.url.clone(), reason: reason.into() }
+    }
+}
+
+fn line(buffer: &mut BytesMut, ended: bool) -> Option<Bytes> {
+    loop {
+        let Some(end) = buffer.iter().position(|b| *b == b'\n') else {
+            let rest = ended && buffer.last() == Some(&b'}');
+            return rest.then(|| buffer.split().freeze());
+        };
+        let line = buffer.split_to(end);
+        buffer.advance(1);
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            return Some(line.freeze());
+        }
+    }
+}
+
+fn length_prefixed(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
+    let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*prefix) as usize;
+    if length > MAX_FRAME {
+        return Err(Error::Decode {
+            what: "watch event".into(),
+            reason: format!("length {length} is too large"),
+        });
+    }
+    if buffer.len() < 4 + length {
+        buffer.reserve(4 + length - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_at_newlines_only() {
+        let mut b = BytesMut::from(&b"{\"a\":1}\n\n{\"b\""[..]);
+        assert_eq!(line(&mut b, false).unwrap(), &b"{\"a\":1}"[..]);
+        assert_eq!(line(&mut b, false), None);
+        b.extend_from_slice(b":2}");
+        assert_eq!(line(&mut b, true).unwrap(), &b"{\"b\":2}"[..]);
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let mut b = BytesMut::from(&[0, 0, 0, 2, 7, 8, 0xff, 0, 0, 0][..]);
+        assert_eq!(length_prefixed(&mut b).unwrap().unwrap(), &[7, 8][..]);
+        assert!(length_prefixed(&mut b).is_err());
+    }
+}
