@@ -1,1 +1,19 @@
-//! Not written yet.
+//! Shared informers: a local, indexed copy of server state that follows it by a watch.
+//!
+//! One watch per kind and options ([`Factory`]), WatchList where the server has it, pages where not; a store of shared
+//! objects ([`Store`]); subscribers that get every change in order ([`Informer::subscribe`]). Nothing is written to the
+//! server here. Start reading at `machine.rs` (the decisions), then `reflector.rs` (the I/O).
+//! Upstream: k8s.io/client-go/tools/cache, informers.
+
+mod deliver;
+mod factory;
+mod informer;
+pub mod machine;
+mod reflector;
+mod store;
+
+pub use deliver::Event;
+pub use factory::Factory;
+pub use informer::{Events, Informer, Options, Subscription};
+pub use reflector::Transform;
+pub use store::{IndexFn, Key, NAMESPACE_INDEX, Store};

@@ -1,0 +1,144 @@
+//! One informer per kind and options, shared by everybody in the process.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use client::{Api, Client, DynamicObject, Form, Gvr, Meta, Object, PartialObjectMetadata};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::informer::{Informer, Options};
+
+#[derive(PartialEq, Eq, Hash)]
+struct Id {
+    kind: TypeId,
+    gvr: Gvr,
+    namespace: String,
+    labels: String,
+    fields: String,
+}
+
+struct Entry {
+    informer: Box<dyn Any + Send + Sync>,
+    handle: Arc<dyn Handle>,
+}
+
+/// What a factory does with informers of any kind.
+trait Handle: Send + Sync {
+    fn start(&self, token: &CancellationToken);
+    fn stop(&self);
+    fn wait<'a>(&'a self, token: &'a CancellationToken) -> futures::future::BoxFuture<'a, bool>;
+    fn describe(&self) -> (String, bool, usize);
+}
+
+impl<K: Meta> Handle for Informer<K> {
+    fn start(&self, token: &CancellationToken) {
+        Informer::start(self, token);
+    }
+    fn stop(&self) {
+        Informer::stop(self);
+    }
+    fn wait<'a>(&'a self, token: &'a CancellationToken) -> futures::future::BoxFuture<'a, bool> {
+        Box::pin(self.wait_synced(token))
+    }
+    fn describe(&self) -> (String, bool, usize) {
+        (self.gvr().to_string(), self.has_synced(), self.store().len())
+    }
+}
+
+/// Makes and shares informers. Clones share.
+#[derive(Clone)]
+pub struct Factory {
+    client: Client,
+    entries: Arc<Mutex<HashMap<Id, Entry>>>,
+}
+
+impl Factory {
+    /// A factory without informers.
+    pub fn new(client: Client) -> Self {
+        Self { client, entries: Arc::default() }
+    }
+
+    /// The client the informers use.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The informer of a kind. The same namespace and selectors give the same informer; indexes of all callers are
+    /// added, the first caller's transform counts.
+    pub fn informer<K: Object>(&self, options: Options<K>) -> Informer<K> {
+        self.shared(Gvr::of::<K>(), Form::Full, options)
+    }
+
+    /// The informer of a resource known only at run time.
+    pub fn dynamic(&self, gvr: &Gvr, options: Options<DynamicObject>) -> Informer<DynamicObject> {
+        self.shared(gvr.clone(), Form::Full, options)
+    }
+
+    /// The informer of the metadata of a resource known only at run time.
+    pub fn metadata(
+        &self,
+        gvr: &Gvr,
+        options: Options<PartialObjectMetadata>,
+    ) -> Informer<PartialObjectMetadata> {
+        self.shared(gvr.clone(), Form::Metadata, options)
+    }
+
+    fn shared<K: Meta>(&self, gvr: Gvr, form: Form, options: Options<K>) -> Informer<K> {
+        let id = Id {
+            kind: TypeId::of::<K>(),
+            gvr: gvr.clone(),
+            namespace: options.namespace.clone(),
+            labels: options.label_selector.clone(),
+            fields: options.field_selector.clone(),
+        };
+        let mut entries = self.entries.lock();
+        if let Some(found) = entries.get(&id).and_then(|e| e.informer.downcast_ref::<Informer<K>>()) {
+            for (name, function) in options.indexes {
+                found.store().add_index(name, function);
+            }
+            return found.clone();
+        }
+        let api = Api::new(self.client.clone(), gvr, &options.namespace, form);
+        let informer = Informer::new(api, options);
+        let entry = Entry { informer: Box::new(informer.clone()), handle: Arc::new(informer.clone()) };
+        entries.insert(id, entry);
+        informer
+    }
+
+    /// Stops and forgets an untyped informer (of a resource that is no longer offered).
+    pub fn forget(&self, gvr: &Gvr) {
+        self.entries.lock().retain(|id, entry| {
+            let keep = id.gvr != *gvr;
+            if !keep {
+                entry.handle.stop();
+            }
+            keep
+        });
+    }
+
+    /// Starts what is not running yet; everything ends with the token.
+    pub fn start(&self, token: &CancellationToken) {
+        self.handles().iter().for_each(|h| h.start(token));
+    }
+
+    /// Waits until every informer has a complete state; `false` if the token ends first.
+    pub async fn wait_synced(&self, token: &CancellationToken) -> bool {
+        for handle in self.handles() {
+            if !handle.wait(token).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// (resource, synced, objects) of every informer, for status pages.
+    pub fn describe(&self) -> Vec<(String, bool, usize)> {
+        self.handles().iter().map(|h| h.describe()).collect()
+    }
+
+    fn handles(&self) -> Vec<Arc<dyn Handle>> {
+        self.entries.lock().values().map(|e| e.handle.clone()).collect()
+    }
+}

@@ -1,0 +1,274 @@
+//! The objects of an informer, by key and by named indexes.
+//!
+//! Objects are shared (`Arc`): reading never copies one, and a reader keeps what it has while the store moves on.
+//! Upstream: client-go/tools/cache/thread_safe_store.go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use client::Meta;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+type Hash = foldhash::fast::RandomState;
+/// Key of an object: `namespace/name` or `name`.
+pub type Key = Arc<str>;
+/// Computes the values under which an object is found in an index.
+pub type IndexFn<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+
+/// Index over namespaces that every namespaced informer may use.
+pub const NAMESPACE_INDEX: &str = "namespace";
+
+pub(crate) type Objects<K> = HashMap<Key, Arc<K>, Hash>;
+
+struct Index<K> {
+    function: IndexFn<K>,
+    values: HashMap<String, BTreeSet<Key>, Hash>,
+}
+
+struct Inner<K> {
+    objects: HashMap<Key, Arc<K>, Hash>,
+    indexes: HashMap<&'static str, Index<K>, Hash>,
+    resource_version: String,
+    synced: bool,
+}
+
+/// What a write did to one key.
+pub(crate) enum Change<K> {
+    Added(Arc<K>),
+    Updated { old: Arc<K>, new: Arc<K> },
+    Deleted(Arc<K>),
+}
+
+/// Shared, indexed objects.
+pub struct Store<K>(Arc<RwLock<Inner<K>>>);
+
+impl<K> Clone for Store<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K> Default for Store<K> {
+    fn default() -> Self {
+        Self(Arc::new(RwLock::new(Inner {
+            objects: HashMap::default(),
+            indexes: HashMap::default(),
+            resource_version: String::new(),
+            synced: false,
+        })))
+    }
+}
+
+impl<K: Meta> Store<K> {
+    /// The object with this key.
+    pub fn get(&self, key: &str) -> Option<Arc<K>> {
+        self.0.read().objects.get(key).cloned()
+    }
+
+    /// The object with this namespace ("" for none) and name.
+    pub fn get_by(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        if namespace.is_empty() { self.get(name) } else { self.get(&format!("{namespace}/{name}")) }
+    }
+
+    /// All objects, in no order.
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.0.read().objects.values().cloned().collect()
+    }
+
+    /// All objects of a namespace ("" for all), in no order. Uses the namespace index if there is one.
+    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        if namespace.is_empty() {
+            return self.list();
+        }
+        let inner = self.0.read();
+        if inner.indexes.contains_key(NAMESPACE_INDEX) {
+            return inner.indexed(NAMESPACE_INDEX, namespace);
+        }
+        inner.objects.values().filter(|o| o.namespace() == namespace).cloned().collect()
+    }
+
+    /// The objects that an index files under a value, ordered by key; none if the index does not exist.
+    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        self.0.read().indexed(name, value)
+    }
+
+    /// The keys that an index files under a value, ordered.
+    pub fn index_keys(&self, name: &str, value: &str) -> Vec<Key> {
+        let inner = self.0.read();
+        let keys = inner.indexes.get(name).and_then(|i| i.values.get(value));
+        keys.map(|k| k.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The values an index has.
+    pub fn index_values(&self, name: &str) -> Vec<String> {
+        let inner = self.0.read();
+        inner.indexes.get(name).map(|i| i.values.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// All keys, in no order.
+    pub fn keys(&self) -> Vec<Key> {
+        self.0.read().objects.keys().cloned().collect()
+    }
+
+    /// Calls a function for each object while the store cannot change; keep it short.
+    pub fn for_each(&self, mut f: impl FnMut(&Key, &Arc<K>)) {
+        self.0.read().objects.iter().for_each(|(k, o)| f(k, o));
+    }
+
+    pub(crate) fn with_objects<R>(&self, f: impl FnOnce(&Objects<K>) -> R) -> R {
+        f(&self.0.read().objects)
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.0.read().objects.len()
+    }
+
+    /// Whether there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a complete state has been received.
+    pub fn has_synced(&self) -> bool {
+        self.0.read().synced
+    }
+
+    /// Newest version the store has reached, "" if none.
+    pub fn resource_version(&self) -> String {
+        self.0.read().resource_version.clone()
+    }
+
+    /// Adds an index, also over the objects that are there. The same name again changes nothing.
+    pub fn add_index(&self, name: &'static str, function: IndexFn<K>) {
+        let mut inner = self.0.write();
+        if inner.indexes.contains_key(name) {
+            return;
+        }
+        let mut index = Index { function, values: HashMap::default() };
+        for (key, object) in &inner.objects {
+            index.insert(key, object);
+        }
+        inner.indexes.insert(name, index);
+    }
+
+    pub(crate) fn set_resource_version(&self, rv: &str) {
+        if !rv.is_empty() {
+            let mut inner = self.0.write();
+            inner.resource_version.clear();
+            inner.resource_version.push_str(rv);
+        }
+    }
+
+    /// Puts an object and reports the change while the store is still locked, so that observers see the order of writes.
+    pub(crate) fn put(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
+        let mut inner = self.0.write();
+        if !object.resource_version().is_empty() {
+            inner.resource_version = object.resource_version().to_string();
+        }
+        let (key, change) = inner.put(Arc::new(object));
+        report(&key, change);
+    }
+
+    /// Removes an object; the last state comes from the event.
+    pub(crate) fn remove(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
+        let mut inner = self.0.write();
+        if !object.resource_version().is_empty() {
+            inner.resource_version = object.resource_version().to_string();
+        }
+        let key = object.key();
+        if let Some((key, _)) = inner.remove(&key) {
+            report(&key, Change::Deleted(Arc::new(object)));
+        }
+    }
+
+    /// Replaces everything; reports only differences, deletions first.
+    pub(crate) fn replace(&self, objects: Vec<K>, rv: &str, mut report: impl FnMut(&Key, Change<K>)) {
+        let mut inner = self.0.write();
+        let wanted: hashbrown::HashSet<String, Hash> = objects.iter().map(Meta::key).collect();
+        let gone: Vec<Key> = inner.objects.keys().filter(|k| !wanted.contains(&***k)).cloned().collect();
+        for key in gone {
+            if let Some((key, old)) = inner.remove(&key) {
+                report(&key, Change::Deleted(old));
+            }
+        }
+        for object in objects {
+            let same = inner.objects.get(object.key().as_str()).is_some_and(|old| {
+                !object.resource_version().is_empty()
+                    && old.resource_version() == object.resource_version()
+                    && old.uid() == object.uid()
+            });
+            if !same {
+                let (key, change) = inner.put(Arc::new(object));
+                report(&key, change);
+            }
+        }
+        inner.resource_version = rv.to_string();
+        inner.synced = true;
+    }
+}
+
+impl<K: Meta> Inner<K> {
+    fn indexed(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        let keys = self.indexes.get(name).and_then(|i| i.values.get(value));
+        keys.map(|keys| keys.iter().filter_map(|k| self.objects.get(k).cloned()).collect())
+            .unwrap_or_default()
+    }
+
+    fn put(&mut self, new: Arc<K>) -> (Key, Change<K>) {
+        let text = new.key();
+        let key =
+            self.objects.get_key_value(text.as_str()).map(|(k, _)| k.clone()).unwrap_or_else(|| text.into());
+        let old = self.objects.insert(key.clone(), new.clone());
+        for index in self.indexes.values_mut() {
+            index.update(&key, old.as_deref(), &new);
+        }
+        let change = match old {
+            Some(old) => Change::Updated { old, new },
+            None => Change::Added(new),
+        };
+        (key, change)
+    }
+
+    fn remove(&mut self, key: &str) -> Option<(Key, Arc<K>)> {
+        let (key, old) = self.objects.remove_entry(key)?;
+        for index in self.indexes.values_mut() {
+            for value in (index.function)(&old) {
+                index.take(&value, &key);
+            }
+        }
+        Some((key, old))
+    }
+}
+
+impl<K> Index<K> {
+    fn insert(&mut self, key: &Key, object: &K) {
+        for value in (self.function)(object) {
+            self.values.entry(value).or_default().insert(key.clone());
+        }
+    }
+
+    fn take(&mut self, value: &str, key: &Key) {
+        if let Some(set) = self.values.get_mut(value) {
+            set.remove(key);
+            if set.is_empty() {
+                self.values.remove(value);
+            }
+        }
+    }
+
+    fn update(&mut self, key: &Key, old: Option<&K>, new: &K) {
+        let Some(old) = old else { return self.insert(key, new) };
+        let (before, after) = ((self.function)(old), (self.function)(new));
+        if before == after {
+            return;
+        }
+        for value in before.iter().filter(|v| !after.contains(v)) {
+            self.take(value, key);
+        }
+        for value in after {
+            self.values.entry(value).or_default().insert(key.clone());
+        }
+    }
+}
