@@ -1,0 +1,47 @@
+//! The embedded store against the reference model, across restarts.
+
+mod common;
+
+use common::{Model, Op, op, step};
+use proptest::prelude::*;
+use storage::embedded::{Embedded, Options};
+use storage::Store;
+
+fn options(dir: &std::path::Path) -> Options {
+    // Small enough that a few dozen operations rotate segments and take snapshots.
+    Options { log_bytes: 600, relaxed_prefixes: vec!["/registry/b/".into()], ..Options::new(dir) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn behaves_as_the_model_across_restarts(ops in proptest::collection::vec(op(), 1..120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let mut store = Embedded::open(options(dir.path())).unwrap();
+            let mut model = Model::new("/registry/", store.current_revision().await.unwrap());
+            store.compact(1).await.unwrap();
+            model.oldest = 1;
+            model.watchable = 1;
+            for op in &ops {
+                if matches!(op, Op::Reopen) {
+                    drop(store);
+                    store = Embedded::open(options(dir.path())).unwrap();
+                    // How much history survives depends on when the last snapshot was taken; state does not.
+                    let (current, oldest) = store.revisions();
+                    assert_eq!(current, model.current);
+                    assert!(oldest <= current);
+                    let page = store.list(storage::ListOptions::prefix("/")).await.unwrap();
+                    assert_eq!(page.kvs, model.list("/", "", current));
+                    // From here both know the same again.
+                    step(&store, &mut model, &Op::Update { key: 0, value: Vec::new(), stale: false }).await;
+                    step(&store, &mut model, &Op::Compact { back: 0 }).await;
+                    model.watchable = model.current;
+                } else {
+                    step(&store, &mut model, op).await;
+                }
+            }
+        });
+    }
+}
