@@ -1,1 +1,3 @@
+//! `kubelet`.
+
 fn main() {}

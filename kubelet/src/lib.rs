@@ -1,0 +1,8 @@
+//! The kubelet: runs the pods that the API server assigns to this node on a container runtime.
+//!
+//! Decisions are pure functions ([`runtime::actions`], [`status::generate`]); effects are thin shells around them. It
+//! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
+//! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
+
+pub mod pod;
+pub mod runtime;

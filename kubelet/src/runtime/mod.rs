@@ -1,0 +1,11 @@
+//! Pods on the container runtime: what is there, what should be, and the steps from one to the other.
+//!
+//! [`model`] is the kubelet's picture of a pod on the runtime; [`actions`] is the pure decision what to do next.
+//! Start reading at [`actions::plan`]. Upstream: pkg/kubelet/kuberuntime, v1.37.
+
+pub mod actions;
+pub mod hash;
+mod init_actions;
+pub mod labels;
+pub mod model;
+
