@@ -4,5 +4,7 @@
 //! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
+pub mod container;
+pub mod network;
 pub mod pod;
 pub mod runtime;

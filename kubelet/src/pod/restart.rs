@@ -52,7 +52,12 @@ pub fn restarts_after(container: &Container, spec: &PodSpec, exit_code: i32) -> 
 
 /// True if at least one exit of the container could be followed by a restart.
 pub fn is_restartable(container: &Container, spec: &PodSpec) -> bool {
-    if container.restart_policy_rules.iter().flatten().any(|r| r.action == "Restart" || r.action == RESTART_ALL) {
+    if container
+        .restart_policy_rules
+        .iter()
+        .flatten()
+        .any(|r| r.action == "Restart" || r.action == RESTART_ALL)
+    {
         return true;
     }
     match container.restart_policy.as_deref() {
@@ -109,7 +114,11 @@ mod tests {
     fn check(pod_policy: &str, container: serde_json::Value, exit_code: i32, expected: bool) {
         let container: Container = serde_json::from_value(container).unwrap();
         let spec = PodSpec { restart_policy: Some(pod_policy.into()), ..Default::default() };
-        assert_eq!(restarts_after(&container, &spec, exit_code), expected, "{pod_policy} {container:?} {exit_code}");
+        assert_eq!(
+            restarts_after(&container, &spec, exit_code),
+            expected,
+            "{pod_policy} {container:?} {exit_code}"
+        );
     }
 
     #[test]

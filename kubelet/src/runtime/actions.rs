@@ -110,7 +110,12 @@ pub struct SandboxChange {
 /// Upstream: pkg/kubelet/kuberuntime/util/util.go PodSandboxChanged.
 pub fn sandbox_changed(pod: &Pod, status: &PodStatus) -> SandboxChange {
     let Some(newest) = status.sandboxes.first() else {
-        return SandboxChange { changed: true, attempt: 0, id: String::new(), reason: "no pod sandbox exists" };
+        return SandboxChange {
+            changed: true,
+            attempt: 0,
+            id: String::new(),
+            reason: "no pod sandbox exists",
+        };
     };
     let next = |id: &str, reason| SandboxChange {
         changed: true,
@@ -204,7 +209,8 @@ fn plan_regular(pod: &Pod, status: &PodStatus, probes: &dyn Probes, actions: &mu
             Some(policy) => policy != "Never",
             None => restart::restarts_on_failure(spec),
         };
-        let Some((mut message, reason, restart)) = why_kill(container, current, probes, restart_wanted) else {
+        let Some((mut message, reason, restart)) = why_kill(container, current, probes, restart_wanted)
+        else {
             kept += 1;
             continue;
         };
@@ -222,7 +228,13 @@ fn plan_regular(pod: &Pod, status: &PodStatus, probes: &dyn Probes, actions: &mu
 }
 
 /// A regular container that does not run: start it if policy says so.
-fn plan_stopped(pod: &Pod, status: &PodStatus, index: usize, container: &Container, actions: &mut PodActions) {
+fn plan_stopped(
+    pod: &Pod,
+    status: &PodStatus,
+    index: usize,
+    container: &Container,
+    actions: &mut PodActions,
+) {
     if !restart::should_start(container, pod, status) {
         return;
     }
@@ -232,7 +244,10 @@ fn plan_stopped(pod: &Pod, status: &PodStatus, index: usize, container: &Contain
         actions.kill.push(Kill {
             id: last.id.clone(),
             name: last.name.clone(),
-            message: format!("Container is in {:?} state, try killing it before restart", last.state.to_string()),
+            message: format!(
+                "Container is in {:?} state, try killing it before restart",
+                last.state.to_string()
+            ),
             reason: KillReason::Other,
         });
     }
@@ -271,7 +286,8 @@ fn succeeded(container: &Container, status: &PodStatus) -> bool {
 
 /// True if a regular container ever got as far as being created, which means that initialization is done.
 pub fn any_regular_created(pod: &Pod, status: &PodStatus) -> bool {
-    (pod.spec().containers.iter().filter_map(|c| status.find(&c.name))).any(|c| c.state != ContainerState::Unknown)
+    (pod.spec().containers.iter().filter_map(|c| status.find(&c.name)))
+        .any(|c| c.state != ContainerState::Unknown)
 }
 
 /// True if a regular container started in the pod's current sandbox.

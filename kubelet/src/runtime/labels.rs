@@ -52,7 +52,11 @@ fn pod_identity(pod: &Pod) -> [(String, String); 3] {
 }
 
 /// Annotations of a container: all that is needed to stop it when its pod's spec is gone.
-pub fn container_annotations(container: &Container, pod: &Pod, restart_count: u32) -> HashMap<String, String> {
+pub fn container_annotations(
+    container: &Container,
+    pod: &Pod,
+    restart_count: u32,
+) -> HashMap<String, String> {
     let mut out = HashMap::from([
         (HASH.to_owned(), format!("{:x}", container_hash(container))),
         (RESTART_COUNT.to_owned(), restart_count.to_string()),

@@ -8,4 +8,3 @@ pub mod hash;
 mod init_actions;
 pub mod labels;
 pub mod model;
-

@@ -177,7 +177,9 @@ impl PodStatus {
     /// The newest container of that name in the pod's current sandbox.
     pub fn find_active(&self, name: &str) -> Option<&ContainerStatus> {
         let sandbox = self.active_sandbox()?;
-        self.containers.iter().find(|c| c.name == name && (c.sandbox_id == sandbox || c.sandbox_id.is_empty()))
+        self.containers
+            .iter()
+            .find(|c| c.name == name && (c.sandbox_id == sandbox || c.sandbox_id.is_empty()))
     }
 
     /// The newest sandbox, if it is ready.

@@ -1,0 +1,251 @@
+//! From requests and limits to what the kernel takes: shares, quota, memory, scores, huge pages.
+//!
+//! Upstream: pkg/kubelet/cm/helpers_linux.go and pkg/kubelet/kuberuntime/kuberuntime_container_linux.go, v1.37.
+
+use std::collections::HashMap;
+
+use cri::v1;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::pod::qos::{QosClass, oom_score_adj, qos_class};
+use crate::pod::resources::{
+    Amounts, container_limits, container_requests, has_pod_level, pod_limits, pod_requests, without_overhead,
+};
+use crate::pod::view::{PodView, init_containers};
+
+/// Least shares the kernel takes.
+pub const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+/// Least quota that is useful, in microseconds.
+const MIN_QUOTA_US: i64 = 1000;
+/// Default period, in microseconds.
+pub const DEFAULT_PERIOD_US: i64 = 100_000;
+
+/// Facts about the node and its settings that limits depend on.
+#[derive(Clone, Debug)]
+pub struct NodeLimits {
+    /// True on the unified hierarchy.
+    pub cgroup_v2: bool,
+    /// True if CPU limits are enforced.
+    pub cpu_cfs_quota: bool,
+    /// The period over which they are enforced, in microseconds.
+    pub cpu_period_us: i64,
+    /// Memory of the machine, in bytes.
+    pub memory_capacity: i64,
+    /// True if only the offending process is killed when a container is out of memory (v2 only).
+    pub single_process_oom_kill: bool,
+    /// True if the kernel accounts swap per cgroup.
+    pub swap_controller: bool,
+    /// Page sizes of huge pages that the kernel has, such as `2MB`.
+    pub huge_page_sizes: Vec<String>,
+}
+
+/// Thousandths of a core as shares.
+pub fn milli_to_shares(milli: i64) -> u64 {
+    if milli <= 0 {
+        return MIN_SHARES;
+    }
+    (milli.unsigned_abs().saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
+}
+
+/// Shares as thousandths of a core, rounded as upstream rounds.
+pub fn shares_to_milli(shares: i64) -> i64 {
+    if shares <= 0 { 0 } else { shares.saturating_mul(1000).saturating_add(1023) / 1024 }
+}
+
+/// Thousandths of a core as quota in microseconds; zero is unlimited.
+pub fn milli_to_quota(milli: i64, period_us: i64) -> i64 {
+    if milli <= 0 { 0 } else { (milli.saturating_mul(period_us) / 1000).max(MIN_QUOTA_US) }
+}
+
+/// Quota as thousandths of a core.
+pub fn quota_to_milli(quota: i64, period_us: i64) -> i64 {
+    if quota <= 0 || period_us <= 0 { 0 } else { quota.saturating_mul(1000) / period_us }
+}
+
+impl NodeLimits {
+    fn basic(&self, request_milli: i64, limit_milli: i64, memory: i64) -> v1::LinuxContainerResources {
+        let mut out = v1::LinuxContainerResources {
+            cpu_shares: i64::try_from(milli_to_shares(request_milli)).unwrap_or(i64::MAX),
+            memory_limit_in_bytes: memory,
+            ..Default::default()
+        };
+        if self.cpu_cfs_quota {
+            out.cpu_quota = milli_to_quota(limit_milli, self.cpu_period_us);
+            out.cpu_period = self.cpu_period_us;
+        }
+        if self.cgroup_v2 && !self.single_process_oom_kill {
+            out.unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+        }
+        out
+    }
+
+    /// Limits of one container.
+    pub fn container(&self, pod: &Pod, container: &Container) -> v1::LinuxContainerResources {
+        let (requests, limits) = (container_requests(container), container_limits(container));
+        let of_pod = pod.spec().resources.as_ref().and_then(|r| r.limits.as_ref());
+        let of_pod = if has_pod_level(pod) { Amounts::of(of_pod) } else { Amounts::default() };
+        let pick = |name: &str| if limits.milli(name) == 0 { &of_pod } else { &limits };
+        let cpu_limit = pick("cpu").milli("cpu");
+        let request = if requests.has("cpu") { requests.milli("cpu") } else { cpu_limit };
+        let mut out = self.basic(request, cpu_limit, pick("memory").whole("memory"));
+        out.oom_score_adj = oom_score_adj(pod, container, self.memory_capacity);
+        out.hugepage_limits = self.huge_pages(&limits, &of_pod);
+        if self.swap_controller {
+            // No swap: the runtime's limit is memory plus swap on v1, swap alone on v2.
+            if self.cgroup_v2 {
+                out.unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+            } else {
+                out.memory_swap_limit_in_bytes = out.memory_limit_in_bytes;
+            }
+        }
+        if self.cgroup_v2 {
+            self.memory_protection(&mut out.unified);
+        }
+        out
+    }
+
+    /// Memory QoS with the default settings: no reservation, no throttling below the limit.
+    fn memory_protection(&self, unified: &mut HashMap<String, String>) {
+        unified.insert("memory.min".to_owned(), "0".to_owned());
+        unified.insert("memory.low".to_owned(), "0".to_owned());
+    }
+
+    fn huge_pages(&self, limits: &Amounts, of_pod: &Amounts) -> Vec<v1::HugepageLimit> {
+        let source = if limits.0.keys().any(|n| n.starts_with("hugepages-")) { limits } else { of_pod };
+        let wanted: HashMap<String, u64> = (source.0.keys())
+            .filter_map(|name| {
+                let bytes =
+                    crate::pod::resources::milli(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(
+                        name.strip_prefix("hugepages-")?.to_owned(),
+                    )) / 1000;
+                let limit = u64::try_from(source.whole(name)).ok()?;
+                Some((page_size_name(u64::try_from(bytes).ok()?), limit))
+            })
+            .collect();
+        let limit = |size: &String| wanted.get(size).copied().unwrap_or_default();
+        self.huge_page_sizes
+            .iter()
+            .map(|s| v1::HugepageLimit { page_size: s.clone(), limit: limit(s) })
+            .collect()
+    }
+
+    /// Limits of a pod's sandbox (informative for the runtime; the pod's cgroup enforces them).
+    pub fn sandbox(&self, pod: &Pod) -> v1::LinuxContainerResources {
+        let (requests, limits) = (without_overhead(pod, false), without_overhead(pod, true));
+        let request = if requests.has("cpu") { requests.milli("cpu") } else { limits.milli("cpu") };
+        self.basic(request, limits.milli("cpu"), limits.whole("memory"))
+    }
+
+    /// Resources that the runtime itself needs for the pod.
+    pub fn overhead(&self, pod: &Pod) -> v1::LinuxContainerResources {
+        let Some(overhead) = &pod.spec().overhead else { return v1::LinuxContainerResources::default() };
+        let amounts = Amounts::of(Some(overhead));
+        self.basic(amounts.milli("cpu"), amounts.milli("cpu"), amounts.whole("memory"))
+    }
+
+    /// Limits of a pod's own cgroup.
+    pub fn pod_cgroup(&self, pod: &Pod) -> CgroupLimits {
+        let (requests, limits) = (pod_requests(pod), pod_limits(pod));
+        let spec = pod.spec();
+        let of_pod = spec.resources.as_ref().and_then(|r| r.limits.as_ref());
+        let of_pod = if has_pod_level(pod) { Amounts::of(of_pod) } else { Amounts::default() };
+        let all = |name: &str| {
+            of_pod.milli(name) > 0
+                || init_containers(spec)
+                    .iter()
+                    .chain(&spec.containers)
+                    .all(|c| container_limits(c).milli(name) > 0)
+        };
+        let quota =
+            if self.cpu_cfs_quota { milli_to_quota(limits.milli("cpu"), self.cpu_period_us) } else { -1 };
+        let cpu = Some((quota, self.cpu_period_us));
+        let memory = Some(limits.whole("memory"));
+        let shares = Some(milli_to_shares(requests.milli("cpu")));
+        match qos_class(pod) {
+            QosClass::Guaranteed => CgroupLimits { shares, quota: cpu, memory, ..Default::default() },
+            QosClass::Burstable => CgroupLimits {
+                shares,
+                quota: cpu.filter(|_| all("cpu")),
+                memory: memory.filter(|_| all("memory")),
+                ..Default::default()
+            },
+            QosClass::BestEffort => CgroupLimits { shares: Some(MIN_SHARES), ..Default::default() },
+        }
+    }
+}
+
+/// Limits of a cgroup; what is absent is left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgroupLimits {
+    /// Relative weight.
+    pub shares: Option<u64>,
+    /// Quota and period in microseconds; a quota of zero or less is unlimited.
+    pub quota: Option<(i64, i64)>,
+    /// Memory in bytes.
+    pub memory: Option<i64>,
+    /// Number of processes.
+    pub pids: Option<i64>,
+}
+
+/// The kernel's name of a huge page size.
+fn page_size_name(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KB", "MB", "GB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024 && unit + 1 < UNITS.len() {
+        value /= 1024;
+        unit += 1;
+    }
+    format!("{value}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node() -> NodeLimits {
+        NodeLimits {
+            cgroup_v2: false,
+            cpu_cfs_quota: true,
+            cpu_period_us: DEFAULT_PERIOD_US,
+            memory_capacity: 8 << 30,
+            single_process_oom_kill: false,
+            swap_controller: false,
+            huge_page_sizes: vec!["2MB".into()],
+        }
+    }
+
+    #[test]
+    fn conversions() {
+        assert_eq!([0, 1, 2, 100, 1000, 1_000_000].map(milli_to_shares), [2, 2, 2, 102, 1024, 262_144]);
+        assert_eq!(
+            [0, 1, 500, 1000].map(|m| milli_to_quota(m, DEFAULT_PERIOD_US)),
+            [0, 1000, 50_000, 100_000]
+        );
+        assert_eq!(shares_to_milli(102), 100);
+        assert_eq!(page_size_name(2 << 20), "2MB");
+        assert_eq!(page_size_name(1 << 30), "1GB");
+    }
+
+    #[test]
+    fn container_and_pod() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "128Mi", "hugepages-2Mi": "4Mi"}}},
+            {"name": "b", "resources": {"limits": {"cpu": "1"}}}]}}))
+        .unwrap();
+        let node = node();
+        let a = node.container(&pod, &pod.spec().containers[0]);
+        assert_eq!((a.cpu_shares, a.cpu_quota, a.memory_limit_in_bytes), (102, 20_000, 128 << 20));
+        assert_eq!(a.oom_score_adj, 993);
+        assert_eq!(a.hugepage_limits[0].limit, 4 << 20);
+        let b = node.container(&pod, &pod.spec().containers[1]);
+        assert_eq!((b.cpu_shares, b.cpu_quota), (1024, 100_000));
+        let whole = node.pod_cgroup(&pod);
+        assert_eq!(
+            whole,
+            CgroupLimits { shares: Some(102), quota: Some((120_000, 100_000)), memory: None, pids: None }
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Mounts of this process's namespace: listing, making, removing.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// What of the source is mounted.
+    pub root: PathBuf,
+    /// Type of the file system.
+    pub fs_type: String,
+    /// Device or other source.
+    pub source: String,
+    /// True if mounts below it propagate to peers.
+    pub shared: bool,
+}
+
+/// All mounts of this process's namespace.
+///
+/// # Errors
+/// If the kernel's list cannot be read.
+pub fn list() -> io::Result<Vec<Mount>> {
+    Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+/// Reads the kernel's list; lines it cannot read are left out.
+pub fn parse(text: &str) -> Vec<Mount> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut fields = left.split(' ').skip(3);
+    let root = PathBuf::from(unescape(fields.next()?));
+    let target = PathBuf::from(unescape(fields.next()?));
+    let shared = fields.skip(1).any(|f| f.starts_with("shared:"));
+    let mut right = right.split(' ');
+    let fs_type = right.next()?.to_owned();
+    let source = unescape(right.next()?);
+    Some(Mount { target, root, fs_type, source, shared })
+}
+
+/// The kernel writes blanks, tabs, newlines and backslashes as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                out.push(char::from(code));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// True if something is mounted exactly there.
+///
+/// # Errors
+/// If the kernel's list cannot be read.
+pub fn is_mounted(target: &Path) -> io::Result<bool> {
+    Ok(list()?.iter().any(|mount| mount.target == target))
+}
+
+/// Mounts a memory file system, with `options` such as `size=1000`.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
+    let data = std::ffi::CString::new(options).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), data.as_c_str())?)
+}
+
+/// Mounts what an open handle refers to, so that renames and links between check and mount do not matter.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn bind_handle(handle: &OwnedFd, target: &Path) -> io::Result<()> {
+    let source = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    Ok(rustix::mount::mount_bind(source, target)?)
+}
+
+/// Mounts a folder or file at a second place.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_bind(source, target)?)
+}
+
+/// Makes mounts below a mount propagate to its peers.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn make_shared(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_change(target, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?)
+}
+
+/// Removes a mount.
+///
+/// # Errors
+/// If nothing is mounted there or it is in use.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_mountinfo() {
+        let text = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\nbroken\n";
+        let expected = Mount {
+            target: "/mnt 2".into(),
+            root: "/mnt1".into(),
+            fs_type: "ext3".into(),
+            source: "/dev/root".into(),
+            shared: true,
+        };
+        assert_eq!(parse(text), [expected]);
+        assert!(list().unwrap().iter().any(|m| m.target == Path::new("/")));
+    }
+}
