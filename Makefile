@@ -2,26 +2,51 @@
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 STORE ?= embedded
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+UPSTREAM ?= $(HOME)/.cache/corten/upstream
+DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build deps test unit verify smoke up down fmt
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust
 
 help:            ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
-deps:            ## Debian packages that building and testing need
-	@hack/deps.sh
+rust:
+	@command -v cargo >/dev/null || { hack/rust.sh; }
 
-build: deps      ## the five daemons, release profile
+build: rust      ## the five daemons and the cluster tool, release profile
+	@hack/deps.sh build
 	cargo build --release --locked --bins
 
-unit: deps       ## unit, golden and integration tests
+up: build        ## a cluster on this machine, with a sample; STORE=etcd keeps objects in etcd
+	@hack/deps.sh cluster
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=$(STORE) $(BIN)/cluster up
+
+down:            ## ends the cluster; WIPE=1 also removes its data
+	KUBECTL=none $(BIN)/cluster down $(if $(WIPE),--wipe)
+
+unit: rust       ## unit, golden and integration tests
+	@hack/deps.sh build
 	cargo test --workspace --locked
 
-verify: deps     ## formatting and lints
+verify: rust     ## formatting and lints
+	@hack/deps.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-test: unit       ## everything that must pass before a change lands
+smoke: build     ## the seed flow on a throw-away cluster, on both stores
+	@hack/deps.sh cluster
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(BIN)/cluster smoke
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(BIN)/cluster smoke
+
+test: verify unit smoke ## everything that must pass before a change lands
+
+upstream:        ## upstream's five daemons, to compare with (Go 1.26)
+	hack/upstream.sh $(UPSTREAM) $(DAEMONS) kubectl
+
+swap: build upstream ## the seed flow with each daemon exchanged, both ways round: ten runs
+	@hack/deps.sh cluster
+	UPSTREAM=$(UPSTREAM) BIN=$(BIN) KUBECTL=$(UPSTREAM)/kubectl e2e/swap.sh $(DAEMONS)
 
 fmt:
 	cargo fmt --all

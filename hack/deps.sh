@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building and testing need; does nothing when they are there.
+# Installs the Debian packages that a task needs: hack/deps.sh build | cluster. Does nothing when they are there.
 set -euo pipefail
-packages=(protobuf-compiler gcc make)
+case "${1:-build}" in
+  build) packages=(protobuf-compiler gcc make libc6-dev) ;;
+  cluster) packages=(gcc libc6-dev containerd runc containernetworking-plugins iptables nftables ipset conntrack
+                     busybox-static iproute2 util-linux procps ethtool socat etcd-server) ;;
+  *) echo "usage: hack/deps.sh build | cluster" >&2; exit 2 ;;
+esac
 missing=()
 for p in "${packages[@]}"; do dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p"); done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+[ "$(id -u)" = 0 ] || { echo "these packages are missing: ${missing[*]}. Install them, or run this as root." >&2; exit 1; }
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# Starting the packaged services is not wanted: a cluster brings its own containerd and etcd.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod +x "$policy"; trap 'rm -f "$policy"' EXIT; fi
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,280 @@
+//! Brings a one-node cluster up and down: store, control plane, runtime, node daemons.
+//!
+//! Every step is idempotent: what runs is left running, what exists is kept. Start reading at [`up`].
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use crate::cgroup;
+use crate::image;
+use crate::kubectl::Kubectl;
+use crate::pki::Pki;
+use crate::process::Processes;
+use crate::spec::{self, Spec, Store};
+
+/// A cluster on this machine.
+pub struct Cluster {
+    pub spec: Spec,
+    pub processes: Processes,
+    pub pki: Pki,
+}
+
+impl Cluster {
+    /// Prepares folders, network namespace and certificates; starts nothing.
+    pub fn prepare(spec: Spec) -> Result<Self> {
+        fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
+        if let Some(name) = &spec.netns {
+            make_netns(name, &spec.address.to_string())?;
+        }
+        if let Some(root) = &spec.cgroup_root {
+            cgroup::create(root)?;
+        }
+        let pki = Pki::create(&spec.dir.join("kubernetes"), &spec.node, spec.address, spec::SERVICE_IP, &spec.server())?;
+        let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
+        Ok(Self { spec, processes, pki })
+    }
+
+    /// A kubectl that acts as `user`.
+    pub fn kubectl(&self, user: &str) -> Kubectl<'_> {
+        Kubectl { program: &self.spec.kubectl, kubeconfig: self.pki.kubeconfig_path(user), processes: &self.processes }
+    }
+
+    /// Starts everything and waits until the node is Ready.
+    pub fn up(&self) -> Result<()> {
+        self.step("images", || image::build(&self.spec.dir.join("images.tar")))?;
+        if self.spec.store == Store::Etcd {
+            self.step("etcd", || self.start_etcd())?;
+        }
+        self.step("kube-apiserver", || self.start_daemon("kube-apiserver").and_then(|()| self.wait_ready()))?;
+        self.step("kube-controller-manager", || self.start_daemon("kube-controller-manager"))?;
+        self.step("kube-scheduler", || self.start_daemon("kube-scheduler"))?;
+        self.step("containerd", || self.start_containerd())?;
+        self.step("kube-proxy", || self.start_daemon("kube-proxy"))?;
+        self.step("kubelet", || self.start_daemon("kubelet"))?;
+        self.step("node ready", || self.wait_node())
+    }
+
+    /// Ends everything; with `wipe` nothing is left.
+    pub fn down(&self, wipe: bool) -> Result<()> {
+        let soft = Duration::from_secs(20);
+        for daemon in ["kubelet", "kube-scheduler", "kube-controller-manager"] {
+            self.processes.stop(daemon, Signal::SIGTERM, soft)?;
+        }
+        if self.processes.running("containerd").is_some() {
+            self.step("pods", || self.remove_pods())?;
+        }
+        let proxy_ran = self.processes.running("kube-proxy").is_some();
+        for daemon in ["kube-proxy", "containerd", "kube-apiserver", "etcd"] {
+            self.processes.stop(daemon, Signal::SIGTERM, soft)?;
+        }
+        if proxy_ran {
+            self.run(&self.spec.binary("kube-proxy"), &["--cleanup"]).context("removing kube-proxy's rules")?;
+        }
+        self.unmount()?;
+        if self.spec.netns.is_none() {
+            // Gone already when no pod ever ran.
+            let _ = self.run("ip", &["link", "del", BRIDGE]);
+        }
+        if wipe {
+            self.wipe()?;
+        }
+        Ok(())
+    }
+
+    /// Starts one daemon again after it was ended.
+    pub fn start_daemon(&self, daemon: &str) -> Result<()> {
+        let mut argv = vec![self.spec.binary(daemon)];
+        argv.extend(match daemon {
+            "kube-apiserver" => self.apiserver_flags(),
+            "kube-controller-manager" => self.controller_manager_flags(),
+            "kube-scheduler" => self.kubeconfig_flags("scheduler"),
+            "kubelet" => self.kubelet_flags()?,
+            "kube-proxy" => self.proxy_flags(),
+            other => bail!("{other} is not one of {:?}", spec::DAEMONS),
+        });
+        argv.extend(self.spec.flags.get(daemon).into_iter().flatten().cloned());
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.spec.bin.display());
+        self.processes.start(daemon, &argv, &[("PATH", path)]).map(drop)
+    }
+
+    fn step(&self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let begin = Instant::now();
+        work().with_context(|| format!("step \"{name}\" of the cluster in {}", self.spec.dir.display()))?;
+        println!("  {name:<24} {:>6.2} s", begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.processes.command(program).args(arguments).output().with_context(|| format!("running {program}"))?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), stderr.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn start_etcd(&self) -> Result<()> {
+        let etcd = spec::find_program("etcd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
+            .context("there is no etcd on this machine (apt-get install etcd-server)")?;
+        let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
+        let argv: Vec<String> = [
+            &etcd.display().to_string(), "--data-dir", &self.spec.path("etcd"), "--listen-client-urls", client,
+            "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+            "--initial-cluster", &format!("default={peer}"),
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        self.processes.start("etcd", &argv, &[]).map(drop)
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        let kubectl = self.kubectl("admin");
+        self.wait("kube-apiserver", Duration::from_secs(90), || {
+            kubectl.run(&["get", "--raw", "/readyz"]).map(|text| text.contains("ok"))
+        })
+    }
+
+    fn wait_node(&self) -> Result<()> {
+        let kubectl = self.kubectl("admin");
+        let node = self.spec.node.as_str();
+        self.wait("kubelet", Duration::from_secs(120), || {
+            let path = "jsonpath={.status.conditions[-1:].type}={.status.conditions[-1:].status}";
+            Ok(kubectl.run(&["get", "node", node, "-o", path])? == "Ready=True")
+        })
+    }
+
+    /// Asks until `ready`, or until `daemon` ends or the limit passes.
+    fn wait(&self, daemon: &str, limit: Duration, ready: impl Fn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            let last = ready();
+            if matches!(last, Ok(true)) {
+                return Ok(());
+            }
+            let tail = || self.processes.log_tail(daemon, 15);
+            ensure!(self.processes.running(daemon).is_some(), "{daemon} ended. Its last lines:\n{}", tail());
+            if Instant::now() > end {
+                let last = last.map_or_else(|e| format!("{e:#}"), |_| "it answers no".to_string());
+                bail!("{daemon} is not ready after {limit:?} ({last}). Its last lines:\n{}", tail());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn start_containerd(&self) -> Result<()> {
+        let program = spec::find_program("containerd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
+            .context("there is no containerd on this machine (apt-get install containerd)")?;
+        let program = program.display().to_string();
+        let version = String::from_utf8_lossy(&Command::new(&program).arg("--version").output()?.stdout).into_owned();
+        let config = self.spec.path("containerd.toml");
+        fs::write(&config, self.containerd_config(&version))?;
+        fs::create_dir_all(self.spec.dir.join("cni"))?;
+        fs::write(self.spec.dir.join("cni/10-corten.conflist"), cni_config())?;
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.spec.bin.display());
+        self.processes.start("containerd", &[program, "-c".to_string(), config], &[("PATH", path)])?;
+        self.wait("containerd", Duration::from_secs(30), || Ok(self.ctr(&["version"]).is_ok()))?;
+        let images = self.ctr(&["images", "ls", "-q"])?;
+        if !images.contains(image::PAUSE) || !images.contains(image::BUSYBOX) {
+            self.ctr(&["images", "import", &self.spec.path("images.tar")])?;
+        }
+        Ok(())
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Result<String> {
+        let socket = self.spec.runtime_socket();
+        self.run("ctr", &[&["-a", socket.as_str(), "-n", "k8s.io"], arguments].concat())
+    }
+
+    /// containerd 1.x reads version 2 of its configuration, 2.x version 3 with other section names.
+    fn containerd_config(&self, version: &str) -> String {
+        let head = format!(
+            "root = \"{}\"\nstate = \"{}\"\n[grpc]\n  address = \"{}\"\n",
+            self.spec.path("containerd"),
+            self.spec.path("run/containerd"),
+            self.spec.runtime_socket()
+        );
+        let cni = self.spec.path("cni");
+        let major = version.split_whitespace().find_map(|w| w.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
+        if major.unwrap_or(1) >= 2 {
+            format!(
+                "version = 3\n{head}[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{pause}\"\n\
+                 [plugins.\"io.containerd.cri.v1.runtime\"]\n  restrict_oom_score_adj = true\n\
+                 [plugins.\"io.containerd.cri.v1.runtime\".cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{cni}\"\n",
+                pause = image::PAUSE
+            )
+        } else {
+            format!(
+                "version = 2\n{head}[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{pause}\"\n  restrict_oom_score_adj = true\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = \"{cni}\"\n",
+                pause = image::PAUSE
+            )
+        }
+    }
+
+    /// Stops and removes every sandbox through the runtime, so that the network plugin frees its addresses and rules.
+    fn remove_pods(&self) -> Result<()> {
+        let endpoint = format!("unix://{}", self.spec.runtime_socket());
+        let sandboxes = crate::runtime::sandboxes(&endpoint)?;
+        crate::runtime::remove(&endpoint, &sandboxes)
+    }
+
+    /// Unmounts what lies below the cluster's folder, deepest first.
+    fn unmount(&self) -> Result<()> {
+        let prefix = format!("{}/", self.spec.dir.display());
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let mut targets: Vec<&str> =
+            mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| t.starts_with(&prefix)).collect();
+        targets.sort_by_key(|t| std::cmp::Reverse(t.len()));
+        for target in targets {
+            nix::mount::umount2(Path::new(target), nix::mount::MntFlags::MNT_DETACH)
+                .with_context(|| format!("unmounting {target}"))?;
+        }
+        Ok(())
+    }
+
+    fn wipe(&self) -> Result<()> {
+        cgroup::remove(self.spec.cgroup_root.as_deref().unwrap_or("/kubepods"))?;
+        fs::remove_dir_all(&self.spec.dir).with_context(|| format!("removing {}", self.spec.dir.display()))?;
+        if let Some(name) = &self.spec.netns {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+        Ok(())
+    }
+}
+
+/// The bridge that connects the node's pods.
+const BRIDGE: &str = "corten0";
+
+fn cni_config() -> String {
+    serde_json::json!({"cniVersion": "1.0.0", "name": "corten", "plugins": [
+        {"type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": true, "hairpinMode": true,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": spec::NODE_POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+        {"type": "portmap", "capabilities": {"portMappings": true}}
+    ]})
+    .to_string()
+}
+
+/// Makes a network namespace with loopback and one address, if it is not there yet.
+fn make_netns(name: &str, address: &str) -> Result<()> {
+    if Path::new("/run/netns").join(name).exists() {
+        return Ok(());
+    }
+    let ip = |arguments: &[&str]| -> Result<()> {
+        let output = Command::new("ip").args(arguments).output().context("running ip (apt-get install iproute2)")?;
+        ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    };
+    ip(&["netns", "add", name])?;
+    ip(&["-n", name, "link", "set", "lo", "up"])?;
+    // A pair whose other end nobody uses: not every kernel has dummy devices.
+    ip(&["-n", name, "link", "add", "node0", "type", "veth", "peer", "name", "node0-peer"])?;
+    ip(&["-n", name, "link", "set", "node0-peer", "up"])?;
+    ip(&["-n", name, "addr", "add", &format!("{address}/24"), "dev", "node0"])?;
+    ip(&["-n", name, "link", "set", "node0", "up"])?;
+    // Without a default route, packets to Service addresses never reach the rules that rewrite them.
+    ip(&["-n", name, "route", "add", "default", "dev", "node0"])
+}

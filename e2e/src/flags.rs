@@ -1,0 +1,121 @@
+//! The command lines of the five daemons: upstream's flags, so that either side's binaries take them.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::Cluster;
+use crate::spec::{self, Store};
+
+impl Cluster {
+    pub(crate) fn apiserver_flags(&self) -> Vec<String> {
+        let pki = |f: &str| self.pki.path(f);
+        let mut flags = vec![
+            format!("--advertise-address={}", self.spec.address),
+            format!("--secure-port={}", spec::API_PORT),
+            format!("--client-ca-file={}", pki("ca.crt")),
+            format!("--tls-cert-file={}", pki("apiserver.crt")),
+            format!("--tls-private-key-file={}", pki("apiserver.key")),
+            format!("--service-account-key-file={}", pki("sa.pub")),
+            format!("--service-account-signing-key-file={}", pki("sa.key")),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_string(),
+            "--authorization-mode=Node,RBAC".to_string(),
+            "--enable-admission-plugins=NodeRestriction".to_string(),
+            format!("--service-cluster-ip-range={}", spec::SERVICE_CIDR),
+            format!("--kubelet-client-certificate={}", pki("apiserver-kubelet-client.crt")),
+            format!("--kubelet-client-key={}", pki("apiserver-kubelet-client.key")),
+            "--kubelet-preferred-address-types=InternalIP,Hostname".to_string(),
+            format!("--requestheader-client-ca-file={}", pki("front-proxy-ca.crt")),
+            "--requestheader-allowed-names=front-proxy-client".to_string(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_string(),
+            "--requestheader-group-headers=X-Remote-Group".to_string(),
+            "--requestheader-username-headers=X-Remote-User".to_string(),
+            format!("--proxy-client-cert-file={}", pki("front-proxy-client.crt")),
+            format!("--proxy-client-key-file={}", pki("front-proxy-client.key")),
+            "--enable-aggregator-routing=true".to_string(),
+            "--allow-privileged=true".to_string(),
+        ];
+        flags.push(match self.spec.store {
+            Store::Etcd => "--etcd-servers=http://127.0.0.1:2379".to_string(),
+            Store::Embedded => format!("--data-dir={}", self.spec.path("store")),
+        });
+        flags
+    }
+
+    pub(crate) fn controller_manager_flags(&self) -> Vec<String> {
+        let pki = |f: &str| self.pki.path(f);
+        let mut flags = self.kubeconfig_flags("controller-manager");
+        flags.extend([
+            format!("--service-account-private-key-file={}", pki("sa.key")),
+            format!("--root-ca-file={}", pki("ca.crt")),
+            format!("--cluster-signing-cert-file={}", pki("ca.crt")),
+            format!("--cluster-signing-key-file={}", pki("ca.key")),
+            "--use-service-account-credentials=true".to_string(),
+            "--allocate-node-cidrs=true".to_string(),
+            format!("--cluster-cidr={}", spec::POD_CIDR),
+        ]);
+        flags
+    }
+
+    /// The flags that the scheduler and the controller manager share.
+    pub(crate) fn kubeconfig_flags(&self, user: &str) -> Vec<String> {
+        let path = self.pki.kubeconfig_path(user);
+        vec![
+            format!("--kubeconfig={path}"),
+            format!("--authentication-kubeconfig={path}"),
+            format!("--authorization-kubeconfig={path}"),
+            "--leader-elect=false".to_string(),
+        ]
+    }
+
+    pub(crate) fn proxy_flags(&self) -> Vec<String> {
+        vec![
+            format!("--kubeconfig={}", self.pki.kubeconfig_path("kube-proxy")),
+            format!("--hostname-override={}", self.spec.node),
+            format!("--cluster-cidr={}", spec::POD_CIDR),
+            format!("--proxy-mode={}", self.spec.proxy_mode),
+            // The machine's own limit is left alone: it belongs to whoever set it.
+            "--conntrack-max-per-core=0".to_string(),
+        ]
+    }
+
+    pub(crate) fn kubelet_flags(&self) -> Result<Vec<String>> {
+        let config = self.spec.path("kubelet.yaml");
+        fs::write(&config, self.kubelet_config()?).with_context(|| format!("writing {config}"))?;
+        Ok(vec![
+            format!("--config={config}"),
+            format!("--kubeconfig={}", self.pki.kubeconfig_path("kubelet")),
+            format!("--hostname-override={}", self.spec.node),
+            format!("--node-ip={}", self.spec.address),
+            format!("--root-dir={}", self.spec.path("kubelet")),
+        ])
+    }
+
+    fn kubelet_config(&self) -> Result<String> {
+        let resolv = self.spec.path("resolv.conf");
+        fs::write(&resolv, format!("nameserver {}\n", self.spec.address))?;
+        let pki = |f: &str| self.pki.path(f);
+        let config = serde_json::json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "failCgroupV1": false,
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": self.spec.cgroup_root.clone().unwrap_or_default(),
+            "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": pki("ca.crt")}},
+            "authorization": {"mode": "Webhook"},
+            "clusterDNS": [spec::DNS_IP],
+            "clusterDomain": "cluster.local",
+            "containerRuntimeEndpoint": format!("unix://{}", self.spec.runtime_socket()),
+            "tlsCertFile": pki("kubelet.crt"),
+            "tlsPrivateKeyFile": pki("kubelet.key"),
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "2%", "imagefs.available": "2%"},
+            // The two images cannot be pulled again: no collection of images.
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "failSwapOn": false,
+            "resolvConf": resolv,
+            "podLogsDir": self.spec.path("pod-logs"),
+        });
+        Ok(serde_json::to_string_pretty(&config)?)
+    }
+}

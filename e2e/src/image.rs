@@ -1,0 +1,151 @@
+//! Builds the two images a cluster without a registry needs, and packs them as one archive for the runtime.
+//!
+//! `pause` holds a pod's namespaces; `busybox` runs the sample and the tests. Both come from Debian's packages
+//! (gcc, busybox-static). Layers hold files only: one layer per image.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// The sandbox image's name.
+pub const PAUSE: &str = "corten.local/pause:1";
+/// The sample's image.
+pub const BUSYBOX: &str = "corten.local/busybox:1";
+
+const PAUSE_SOURCE: &str = r"#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void down(int s) { (void)s; exit(0); }
+static void reap(int s) { (void)s; while (waitpid(-1, 0, WNOHANG) > 0); }
+int main(void) { signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, reap); for (;;) pause(); }
+";
+
+/// One image: names, runtime configuration, its single layer.
+struct Image {
+    name: &'static str,
+    config: serde_json::Value,
+    layer: Vec<u8>,
+}
+
+/// Writes both images to `archive`, unless it is there already.
+pub fn build(archive: &Path) -> Result<()> {
+    if archive.exists() {
+        return Ok(());
+    }
+    let work = archive.parent().context("the image archive needs a folder")?;
+    fs::create_dir_all(work)?;
+    let path = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    let images = [
+        Image {
+            name: PAUSE,
+            config: json!({"Entrypoint": ["/pause"], "User": "65535:65535", "Env": path}),
+            layer: layer(&[File::program("pause", pause(work)?)])?,
+        },
+        Image { name: BUSYBOX, config: json!({"Cmd": ["sh"], "Env": path}), layer: busybox()? },
+    ];
+    let partial = archive.with_extension("partial");
+    pack(&partial, &images)?;
+    fs::rename(&partial, archive).with_context(|| format!("moving {} into place", archive.display()))
+}
+
+/// One entry of a layer.
+enum File {
+    Program { path: String, data: Vec<u8> },
+    Text { path: String, data: String },
+    Link { path: String, target: String },
+    Folder { path: String, mode: u32 },
+}
+
+impl File {
+    fn program(path: &str, data: Vec<u8>) -> Self {
+        Self::Program { path: path.to_string(), data }
+    }
+}
+
+fn pause(work: &Path) -> Result<Vec<u8>> {
+    let (source, binary) = (work.join("pause.c"), work.join("pause"));
+    fs::write(&source, PAUSE_SOURCE)?;
+    let status = Command::new("gcc").args(["-Os", "-static", "-s", "-o"]).arg(&binary).arg(&source).status();
+    ensure!(status.context("running gcc (apt-get install gcc)")?.success(), "gcc could not compile {source:?}");
+    Ok(fs::read(binary)?)
+}
+
+fn busybox() -> Result<Vec<u8>> {
+    let program = fs::read("/bin/busybox").context("reading /bin/busybox (apt-get install busybox-static)")?;
+    let list = Command::new("/bin/busybox").arg("--list").output()?;
+    let mut files: Vec<File> = ["tmp", "root", "etc", "home", "www", "bin"]
+        .iter()
+        .map(|p| File::Folder { path: (*p).to_string(), mode: if *p == "tmp" { 0o1777 } else { 0o755 } })
+        .collect();
+    files.push(File::program("bin/busybox", program));
+    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|a| *a != "busybox" && !a.is_empty()) {
+        files.push(File::Link { path: format!("bin/{applet}"), target: "busybox".to_string() });
+    }
+    for (path, data) in [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
+        ("etc/group", "root:x:0:\nnobody:x:65534:\n"),
+    ] {
+        files.push(File::Text { path: path.to_string(), data: data.to_string() });
+    }
+    layer(&files)
+}
+
+fn layer(files: &[File]) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_ustar();
+        let (path, mode, data): (&str, u32, &[u8]) = match file {
+            File::Program { path, data } => (path, 0o755, data),
+            File::Text { path, data } => (path, 0o644, data.as_bytes()),
+            File::Folder { path, mode } => {
+                header.set_entry_type(tar::EntryType::Directory);
+                (path, *mode, &[])
+            }
+            File::Link { path, target } => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_link_name(target)?;
+                (path, 0o777, &[])
+            }
+        };
+        header.set_mode(mode);
+        header.set_size(data.len() as u64);
+        tar.append_data(&mut header, path, data)?;
+    }
+    Ok(tar.into_inner()?)
+}
+
+fn pack(out: &Path, images: &[Image]) -> Result<()> {
+    let mut tar = tar::Builder::new(fs::File::create(out).with_context(|| format!("creating {}", out.display()))?);
+    let mut manifest = Vec::new();
+    for image in images {
+        let digest = hex(&image.layer);
+        let config = serde_json::to_vec(&json!({
+            "architecture": "amd64", "os": "linux", "config": image.config,
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
+            "history": [{"created_by": "corten"}],
+        }))?;
+        let (layer_name, config_name) = (format!("{digest}.tar"), format!("{}.json", hex(&config)));
+        for (name, data) in [(&layer_name, &image.layer), (&config_name, &config)] {
+            append(&mut tar, name, data)?;
+        }
+        manifest.push(json!({"Config": config_name, "RepoTags": [image.name], "Layers": [layer_name]}));
+    }
+    append(&mut tar, "manifest.json", &serde_json::to_vec(&manifest)?)?;
+    tar.finish().context("closing the image archive")
+}
+
+fn append<W: std::io::Write>(tar: &mut tar::Builder<W>, name: &str, data: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o644);
+    header.set_size(data.len() as u64);
+    Ok(tar.append_data(&mut header, name, data)?)
+}
+
+fn hex(data: &[u8]) -> String {
+    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+}

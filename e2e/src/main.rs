@@ -1,0 +1,151 @@
+//! `cluster`: brings a one-node cluster up and down, and runs the seed flow against it.
+//!
+//! Any of the five daemons can be another binary: `KUBELET=/path/to/kubelet cluster smoke` and so on.
+//! Start reading at [`cluster::Cluster::up`] and [`smoke`].
+
+mod cgroup;
+mod cluster;
+mod flags;
+mod image;
+mod kubectl;
+mod pki;
+mod process;
+mod runtime;
+mod smoke;
+mod spec;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use cluster::Cluster;
+use spec::{Spec, Store};
+
+const USAGE: &str = "usage: cluster up | down [--wipe] | smoke [clean] | memory
+  up       start a cluster on this machine and run the sample
+  down     end it; --wipe also removes its data
+  smoke    build a cluster in its own network namespace, run the seed flow, remove it
+           (KEEP=1 leaves it for a look; smoke clean then removes it, given the same CORTEN_DIR)
+  memory   resident memory of each daemon of the running cluster
+environment: STORE=embedded|etcd  CORTEN_DIR=/var/lib/corten  CORTEN_BIN=target/release  KUBECTL=kubectl
+  KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY: another binary for one daemon";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["up"] => up(),
+        ["down"] => Cluster::prepare(machine_spec()?)?.down(false),
+        ["down", "--wipe"] => Cluster::prepare(machine_spec()?)?.down(true),
+        ["smoke"] => run_smoke(),
+        ["smoke", "clean"] => Cluster::prepare(smoke_spec()?)?.down(true),
+        ["memory"] => memory(&Cluster::prepare(machine_spec()?)?),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn up() -> Result<()> {
+    let begin = Instant::now();
+    let cluster = Cluster::prepare(machine_spec()?)?;
+    println!("cluster in {}", cluster.spec.dir.display());
+    cluster.up()?;
+    let answer = smoke::sample(&cluster)?;
+    println!("sample answers: {}", answer.trim());
+    println!("up after {:.1} s. Try:", begin.elapsed().as_secs_f64());
+    println!("  export KUBECONFIG={}", cluster.pki.kubeconfig_path("admin"));
+    println!("  {} get pods -A -o wide", cluster.spec.kubectl.display());
+    Ok(())
+}
+
+fn run_smoke() -> Result<()> {
+    let cluster = Cluster::prepare(smoke_spec()?)?;
+    println!("smoke cluster in {} on the {:?} store", cluster.spec.dir.display(), cluster.spec.store);
+    let result = cluster.up().and_then(|()| smoke::run(&cluster));
+    if result.is_ok() {
+        memory(&cluster)?;
+    } else {
+        for name in cluster.processes.names() {
+            println!("--- {name}, last lines\n{}", cluster.processes.log_tail(&name, 12));
+        }
+    }
+    let removed = if env("KEEP").is_some() { Ok(()) } else { cluster.down(true) };
+    let steps = result?;
+    removed.context("removing the smoke cluster")?;
+    println!("{steps} passed, 0 failed");
+    Ok(())
+}
+
+fn memory(cluster: &Cluster) -> Result<()> {
+    let mut sum = 0;
+    for daemon in spec::DAEMONS {
+        let kib = cluster.processes.resident_kib(daemon).with_context(|| format!("{daemon} does not run"))?;
+        sum += kib;
+        println!("  {daemon:<26} {:>7.1} MiB resident", mib(kib));
+    }
+    println!("  {:<26} {:>7.1} MiB resident", "the five together", mib(sum));
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "resident memory is far below 2^52 KiB")]
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+/// The cluster of `up`: this machine's own network.
+fn machine_spec() -> Result<Spec> {
+    spec_at(PathBuf::from(env("CORTEN_DIR").unwrap_or_else(|| "/var/lib/corten".to_string())), None)
+}
+
+/// The cluster of `smoke`: a network namespace of its own, so that it disturbs nothing and nothing disturbs it.
+fn smoke_spec() -> Result<Spec> {
+    let dir = env("CORTEN_DIR")
+        .map_or_else(|| PathBuf::from(format!("/var/tmp/corten-smoke-{}", std::process::id())), PathBuf::from);
+    let name = dir.file_name().context("CORTEN_DIR is no folder's path")?.to_string_lossy().into_owned();
+    spec_at(dir, Some(name))
+}
+
+fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
+    ensure!(nix::unistd::geteuid().is_root(), "only root can run containers and set routing rules: run it as root");
+    let here = std::env::current_exe()?.parent().map(PathBuf::from).context("no folder of this program")?;
+    let path = env("PATH").unwrap_or_default();
+    let kubectl = match env("KUBECTL") {
+        Some(given) => PathBuf::from(given),
+        None => spec::find_program("kubectl", &path).context("there is no kubectl (hack/kubectl.sh gets one)")?,
+    };
+    let address = if netns.is_some() { [10, 199, 0, 1].into() } else { spec::machine_address()? };
+    Ok(Spec {
+        dir,
+        store: Store::parse(&env("STORE").unwrap_or_else(|| "embedded".to_string()))?,
+        node: "node1".to_string(),
+        address,
+        cgroup_root: netns.as_ref().map(|name| format!("/{name}")),
+        netns,
+        bin: env("CORTEN_BIN").map_or(here, PathBuf::from),
+        replaced: spec::replaced_from(env),
+        kubectl,
+        proxy_mode: env("PROXY_MODE").unwrap_or_else(|| "iptables".to_string()),
+        flags: spec::DAEMONS.iter().filter_map(|d| Some(((*d).to_string(), extra_flags(d)?))).collect(),
+    })
+}
+
+/// `KUBELET_FLAGS="--v=4 ..."` and so on.
+fn extra_flags(daemon: &str) -> Option<Vec<String>> {
+    let text = env(&format!("{}_FLAGS", daemon.to_uppercase().replace('-', "_")))?;
+    Some(text.split_whitespace().map(str::to_string).collect())
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}

@@ -1,0 +1,111 @@
+//! What cluster to build: where, on which store, from which binaries.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Where API objects are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Store {
+    /// The API server's own store.
+    Embedded,
+    /// An etcd beside it.
+    Etcd,
+}
+
+impl Store {
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "etcd" => Ok(Self::Etcd),
+            other => bail!("STORE={other}: it is either embedded or etcd"),
+        }
+    }
+}
+
+/// The daemons, named as their binaries.
+pub const DAEMONS: [&str; 5] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+
+/// Everything `up` needs to know.
+pub struct Spec {
+    /// Certificates, data, logs and records.
+    pub dir: PathBuf,
+    pub store: Store,
+    pub node: String,
+    /// The node's own address: machine's, or the namespace's.
+    pub address: IpAddr,
+    /// Network namespace to run in; none = the machine's own.
+    pub netns: Option<String>,
+    /// Root of the pods' cgroups below each controller; none = the hierarchy's root.
+    pub cgroup_root: Option<String>,
+    /// Folder with our binaries.
+    pub bin: PathBuf,
+    /// Single daemons taken from elsewhere, by name.
+    pub replaced: BTreeMap<String, PathBuf>,
+    pub kubectl: PathBuf,
+    pub proxy_mode: String,
+    /// More flags, by daemon.
+    pub flags: BTreeMap<String, Vec<String>>,
+}
+
+/// Addresses of Services; its first is the API server's.
+pub const SERVICE_CIDR: &str = "10.96.0.0/16";
+/// The API server's address inside the cluster.
+pub const SERVICE_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));
+/// The cluster DNS server's address.
+pub const DNS_IP: &str = "10.96.0.10";
+/// Addresses of pods.
+pub const POD_CIDR: &str = "10.244.0.0/16";
+/// The one node's part of them.
+pub const NODE_POD_CIDR: &str = "10.244.0.0/24";
+/// Port of the API server.
+pub const API_PORT: u16 = 6443;
+
+impl Spec {
+    /// Path of a daemon's binary.
+    pub fn binary(&self, daemon: &str) -> String {
+        self.replaced.get(daemon).cloned().unwrap_or_else(|| self.bin.join(daemon)).display().to_string()
+    }
+
+    /// A path below the cluster's folder, as text.
+    pub fn path(&self, relative: &str) -> String {
+        self.dir.join(relative).display().to_string()
+    }
+
+    /// URL of the API server.
+    pub fn server(&self) -> String {
+        match self.address {
+            IpAddr::V4(a) => format!("https://{a}:{API_PORT}"),
+            IpAddr::V6(a) => format!("https://[{a}]:{API_PORT}"),
+        }
+    }
+
+    /// The containerd socket.
+    pub fn runtime_socket(&self) -> String {
+        self.path("run/containerd.sock")
+    }
+}
+
+/// The address this machine would use to reach others; loopback-only machines have none.
+pub fn machine_address() -> Result<IpAddr> {
+    // Connecting a datagram socket sends nothing; it only asks the kernel for a route.
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("192.0.2.1:9").context("this machine has no address besides loopback: add one (ip addr add)")?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Reads `KUBE_APISERVER=...` and friends: single daemons from elsewhere.
+pub fn replaced_from(env: impl Fn(&str) -> Option<String>) -> BTreeMap<String, PathBuf> {
+    DAEMONS
+        .iter()
+        .filter_map(|d| Some(((*d).to_string(), PathBuf::from(env(&d.to_uppercase().replace('-', "_"))?))))
+        .collect()
+}
+
+/// Finds a program: as given, else along PATH.
+pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
+    path.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file())
+}
