@@ -1,0 +1,243 @@
+//! The process shell of a daemon: arguments, logs, runtime, signals, drain, exit code.
+//!
+//! A daemon implements [`Daemon`] and its `main` is `component::app::main::<TheDaemon>()`. In order: the TLS provider is
+//! installed, flags are parsed, `--help` and `--version` answered, flags and the files they name turned into a
+//! configuration ([`Daemon::configure`], all problems at once), logs installed, the runtime built, [`Daemon::run`]
+//! driven until it returns or a signal drains it. The second signal ends the process at once with code 1.
+//! Does not do: daemonizing, pid files, changing users. Upstream: component-base/cli/run.go,
+//! apiserver/pkg/server/signal.go.
+
+mod notify;
+mod signals;
+mod tasks;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::flags::{Command, FlagSet, Kind, Section, flag, terminal_width};
+use crate::{logs, version};
+
+pub use notify::Notifier;
+pub use tasks::Tasks;
+
+/// Any error that ends a daemon.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Our own additions to every daemon's flags; upstream has none of them.
+pub const OWN_FLAGS: &[&str] = &["check-config"];
+
+/// The section with our own additions, to be listed in each [`Command`].
+pub const OWN_SECTION: Section = Section {
+    title: "Global",
+    flags: &[flag(
+        "check-config",
+        Kind::Bool,
+        "false",
+        "read the flags and every file they name, print all problems, start nothing, exit 1 when there are any",
+    )],
+};
+
+/// What sets one daemon apart from another.
+pub trait Daemon: Sized + Send + 'static {
+    /// Name, help text and flag tables.
+    const COMMAND: &'static Command;
+
+    /// Turns flags, and the files they name, into a configuration; starts nothing.
+    ///
+    /// # Errors
+    /// Every problem found, each naming its flag or file (with line where known).
+    fn configure(flags: &FlagSet) -> Result<Self, Vec<String>>;
+
+    /// How to log, as flags and configuration file say.
+    fn logging(&self) -> logs::Options;
+
+    /// Serves until `process` drains. An error ends the process with code 1, `Ok` with 0.
+    fn run(self, process: Process) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// What a running daemon gets from its shell. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Cancelled when the process is to drain.
+    pub shutdown: CancellationToken,
+    /// Starts named tasks and waits for them at the end.
+    pub tasks: Tasks,
+    /// The command line as parsed.
+    pub flags: Arc<FlagSet>,
+    /// Messages to the service manager.
+    pub notifier: Notifier,
+    /// When the process started.
+    pub started: Instant,
+}
+
+impl Process {
+    /// For tests that run a daemon in-process.
+    pub fn detached(flags: FlagSet) -> Self {
+        let shutdown = CancellationToken::new();
+        let tasks = Tasks::new(shutdown.clone());
+        Process {
+            shutdown,
+            tasks,
+            flags: Arc::new(flags),
+            notifier: Notifier::disabled(),
+            started: Instant::now(),
+        }
+    }
+}
+
+/// How long tasks may take to end once the daemon's own `run` has returned.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs a daemon with the process's arguments.
+pub fn main<D: Daemon>() -> ExitCode {
+    // Nothing may open a TLS connection before its provider is chosen; another choice made earlier is kept.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let args = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
+    let flags = match command_line(D::COMMAND, args) {
+        Ok(flags) => flags,
+        Err(code) => return code,
+    };
+    let checking = flags.has("check-config") && flags.bool("check-config");
+    let daemon = match D::configure(&flags) {
+        Ok(daemon) if checking => {
+            drop(daemon);
+            println!("{}: the configuration is valid", D::COMMAND.name);
+            return ExitCode::SUCCESS;
+        }
+        Err(problems) if checking => {
+            for problem in &problems {
+                eprintln!("{}: {problem}", D::COMMAND.name);
+            }
+            return ExitCode::FAILURE;
+        }
+        Ok(daemon) => daemon,
+        Err(problems) => {
+            logs::init(&logs::Options::default());
+            return failed(&aggregate(&problems));
+        }
+    };
+    logs::init(&daemon.logging());
+    match runtime(D::COMMAND.name) {
+        Ok(runtime) => {
+            let result = runtime.block_on(supervise(daemon, flags));
+            // Blocking work that is stuck must not keep the process alive.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&chain(error.as_ref())),
+            }
+        }
+        Err(error) => failed(&format!("starting worker threads: {error}")),
+    }
+}
+
+async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
+    let shutdown = CancellationToken::new();
+    let tasks = Tasks::new(shutdown.clone());
+    signals::watch(shutdown.clone())?;
+    let notifier = Notifier::from_environment();
+    let process = Process {
+        shutdown: shutdown.clone(),
+        tasks: tasks.clone(),
+        flags: Arc::new(flags),
+        notifier,
+        started: Instant::now(),
+    };
+    process.notifier.start_watchdog(&process.tasks);
+    let result = daemon.run(process.clone()).await;
+    shutdown.cancel();
+    process.notifier.stopping();
+    tasks.join(DRAIN).await;
+    result.and_then(|()| tasks.failure())
+}
+
+/// One worker per core; blocking work is rare and short, so few threads for it.
+fn runtime(name: &str) -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .max_blocking_threads(64)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// Parses arguments; `Err` is the exit code when there is nothing more to do.
+fn command_line(command: &Command, args: impl Iterator<Item = String>) -> Result<FlagSet, ExitCode> {
+    let mut flags = command.flag_set();
+    let parsed = flags.parse(args);
+    for warning in flags.take_warnings() {
+        eprintln!("{warning}");
+    }
+    let kubelet = command.name == "kubelet";
+    match parsed {
+        Err(error) if kubelet => {
+            // The kubelet parses by itself, after its logs are set up. Upstream: cmd/kubelet/app/server.go.
+            logs::init(&logs::Options::default());
+            return Err(failed(&format!("failed to parse kubelet flag: {error}")));
+        }
+        Err(error) => {
+            eprint!("{}\nError: {error}\n", command.usage(&flags, terminal_width()));
+            return Err(ExitCode::FAILURE);
+        }
+        Ok(rest) if flags.bool("help") => {
+            let _ = rest;
+            print!("{}", command.help(&flags, terminal_width()));
+            return Err(ExitCode::SUCCESS);
+        }
+        Ok(rest) if !rest.is_empty() && kubelet => {
+            logs::init(&logs::Options::default());
+            return Err(failed(&format!("unknown command {}", rest[0])));
+        }
+        Ok(rest) if !rest.is_empty() => {
+            let list: Vec<String> = rest.iter().map(|a| crate::quote::quoted(a)).collect();
+            eprintln!(
+                "Error: {} does not take any arguments, got [{}]",
+                crate::quote::quoted(command.name),
+                list.join(" ")
+            );
+            return Err(ExitCode::FAILURE);
+        }
+        Ok(_) => {}
+    }
+    match flags.string("version") {
+        "raw" => println!("{}", version::raw()),
+        "true" => println!("Kubernetes {}", version::reported()),
+        text => {
+            if text.starts_with('v') {
+                version::set_dynamic(text);
+            }
+            return Ok(flags);
+        }
+    }
+    Err(ExitCode::SUCCESS)
+}
+
+/// One problem as it is, several in brackets. Upstream: utilerrors.Aggregate.
+fn aggregate(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    for _ in 0..16 {
+        let Some(cause) = source else { break };
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn failed(why: &str) -> ExitCode {
+    tracing::error!(err = why, "command failed");
+    ExitCode::FAILURE
+}

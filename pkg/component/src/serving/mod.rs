@@ -1,0 +1,15 @@
+//! Serving HTTP/1.1 and HTTP/2, plain or with TLS, with a drain.
+//!
+//! [`Listener::bind`] early, so that a busy port fails the start; then [`serve`] with a service closure. Every request
+//! carries an `Arc<ConnInfo>` extension (remote address, peer certificates). Upgrades work (`hyper::upgrade::on`).
+//! Upstream: apiserver/pkg/server/secure_serving.go.
+
+pub mod body;
+mod connection;
+mod listener;
+pub mod mux;
+
+pub use body::{Body, BoxError};
+pub use connection::{ConnInfo, ServeOptions, TlsInfo, serve};
+pub use listener::{BindOptions, Listener};
+pub use mux::Mux;
