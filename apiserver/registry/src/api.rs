@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use auth::UserInfo;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use machinery::Value;
 use parking_lot::Mutex;
 
 use crate::errors::ApiError;
@@ -228,6 +229,11 @@ pub trait Object: Send + Sync + 'static {
     /// # Errors
     /// When the kind has no such form (protobuf of a custom resource: 406), or the stored bytes are corrupt.
     fn encode(&self, format: Format) -> Result<Bytes, ApiError>;
+    /// The object as a tree, for table cells.
+    ///
+    /// # Errors
+    /// When the stored bytes are corrupt.
+    fn value(&self) -> Result<Arc<Value>, ApiError>;
 }
 
 /// A shared object handle.
@@ -342,6 +348,10 @@ pub struct ResourceRow {
 pub trait Registry: Send + Sync + 'static {
     /// A resource by group, version and plural name.
     fn lookup(&self, group: &str, version: &str, resource: &str) -> Option<Arc<ResourceRow>>;
+    /// Whether a kind is built in: it has a protobuf form and knows strategic merge patches.
+    fn built_in(&self, _gvk: &Gvk) -> bool {
+        true
+    }
     /// All served resources in discovery order. Changes with custom resource definitions.
     fn resources(&self) -> Vec<Arc<ResourceRow>>;
     /// Reads one object or a readable subresource.

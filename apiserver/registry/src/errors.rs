@@ -247,6 +247,21 @@ impl ApiError {
         error
     }
 
+    /// The `Status` document in protobuf, with its envelope.
+    pub fn to_protobuf(&self) -> Vec<u8> {
+        let mut raw = Vec::new();
+        put(&mut raw, 1, EMPTY_LIST_META);
+        put(&mut raw, 2, b"Failure");
+        put(&mut raw, 3, self.message.as_bytes());
+        put(&mut raw, 4, self.reason.as_bytes());
+        if let Some(details) = &self.details {
+            put(&mut raw, 5, &details_protobuf(details));
+        }
+        raw.push(6 << 3);
+        put_varint(&mut raw, self.code.into());
+        enveloped(&raw)
+    }
+
     /// The `Status` document, with fields in Go's declaration order.
     pub fn to_json(&self) -> Vec<u8> {
         use serde_json::json;
@@ -272,6 +287,97 @@ impl ApiError {
         out.push('}');
         out.into_bytes()
     }
+}
+
+/// The `Status` of a completed operation that has no object to return.
+#[derive(Debug, Clone, Copy)]
+pub struct Success<'a> {
+    /// Name of the object.
+    pub name: &'a str,
+    /// Group of the details.
+    pub group: &'a str,
+    /// Kind of the details.
+    pub kind: &'a str,
+    /// Uid of the object.
+    pub uid: &'a str,
+}
+
+impl Success<'_> {
+    fn details(&self) -> Details {
+        Details {
+            name: self.name.into(),
+            group: self.group.into(),
+            kind: self.kind.into(),
+            uid: self.uid.into(),
+            ..Details::default()
+        }
+    }
+
+    /// The document in JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let details = details_json(&self.details());
+        let head = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":"#;
+        format!("{head}{details}}}").into_bytes()
+    }
+
+    /// The document in protobuf, with its envelope.
+    pub fn to_protobuf(&self) -> Vec<u8> {
+        let mut raw = Vec::new();
+        put(&mut raw, 1, EMPTY_LIST_META);
+        put(&mut raw, 2, b"Success");
+        put(&mut raw, 3, b"");
+        put(&mut raw, 4, b"");
+        put(&mut raw, 5, &details_protobuf(&self.details()));
+        raw.extend_from_slice(&[6 << 3, 0]);
+        enveloped(&raw)
+    }
+}
+
+/// `ListMeta` with its three plain strings, which are always written.
+const EMPTY_LIST_META: &[u8] = &[0x0a, 0, 0x12, 0, 0x1a, 0];
+
+fn enveloped(raw: &[u8]) -> Vec<u8> {
+    let (mut kind, mut out) = (Vec::new(), b"k8s\0".to_vec());
+    put(&mut kind, 1, b"v1");
+    put(&mut kind, 2, b"Status");
+    put(&mut out, 1, &kind);
+    put(&mut out, 2, raw);
+    put(&mut out, 3, b"");
+    put(&mut out, 4, b"");
+    out
+}
+
+/// Appends one length-delimited protobuf field. Field numbers here are below 16, so the tag is one byte.
+fn put(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn details_protobuf(details: &Details) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, 1, details.name.as_bytes());
+    put(&mut out, 2, details.group.as_bytes());
+    put(&mut out, 3, details.kind.as_bytes());
+    for cause in &details.causes {
+        let mut one = Vec::new();
+        put(&mut one, 1, cause.reason.as_bytes());
+        put(&mut one, 2, cause.message.as_bytes());
+        put(&mut one, 3, cause.field.as_bytes());
+        put(&mut out, 4, &one);
+    }
+    out.push(5 << 3);
+    put_varint(&mut out, details.retry_after_seconds.max(0).unsigned_abs().into());
+    put(&mut out, 6, details.uid.as_bytes());
+    out
 }
 
 fn details_json(details: &Details) -> String {

@@ -2,8 +2,12 @@
 //!
 //! Start at [`UserInfo`] and [`Attributes`]; [`Authorizer`] answers for one request. Nothing here reads files,
 //! opens sockets or talks to a store: callers hand in bytes and watch events.
-mod authorizer;
-mod user;
+pub mod authenticator;
+pub mod authorizer;
+pub mod request_header;
+pub mod tokens;
+pub mod user;
+pub mod x509;
 
 pub use authorizer::{
     AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Decision, PrivilegedGroups, Union, Verdict,
