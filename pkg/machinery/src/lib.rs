@@ -10,7 +10,6 @@ pub mod golang;
 pub mod labels;
 pub mod patch;
 pub mod quantity;
-pub mod schema;
 pub mod value;
 
 pub use quantity::Quantity;

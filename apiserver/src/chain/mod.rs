@@ -1,0 +1,175 @@
+//! The filter chain: every request passes these steps, in upstream's order.
+//!
+//! ```text
+//! audit id → panic → request info → cache control, HSTS, GOAWAY → shutdown gate → deadline and timeout → warnings
+//!   → authentication → impersonation → requests in flight → authorization → endpoint
+//! ```
+//! Upstream: `k8s.io/apiserver/pkg/server/config.go` `DefaultBuildHandlerChain`.
+pub(crate) mod authenticate;
+pub(crate) mod authorize;
+mod deadline;
+pub(crate) mod impersonate;
+pub(crate) mod in_flight;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use registry::api::{RequestInfo, Warnings};
+use registry::errors::ApiError;
+
+use crate::endpoints;
+use crate::server::{Call, Connection, Server};
+use crate::web::query::Query;
+use crate::web::{Response, info, respond};
+
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Answers one request.
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response {
+    let audit_id = audit_id(&request);
+    let path = request.uri().path().to_owned();
+    // Panics are bugs, yet one request's bug must not take the process; the hook has logged where it happened.
+    let guarded = AssertUnwindSafe(resolve(server, connection, request, audit_id.clone())).catch_unwind();
+    let mut response = guarded.await.unwrap_or_else(|_| {
+        tracing::error!(%path, audit_id, "request handler panicked");
+        let text = "This request caused apiserver to panic. Look in the logs for details.";
+        respond::plain(StatusCode::INTERNAL_SERVER_ERROR, text)
+    });
+    if let Ok(value) = HeaderValue::from_str(&audit_id) {
+        response.headers_mut().insert(AUDIT_ID.clone(), value);
+    }
+    response
+}
+
+/// The client's `Audit-ID` (first 64 characters are meaningful upstream), or a new one.
+fn audit_id(request: &Request<Incoming>) -> String {
+    let sent = request.headers().get(&AUDIT_ID).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if sent.is_empty() { uuid::Uuid::new_v4().to_string() } else { sent.to_owned() }
+}
+
+/// Request info, headers common to all responses, shutdown gate, deadline.
+async fn resolve(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+    audit_id: String,
+) -> Response {
+    let started = Instant::now();
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let info = match info::resolve(request.method(), request.uri().path(), &query) {
+        Ok(info) => Arc::new(info),
+        Err(error) => return internal(request.uri(), format!("failed to create RequestInfo: {error}")),
+    };
+    let (parts, body) = request.into_parts();
+    let deadline = match deadline::of(&query, &info, started, server.limits.request_timeout) {
+        Ok(deadline) => deadline,
+        Err(error) => return respond::error(&error, &parts.headers, &query),
+    };
+    let call = Call {
+        parts,
+        query,
+        long_running: is_long_running(&info),
+        info,
+        user: Arc::default(),
+        audit_id,
+        warnings: Warnings::default(),
+        deadline,
+        connection,
+    };
+    let http2 = call.parts.version == http::Version::HTTP_2;
+    let warnings = call.warnings.clone();
+    let mut response = gate(&server, call, body).await;
+    let headers = response.headers_mut();
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    if let Some(hsts) = server.limits.hsts.as_deref().and_then(|h| HeaderValue::from_str(h).ok()) {
+        headers.insert("strict-transport-security", hsts);
+    }
+    if http2 && server.limits.goaway_chance > 0.0 && rand::random::<f64>() < server.limits.goaway_chance {
+        // Go's HTTP/2 server turns this header into GOAWAY; ours looks for it in `serve` and drains the connection.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    for text in warnings.take() {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quote(&text))) {
+            headers.append("warning", value);
+        }
+    }
+    response
+}
+
+/// A warning text as a quoted string. Upstream: `apimachinery/pkg/util/net.NewWarningHeader`.
+fn quote(text: &str) -> String {
+    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    format!("\"{}\"", clean.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+/// Refuses new requests while draining, then runs the rest under the request's deadline.
+async fn gate(server: &Arc<Server>, call: Call, body: Incoming) -> Response {
+    if server.lifecycle.draining.is_cancelled() && !call.long_running {
+        let text = "apiserver is shutting down, please try again later.";
+        let mut response = respond::plain(StatusCode::SERVICE_UNAVAILABLE, text);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return response;
+    }
+    let (headers, query) = (call.parts.headers.clone(), call.query.clone());
+    let long_running = call.long_running;
+    let deadline = call.deadline;
+    let work = admit(server.clone(), call, body);
+    if long_running {
+        return work.await;
+    }
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
+        let error = ApiError::timeout("request did not complete within the allotted timeout", 0);
+        respond::error(&error, &headers, &query)
+    })
+}
+
+/// Authentication, impersonation, requests in flight, authorization, endpoint.
+async fn admit(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
+    let Some(user) = server.authentication.authenticate(&mut call).await else {
+        return respond::error(&ApiError::unauthorized(), &call.parts.headers, &call.query);
+    };
+    call.user = user;
+    if let Err(error) = impersonate::apply(&server, &mut call).await {
+        return respond::error(&error, &call.parts.headers, &call.query);
+    }
+    let Ok(_seat) = server.in_flight.enter(&call) else {
+        let text = "Too many requests, please try again later.";
+        let mut response = respond::plain(StatusCode::TOO_MANY_REQUESTS, text);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return response;
+    };
+    match authorize::check(&server, &call).await {
+        Ok(()) => endpoints::route(server.clone(), call, body).await,
+        Err(authorize::Refusal::Forbidden(error)) => respond::error(&error, &call.parts.headers, &call.query),
+        Err(authorize::Refusal::Failed(why)) => internal(&call.parts.uri, why),
+    }
+}
+
+/// Upstream: `responsewriters.InternalError`.
+fn internal(uri: &http::Uri, why: String) -> Response {
+    let text = authorize::sanitize(&format!("Internal Server Error: {:?}: {why}", uri.to_string()));
+    respond::plain(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+/// Requests that may run as long as they like. Upstream: `controlplane/apiserver.BuildGenericConfig`,
+/// `BasicLongRunningRequestCheck`.
+fn is_long_running(info: &RequestInfo) -> bool {
+    if matches!(info.verb.as_str(), "watch" | "proxy") {
+        return true;
+    }
+    if info.is_resource_request {
+        return matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward");
+    }
+    info.path.starts_with("/debug/pprof/")
+}

@@ -1,0 +1,190 @@
+//! Discovery: what the server serves, in the legacy documents and in the aggregated one.
+//!
+//! All documents are rendered from the registry's rows and cached until the rows change.
+//! Upstream: `k8s.io/apiserver/pkg/endpoints/discovery` and `.../discovery/aggregated`.
+mod aggregated;
+mod legacy;
+
+use std::sync::Arc;
+
+use http::header::{ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderValue, StatusCode};
+use registry::api::{MediaType, ResourceRow};
+
+use crate::server::{Call, Server};
+use crate::web::negotiate::{self, Restrictions};
+use crate::web::{Response, body, respond};
+
+/// Groups in the order upstream lists them (its API services' priorities); unknown groups follow by name.
+const GROUP_ORDER: [&str; 22] = [
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// One group with its versions, preferred first.
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) versions: Vec<Version>,
+}
+
+/// One version with its resources, sorted by name.
+pub(crate) struct Version {
+    pub(crate) name: String,
+    pub(crate) resources: Vec<Arc<ResourceRow>>,
+}
+
+/// The rows, grouped and ordered.
+pub(crate) fn groups(rows: Vec<Arc<ResourceRow>>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for row in rows {
+        let at = groups.iter().position(|g| g.name == row.gvk.group).unwrap_or_else(|| {
+            groups.push(Group { name: row.gvk.group.clone(), versions: Vec::new() });
+            groups.len() - 1
+        });
+        let versions = &mut groups[at].versions;
+        let at = versions.iter().position(|v| v.name == row.gvk.version).unwrap_or_else(|| {
+            versions.push(Version { name: row.gvk.version.clone(), resources: Vec::new() });
+            versions.len() - 1
+        });
+        versions[at].resources.push(row);
+    }
+    let rank = |name: &str| GROUP_ORDER.iter().position(|g| *g == name).unwrap_or(GROUP_ORDER.len());
+    groups.sort_by(|a, b| rank(&a.name).cmp(&rank(&b.name)).then_with(|| a.name.cmp(&b.name)));
+    for group in &mut groups {
+        group.versions.sort_by(|a, b| version_priority(&b.name).cmp(&version_priority(&a.name)));
+        for version in &mut group.versions {
+            version.resources.sort_by(|a, b| a.resource.cmp(&b.resource));
+        }
+    }
+    groups
+}
+
+/// Stable before beta before alpha, higher numbers first. Upstream: `apimachinery/pkg/version.CompareKubeAwareVersionStrings`.
+fn version_priority(name: &str) -> (u8, u32, u32) {
+    let parse = || -> Option<(u8, u32, u32)> {
+        let rest = name.strip_prefix('v')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        if tail.is_empty() {
+            return Some((3, major, 0));
+        }
+        for (stage, rank) in [("beta", 2), ("alpha", 1)] {
+            if let Some(minor) = tail.strip_prefix(stage) {
+                return Some((rank, major, minor.parse().ok()?));
+            }
+        }
+        None
+    };
+    parse().unwrap_or((0, 0, 0))
+}
+
+/// Answers a discovery path; `None` when the path is none of discovery's.
+pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
+    let path = call.info.path.trim_end_matches('/');
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match parts.as_slice() {
+        ["api" | "apis"] if wants_aggregated(call) => Some(aggregated(server, call, parts[0] == "apis")),
+        ["api"] => Some(document(call, legacy::api_versions(&server.advertise), true)),
+        ["apis"] => Some(document(call, legacy::group_list(&groups(server.registry.resources())), true)),
+        ["apis", name] => {
+            let groups = groups(server.registry.resources());
+            let group = groups.iter().find(|g| g.name == *name)?;
+            Some(document(call, legacy::group(group, true), false))
+        }
+        ["api", version] => resources(server, call, "", version),
+        ["apis", group, version] => resources(server, call, group, version),
+        _ => None,
+    }
+}
+
+fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option<Response> {
+    let groups = groups(server.registry.resources());
+    let group = groups.iter().find(|g| g.name == group)?;
+    let found = group.versions.iter().find(|v| v.name == version)?;
+    Some(document(call, legacy::resource_list(group, found), false))
+}
+
+/// Whether the first acceptable clause asks for the aggregated document.
+fn wants_aggregated(call: &Call) -> bool {
+    let output = negotiate::output(&call.parts.headers, &call.query, Restrictions::Free, false);
+    output.is_ok_and(|o| {
+        (o.param("g"), o.param("v"), o.param("as")) == ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")
+            && o.media == MediaType::Json
+    })
+}
+
+fn document(call: &Call, json: String, vary: bool) -> Response {
+    let json_only = || negotiate::Output {
+        media: MediaType::Json,
+        transform: None,
+        pretty: false,
+        profile: None,
+        params: vec![],
+    };
+    let mut output = negotiate::output(&call.parts.headers, &call.query, Restrictions::Free, false)
+        .unwrap_or_else(|_| json_only());
+    output.media = MediaType::Json;
+    let mut response = respond::document(StatusCode::OK, &output, &call.parts.headers, vec![json.into()]);
+    if vary {
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    }
+    response
+}
+
+fn aggregated(server: &Server, call: &Call, named_groups: bool) -> Response {
+    let mut groups = groups(server.registry.resources());
+    groups.retain(|g| g.name.is_empty() != named_groups);
+    let json = aggregated::document(&groups);
+    let etag = format!("\"{}\"", aggregated::hash(json.as_bytes()));
+    let matches = call.header(IF_NONE_MATCH) == etag;
+    let mut response = if matches {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = document(call, json, false);
+        let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    };
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_order() {
+        let mut versions = ["v1alpha1", "v1", "v2beta1", "v2", "v1beta1", "x"];
+        versions.sort_by_key(|v| std::cmp::Reverse(version_priority(v)));
+        assert_eq!(versions, ["v2", "v1", "v2beta1", "v1beta1", "v1alpha1", "x"]);
+    }
+}

@@ -1,0 +1,38 @@
+//! What answers a request once it is through the filter chain: non-resource paths here, resources in `resource`.
+pub(crate) mod health;
+mod index;
+mod version;
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+
+use crate::discovery;
+use crate::server::{Call, Server};
+use crate::web::{Response, respond};
+
+/// Finds and runs the endpoint.
+pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+    if call.info.is_resource_request {
+        return crate::resource::serve(server, call, body).await;
+    }
+    let path = call.info.path.clone();
+    let readable = matches!(call.parts.method, Method::GET | Method::HEAD);
+    if !readable {
+        return not_found();
+    }
+    match path.as_str() {
+        "/version" | "/version/" => version::document(),
+        "/" | "/index.html" => index::document(&server, &call),
+        _ => match health::Page::of(&path) {
+            Some((page, check)) => server.health.answer(page, check, &call.query).await,
+            None => discovery::answer(&server, &call).unwrap_or_else(not_found),
+        },
+    }
+}
+
+/// Go's answer for a path nobody serves.
+pub(crate) fn not_found() -> Response {
+    respond::plain(StatusCode::NOT_FOUND, "404 page not found")
+}

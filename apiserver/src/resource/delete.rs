@@ -1,0 +1,92 @@
+//! Delete and deletecollection. Upstream: `k8s.io/apiserver/pkg/endpoints/handlers/delete.go`.
+
+use bytes::Bytes;
+use http::StatusCode;
+use hyper::body::Incoming;
+use registry::api::{DeleteOptions, Deleted, DeletionState, MediaType, RequestContext};
+use registry::errors::{ApiError, Cause};
+
+use super::{Target, context, encode, read_body};
+use crate::server::{Call, Server};
+use crate::web::{Response, negotiate, query, respond};
+
+/// Delete options from the body if there is one, else from the query.
+async fn options(server: &Server, call: &Call, body: Incoming) -> Result<(DeleteOptions, bool), ApiError> {
+    let bytes = read_body(server, body).await?;
+    if bytes.is_empty() {
+        return query::delete_options(&call.query);
+    }
+    let media = negotiate::input(&call.parts.headers, true)?;
+    decode(media, &bytes)
+}
+
+/// Decodes `DeleteOptions`; the second result is dry run.
+fn decode(media: MediaType, bytes: &Bytes) -> Result<(DeleteOptions, bool), ApiError> {
+    let tree = crate::web::yaml::options_tree(media, bytes)?;
+    let text = |path: &[&str]| tree.str_at(path).map(str::to_owned);
+    let options = DeleteOptions {
+        grace_period_seconds: tree.i64_at(&["gracePeriodSeconds"]),
+        propagation_policy: text(&["propagationPolicy"]),
+        orphan_dependents: tree.bool_at(&["orphanDependents"]),
+        uid: text(&["preconditions", "uid"]),
+        resource_version: text(&["preconditions", "resourceVersion"]),
+        ignore_store_read_error: tree.bool_at(&["ignoreStoreReadErrorWithClusterBreakingPotential"]),
+    };
+    let dry_run: Vec<&str> =
+        tree.list_at(&["dryRun"]).map(|l| l.iter().filter_map(|v| v.as_str()).collect()).unwrap_or_default();
+    let mut causes = Vec::new();
+    if dry_run.iter().any(|v| *v != "All") {
+        causes.push(Cause {
+            reason: "FieldValueNotSupported".into(),
+            message: format!("Unsupported value: {dry_run:?}: supported values: \"All\""),
+            field: "dryRun".into(),
+        });
+    }
+    query::check_delete(&options, causes)?;
+    Ok((options, !dry_run.is_empty()))
+}
+
+/// `DELETE` of one object.
+pub(super) async fn one(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    body: Incoming,
+) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let (options, dry_run) = options(server, call, body).await?;
+    let orphan = options.orphan_dependents;
+    let context = RequestContext { dry_run, ..context(call) };
+    match server.registry.delete(&context, options).await? {
+        Deleted::Object(object, state) => {
+            let accepted = state == DeletionState::Pending && orphan == Some(false);
+            let code = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+            encode::object(code, call, &output, &object)
+        }
+        Deleted::Status { name, uid, kind, group } => {
+            let bytes = success(output.media, &name, &group, &kind, &uid);
+            Ok(respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes]))
+        }
+    }
+}
+
+/// The `Status` of a completed deletion.
+fn success(media: MediaType, name: &str, group: &str, kind: &str, uid: &str) -> Bytes {
+    let status = registry::errors::Success { name, group, kind, uid };
+    if media == MediaType::Protobuf { status.to_protobuf().into() } else { status.to_json().into() }
+}
+
+/// `DELETE` of a collection.
+pub(super) async fn collection(
+    server: &Server,
+    call: &Call,
+    target: &Target,
+    body: Incoming,
+) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let (list_options, _) = query::list_options(&call.query, false)?;
+    let (options, dry_run) = options(server, call, body).await?;
+    let context = RequestContext { dry_run, ..context(call) };
+    let list = server.registry.delete_collection(&context, options, &list_options).await?;
+    encode::list(call, &output, &list)
+}

@@ -1,0 +1,185 @@
+//! Requests to API resources: verbs to registry operations, and their results to responses.
+//!
+//! Read paths move the registry's encoded bytes; nothing is decoded here except delete options.
+//! Upstream: `k8s.io/apiserver/pkg/endpoints/{installer.go,handlers}`.
+mod delete;
+mod encode;
+mod framing;
+mod watch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use registry::api::{Body, RequestContext, ResourceRow, Written};
+use registry::errors::ApiError;
+
+use crate::server::{Call, Server};
+use crate::web::negotiate::{self, Restrictions};
+use crate::web::query::{self, Write};
+use crate::web::{Response, respond};
+
+/// Answers a resource request.
+pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+    let info = &call.info;
+    let known =
+        |row: &Arc<ResourceRow>| row.gvk.group == info.api_group && row.gvk.version == info.api_version;
+    match dispatch(&server, &call, body).await {
+        Ok(response) => response,
+        Err(error) if error.code == 404 && !server.registry.resources().iter().any(known) => {
+            crate::endpoints::not_found()
+        }
+        Err(error) => respond::error(&error, &call.parts.headers, &call.query),
+    }
+}
+
+/// `ListMeta` of a list as JSON.
+pub(crate) fn list_meta(list: &registry::api::List) -> String {
+    framing::json_list_meta(list)
+}
+
+/// `PartialObjectMetadata` of an object as JSON.
+pub(crate) fn partial_json(object: &registry::api::ObjectRef, version: &str) -> Result<Bytes, ApiError> {
+    encode::partial_json(object, version)
+}
+
+/// A resource and how the client wants it.
+struct Target {
+    row: Arc<ResourceRow>,
+    /// Whether it has a protobuf form and strategic patches (everything but custom resources).
+    built_in: bool,
+}
+
+impl Target {
+    fn restrictions(&self) -> Restrictions {
+        Restrictions::Resource { protobuf: self.built_in }
+    }
+}
+
+fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
+    let info = &call.info;
+    let row = server
+        .registry
+        .lookup(&info.api_group, &info.api_version, &info.resource)
+        .ok_or_else(ApiError::page_not_found)?;
+    // A namespace in the path of a cluster-scoped resource is another path; nobody serves it.
+    let namespaced_path =
+        !info.namespace.is_empty() && !(row.gvk.group.is_empty() && row.resource == "namespaces");
+    if namespaced_path && !row.namespaced {
+        return Err(ApiError::page_not_found());
+    }
+    let verbs = if info.subresource.is_empty() {
+        &row.verbs
+    } else {
+        let sub = row.subresources.iter().find(|s| s.name == info.subresource);
+        &sub.ok_or_else(ApiError::page_not_found)?.verbs
+    };
+    let needs_namespace = row.namespaced && info.namespace.is_empty();
+    let everywhere = matches!(info.verb.as_str(), "list" | "watch");
+    if !verbs.contains(&info.verb) || (needs_namespace && !everywhere) {
+        return Err(method_not_allowed());
+    }
+    let built_in = server.registry.built_in(&row.gvk);
+    Ok(Target { row, built_in })
+}
+
+fn method_not_allowed() -> ApiError {
+    let message = "the server does not allow this method on the requested resource";
+    ApiError { details: Some(Box::default()), ..ApiError::new(405, "MethodNotAllowed", message) }
+}
+
+async fn dispatch(server: &Arc<Server>, call: &Call, body: Incoming) -> Result<Response, ApiError> {
+    let target = find(server, call)?;
+    match call.info.verb.as_str() {
+        "get" => get(server, call, &target).await,
+        "list" | "watch" => watch::list_or_watch(server, call, &target).await,
+        "create" => create(server, call, &target, body).await,
+        "update" => update(server, call, &target, body).await,
+        "patch" => patch(server, call, &target, body).await,
+        "delete" => delete::one(server, call, &target, body).await,
+        "deletecollection" => delete::collection(server, call, &target, body).await,
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// The context of a request without write options.
+fn context(call: &Call) -> RequestContext {
+    RequestContext {
+        user: call.user.clone(),
+        info: call.info.clone(),
+        dry_run: false,
+        field_manager: String::new(),
+        field_validation: Default::default(),
+        user_agent: call.user_agent().to_owned(),
+        audit_id: call.audit_id.clone(),
+        warnings: call.warnings.clone(),
+    }
+}
+
+fn write_context(call: &Call, write: Write) -> Result<(RequestContext, Option<bool>), ApiError> {
+    let options = query::write_options(&call.query, write, call.user_agent())?;
+    let context = RequestContext {
+        dry_run: options.dry_run,
+        field_manager: options.field_manager,
+        field_validation: options.field_validation,
+        ..context(call)
+    };
+    Ok((context, options.force))
+}
+
+/// Reads a whole body, up to the limit.
+async fn read_body(server: &Server, body: Incoming) -> Result<Bytes, ApiError> {
+    let limit = server.limits.max_body_bytes;
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ApiError::request_entity_too_large(format!("limit is {limit}")))
+        }
+        Err(error) => Err(ApiError::bad_request(format!("failed to read the request body: {error}"))),
+    }
+}
+
+async fn get(server: &Server, call: &Call, target: &Target) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    if call.query.flag("export") == Some(true) {
+        let text = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(ApiError::bad_request(text));
+    }
+    let object = server.registry.get(&context(call), &call.query.text("resourceVersion")).await?;
+    encode::object(StatusCode::OK, call, &output, &object)
+}
+
+async fn create(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let media_type = negotiate::input(&call.parts.headers, target.built_in)?;
+    let bytes = read_body(server, body).await?;
+    let (context, _) = write_context(call, Write::Create)?;
+    let written = server.registry.create(&context, Body { media_type, bytes }).await?;
+    encode::object(StatusCode::CREATED, call, &output, &written.object)
+}
+
+fn written(call: &Call, output: &negotiate::Output, written: &Written) -> Result<Response, ApiError> {
+    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    encode::object(code, call, output, &written.object)
+}
+
+async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let bytes = read_body(server, body).await?;
+    let (context, _) = write_context(call, Write::Update)?;
+    let media_type = negotiate::input(&call.parts.headers, target.built_in)?;
+    let result = server.registry.update(&context, Body { media_type, bytes }).await?;
+    written(call, &output, &result)
+}
+
+async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+    let kind = negotiate::patch(&call.parts.headers, target.built_in)?;
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let bytes = read_body(server, body).await?;
+    let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };
+    let (context, force) = write_context(call, write)?;
+    let result = server.registry.patch(&context, registry::api::Patch { kind, bytes, force }).await?;
+    written(call, &output, &result)
+}

@@ -1,0 +1,181 @@
+//! Lists and watches. A watch is a stream of framed events; it ends with its timeout, with the client, with an error
+//! event, or when the server drains.
+//! Upstream: `k8s.io/apiserver/pkg/endpoints/handlers/{get,watch}.go`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use registry::api::{ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
+use registry::errors::ApiError;
+use tokio::time::Instant;
+
+use super::{Target, context, encode, framing};
+use crate::server::{Call, Server};
+use crate::tables;
+use crate::web::body::{self, BodyError};
+use crate::web::negotiate::{self, Output, Transform};
+use crate::web::{Response, query};
+
+/// `GET` of a collection, or of one object through `?watch`.
+pub(super) async fn list_or_watch(
+    server: &Arc<Server>,
+    call: &Call,
+    target: &Target,
+) -> Result<Response, ApiError> {
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
+    let force_watch = call.info.verb == "watch";
+    let (mut options, watch) = query::list_options(&call.query, force_watch)?;
+    select_name(call, &mut options)?;
+    if !watch {
+        let list = server.registry.list(&context(call), &options).await?;
+        return encode::list(call, &output, &list);
+    }
+    if !target.row.verbs.iter().any(|v| v == "watch") {
+        return Err(ApiError::method_not_supported(&call.info.api_group, &call.info.resource, "watch"));
+    }
+    let stream_output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), true)?;
+    let timeout = timeout(server, &options);
+    options.timeout_seconds = i64::try_from(timeout.as_secs()).ok();
+    let events = server.registry.watch(&context(call), &options).await?;
+    respond(server, call, stream_output, events, timeout)
+}
+
+/// A name in the path of a watch is a selector on that name.
+fn select_name(call: &Call, options: &mut ListOptions) -> Result<(), ApiError> {
+    let name = &call.info.name;
+    if name.is_empty() {
+        return Ok(());
+    }
+    let selector = &options.field_selector;
+    let same =
+        |term: &str| term.strip_prefix("metadata.name=").map(|v| v.trim_start_matches('=')) == Some(name);
+    if selector.is_empty() {
+        options.field_selector = format!("metadata.name={name}");
+    } else if !selector.split(',').any(same) {
+        return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
+    }
+    Ok(())
+}
+
+/// The client's timeout, or a random one above the minimum so that watches do not all end together.
+fn timeout(server: &Server, options: &ListOptions) -> Duration {
+    match options.timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => server.limits.min_request_timeout.mul_f64(1.0 + rand::random::<f64>()),
+    }
+}
+
+/// Turns events into frames.
+struct Framer {
+    output: Output,
+    table: Option<tables::Options>,
+    query: query::Query,
+    version: String,
+}
+
+impl Framer {
+    fn frame(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {
+        let (kind, object) = match event {
+            WatchEvent::Added(object) => ("ADDED", self.encode(object)?),
+            WatchEvent::Modified(object) => ("MODIFIED", self.encode(object)?),
+            WatchEvent::Deleted(object) => ("DELETED", self.encode(object)?),
+            WatchEvent::Bookmark(object) => ("BOOKMARK", self.encode(object)?),
+            WatchEvent::Error(error) => ("ERROR", self.error(error)),
+        };
+        Ok(match self.output.media {
+            MediaType::Protobuf => framing::protobuf_event(kind, &object),
+            MediaType::Json | MediaType::Yaml => framing::json_event(kind, &object),
+        })
+    }
+
+    fn error(&self, error: &ApiError) -> Bytes {
+        match self.output.media {
+            MediaType::Protobuf => error.to_protobuf().into(),
+            MediaType::Json | MediaType::Yaml => error.to_json().into(),
+        }
+    }
+
+    /// Column definitions go out with the first table only.
+    fn encode(&mut self, object: &ObjectRef) -> Result<Bytes, ApiError> {
+        let Some(options) = &mut self.table else {
+            return encode::bytes_for(&self.output, &self.query, object);
+        };
+        let bytes = tables::render(&self.version, options, std::slice::from_ref(object), None)?;
+        options.no_headers = true;
+        Ok(bytes)
+    }
+}
+
+fn respond(
+    server: &Arc<Server>,
+    call: &Call,
+    output: Output,
+    events: WatchStream,
+    timeout: Duration,
+) -> Result<Response, ApiError> {
+    let (table, version) = match &output.transform {
+        Some(Transform::Table(version)) => (Some(tables::Options::from_query(&call.query)?), version.clone()),
+        _ => (None, String::new()),
+    };
+    let media = output.media;
+    let framer = Framer { output, table, query: call.query.clone(), version };
+    let stop = server.lifecycle.draining.clone();
+    let frames = frames(events, framer, Instant::now() + timeout, stop);
+    let mut response = Response::new(body::stream(frames));
+    let content_type = match media {
+        MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        MediaType::Json | MediaType::Yaml => negotiate::JSON,
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Ok(response)
+}
+
+/// How many bytes of ready events are joined into one chunk.
+const BATCH_BYTES: usize = 32 << 10;
+
+fn frames(
+    events: WatchStream,
+    framer: Framer,
+    end: Instant,
+    stop: tokio_util::sync::CancellationToken,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    let ended = async move {
+        tokio::select! { () = tokio::time::sleep_until(end) => {}, () = stop.cancelled() => {} }
+    };
+    let state = (events.take_until(Box::pin(ended)).ready_chunks(64), framer, false);
+    futures::stream::unfold(state, |(mut events, mut framer, failed)| async move {
+        if failed {
+            return None;
+        }
+        let batch = events.next().await?;
+        let mut chunk = bytes::BytesMut::new();
+        let single = batch.len() == 1;
+        let mut failed = false;
+        for event in &batch {
+            failed = matches!(event, WatchEvent::Error(_));
+            match framer.frame(event) {
+                Ok(frame) if single => return Some((Ok(frame), (events, framer, failed))),
+                Ok(frame) => {
+                    if chunk.is_empty() {
+                        chunk.reserve(BATCH_BYTES);
+                    }
+                    chunk.extend_from_slice(&frame);
+                }
+                Err(error) => {
+                    tracing::error!(err = %error, "Unable to encode watch object");
+                    if let Ok(frame) = framer.frame(&WatchEvent::Error(error)) {
+                        chunk.extend_from_slice(&frame);
+                    }
+                    failed = true;
+                }
+            }
+            if failed {
+                break;
+            }
+        }
+        Some((Ok(chunk.freeze()), (events, framer, failed)))
+    })
+}

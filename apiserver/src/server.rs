@@ -1,0 +1,106 @@
+//! The server's parts, shared by every request. Assembled once in `app`; immutable afterwards.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use auth::{Authorizer, UserInfo};
+use registry::api::{Registry, RequestInfo, Warnings};
+use rustls_pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::authenticate::Authentication;
+use crate::chain::in_flight::InFlight;
+use crate::endpoints::health::Health;
+use crate::web::query::Query;
+
+/// Limits and times that flags set.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `--request-timeout`
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: shortest watch when the client does not say.
+    pub min_request_timeout: Duration,
+    /// Largest request body. Upstream: `MaxRequestBodyBytes`, 3 MiB.
+    pub max_body_bytes: usize,
+    /// `--goaway-chance`
+    pub goaway_chance: f64,
+    /// `--strict-transport-security-directives`, joined.
+    pub hsts: Option<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            max_body_bytes: 3 << 20,
+            goaway_chance: 0.0,
+            hsts: None,
+        }
+    }
+}
+
+/// Stages of the server's life that requests see.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    /// Shutdown has begun: `/readyz` fails.
+    pub shutting_down: CancellationToken,
+    /// No new requests are accepted, watches end, connections drain.
+    pub draining: CancellationToken,
+}
+
+/// Everything a request needs.
+pub struct Server {
+    /// The resources.
+    pub registry: Arc<dyn Registry>,
+    /// Who is asking.
+    pub authentication: Authentication,
+    /// May they.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Non-long-running requests in flight.
+    pub in_flight: InFlight,
+    /// Named health checks.
+    pub health: Health,
+    /// `host:port` that clients are told to use.
+    pub advertise: String,
+    /// Limits and times.
+    pub limits: Limits,
+    /// Life stages.
+    pub lifecycle: Lifecycle,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) peer: SocketAddr,
+    /// Certificates of the TLS handshake, leaf first, unverified.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    /// The last verified identity of this connection.
+    pub(crate) verified: parking_lot::Mutex<Option<crate::chain::authenticate::CachedIdentity>>,
+}
+
+/// One request on its way through the chain.
+pub(crate) struct Call {
+    pub(crate) parts: http::request::Parts,
+    pub(crate) query: Query,
+    pub(crate) info: Arc<RequestInfo>,
+    pub(crate) user: Arc<UserInfo>,
+    pub(crate) audit_id: String,
+    pub(crate) warnings: Warnings,
+    pub(crate) long_running: bool,
+    pub(crate) deadline: Instant,
+    pub(crate) connection: Arc<Connection>,
+}
+
+impl Call {
+    /// A request header as text.
+    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> &str {
+        self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    /// `User-Agent`.
+    pub(crate) fn user_agent(&self) -> &str {
+        self.header(http::header::USER_AGENT)
+    }
+}

@@ -1,0 +1,221 @@
+//! The whole server in this process, on a free port: TLS, client certificates, errors, health, discovery.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use kube_apiserver::app::{self, Config};
+use kube_apiserver::server::Limits;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use registry::api::*;
+use registry::errors::ApiError;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// One resource that always answers 404.
+struct NoObjects;
+
+fn nothing<T>(context: &RequestContext) -> Result<T, ApiError> {
+    Err(ApiError::not_found(&context.info.api_group, &context.info.resource, &context.info.name))
+}
+
+#[async_trait]
+impl Registry for NoObjects {
+    fn lookup(&self, _: &str, _: &str, resource: &str) -> Option<Arc<ResourceRow>> {
+        self.resources().into_iter().find(|r| r.resource == resource)
+    }
+    fn resources(&self) -> Vec<Arc<ResourceRow>> {
+        vec![Arc::new(ResourceRow {
+            gvk: Gvk { version: "v1".into(), kind: "Pod".into(), ..Gvk::default() },
+            resource: "pods".into(),
+            singular: "pod".into(),
+            namespaced: true,
+            verbs: vec!["get".into(), "list".into()],
+            ..ResourceRow::default()
+        })]
+    }
+    async fn get(&self, context: &RequestContext, _: &str) -> Result<ObjectRef, ApiError> {
+        nothing(context)
+    }
+    async fn list(&self, context: &RequestContext, _: &ListOptions) -> Result<List, ApiError> {
+        let mut gvk = self.resources()[0].gvk.clone();
+        gvk.kind += "List";
+        let _ = context;
+        Ok(List {
+            gvk,
+            resource_version: "5".into(),
+            continue_token: String::new(),
+            remaining_item_count: None,
+            items: vec![],
+        })
+    }
+    async fn watch(&self, context: &RequestContext, _: &ListOptions) -> Result<WatchStream, ApiError> {
+        nothing(context)
+    }
+    async fn create(&self, context: &RequestContext, _: Body) -> Result<Written, ApiError> {
+        nothing(context)
+    }
+    async fn update(&self, context: &RequestContext, _: Body) -> Result<Written, ApiError> {
+        nothing(context)
+    }
+    async fn patch(&self, context: &RequestContext, _: Patch) -> Result<Written, ApiError> {
+        nothing(context)
+    }
+    async fn delete(&self, context: &RequestContext, _: DeleteOptions) -> Result<Deleted, ApiError> {
+        nothing(context)
+    }
+    async fn delete_collection(
+        &self,
+        context: &RequestContext,
+        _: DeleteOptions,
+        _: &ListOptions,
+    ) -> Result<List, ApiError> {
+        nothing(context)
+    }
+    async fn connect(&self, context: &RequestContext, _: Body) -> Result<(), ApiError> {
+        nothing(context)
+    }
+}
+
+struct Cluster {
+    address: std::net::SocketAddr,
+    ca: String,
+    admin: (String, String),
+    stranger: (String, String),
+    _files: tempfile::TempDir,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+fn leaf(issuer: &Issuer<'_, KeyPair>, name: &str, group: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
+}
+
+async fn start() -> Cluster {
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| -> PathBuf {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (issuer, ca) = authority("ca");
+    let (other, _) = authority("other");
+    let serving = leaf(&issuer, "server", "x");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Config {
+        listen: address,
+        serving: (write("tls.crt", &serving.0), write("tls.key", &serving.1)),
+        client_ca: Some(write("ca.crt", &ca)),
+        front_proxy_ca: None,
+        front_proxy: Default::default(),
+        anonymous: true,
+        limits: Limits::default(),
+    };
+    let stop = CancellationToken::new();
+    let running = app::serve(config, Arc::new(NoObjects), listener, stop.clone());
+    tokio::spawn(async move { running.await.unwrap() });
+    Cluster {
+        address,
+        ca,
+        admin: leaf(&issuer, "admin", "system:masters"),
+        stranger: leaf(&other, "admin", "system:masters"),
+        _files: files,
+        _stop: stop.drop_guard(),
+    }
+}
+
+async fn ask(cluster: &Cluster, who: Option<&(String, String)>, method: &str, path: &str) -> (u16, String) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(cluster.ca.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match who {
+        Some((cert, key)) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    let tcp = TcpStream::connect(cluster.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .body(Empty::<bytes::Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let code = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (code, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn answers() {
+    let cluster = start().await;
+    let admin = Some(&cluster.admin);
+    let (code, version) = ask(&cluster, admin, "GET", "/version").await;
+    assert_eq!(code, 200);
+    assert!(version.contains("\"gitVersion\": \"v1.37."), "{version}");
+    assert_eq!(ask(&cluster, admin, "GET", "/healthz").await, (200, "ok".to_owned()));
+    assert_eq!(ask(&cluster, admin, "GET", "/nowhere").await, (404, "404 page not found\n".to_owned()));
+
+    let status = |message: &str, rest: &str| {
+        format!(
+            "{{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"status\":\"Failure\",\
+             \"message\":{message:?},{rest}}}\n"
+        )
+    };
+    let (code, text) = ask(&cluster, None, "GET", "/api/v1/namespaces/a/pods").await;
+    assert_eq!(code, 403);
+    let why = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the \
+               namespace \"a\"";
+    assert_eq!(text, status(why, r#""reason":"Forbidden","details":{"kind":"pods"},"code":403"#));
+
+    let (code, text) = ask(&cluster, Some(&cluster.stranger), "GET", "/api/v1/pods").await;
+    assert_eq!((code, text), (401, status("Unauthorized", r#""reason":"Unauthorized","code":401"#)));
+
+    let (code, text) = ask(&cluster, admin, "GET", "/api/v1/pods").await;
+    let empty = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"5"},"items":[]}"#;
+    assert_eq!((code, text), (200, format!("{empty}\n")));
+
+    let (code, text) = ask(&cluster, admin, "GET", "/api/v1/namespaces/a/pods/x").await;
+    let details = r#""reason":"NotFound","details":{"name":"x","kind":"pods"},"code":404"#;
+    assert_eq!((code, text), (404, status("pods \"x\" not found", details)));
+    assert_eq!(ask(&cluster, admin, "POST", "/api/v1/pods").await.0, 405);
+    assert_eq!(ask(&cluster, admin, "GET", "/apis/x/v1/y").await, (404, "404 page not found\n".to_owned()));
+
+    let (_, text) = ask(&cluster, admin, "GET", "/api/v1").await;
+    assert_eq!(
+        text,
+        "{\"kind\":\"APIResourceList\",\"groupVersion\":\"v1\",\"resources\":[{\"name\":\"pods\",\
+         \"singularName\":\"pod\",\"namespaced\":true,\"kind\":\"Pod\",\"verbs\":[\"get\",\"list\"]}]}\n"
+    );
+}

@@ -1,3 +1,0 @@
-module typetable
-
-go 1.26.0
