@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -50,3 +50,6 @@ swap: build upstream ## the seed flow with each daemon exchanged, both ways roun
 
 fmt:
 	cargo fmt --all
+
+update:          ## rewrite committed data that is extracted from upstream's modules
+	hack/update.sh

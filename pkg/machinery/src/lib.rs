@@ -10,6 +10,7 @@ pub mod golang;
 pub mod labels;
 pub mod patch;
 pub mod quantity;
+pub mod schema;
 pub mod value;
 
 pub use quantity::Quantity;

@@ -1,0 +1,3 @@
+module typetable
+
+go 1.26.0

@@ -1,0 +1,456 @@
+//! The work queue of controllers.
+//!
+//! An item is in the queue once, however often it is added; while it is being worked on, adding it again makes it come
+//! back after `done`. Delayed items live in a heap served by one task, started with the first delay.
+//! Upstream: client-go/util/workqueue (queue.go, delaying_queue.go, rate_limiting_queue.go).
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::limiter::{DefaultLimiter, RateLimiter};
+use crate::metrics::{self, QueueMetrics, Unfinished};
+
+/// What a queue can hold.
+pub trait Item: Clone + Eq + Hash + Send + Sync + 'static {}
+impl<T: Clone + Eq + Hash + Send + Sync + 'static> Item for T {}
+
+struct Delayed {
+    /// (due, number in order of arrival, slot in `delayed_items`)
+    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+    sequence: u64,
+    running: bool,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    /// Needs work: in the queue, or to be put there by `done`.
+    dirty: HashSet<T>,
+    /// Being worked on, since when.
+    processing: HashMap<T, Instant>,
+    added: HashMap<T, Instant>,
+    delayed: Delayed,
+    /// Number of the valid heap entry of each delayed item; an earlier due time replaces a later one.
+    waiting: HashMap<T, (Instant, u64)>,
+    items: HashMap<u64, T>,
+    shut: bool,
+}
+
+struct Inner<T> {
+    name: String,
+    state: Mutex<State<T>>,
+    limiter: Mutex<Box<dyn RateLimiter<T>>>,
+    filled: Notify,
+    delay_changed: Notify,
+    drained: Notify,
+    /// Keeps the registration for metrics alive.
+    reporter: Mutex<Option<Arc<dyn Unfinished>>>,
+}
+
+/// A shared queue; clones are the same one.
+pub struct WorkQueue<T>(Arc<Inner<T>>);
+
+impl<T> Clone for WorkQueue<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Item> WorkQueue<T> {
+    /// A queue with the controllers' default rate limits; `name` labels the metrics.
+    pub fn new(name: &str) -> Self {
+        Self::with_limiter(name, DefaultLimiter::default())
+    }
+
+    /// A queue with its own rate limits.
+    pub fn with_limiter(name: &str, limiter: impl RateLimiter<T> + 'static) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            dirty: HashSet::new(),
+            processing: HashMap::new(),
+            added: HashMap::new(),
+            delayed: Delayed { heap: BinaryHeap::new(), sequence: 0, running: false },
+            waiting: HashMap::new(),
+            items: HashMap::new(),
+            shut: false,
+        };
+        let inner = Arc::new(Inner {
+            name: name.to_string(),
+            state: Mutex::new(state),
+            limiter: Mutex::new(Box::new(limiter)),
+            filled: Notify::new(),
+            delay_changed: Notify::new(),
+            drained: Notify::new(),
+            reporter: Mutex::new(None),
+        });
+        let reporter: Arc<dyn Unfinished> = Arc::new(Reporter(Arc::downgrade(&inner)));
+        metrics::register(&reporter);
+        *inner.reporter.lock() = Some(reporter);
+        Self(inner)
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Marks an item as needing work.
+    pub fn add(&self, item: T) {
+        let added = self.0.add_locked(&mut self.0.state.lock(), item);
+        if added {
+            self.0.filled.notify_one();
+        }
+    }
+
+    /// Adds an item after a pause; an earlier pending time stays.
+    pub fn add_after(&self, item: T, pause: Duration) {
+        if pause.is_zero() {
+            return self.add(item);
+        }
+        let mut state = self.0.state.lock();
+        if state.shut {
+            return;
+        }
+        // Far beyond any controller's horizon, and safe for the clock's arithmetic.
+        let due = Instant::now() + pause.min(Duration::from_secs(10 * 365 * 86_400));
+        if let Some(m) = metrics::get() {
+            m.retry(&self.0.name);
+        }
+        if let Some((before, number)) = state.waiting.get(&item).copied() {
+            if before <= due {
+                return;
+            }
+            state.items.remove(&number);
+        }
+        let number = state.delayed.sequence;
+        state.delayed.sequence += 1;
+        state.waiting.insert(item.clone(), (due, number));
+        state.items.insert(number, item);
+        state.delayed.heap.push(Reverse((due, number)));
+        let start = !std::mem::replace(&mut state.delayed.running, true);
+        drop(state);
+        if start {
+            tokio::spawn(serve_delays(Arc::downgrade(&self.0)));
+        } else {
+            self.0.delay_changed.notify_one();
+        }
+    }
+
+    /// Adds an item after the pause that its failures call for.
+    pub fn add_rate_limited(&self, item: T) {
+        let pause = self.0.limiter.lock().when(&item);
+        self.add_after(item, pause);
+    }
+
+    /// The item succeeded or is given up: its failures are forgotten.
+    pub fn forget(&self, item: &T) {
+        self.0.limiter.lock().forget(item);
+    }
+
+    /// Failures of an item so far.
+    pub fn num_requeues(&self, item: &T) -> u32 {
+        self.0.limiter.lock().requeues(item)
+    }
+
+    /// The next item to work on; `None` once the queue is shut down and empty. Every item must be given back with
+    /// [`WorkQueue::done`]. Cancel safety: safe.
+    pub async fn get(&self) -> Option<T> {
+        loop {
+            let filled = self.0.filled.notified();
+            {
+                let mut state = self.0.state.lock();
+                if let Some(item) = state.queue.pop_front() {
+                    self.0.taken(&mut state, &item);
+                    return Some(item);
+                }
+                if state.shut {
+                    return None;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    /// The work on an item is over.
+    pub fn done(&self, item: &T) {
+        let mut state = self.0.state.lock();
+        if let Some(since) = state.processing.remove(item)
+            && let Some(m) = metrics::get()
+        {
+            m.worked(&self.0.name, since.elapsed().as_secs_f64());
+        }
+        if state.dirty.contains(item) {
+            state.queue.push_back(item.clone());
+            self.0.filled.notify_one();
+        } else if state.processing.is_empty() {
+            self.0.drained.notify_waiters();
+        }
+    }
+
+    /// Items that wait for a worker.
+    pub fn len(&self) -> usize {
+        self.0.state.lock().queue.len()
+    }
+
+    /// Whether no item waits for a worker.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// No more additions; workers get what is left, then `None`.
+    pub fn shut_down(&self) {
+        self.0.state.lock().shut = true;
+        self.0.filled.notify_waiters();
+        self.0.filled.notify_one();
+        self.0.delay_changed.notify_one();
+        self.0.drained.notify_waiters();
+    }
+
+    /// As [`WorkQueue::shut_down`], and waits until no item is being worked on.
+    pub async fn shut_down_with_drain(&self) {
+        self.shut_down();
+        loop {
+            let drained = self.0.drained.notified();
+            {
+                let state = self.0.state.lock();
+                if state.processing.is_empty() && state.queue.is_empty() {
+                    return;
+                }
+            }
+            drained.await;
+        }
+    }
+
+    /// Runs `workers` workers until the token ends or the queue is shut down. `sync` says whether to try again:
+    /// `Ok(None)` no, `Ok(Some(pause))` after a pause, `Err` after the pause that the failures call for.
+    pub async fn run<F, R, E>(&self, workers: usize, token: &CancellationToken, sync: F)
+    where
+        F: Fn(T) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+        T: std::fmt::Debug,
+    {
+        let mut set = tokio::task::JoinSet::new();
+        for _ in 0..workers.max(1) {
+            set.spawn(self.clone().work(sync.clone()));
+        }
+        loop {
+            tokio::select! {
+                () = token.cancelled(), if !self.is_shut() => self.shut_down(),
+                ended = set.join_next() => match ended {
+                    None => return,
+                    Some(Ok(())) => {}
+                    Some(Err(e)) => {
+                        tracing::error!(queue = self.name(), error = %e, "worker failed, starting another");
+                        set.spawn(self.clone().work(sync.clone()));
+                    }
+                },
+            }
+        }
+    }
+
+    async fn work<F, R, E>(self, sync: F)
+    where
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+        T: std::fmt::Debug,
+    {
+        while let Some(item) = self.get().await {
+            // Gives the item back even if the work panics.
+            let _done = Done(&self, &item);
+            match sync(item.clone()).await {
+                Ok(None) => self.forget(&item),
+                Ok(Some(pause)) => {
+                    self.forget(&item);
+                    self.add_after(item.clone(), pause);
+                }
+                Err(e) => {
+                    tracing::warn!(queue = self.name(), item = ?item, error = %e, "sync failed, retrying");
+                    self.add_rate_limited(item.clone());
+                }
+            }
+        }
+    }
+
+    fn is_shut(&self) -> bool {
+        self.0.state.lock().shut
+    }
+}
+
+struct Done<'a, T: Item>(&'a WorkQueue<T>, &'a T);
+
+impl<T: Item> Drop for Done<'_, T> {
+    fn drop(&mut self) {
+        self.0.done(self.1);
+    }
+}
+
+impl<T: Item> Inner<T> {
+    /// Whether a worker has to be woken.
+    fn add_locked(&self, state: &mut State<T>, item: T) -> bool {
+        if state.shut || !state.dirty.insert(item.clone()) {
+            return false;
+        }
+        if let Some(m) = metrics::get() {
+            m.add(&self.name);
+        }
+        state.added.entry(item.clone()).or_insert_with(Instant::now);
+        if state.processing.contains_key(&item) {
+            return false;
+        }
+        state.queue.push_back(item);
+        self.depth(state);
+        true
+    }
+
+    fn taken(&self, state: &mut State<T>, item: &T) {
+        let now = Instant::now();
+        state.dirty.remove(item);
+        state.processing.insert(item.clone(), now);
+        let added = state.added.remove(item);
+        if let (Some(m), Some(added)) = (metrics::get(), added) {
+            m.queued(&self.name, now.duration_since(added).as_secs_f64());
+        }
+        self.depth(state);
+    }
+
+    fn depth(&self, state: &State<T>) {
+        if let Some(m) = metrics::get() {
+            m.depth(&self.name, state.queue.len());
+        }
+    }
+
+    /// Moves what is due into the queue; says when to look again.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        loop {
+            let Reverse((due, number)) = *state.delayed.heap.peek()?;
+            if due > now {
+                return Some(due);
+            }
+            state.delayed.heap.pop();
+            if let Some(item) = state.items.remove(&number) {
+                state.waiting.remove(&item);
+                if self.add_locked(&mut state, item) {
+                    self.filled.notify_one();
+                }
+            }
+        }
+    }
+}
+
+async fn serve_delays<T: Item>(queue: Weak<Inner<T>>) {
+    loop {
+        let Some(inner) = queue.upgrade() else { return };
+        let next = inner.due(Instant::now());
+        if next.is_none() {
+            let mut state = inner.state.lock();
+            if state.delayed.heap.is_empty() || state.shut {
+                state.delayed.running = false;
+                return;
+            }
+            continue;
+        }
+        if inner.state.lock().shut {
+            return;
+        }
+        let changed = inner.delay_changed.notified();
+        let next = next.unwrap_or_else(Instant::now);
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = changed => {}
+        }
+    }
+}
+
+struct Reporter<T>(Weak<Inner<T>>);
+
+impl<T: Item> Unfinished for Reporter<T> {
+    fn report(&self, metrics: &dyn QueueMetrics) {
+        let Some(inner) = self.0.upgrade() else { return };
+        let ages: Vec<f64> =
+            inner.state.lock().processing.values().map(|t| t.elapsed().as_secs_f64()).collect();
+        let longest = ages.iter().copied().fold(0.0, f64::max);
+        metrics.unfinished(&inner.name, ages.iter().sum(), longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now_or_none<T: Item>(q: &WorkQueue<T>) -> Option<T> {
+        futures::FutureExt::now_or_never(q.get()).flatten()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deduplicates_and_returns_after_done() {
+        let q = WorkQueue::new("test");
+        q.add("a");
+        q.add("b");
+        q.add("a");
+        assert_eq!(q.len(), 2);
+        assert_eq!(q.get().await, Some("a"));
+        q.add("a");
+        q.add("a");
+        assert_eq!(q.get().await, Some("b"));
+        assert_eq!(now_or_none(&q), None);
+        q.done(&"b");
+        q.done(&"a");
+        assert_eq!(q.get().await, Some("a"));
+        q.done(&"a");
+        assert_eq!(now_or_none(&q), None);
+        q.shut_down();
+        assert_eq!(q.get().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_keep_the_earliest_time() {
+        let q = WorkQueue::new("test");
+        let start = Instant::now();
+        q.add_after("late", Duration::from_secs(30));
+        q.add_after("twice", Duration::from_secs(20));
+        q.add_after("twice", Duration::from_secs(5));
+        q.add_after("twice", Duration::from_secs(60));
+        assert_eq!(q.get().await, Some("twice"));
+        assert_eq!(start.elapsed().as_secs(), 5);
+        q.done(&"twice");
+        assert_eq!(q.get().await, Some("late"));
+        assert_eq!(start.elapsed().as_secs(), 30);
+        q.done(&"late");
+        q.add_after("again", Duration::from_secs(1));
+        assert_eq!(q.get().await, Some("again"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn workers_retry_failures_and_drain() {
+        let q = WorkQueue::<u32>::new("test");
+        let token = CancellationToken::new();
+        let tries = Arc::new(Mutex::new(Vec::new()));
+        let (queue, log, stop) = (q.clone(), tries.clone(), token.clone());
+        q.add(1);
+        q.run(2, &token, move |item| {
+            let (queue, log, stop) = (queue.clone(), log.clone(), stop.clone());
+            async move {
+                log.lock().push(item);
+                if queue.num_requeues(&item) < 3 {
+                    return Err("not yet");
+                }
+                stop.cancel();
+                Ok(None)
+            }
+        })
+        .await;
+        assert_eq!(*tries.lock(), [1, 1, 1, 1]);
+        assert_eq!(q.num_requeues(&1), 0);
+    }
+}
