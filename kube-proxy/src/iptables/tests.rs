@@ -1,0 +1,219 @@
+//! Goldens: what one Service renders to, what a change loads, what cleaning up removes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::{Value, json};
+
+use super::chain::{self, Kind};
+use super::cleanup;
+use super::render::{LocalDetector, Settings};
+use super::ruleset::{Common, Ruleset, Saved};
+use crate::model::table::Table;
+use crate::model::traffic::Place;
+use crate::model::{Family, PortId, Protocol};
+
+fn settings() -> Settings {
+    Settings {
+        place: Place { node: "here".into(), zone: "z".into() },
+        node_ip: [192, 0, 2, 1].into(),
+        masquerade_all: false,
+        detector: LocalDetector::Cidr("10.0.0.0/8".parse().expect("a CIDR")),
+        comments: true,
+    }
+}
+
+fn common() -> Common {
+    Common {
+        family: Family::V4,
+        masquerade_mark: 0x4000,
+        localhost_node_ports: false,
+        node_port_addresses: None,
+        conntrack_tcp_liberal: false,
+    }
+}
+
+fn service(spec: &Value) -> Service {
+    serde_json::from_value(json!({"metadata": {"name": "svc1", "namespace": "ns1"}, "spec": spec}))
+        .expect("a Service")
+}
+
+fn slice(endpoints: &Value) -> Arc<EndpointSlice> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": "svc1-a", "namespace": "ns1", "labels": {"kubernetes.io/service-name": "svc1"}},
+            "addressType": "IPv4", "ports": [{"name": "p80", "port": 80, "protocol": "TCP"}], "endpoints": endpoints,
+        }))
+        .expect("a slice"),
+    )
+}
+
+fn loaded(spec: &Value, endpoints: &Value) -> (Table, Ruleset) {
+    let mut table = Table::new(Family::V4, "here");
+    table.set_service("ns1/svc1", Some(&service(spec)));
+    table.set_slice(&slice(endpoints));
+    let mut rules = Ruleset::default();
+    let changed = table.take_changed();
+    rules.update(&settings(), &table, &changed);
+    (table, rules)
+}
+
+fn cluster_ip() -> Value {
+    json!({"clusterIP": "172.30.0.41", "ports": [{"name": "p80", "port": 80, "protocol": "TCP"}]})
+}
+
+/// Lines that speak of the Service, without the shared ones.
+fn lines_of(text: &str) -> Vec<&str> {
+    text.lines().filter(|l| l.contains("svc1")).collect()
+}
+
+#[test]
+fn chain_names_are_upstreams() {
+    // From upstream's own expectations: pkg/proxy/iptables/proxier_test.go.
+    let id = PortId { service: "ns1/svc1".into(), port: "p80".into(), protocol: Protocol::Tcp };
+    assert_eq!(chain::of_port(Kind::Cluster, &id), "KUBE-SVC-XPGD46QRK7WJZT7O");
+    assert_eq!(
+        chain::of_endpoint(&id, &"10.180.0.1:80".parse().expect("an address")),
+        "KUBE-SEP-SXIVWICOYRO3J4NJ"
+    );
+}
+
+#[test]
+fn cluster_ip_with_an_endpoint() {
+    let (_, rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    let text = rules.full(&common(), &Saved::default()).text;
+    let comment = "-m comment --comment";
+    assert_eq!(
+        lines_of(&text),
+        [
+            &format!(
+                "-A KUBE-SERVICES {comment} \"ns1/svc1:p80 cluster IP\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j KUBE-SVC-XPGD46QRK7WJZT7O"
+            ),
+            &format!(
+                "-A KUBE-SVC-XPGD46QRK7WJZT7O {comment} \"ns1/svc1:p80 cluster IP\" -m tcp -p tcp -d 172.30.0.41 --dport 80 ! -s 10.0.0.0/8 -j KUBE-MARK-MASQ"
+            ),
+            &format!(
+                "-A KUBE-SVC-XPGD46QRK7WJZT7O {comment} \"ns1/svc1:p80 -> 10.180.0.1:80\" -j KUBE-SEP-SXIVWICOYRO3J4NJ"
+            ),
+            &format!(
+                "-A KUBE-SEP-SXIVWICOYRO3J4NJ {comment} \"ns1/svc1:p80\" -s 10.180.0.1 -j KUBE-MARK-MASQ"
+            ),
+            &format!(
+                "-A KUBE-SEP-SXIVWICOYRO3J4NJ {comment} \"ns1/svc1:p80\" -m tcp -p tcp -j DNAT --to-destination 10.180.0.1:80"
+            ),
+        ]
+    );
+    let last = text.lines().rfind(|l| l.starts_with("-A KUBE-SERVICES")).expect("a rule");
+    assert!(last.contains("NOTE: this must be the last rule in this chain"), "{last}");
+}
+
+#[test]
+fn no_endpoints_rejects_and_no_local_ones_drop() {
+    let (_, rules) = loaded(&cluster_ip(), &json!([]));
+    let text = rules.full(&common(), &Saved::default()).text;
+    assert_eq!(
+        lines_of(&text),
+        [
+            "-A KUBE-SERVICES -m comment --comment \"ns1/svc1:p80 has no endpoints\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j REJECT"
+        ]
+    );
+    let mut spec = cluster_ip();
+    spec["internalTrafficPolicy"] = json!("Local");
+    let (_, rules) = loaded(&spec, &json!([{"addresses": ["10.180.0.1"], "nodeName": "there"}]));
+    let text = rules.full(&common(), &Saved::default()).text;
+    assert_eq!(
+        lines_of(&text),
+        [
+            "-A KUBE-SERVICES -m comment --comment \"ns1/svc1:p80 has no local endpoints\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j DROP"
+        ]
+    );
+    assert_eq!(rules.without_local(), (1, 0));
+}
+
+#[test]
+fn an_added_endpoint_loads_only_its_own_chains() {
+    let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    table.set_slice(&slice(&json!([{"addresses": ["10.180.0.1"]}, {"addresses": ["10.180.0.2"]}])));
+    let changed = table.take_changed();
+    let before = rules.update(&settings(), &table, &changed);
+    let load = rules.incremental(&before);
+    assert!(load.text.starts_with("*nat\n"), "{}", load.text);
+    assert!(
+        !load.text.contains("-A KUBE-SERVICES") && !load.text.contains("-I KUBE-SERVICES"),
+        "{}",
+        load.text
+    );
+    assert!(load.text.contains("--probability 0.5000000000 "), "{}", load.text);
+    assert_eq!(load.text.lines().filter(|l| l.starts_with(':')).count(), 2, "{}", load.text);
+}
+
+#[test]
+fn nothing_changed_loads_nothing() {
+    let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    table.set_slice(&slice(&json!([{"addresses": ["10.180.0.1"]}])));
+    assert!(!table.is_changed());
+    table.touch_all();
+    let changed = table.take_changed();
+    let before = rules.update(&settings(), &table, &changed);
+    assert_eq!(rules.incremental(&before).text, "");
+}
+
+#[test]
+fn a_removed_service_takes_its_chains_along() {
+    let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    table.set_service("ns1/svc1", None);
+    let changed = table.take_changed();
+    let before = rules.update(&settings(), &table, &changed);
+    let text = rules.incremental(&before).text;
+    for line in [
+        "-D KUBE-SERVICES -m comment --comment \"ns1/svc1:p80 cluster IP\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j KUBE-SVC-XPGD46QRK7WJZT7O",
+        "-X KUBE-SVC-XPGD46QRK7WJZT7O",
+        "-X KUBE-SEP-SXIVWICOYRO3J4NJ",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert_eq!(rules.count(), (0, 0));
+}
+
+#[test]
+fn full_load_adds_missing_jumps_and_drops_stale_chains() {
+    let saved = Saved::parse(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]\n:FOREIGN - [0:0]\n\
+         -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
+    );
+    let text = Ruleset::default().full(&common(), &saved).text;
+    assert!(text.contains("-X KUBE-SVC-AAAAAAAAAAAAAAAA\n"));
+    assert!(!text.contains("FOREIGN"));
+    assert!(!text.contains("-I PREROUTING"));
+    assert!(
+        text.contains("-I OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n")
+    );
+    assert!(text.contains("-I OUTPUT -m conntrack --ctstate NEW -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n"));
+}
+
+#[test]
+fn cleaning_up_removes_ours_and_nothing_else() {
+    let saved = Saved::parse(
+        "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n:KUBE-FORWARD - [0:0]\n\
+         -A INPUT -j KUBE-FIREWALL\n-A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\nCOMMIT\n",
+    );
+    assert_eq!(
+        cleanup::load(&saved),
+        "*filter\n:KUBE-FORWARD - [0:0]\n-D FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\n-X KUBE-FORWARD\nCOMMIT\n"
+    );
+    assert_eq!(cleanup::load(&Saved::default()), "");
+}
+
+#[test]
+fn incremental_equals_full() {
+    // After any change, what an incremental load leaves is what a full one would have written.
+    let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    table.set_slice(&slice(&json!([{"addresses": ["10.180.0.2"]}])));
+    let changed: BTreeSet<_> = table.take_changed();
+    rules.update(&settings(), &table, &changed);
+    let (_, fresh) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.2"]}]));
+    let saved = Saved::default();
+    assert_eq!(rules.full(&common(), &saved), fresh.full(&common(), &saved));
+}
