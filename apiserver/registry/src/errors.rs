@@ -146,6 +146,56 @@ impl ApiError {
         Self { details, ..Self::new(422, "Invalid", message) }
     }
 
+    /// 422 from validation errors; equal texts are said once, all causes are listed.
+    pub fn invalid_fields(
+        group: &str,
+        kind: &str,
+        name: &str,
+        errors: &[api::validation::field::Error],
+    ) -> Self {
+        let causes = errors
+            .iter()
+            .map(|e| Cause { reason: e.kind.cause().into(), message: e.body(), field: e.field.clone() })
+            .collect();
+        let mut error = Self::invalid(group, kind, name, causes);
+        let quoted = api::validation::field::quote(name);
+        error.message = match errors {
+            [] => format!("{} {quoted} is invalid", group_resource(group, kind)),
+            _ => format!(
+                "{} {quoted} is invalid: {}",
+                group_resource(group, kind),
+                api::validation::field::aggregate(errors)
+            ),
+        };
+        error
+    }
+
+    /// 403 for a request the authorizer did not allow (`responsewriters.ForbiddenStatusError`).
+    pub fn forbidden_request(attributes: &auth::authorizer::Attributes, reason: &str) -> Self {
+        let a = attributes;
+        let resource = match a.subresource.as_str() {
+            "" => a.resource.clone(),
+            sub => format!("{}/{sub}", a.resource),
+        };
+        let place = match a.namespace.as_str() {
+            "" => "at the cluster scope".to_owned(),
+            ns => format!("in the namespace {ns:?}"),
+        };
+        let mut text = format!(
+            "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",
+            a.user.name, a.verb, a.api_group
+        );
+        if !reason.is_empty() {
+            text = format!("{text}: {reason}");
+        }
+        Self::forbidden(&a.api_group, &a.resource, &a.name, text)
+    }
+
+    /// Whether the store refused the object for its size, so that a smaller form may be tried.
+    pub fn is_too_large(&self) -> bool {
+        self.message == "etcdserver: request is too large"
+    }
+
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
@@ -200,6 +250,11 @@ impl ApiError {
             details: Some(Box::new(Details { causes, ..Details::default() })),
             ..Self::new(500, "InternalError", message)
         }
+    }
+
+    /// 500 for an error that upstream returns without a Status of its own.
+    pub fn internal_plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     /// 413.

@@ -1,4 +1,25 @@
 //! Resources: what they are, how they are written, and how they are read. Start at [`api`], the contract with the
-//! HTTP server.
+//! HTTP server; [`registry::ApiRegistry`] implements it, [`store`] holds the operations.
+
+pub mod admission;
 pub mod api;
+mod codec;
+mod conditions;
+mod conversion;
+mod conversions;
+pub mod core;
 pub mod errors;
+mod filter;
+mod managed_fields;
+pub mod meta;
+mod object;
+pub mod registry;
+mod shape;
+mod store;
+mod store_errors;
+mod strategies;
+pub mod strategy;
+pub mod subresources;
+
+pub use core::{Config, Core, Settings};
+pub use registry::ApiRegistry;

@@ -1,6 +1,9 @@
 //! The Kubernetes API as data: the type table and, on top of it, typed objects' codecs.
 //!
-//! Start at [`types`].
+//! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks.
+
+pub mod resources;
+pub mod validation;
 
 use machinery::schema::TypeTable;
 use std::sync::LazyLock;

@@ -136,16 +136,12 @@ pub fn resources() -> &'static [ResourceRow] {
 
 /// The row of a resource in a group-version.
 pub fn resource(group: &str, version: &str, resource: &str) -> Option<&'static ResourceRow> {
-    resources().iter().find(|r| {
-        r.resource == resource && r.kind.group == group && r.kind.version == version
-    })
+    resources().iter().find(|r| r.resource == resource && r.kind.group == group && r.kind.version == version)
 }
 
 /// The row whose objects are of the given kind.
 pub fn resource_for_kind(group: &str, version: &str, kind: &str) -> Option<&'static ResourceRow> {
-    resources()
-        .iter()
-        .find(|r| r.kind.kind == kind && r.kind.group == group && r.kind.version == version)
+    resources().iter().find(|r| r.kind.kind == kind && r.kind.group == group && r.kind.version == version)
 }
 
 fn join_gv(group: &str, version: &str) -> String {

@@ -269,10 +269,7 @@ fn validate_managed_fields(entries: &[ManagedFieldsEntry], path: &Path) -> Vec<E
         if let Some(kind) = entry.fields_type.as_deref().filter(|t| !t.is_empty() && *t != "FieldsV1") {
             errors.push(Error::invalid(&at.child("fieldsType"), kind, "must be `FieldsV1`"));
         }
-        errors.extend(validate_field_manager(
-            entry.manager.as_deref().unwrap_or(""),
-            &at.child("manager"),
-        ));
+        errors.extend(validate_field_manager(entry.manager.as_deref().unwrap_or(""), &at.child("manager")));
         if entry.subresource.as_deref().unwrap_or("").len() > 256 {
             errors.push(Error::too_long(&at.child("subresource"), 256));
         }
@@ -390,7 +387,9 @@ mod tests {
         let errors = validate_object_meta(&meta, true, name_is_subdomain, &Path::new("metadata"));
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 2);
-        assert!(texts[0].starts_with("metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain must"));
+        assert!(
+            texts[0].starts_with("metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain must")
+        );
         assert!(texts[1].starts_with("metadata.labels: Invalid value: \"x y\": name part must consist of"));
     }
 

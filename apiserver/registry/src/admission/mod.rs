@@ -1,0 +1,163 @@
+//! Admission: plugins that may change or refuse a write, in upstream's order, one file each.
+//!
+//! [`Chain::standard`] is the order (`pkg/kubeapiserver/options/plugins.go`); [`Attributes`] is what a plugin sees.
+//! Mutating passes run before the strategy, validating passes after it.
+
+use std::sync::Arc;
+
+use ::api::resources::RowKind;
+use async_trait::async_trait;
+use machinery::Value;
+
+use crate::errors::ApiError;
+use crate::meta;
+use crate::strategy::Call;
+
+/// What the request does to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object, or a POST to a subresource.
+    Create,
+    /// A changed object.
+    Update,
+    /// A deleted object.
+    Delete,
+    /// exec, attach, portforward, proxy.
+    Connect,
+}
+
+/// The write under admission.
+pub struct Attributes<'a> {
+    /// The request, the resource and the registry.
+    pub call: &'a Call<'a>,
+    /// What is done.
+    pub operation: Operation,
+    /// Kind of `object`; the resource's except for subresources with a kind of their own.
+    pub kind: RowKind,
+    /// Namespace; of a namespace object, its own name.
+    pub namespace: String,
+    /// Name, empty when it is yet to be generated.
+    pub name: String,
+    /// The new object, hub version. `None` on delete.
+    pub object: Option<Value>,
+    /// The stored object, on update and delete.
+    pub old: Option<Value>,
+}
+
+impl<'a> Attributes<'a> {
+    /// Attributes of a write to the resource or a status-like subresource.
+    pub fn new(call: &'a Call<'a>, operation: Operation, object: Option<Value>, old: Option<Value>) -> Self {
+        let info = &call.request.info;
+        let row = call.resource.row;
+        let subject = object.as_ref().or(old.as_ref());
+        let name = match subject.map(meta::name) {
+            Some(name) if info.name.is_empty() => name.to_owned(),
+            _ => info.name.clone(),
+        };
+        let namespace = match (row.resource, row.kind.group) {
+            ("namespaces", "") => name.clone(),
+            _ if row.namespaced => info.namespace.clone(),
+            _ => String::new(),
+        };
+        Attributes { call, operation, kind: row.kind, namespace, name, object, old }
+    }
+
+    /// Attributes of a write whose object is of a kind of its own (Binding, Eviction, Scale).
+    pub fn of_kind(mut self, kind: RowKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Plural resource.
+    pub fn resource(&self) -> &'static str {
+        self.call.resource.row.resource
+    }
+
+    /// API group of the resource.
+    pub fn group(&self) -> &'static str {
+        self.call.resource.row.kind.group
+    }
+
+    /// Subresource, or empty.
+    pub fn subresource(&self) -> &str {
+        self.call.subresource
+    }
+
+    /// Whether the main resource of this group and name is written.
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.is_resource(group, resource) && self.subresource().is_empty()
+    }
+
+    /// As [`Attributes::is`], for any subresource too.
+    pub fn is_resource(&self, group: &str, resource: &str) -> bool {
+        self.group() == group && self.resource() == resource
+    }
+
+    /// 403 with upstream's `admission.NewForbidden` wording.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> ApiError {
+        let object = self.object.as_ref().or(self.old.as_ref());
+        let mut name = self.name.clone();
+        if name.is_empty()
+            && let Some(generate) = object.map(meta::generate_name).filter(|g| !g.is_empty())
+        {
+            name = generate.to_owned();
+        }
+        if name.is_empty() {
+            name = "Unknown".to_owned();
+        }
+        ApiError::forbidden(self.group(), self.resource(), &name, why)
+    }
+}
+
+/// One plugin.
+#[async_trait]
+pub trait Plugin: Send + Sync + 'static {
+    /// Upstream's name, as in `--enable-admission-plugins`.
+    fn name(&self) -> &'static str;
+
+    /// Which operations it looks at.
+    fn handles(&self, operation: Operation) -> bool;
+
+    /// Mutating pass: may change `attributes.object`.
+    async fn admit(&self, _attributes: &mut Attributes<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Validating pass.
+    async fn validate(&self, _attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// Plugins in order.
+#[derive(Clone, Default)]
+pub struct Chain(Vec<Arc<dyn Plugin>>);
+
+impl Chain {
+    /// A chain of exactly these plugins.
+    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        Chain(plugins)
+    }
+
+    /// The plugins' names in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|p| p.name()).collect()
+    }
+
+    /// Runs the mutating passes; the first refusal ends the chain.
+    pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), ApiError> {
+        let operation = attributes.operation;
+        for plugin in self.0.iter().filter(|p| p.handles(operation)) {
+            plugin.admit(attributes).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the validating passes; the first refusal ends the chain.
+    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        for plugin in self.0.iter().filter(|p| p.handles(attributes.operation)) {
+            plugin.validate(attributes).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! Between wire or stored bytes and trees in the hub version. The one place that knows the codecs.
+//!
+//! The hub version is the version a strategy works in: the served version, except for kinds whose versions differ in
+//! more than their name ([`crate::conversion`]). Decoding checks the shape against the type table, defaults, and
+//! converts; encoding goes the other way.
+
+use ::api::resources::{ResourceRow, RowKind};
+use bytes::Bytes;
+use machinery::{Map, Value};
+
+use crate::api::{Body, FieldValidation, Format, MediaType, RequestContext};
+use crate::conversion;
+use crate::errors::ApiError;
+use crate::meta;
+
+/// Decodes, checks and defaults a request body of the given kind; the result is in the hub version.
+///
+/// # Errors
+/// 400 for a body that is not an object of this kind, or has unknown or duplicate fields under `Strict`.
+pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Result<Value, ApiError> {
+    let mut object = parse(kind, body)?;
+    check_kind(kind, &object)?;
+    stamp(&mut object, kind);
+    let strict =
+        request.field_validation != FieldValidation::Ignore && body.media_type != MediaType::Protobuf;
+    let problems =
+        crate::shape::check(&mut object, kind, strict).map_err(|e| cannot_be_handled(kind, &object, &e))?;
+    report_strict(request, kind, &problems)?;
+    crate::shape::default(&mut object, kind);
+    conversion::to_hub(&mut object, kind)?;
+    Ok(object)
+}
+
+/// Turns strict decoding problems into warnings or the refusal, by the request's field validation.
+fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -> Result<(), ApiError> {
+    match request.field_validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            let text = problems.join(", ");
+            Err(ApiError::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: strict decoding error: {text}",
+                kind.kind, kind.version, kind.kind
+            )))
+        }
+        FieldValidation::Warn => {
+            problems.iter().for_each(|p| request.warnings.add(p.clone()));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse(kind: RowKind, body: &Body) -> Result<Value, ApiError> {
+    let value = crate::shape::parse(body).map_err(|e| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {e} ({})",
+            kind.kind,
+            summarize(&body.bytes)
+        ))
+    })?;
+    match value {
+        Value::Map(_) => Ok(value),
+        Value::Null => Ok(Value::Map(Map::new())),
+        other => Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
+            kind.kind,
+            other.type_name(),
+            summarize(&body.bytes)
+        ))),
+    }
+}
+
+/// Upstream's `summarizeData` with its limit of 30 bytes.
+fn summarize(data: &[u8]) -> String {
+    const MAX: usize = 30;
+    let cut = &data[..data.len().min(MAX)];
+    let more = if data.len() > MAX { " ..." } else { "" };
+    match data.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(cut)),
+        Some(_) => {
+            let hex: String = cut.iter().map(|b| format!("{b:02x}")).collect();
+            format!("{hex}{more}")
+        }
+    }
+}
+
+fn cannot_be_handled(kind: RowKind, object: &Value, why: &str) -> ApiError {
+    let sent = object.str_at(&["kind"]).unwrap_or(kind.kind);
+    ApiError::bad_request(format!(
+        "{sent} in version {:?} cannot be handled as a {}: {why}",
+        kind.version, kind.kind
+    ))
+}
+
+/// Absent apiVersion and kind mean the expected ones; anything else must be them.
+fn check_kind(kind: RowKind, object: &Value) -> Result<(), ApiError> {
+    let expected = kind.api_version();
+    let version = object.str_at(&["apiVersion"]).unwrap_or("");
+    let sent = object.str_at(&["kind"]).unwrap_or("");
+    if !version.is_empty() && version != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if !sent.is_empty() && sent != kind.kind {
+        return Err(ApiError::bad_request(format!(
+            "{sent} in version {:?} cannot be handled as a {}: no conversion between the two kinds",
+            kind.version, kind.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Writes apiVersion and kind.
+pub fn stamp(object: &mut Value, kind: RowKind) {
+    if let Value::Map(map) = object {
+        map.insert("apiVersion", kind.api_version());
+        map.insert("kind", kind.kind);
+    }
+}
+
+/// Decodes stored bytes into the hub version, with the defaults of today's version.
+///
+/// # Errors
+/// 500 when the bytes are not what this server or upstream's writes.
+pub fn decode_stored(row: &ResourceRow, bytes: &Bytes) -> Result<Value, ApiError> {
+    let stored = row.stored.as_ref().ok_or_else(|| ApiError::internal("resource is not stored"))?;
+    let mut object = crate::shape::decode_stored(stored, bytes)
+        .map_err(|e| ApiError::internal(format!("stored {} cannot be decoded: {e}", row.resource)))?;
+    stamp(&mut object, stored.kind);
+    conversion::stored_to_hub(&mut object, stored.kind, row.kind)?;
+    crate::shape::default(&mut object, conversion::hub(row.kind));
+    Ok(object)
+}
+
+/// Encodes a hub object as it is stored: stored version, no resourceVersion.
+///
+/// # Errors
+/// 500 when the tree does not fit its type.
+pub fn encode_stored(row: &ResourceRow, object: &Value) -> Result<Bytes, ApiError> {
+    let stored = row.stored.as_ref().ok_or_else(|| ApiError::internal("resource is not stored"))?;
+    let mut object = object.clone();
+    meta::remove(&mut object, "resourceVersion");
+    meta::remove(&mut object, "selfLink");
+    conversion::hub_to_stored(&mut object, row.kind, stored.kind)?;
+    stamp(&mut object, stored.kind);
+    let format = if stored.json { Format::Json } else { Format::Protobuf };
+    crate::shape::encode(&object, stored.kind, format)
+        .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", row.resource)))
+}
+
+/// Encodes a hub object for a client in the served version.
+///
+/// # Errors
+/// 500 when the tree does not fit its type.
+pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, ApiError> {
+    let object = served(object, kind)?;
+    crate::shape::encode(&object, kind, format)
+        .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", kind.kind)))
+}
+
+/// A hub object in the served version.
+///
+/// # Errors
+/// 501 for a version that cannot be converted to.
+pub fn served(object: &Value, kind: RowKind) -> Result<Value, ApiError> {
+    let mut object = object.clone();
+    conversion::from_hub(&mut object, kind)?;
+    stamp(&mut object, kind);
+    Ok(object)
+}

@@ -1,0 +1,3 @@
+//! The conversions that move fields.
+
+pub mod event;

@@ -1,0 +1,280 @@
+//! The registry's state: the store, the resources, and what hooks and admission need. Start at [`Core`].
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ::api::resources::{ResourceRow, resources};
+use auth::authorizer::Authorizer;
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use machinery::Value;
+use storage::Store;
+use storage::store::KeyValue;
+
+use crate::admission::Chain;
+use crate::api;
+use crate::codec;
+use crate::errors::ApiError;
+use crate::meta;
+use crate::store_errors;
+use crate::strategies;
+use crate::strategy::Strategy;
+use crate::subresources::Tokens;
+
+/// One served resource: its row, and its behaviour.
+pub struct Resource {
+    /// The table row.
+    pub row: &'static ResourceRow,
+    /// The row in the form the server publishes.
+    pub published: Arc<api::ResourceRow>,
+    /// Behaviour.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+/// Tells the time. Tests pass their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What the registry is built from.
+pub struct Config {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// First path segment of every key, `/registry` by default.
+    pub prefix: String,
+    /// Which group-versions and resources are served: group, version, resource.
+    pub served: Box<dyn Fn(&ResourceRow) -> bool + Send + Sync>,
+    /// Admission plugins in order.
+    pub admission: Chain,
+    /// Service addresses, ports and event life.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Tunables that flags set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--service-cluster-ip-range`, primary first.
+    pub service_cidrs: Vec<ipnet::IpNet>,
+    /// `--service-node-port-range`.
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// `--event-ttl`.
+    pub event_ttl: Duration,
+    /// `--delete-collection-workers`.
+    pub delete_collection_workers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            service_cidrs: vec!["10.0.0.0/24".parse().expect("a constant network")],
+            node_ports: 30000..=32767,
+            event_ttl: Duration::from_secs(3600),
+            delete_collection_workers: 1,
+        }
+    }
+}
+
+/// The registry's state, shared by every request.
+pub struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    prefix: String,
+    resources: Vec<Arc<Resource>>,
+    index: HashMap<(&'static str, &'static str, &'static str), usize>,
+    pub(crate) admission: Chain,
+    pub(crate) settings: Settings,
+    clock: Clock,
+    authorizer: OnceLock<Arc<dyn Authorizer>>,
+    tokens: OnceLock<Arc<dyn Tokens>>,
+}
+
+impl Core {
+    /// Builds the state; nothing is read from the store yet.
+    pub fn new(config: Config) -> Self {
+        let rows: Vec<Arc<Resource>> = resources()
+            .iter()
+            .filter(|row| (config.served)(row))
+            .map(|row| {
+                Arc::new(Resource { row, published: Arc::new(published(row)), strategy: strategies::of(row) })
+            })
+            .collect();
+        let index = rows
+            .iter()
+            .enumerate()
+            .map(|(i, r)| ((r.row.kind.group, r.row.kind.version, r.row.resource), i))
+            .collect();
+        Core {
+            store: config.store,
+            prefix: config.prefix,
+            resources: rows,
+            index,
+            admission: config.admission,
+            settings: config.settings,
+            clock: config.clock,
+            authorizer: OnceLock::new(),
+            tokens: OnceLock::new(),
+        }
+    }
+
+    /// Hands over the authorizer, which itself reads roles through the registry. Only the first call counts.
+    pub fn set_authorizer(&self, authorizer: Arc<dyn Authorizer>) {
+        // A second authorizer would be a programming error that changes nothing.
+        let _ = self.authorizer.set(authorizer);
+    }
+
+    /// The authorizer.
+    ///
+    /// # Errors
+    /// 500 before it was set.
+    pub fn authorizer(&self) -> Result<&Arc<dyn Authorizer>, ApiError> {
+        self.authorizer.get().ok_or_else(|| {
+            ApiError::internal("no authorizer provided, unable to authorize a create on update")
+        })
+    }
+
+    /// Hands over the issuer and reviewer of tokens. Only the first call counts.
+    pub fn set_tokens(&self, tokens: Arc<dyn Tokens>) {
+        let _ = self.tokens.set(tokens);
+    }
+
+    /// The issuer and reviewer of tokens.
+    ///
+    /// # Errors
+    /// 501 where none was configured.
+    pub fn tokens(&self) -> Result<&Arc<dyn Tokens>, ApiError> {
+        self.tokens
+            .get()
+            .ok_or_else(|| ApiError::new(501, "", "this server is not configured to issue or review tokens"))
+    }
+
+    /// The life of a stored object; only events end by themselves.
+    pub(crate) fn ttl(&self, row: &ResourceRow) -> Option<Duration> {
+        (row.resource == "events").then_some(self.settings.event_ttl)
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// All served resources in discovery order.
+    pub fn resources(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+
+    /// A served resource.
+    pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Resource>> {
+        self.index.get(&(group, version, resource)).map(|i| &self.resources[*i])
+    }
+
+    /// A resource by group and name in whichever version is served first.
+    ///
+    /// # Errors
+    /// 500 when it is not served: hooks and admission rely on it.
+    pub fn any_version(&self, group: &str, resource: &str) -> Result<&Arc<Resource>, ApiError> {
+        self.resources.iter().find(|r| r.row.kind.group == group && r.row.resource == resource).ok_or_else(
+            || ApiError::internal(format!("resource {resource} of group {group:?} is not served")),
+        )
+    }
+
+    /// The key of everything of a resource, in a namespace if one is given. Ends in `/`.
+    pub fn key_root(&self, row: &ResourceRow, namespace: &str) -> Result<String, ApiError> {
+        let stored = row
+            .stored
+            .as_ref()
+            .ok_or_else(|| ApiError::method_not_supported(row.kind.group, row.resource, "storage"))?;
+        Ok(match namespace {
+            "" => format!("{}/{}/", self.prefix, stored.key),
+            ns => format!("{}/{}/{ns}/", self.prefix, stored.key),
+        })
+    }
+
+    /// The key of one object (`NamespaceKeyFunc`, `NoNamespaceKeyFunc`).
+    pub fn key(&self, row: &ResourceRow, namespace: &str, name: &str) -> Result<String, ApiError> {
+        if row.namespaced && namespace.is_empty() {
+            return Err(ApiError::bad_request("Namespace parameter required."));
+        }
+        if name.is_empty() {
+            return Err(ApiError::bad_request("Name parameter required."));
+        }
+        let refusals = ::api::validation::content::path_segment(name, false);
+        if !refusals.is_empty() {
+            let text = format!("Name parameter invalid: {name:?}: {}", refusals.join(";"));
+            return Err(ApiError::bad_request(text));
+        }
+        let mut key = self.key_root(row, if row.namespaced { namespace } else { "" })?;
+        key.push_str(name);
+        Ok(key)
+    }
+
+    /// Decodes a stored version into the hub version, with its resourceVersion.
+    pub(crate) fn decode(&self, resource: &Resource, kv: &KeyValue) -> Result<Value, ApiError> {
+        let mut object = codec::decode_stored(resource.row, &kv.value)?;
+        meta::set(&mut object, "resourceVersion", kv.mod_revision.to_string());
+        resource.strategy.decorate(&mut object);
+        Ok(object)
+    }
+
+    /// Reads one object for a hook or an admission plugin; `None` when it does not exist.
+    pub async fn find(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
+        let resource = self.any_version(group, resource)?;
+        let key = self.key(resource.row, namespace, name)?;
+        let got = self.store.get(&key, 0).await.map_err(|e| store_errors::get(e, resource.row, name))?;
+        got.kv.map(|kv| self.decode(resource, &kv)).transpose()
+    }
+
+    /// Reads all objects of a resource (in a namespace, if one is given) for a hook or an admission plugin.
+    pub async fn find_all(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+    ) -> Result<Vec<Value>, ApiError> {
+        let resource = self.any_version(group, resource)?;
+        let options = storage::ListOptions::prefix(self.key_root(resource.row, namespace)?);
+        let page = self.store.list(options).await.map_err(|e| store_errors::list(e, resource.row))?;
+        page.kvs.iter().map(|kv| self.decode(resource, kv)).collect()
+    }
+}
+
+/// The server's form of a row.
+fn published(row: &ResourceRow) -> api::ResourceRow {
+    let owned = |texts: &[&str]| texts.iter().map(|s| (*s).to_owned()).collect();
+    let gvk = |k: ::api::resources::RowKind| api::Gvk {
+        group: k.group.into(),
+        version: k.version.into(),
+        kind: k.kind.into(),
+    };
+    let mut subresources: Vec<_> = row
+        .subresources
+        .iter()
+        .map(|s| api::SubresourceRow { name: s.name.into(), kind: gvk(s.kind), verbs: owned(&s.verbs) })
+        .collect();
+    subresources.sort_by(|a, b| a.name.cmp(&b.name));
+    api::ResourceRow {
+        gvk: gvk(row.kind),
+        resource: row.resource.into(),
+        singular: row.singular.into(),
+        namespaced: row.namespaced,
+        verbs: owned(&row.verbs),
+        short_names: owned(&row.short_names),
+        categories: owned(&row.categories),
+        storage_version_hash: row.stored.as_ref().map(storage_version_hash).unwrap_or_default(),
+        subresources,
+    }
+}
+
+/// Upstream's `discovery.StorageVersionHash`.
+fn storage_version_hash(stored: &::api::resources::StoredRow) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let k = stored.kind;
+    let text = format!("{}/{}/{}", k.group, k.version, k.kind);
+    let sum = sha2::Sha256::digest(text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&sum[..8])
+}

@@ -1,0 +1,165 @@
+//! The implementation of the contract with the server: looks resources up and dispatches to the generic operations
+//! and the subresources.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::api::{
+    Body, DeleteOptions, Deleted, DeletionState, List, ListOptions, ObjectRef, Patch, Registry,
+    RequestContext, ResourceRow, WatchStream, Written,
+};
+use crate::core::{Config, Core, Resource};
+use crate::errors::ApiError;
+use crate::object::Owned;
+use crate::store::{self, delete};
+use crate::strategy::Call;
+use crate::{meta, subresources};
+
+/// The registry the server calls.
+#[derive(Clone)]
+pub struct ApiRegistry {
+    core: Arc<Core>,
+}
+
+impl ApiRegistry {
+    /// Builds a registry.
+    pub fn new(config: Config) -> Self {
+        ApiRegistry { core: Arc::new(Core::new(config)) }
+    }
+
+    /// The state behind it, for the parts of the server that read objects themselves.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    fn resource(&self, context: &RequestContext) -> Result<Arc<Resource>, ApiError> {
+        let info = &context.info;
+        self.core
+            .resource(&info.api_group, &info.api_version, &info.resource)
+            .cloned()
+            .ok_or_else(ApiError::page_not_found)
+    }
+
+    fn call<'a>(&'a self, context: &'a RequestContext, resource: &'a Resource) -> Call<'a> {
+        Call {
+            request: context,
+            resource,
+            subresource: &context.info.subresource,
+            now: self.core.now(),
+            core: &self.core,
+        }
+    }
+}
+
+/// 405 unless the (sub)resource offers the verb.
+fn check_verb(resource: &Resource, subresource: &str, verb: &str) -> Result<(), ApiError> {
+    let row = resource.row;
+    let offered = match subresource {
+        "" => row.has_verb(verb),
+        name => {
+            let sub = row.subresource(name).ok_or_else(ApiError::page_not_found)?;
+            sub.verbs.contains(&verb)
+        }
+    };
+    if offered { Ok(()) } else { Err(ApiError::method_not_supported(row.kind.group, row.resource, verb)) }
+}
+
+#[async_trait]
+impl Registry for ApiRegistry {
+    fn lookup(&self, group: &str, version: &str, resource: &str) -> Option<Arc<ResourceRow>> {
+        self.core.resource(group, version, resource).map(|r| r.published.clone())
+    }
+
+    fn resources(&self) -> Vec<Arc<ResourceRow>> {
+        self.core.resources().iter().map(|r| r.published.clone()).collect()
+    }
+
+    async fn get(&self, context: &RequestContext, resource_version: &str) -> Result<ObjectRef, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, &context.info.subresource, "get")?;
+        let call = self.call(context, &resource);
+        subresources::get(&call, resource_version).await
+    }
+
+    async fn list(&self, context: &RequestContext, options: &ListOptions) -> Result<List, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, "", "list")?;
+        let call = self.call(context, &resource);
+        if resource.row.stored.is_none() {
+            return subresources::list_unstored(&call);
+        }
+        store::read::list_handles(&call, options).await
+    }
+
+    async fn watch(&self, context: &RequestContext, options: &ListOptions) -> Result<WatchStream, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, "", "watch")?;
+        let call = self.call(context, &resource);
+        store::watch::watch(self.core.clone(), resource.clone(), &call, options).await
+    }
+
+    async fn create(&self, context: &RequestContext, body: Body) -> Result<Written, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, &context.info.subresource, "create")?;
+        let call = self.call(context, &resource);
+        subresources::create(&call, &body).await
+    }
+
+    async fn update(&self, context: &RequestContext, body: Body) -> Result<Written, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, &context.info.subresource, "update")?;
+        let call = self.call(context, &resource);
+        subresources::update(&call, &body).await
+    }
+
+    async fn patch(&self, context: &RequestContext, patch: Patch) -> Result<Written, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, &context.info.subresource, "patch")?;
+        let call = self.call(context, &resource);
+        subresources::patch(&call, &patch).await
+    }
+
+    async fn delete(&self, context: &RequestContext, options: DeleteOptions) -> Result<Deleted, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, &context.info.subresource, "delete")?;
+        delete::validate_options(&options)?;
+        let call = self.call(context, &resource);
+        let deleted = delete::delete(&call, &context.info.name, &options).await?;
+        Ok(answer(&resource, deleted))
+    }
+
+    async fn delete_collection(
+        &self,
+        context: &RequestContext,
+        options: DeleteOptions,
+        list: &ListOptions,
+    ) -> Result<List, ApiError> {
+        let resource = self.resource(context)?;
+        check_verb(&resource, "", "deletecollection")?;
+        delete::validate_options(&options)?;
+        let call = self.call(context, &resource);
+        delete::delete_collection(&call, &options, list).await
+    }
+
+    async fn connect(&self, context: &RequestContext, options: Body) -> Result<(), ApiError> {
+        let resource = self.resource(context)?;
+        let call = self.call(context, &resource);
+        subresources::connect(&call, &options).await
+    }
+}
+
+/// The object while it still exists or where the resource returns deleted objects, else a Status about it.
+fn answer(resource: &Resource, deleted: delete::Deleted) -> Deleted {
+    let kind = resource.row.kind;
+    if deleted.returns_object {
+        let state = if deleted.gone { DeletionState::Complete } else { DeletionState::Pending };
+        return Deleted::Object(Owned::handle(deleted.object, kind), state);
+    }
+    Deleted::Status {
+        name: meta::name(&deleted.object).to_owned(),
+        uid: meta::uid(&deleted.object).to_owned(),
+        kind: resource.row.resource.to_owned(),
+        group: kind.group.to_owned(),
+    }
+}

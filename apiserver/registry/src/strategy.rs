@@ -1,0 +1,277 @@
+//! What is special about a resource: one [`Strategy`] per resource, called by the generic operations in [`crate::store`].
+//!
+//! Strategies read and write trees in the hub version (the request's version; the stored one where versions differ in
+//! more than their name). They must not do I/O except in the `begin_*` and `after_*` hooks. The default methods are
+//! the generic behaviour driven by the resource table; most kinds add nothing to it.
+//! Upstream: `k8s.io/apiserver/pkg/registry/rest` and `pkg/registry/<group>/<kind>/strategy.go`.
+
+use api::validation::field::{Error as FieldError, Path};
+use api::validation::objectmeta::{self, NameRule};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use machinery::Value;
+
+use crate::api::{DeleteOptions, RequestContext};
+use crate::core::{Core, Resource};
+use crate::errors::ApiError;
+use crate::meta;
+
+/// Everything a strategy may know about the request it serves.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The request.
+    pub request: &'a RequestContext,
+    /// The resource written.
+    pub resource: &'a Resource,
+    /// Empty for the main resource.
+    pub subresource: &'a str,
+    /// The time of the operation.
+    pub now: Timestamp,
+    /// The registry, for hooks that read other objects.
+    pub core: &'a Core,
+}
+
+impl Call<'_> {
+    /// Whether the request writes the status subresource.
+    pub fn is_status(&self) -> bool {
+        self.subresource == "status"
+    }
+
+    /// Adds a warning for the client.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.request.warnings.add(text);
+    }
+}
+
+/// Undoes or completes what a `begin_*` hook reserved. Dropped without a call it must leave nothing reserved for long.
+#[async_trait]
+pub trait Finish: Send {
+    /// Called once, with whether the object was stored.
+    async fn finish(self: Box<Self>, stored: bool);
+}
+
+/// What one look at the stored object decided about a delete.
+pub enum DeleteStep {
+    /// Already on its way out, nothing to change.
+    Pending,
+    /// Write this; then delete it at once, or leave it to its finalizers or its grace period.
+    Mark {
+        /// The marked object.
+        object: Value,
+        /// Whether nothing holds it any more.
+        then_delete: bool,
+    },
+    /// Remove it from the store.
+    Remove,
+}
+
+/// The behaviour of one resource.
+#[async_trait]
+pub trait Strategy: Send + Sync + 'static {
+    /// The rule for names.
+    fn name_rule(&self) -> NameRule {
+        objectmeta::name_is_subdomain
+    }
+
+    /// Normalizes a new object before validation.
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        generic_prepare_for_create(call, object);
+    }
+
+    /// Validates a new object.
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        validate_metadata(call, object, self.name_rule())
+    }
+
+    /// Warnings about a valid new object.
+    fn warnings_on_create(&self, _call: &Call<'_>, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Normalizes a changed object before validation.
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        generic_prepare_for_update(call, object, old);
+    }
+
+    /// Validates a changed object. Metadata common to all kinds was validated before.
+    fn validate_update(&self, _call: &Call<'_>, _object: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Warnings about a valid changed object.
+    fn warnings_on_update(&self, _call: &Call<'_>, _object: &Value, _old: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Brings a valid object into its stored form.
+    fn canonicalize(&self, _object: &mut Value) {}
+
+    /// For kinds with graceful deletion: whether this one is deleted gracefully, and the grace period, written to
+    /// `options`.
+    fn check_graceful_delete(&self, _call: &Call<'_>, _object: &Value, _options: &mut DeleteOptions) -> bool {
+        false
+    }
+
+    /// Takes the place of the generic decision about a delete (namespaces: two phases).
+    fn decide_delete(&self, _call: &Call<'_>, _old: &Value, _options: &DeleteOptions) -> Option<DeleteStep> {
+        None
+    }
+
+    /// Whether an emptied finalizer list of a deleted object lets it go; namespaces wait for `spec.finalizers` too.
+    fn should_delete_during_update(&self, _object: &Value, _old: &Value) -> bool {
+        true
+    }
+
+    /// Reserves what the new object needs (addresses, ports).
+    async fn begin_create(
+        &self,
+        _call: &Call<'_>,
+        _object: &mut Value,
+    ) -> Result<Option<Box<dyn Finish>>, ApiError> {
+        Ok(None)
+    }
+
+    /// Reserves and releases what the change needs.
+    async fn begin_update(
+        &self,
+        _call: &Call<'_>,
+        _object: &mut Value,
+        _old: &Value,
+    ) -> Result<Option<Box<dyn Finish>>, ApiError> {
+        Ok(None)
+    }
+
+    /// Releases what the deleted object held.
+    async fn after_delete(&self, _call: &Call<'_>, _object: &Value) {}
+
+    /// Completes an object read from the store with what is derived and not stored.
+    fn decorate(&self, _object: &mut Value) {}
+}
+
+/// The strategy of kinds that need nothing special.
+pub struct Generic {
+    name_rule: NameRule,
+}
+
+impl Generic {
+    /// Names are DNS subdomains.
+    pub const SUBDOMAIN: Generic = Generic { name_rule: objectmeta::name_is_subdomain };
+    /// Names are anything that fits in a path.
+    pub const PATH_SEGMENT: Generic = Generic { name_rule: objectmeta::name_is_path_segment };
+}
+
+impl Strategy for Generic {
+    fn name_rule(&self) -> NameRule {
+        self.name_rule
+    }
+}
+
+/// Drops status where a status subresource owns it, and starts the generation at 1 where the server keeps it.
+pub fn generic_prepare_for_create(call: &Call<'_>, object: &mut Value) {
+    let row = call.resource.row;
+    if row.subresource("status").is_some() {
+        object.remove_path(&["status"]);
+    }
+    if row.generation {
+        meta::set(object, "generation", 1_i64);
+    }
+}
+
+/// Keeps what the addressed (sub)resource does not own as it was, and bumps the generation when the rest changed.
+pub fn generic_prepare_for_update(call: &Call<'_>, object: &mut Value, old: &Value) {
+    if call.is_status() {
+        keep_all_but_status(object, old);
+        return;
+    }
+    if call.resource.row.subresource("status").is_some() {
+        keep(object, old, "status");
+    }
+    if call.resource.row.generation && desired_state_changed(object, old) {
+        bump_generation(object, old);
+    }
+}
+
+/// Copies one top-level field from the old object (absent there: removes it).
+pub fn keep(object: &mut Value, old: &Value, field: &str) {
+    match (old.get(field), &mut *object) {
+        (Some(value), Value::Map(map)) => {
+            map.insert(field, value.clone());
+        }
+        (None, Value::Map(map)) => {
+            map.remove(field);
+        }
+        _ => {}
+    }
+}
+
+/// A status update: every top-level field except metadata and status stays as it was.
+pub fn keep_all_but_status(object: &mut Value, old: &Value) {
+    let fields: Vec<String> = [&*object, old]
+        .into_iter()
+        .filter_map(Value::as_map)
+        .flat_map(|m| m.keys())
+        .filter(|k| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+        .map(ToString::to_string)
+        .collect();
+    for field in fields {
+        keep(object, old, &field);
+    }
+}
+
+/// `metadata.ResetObjectMetaForStatus`: a status update of newer kinds changes no metadata but managed fields.
+pub fn reset_metadata_for_status(object: &mut Value, old: &Value) {
+    for field in [
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "generation",
+    ] {
+        meta::set(object, field, old.get_path(&["metadata", field]).cloned().unwrap_or(Value::Null));
+    }
+}
+
+/// Whether anything but metadata and status differs.
+pub fn desired_state_changed(object: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (object.as_map(), old.as_map()) else { return false };
+    let skip = |k: &str| matches!(k, "metadata" | "status" | "apiVersion" | "kind");
+    let covers = |a: &machinery::Map, b: &machinery::Map| {
+        a.iter().filter(|(k, _)| !skip(k)).all(|(k, v)| v.semantic_eq(b.get(k).unwrap_or(&Value::Null)))
+    };
+    !(covers(new, old) && covers(old, new))
+}
+
+/// Sets the generation to one more than the old object's.
+pub fn bump_generation(object: &mut Value, old: &Value) {
+    meta::set(object, "generation", meta::generation(old).saturating_add(1));
+}
+
+/// Metadata validation by the kind's name rule.
+pub fn validate_metadata(call: &Call<'_>, object: &Value, rule: NameRule) -> Vec<FieldError> {
+    match typed_metadata(object) {
+        Ok(metadata) => objectmeta::validate_object_meta(
+            &metadata,
+            call.resource.row.namespaced,
+            rule,
+            &Path::new("metadata"),
+        ),
+        Err(error) => vec![error],
+    }
+}
+
+/// The metadata as a typed object.
+pub fn typed_metadata(object: &Value) -> Result<ObjectMeta, FieldError> {
+    match object.get("metadata") {
+        None | Some(Value::Null) => Ok(ObjectMeta::default()),
+        Some(metadata) => machinery::value::from_value(metadata)
+            .map_err(|e| FieldError::internal(&Path::new("metadata"), e.to_string())),
+    }
+}
+
+/// The object, or a part of it, as a k8s-openapi type. Trees here passed the type table, so a failure is ours.
+pub fn typed<T: serde::de::DeserializeOwned>(object: &Value) -> Result<T, FieldError> {
+    machinery::value::from_value(object).map_err(|e| FieldError::internal(&Path::ROOT, e.to_string()))
+}

@@ -1,0 +1,207 @@
+//! The generic operations through the contract, on the embedded store.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use registry::admission::Chain;
+use registry::api::{
+    Body, DeleteOptions, Deleted, ListOptions, MediaType, Patch, PatchType, Registry, RequestContext,
+    RequestInfo, WatchEvent,
+};
+use registry::errors::ApiError;
+use registry::{ApiRegistry, Config, Settings};
+use serde_json::{Value, json};
+
+fn registry(dir: &std::path::Path) -> ApiRegistry {
+    let options = storage::embedded::Options::new(dir);
+    let store = storage::Embedded::open(options).unwrap();
+    let registry = ApiRegistry::new(Config {
+        store: Arc::new(store),
+        prefix: "/registry".into(),
+        served: Box::new(|row| row.stage == ::api::resources::Stage::Ga),
+        admission: Chain::default(),
+        settings: Settings::default(),
+        clock: Arc::new(|| "2030-01-01T00:00:00Z".parse().unwrap()),
+    });
+    registry.core().set_authorizer(Arc::new(auth::authorizer::AlwaysAllow));
+    registry
+}
+
+/// A context from a path such as `v1 ns/configmaps/name/sub`.
+fn at(path: &str) -> RequestContext {
+    let (gv, rest) = path.split_once(' ').unwrap();
+    let (group, version) = gv.rsplit_once('/').unwrap_or(("", gv));
+    let mut parts = rest.split('/').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    let info = RequestInfo {
+        is_resource_request: true,
+        api_group: group.into(),
+        api_version: version.into(),
+        namespace: next(),
+        resource: next(),
+        name: next(),
+        subresource: next(),
+        ..Default::default()
+    };
+    RequestContext {
+        user: Arc::new(auth::UserInfo::new("tester", &[])),
+        info: Arc::new(info),
+        dry_run: false,
+        field_manager: "test".into(),
+        field_validation: Default::default(),
+        user_agent: "test/1".into(),
+        audit_id: String::new(),
+        warnings: Default::default(),
+    }
+}
+
+fn body(value: &Value) -> Body {
+    Body { media_type: MediaType::Json, bytes: Bytes::from(value.to_string()) }
+}
+
+fn tree(object: &registry::api::ObjectRef) -> Value {
+    Value::from(&*object.value().unwrap())
+}
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"n": name}},
+        "data": {"a": "b"}})
+}
+
+async fn create(r: &ApiRegistry, path: &str, value: &Value) -> Result<Value, ApiError> {
+    r.create(&at(path), body(value)).await.map(|w| tree(&w.object))
+}
+
+#[tokio::test]
+async fn create_get_update_patch_delete() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let made = create(&r, "v1 d/configmaps", &config_map("a")).await.unwrap();
+    assert_eq!(made["metadata"]["namespace"], "d");
+    assert_eq!(made["metadata"]["creationTimestamp"], "2030-01-01T00:00:00Z");
+    assert_eq!(made["metadata"]["uid"].as_str().unwrap().len(), 36);
+    let again = create(&r, "v1 d/configmaps", &config_map("a")).await.unwrap_err();
+    assert_eq!(again.message, "configmaps \"a\" already exists");
+
+    let got = tree(&r.get(&at("v1 d/configmaps/a"), "").await.unwrap());
+    assert_eq!(got, made);
+
+    let mut stale = made.clone();
+    stale["metadata"]["resourceVersion"] = "1".into();
+    let error = r.update(&at("v1 d/configmaps/a"), body(&stale)).await.err().unwrap();
+    assert_eq!(
+        error.message,
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+
+    let same = r.update(&at("v1 d/configmaps/a"), body(&made)).await.unwrap();
+    assert_eq!(
+        same.object.resource_version(),
+        made["metadata"]["resourceVersion"],
+        "a no-op keeps its version"
+    );
+
+    let patch = Patch { kind: PatchType::Merge, bytes: Bytes::from(r#"{"data":{"a":"c"}}"#), force: None };
+    let patched = r.patch(&at("v1 d/configmaps/a"), patch).await.unwrap();
+    assert_eq!(tree(&patched.object)["data"]["a"], "c");
+    assert_ne!(patched.object.resource_version(), made["metadata"]["resourceVersion"]);
+
+    let gone = r.delete(&at("v1 d/configmaps/a"), DeleteOptions::default()).await.unwrap();
+    let Deleted::Status { name, kind, uid, .. } = gone else { panic!("a Status was expected") };
+    assert_eq!(
+        (name.as_str(), kind.as_str(), Value::from(uid)),
+        ("a", "configmaps", made["metadata"]["uid"].clone())
+    );
+    let missing = r.get(&at("v1 d/configmaps/a"), "").await.err().unwrap();
+    assert_eq!((missing.code, missing.message.as_str()), (404, "configmaps \"a\" not found"));
+}
+
+#[tokio::test]
+async fn names_are_generated_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let mut value = config_map("");
+    value["metadata"] = json!({"generateName": "web-"});
+    let made = create(&r, "v1 d/configmaps", &value).await.unwrap();
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("web-") && name.len() == 9, "{name}");
+
+    let error = create(&r, "v1 d/configmaps", &config_map("A_b")).await.unwrap_err();
+    assert_eq!(error.code, 422);
+    assert!(error.message.starts_with("ConfigMap \"A_b\" is invalid: metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"), "{}", error.message);
+    let mut other = config_map("a");
+    other["metadata"]["namespace"] = "x".into();
+    assert_eq!(create(&r, "v1 d/configmaps", &other).await.unwrap_err().code, 400);
+}
+
+#[tokio::test]
+async fn finalizers_hold_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let mut value = config_map("a");
+    value["metadata"]["finalizers"] = json!(["x/y"]);
+    create(&r, "v1 d/configmaps", &value).await.unwrap();
+    let held = r.delete(&at("v1 d/configmaps/a"), DeleteOptions::default()).await.unwrap();
+    let Deleted::Object(object, _) = held else { panic!("the object was expected") };
+    let mut object = tree(&object);
+    assert_eq!(object["metadata"]["deletionTimestamp"], "2030-01-01T00:00:00Z");
+    object["metadata"].as_object_mut().unwrap().remove("finalizers");
+    r.update(&at("v1 d/configmaps/a"), body(&object)).await.unwrap();
+    assert_eq!(r.get(&at("v1 d/configmaps/a"), "").await.err().unwrap().code, 404);
+}
+
+#[tokio::test]
+async fn lists_page_and_select() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    for name in ["a", "b", "c"] {
+        create(&r, "v1 d/configmaps", &config_map(name)).await.unwrap();
+    }
+    let list = |options: ListOptions| {
+        let r = r.clone();
+        async move { r.list(&at("v1 /configmaps"), &options).await.unwrap() }
+    };
+    let names = |l: &registry::api::List| l.items.iter().map(|i| i.name().to_owned()).collect::<Vec<_>>();
+    let first = list(ListOptions { limit: 2, ..Default::default() }).await;
+    assert_eq!((names(&first), first.remaining_item_count), (vec!["a".into(), "b".into()], Some(1)));
+    let rest =
+        list(ListOptions { limit: 2, continue_token: first.continue_token, ..Default::default() }).await;
+    assert_eq!((names(&rest), rest.continue_token.as_str()), (vec!["c".to_owned()], ""));
+    let selected = list(ListOptions { label_selector: "n in (b)".into(), ..Default::default() }).await;
+    assert_eq!(names(&selected), ["b"]);
+    let deleted = r
+        .delete_collection(&at("v1 d/configmaps"), DeleteOptions::default(), &ListOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(deleted.items.len(), 3);
+    assert!(list(ListOptions::default()).await.items.is_empty());
+}
+
+#[tokio::test]
+async fn watch_sees_changes_through_its_selector() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let made = create(&r, "v1 d/configmaps", &config_map("a")).await.unwrap();
+    let options = ListOptions { label_selector: "n=a".into(), ..Default::default() };
+    let mut watch = r.watch(&at("v1 d/configmaps"), &options).await.unwrap();
+    let kind = |e: Option<WatchEvent>| match e.unwrap() {
+        WatchEvent::Added(o) => ("ADDED", o.name().to_owned()),
+        WatchEvent::Modified(o) => ("MODIFIED", o.name().to_owned()),
+        WatchEvent::Deleted(o) => ("DELETED", o.name().to_owned()),
+        WatchEvent::Bookmark(_) => ("BOOKMARK", String::new()),
+        WatchEvent::Error(e) => ("ERROR", e.message),
+    };
+    assert_eq!(kind(watch.next().await), ("ADDED", "a".into()));
+    create(&r, "v1 d/configmaps", &config_map("b")).await.unwrap();
+    let mut changed = made.clone();
+    changed["data"]["a"] = "z".into();
+    let changed = tree(&r.update(&at("v1 d/configmaps/a"), body(&changed)).await.unwrap().object);
+    assert_eq!(kind(watch.next().await), ("MODIFIED", "a".into()));
+    let mut unlabelled = changed.clone();
+    unlabelled["metadata"]["labels"] = json!({});
+    r.update(&at("v1 d/configmaps/a"), body(&unlabelled)).await.unwrap();
+    assert_eq!(kind(watch.next().await), ("DELETED", "a".into()));
+}
