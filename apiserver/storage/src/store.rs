@@ -167,7 +167,10 @@ pub struct Watch {
 
 impl Watch {
     /// Wraps a stream and the way to ask it for progress.
-    pub fn new(stream: impl Stream<Item = Result<WatchItem>> + Send + 'static, progress: ProgressHandle) -> Self {
+    pub fn new(
+        stream: impl Stream<Item = Result<WatchItem>> + Send + 'static,
+        progress: ProgressHandle,
+    ) -> Self {
         Self { stream: Box::pin(stream), progress }
     }
 
@@ -216,7 +219,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Replaces the version `expected` (0: the key must not exist) of a key; `Conflict` otherwise, with the current
     /// version. `ttl: None` also ends a previous TTL.
-    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision>;
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<Duration>,
+    ) -> Result<Revision>;
 
     /// Deletes the version `expected` of a key; returns the revision of the deletion. `Conflict` otherwise, with the
     /// current version (`NotFound` when there is none).
@@ -234,9 +243,10 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers, within upstream's 2 s.
     async fn health(&self) -> Result<()>;
 
-    /// Whether [`ProgressHandle::request`] can be relied on (etcd servers before 3.4.31 and 3.5.13 lose requests).
-    fn progress_reliable(&self) -> bool {
-        true
+    /// How closely progress may be asked for; `None` when the answer cannot be relied on (etcd servers before 3.4.31 and
+    /// 3.5.13 lose requests).
+    fn progress_interval(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
     }
 
     /// Bytes the store occupies, for `apiserver_storage_size_bytes`; `None` when unknown.

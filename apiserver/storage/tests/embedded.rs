@@ -1,11 +1,12 @@
 //! The embedded store against the reference model, across restarts.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
 mod common;
 
 use common::{Model, Op, op, step};
 use proptest::prelude::*;
-use storage::embedded::{Embedded, Options};
 use storage::Store;
+use storage::embedded::{Embedded, Options};
 
 fn options(dir: &std::path::Path) -> Options {
     // Small enough that a few dozen operations rotate segments and take snapshots.

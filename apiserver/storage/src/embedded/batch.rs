@@ -218,7 +218,8 @@ impl<'a> Batch<'a> {
                 return Err(Error::Invalid("key not found".into()));
             }
         }
-        let deletes = steps.iter().filter_map(|step| if let Step::Delete(range) = step { Some(range) } else { None });
+        let deletes =
+            steps.iter().filter_map(|step| if let Step::Delete(range) = step { Some(range) } else { None });
         if deletes.into_iter().any(|range| written.iter().any(|key| range.contains(key))) {
             return Err(Error::Invalid("duplicate key given in txn request".into()));
         }
@@ -276,14 +277,19 @@ impl<'a> Batch<'a> {
             version: prev.as_ref().map_or(1, |kv| kv.version + 1),
             lease,
         };
-        Record::Put { revision, key: kv.key.clone(), value: kv.value.clone(), lease }.encode(&mut self.effects.payload);
+        Record::Put { revision, key: kv.key.clone(), value: kv.value.clone(), lease }
+            .encode(&mut self.effects.payload);
         self.change(Event { kind: EventKind::Put, kv, prev: prev.clone() });
         prev
     }
 
     fn delete(&mut self, revision: Revision, prev: KeyValue) {
         Record::Delete { revision, key: prev.key.clone() }.encode(&mut self.effects.payload);
-        self.change(Event { kind: EventKind::Delete, kv: tombstone(prev.key.clone(), revision), prev: Some(prev) });
+        self.change(Event {
+            kind: EventKind::Delete,
+            kv: tombstone(prev.key.clone(), revision),
+            prev: Some(prev),
+        });
     }
 
     fn change(&mut self, event: Event) {
@@ -316,7 +322,8 @@ impl<'a> Batch<'a> {
             return Ok(trimmed(kvs, select, self.effects.current));
         }
         let visible = self.state.range(range, Select::default())?.kvs;
-        let mut merged: BTreeMap<Bytes, KeyValue> = visible.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+        let mut merged: BTreeMap<Bytes, KeyValue> =
+            visible.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
         for (key, pending) in self.pending.iter().filter(|(key, _)| range.contains(key)) {
             match pending {
                 Some(kv) => drop(merged.insert(key.clone(), kv.clone())),
@@ -355,7 +362,9 @@ impl<'a> Batch<'a> {
             _ => None,
         });
         let keys: std::collections::BTreeSet<Bytes> = attached.into_iter().chain(staged).collect();
-        for kv in keys.iter().filter_map(|key| self.latest(key)).filter(|kv| kv.lease == id).collect::<Vec<_>>() {
+        for kv in
+            keys.iter().filter_map(|key| self.latest(key)).filter(|kv| kv.lease == id).collect::<Vec<_>>()
+        {
             self.delete(self.effects.current + 1, kv);
         }
         Record::Revoke { id }.encode(&mut self.effects.payload);

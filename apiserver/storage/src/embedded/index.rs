@@ -264,7 +264,9 @@ impl State {
 
     /// Puts a version from a snapshot in place.
     pub fn load(&mut self, record: Record) {
-        let Record::Live { key, value, mod_revision, create_revision, version, lease } = record else { return };
+        let Record::Live { key, value, mod_revision, create_revision, version, lease } = record else {
+            return;
+        };
         let loaded = Version { mod_revision, create_revision, version, lease, value: Some(value) };
         self.live += 1;
         self.keys.insert(key, smallvec::smallvec![loaded]);
@@ -294,7 +296,8 @@ impl State {
         let more = self.log.front().is_some_and(|event| event.revision() < to);
         if !more && to > self.trimmed {
             // The changes made at exactly `to` stay in the log, but what they superseded goes.
-            let at = self.log.iter().take_while(|event| event.revision() == to).map(|event| event.kv.key.clone());
+            let at =
+                self.log.iter().take_while(|event| event.revision() == to).map(|event| event.kv.key.clone());
             for key in at.collect::<Vec<_>>() {
                 self.trim_key(&key, to);
             }

@@ -73,7 +73,8 @@ impl Leases {
 
     /// Every lease: id, TTL, seconds left.
     pub fn list(&self, now: Instant) -> Vec<(i64, i64, i64)> {
-        let mut all: Vec<_> = self.by_id.iter().map(|(id, lease)| (*id, lease.ttl, left(lease, now))).collect();
+        let mut all: Vec<_> =
+            self.by_id.iter().map(|(id, lease)| (*id, lease.ttl, left(lease, now))).collect();
         all.sort_unstable();
         all
     }

@@ -77,7 +77,8 @@ impl Embedded {
             replayed.log_bytes,
         );
         let max_value = options.max_value;
-        let mut writer = Writer::new(Arc::clone(&shared), options, wal, replayed.leases, replayed.snapshot_bytes);
+        let mut writer =
+            Writer::new(Arc::clone(&shared), options, wal, replayed.leases, replayed.snapshot_bytes);
         if let Some(revision) = jump {
             writer.jump(revision);
         }
@@ -133,7 +134,13 @@ impl Embedded {
         watch::start(Arc::clone(&self.shared), Arc::clone(&self.closed), range, from, prev)
     }
 
-    async fn put(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<TxnDone> {
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<Duration>,
+    ) -> Result<TxnDone> {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let life = ttl.map_or(Life::Endless, |ttl| Life::Seconds(whole_seconds(ttl)));
         self.txn(Txn {
@@ -176,7 +183,13 @@ impl Store for Embedded {
         }
     }
 
-    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision> {
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<Duration>,
+    ) -> Result<Revision> {
         let done = self.put(key, value, expected, ttl).await?;
         if done.succeeded {
             return Ok(done.revision);

@@ -24,7 +24,14 @@ pub enum Record {
     /// The store was closed: nothing follows that could have been lost.
     Closed,
     /// A key's current version, in snapshots.
-    Live { key: Bytes, value: Bytes, mod_revision: Revision, create_revision: Revision, version: i64, lease: i64 },
+    Live {
+        key: Bytes,
+        value: Bytes,
+        mod_revision: Revision,
+        create_revision: Revision,
+        version: i64,
+        lease: i64,
+    },
     /// The state a snapshot describes: revision, and the last log frame it contains.
     Base { revision: Revision, seq: u64 },
     /// The end of a snapshot with the number of `Live` records before it.
@@ -133,7 +140,14 @@ mod tests {
             Record::Compact { revision: 4 },
             Record::Jump { revision: 10_000 },
             Record::Closed,
-            Record::Live { key: bytes("k"), value: bytes(""), mod_revision: 3, create_revision: 2, version: 2, lease: 0 },
+            Record::Live {
+                key: bytes("k"),
+                value: bytes(""),
+                mod_revision: 3,
+                create_revision: 2,
+                version: 2,
+                lease: 0,
+            },
             Record::Base { revision: 7, seq: 80 },
             Record::End { keys: 1 },
         ];

@@ -69,7 +69,8 @@ pub fn replay(dir: &Path, now: std::time::Instant) -> Result<Replayed> {
 }
 
 fn list(dir: &Path) -> Result<Vec<String>> {
-    let read = || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
+    let read =
+        || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
     let names: std::io::Result<Vec<String>> = read();
     names.map_err(|error| Error::io("listing", dir, &error))
 }
@@ -154,7 +155,10 @@ impl Segment {
             return Err(self.damaged(at, "a frame is damaged"));
         }
         if let Some((later, frame)) = self.proof(at, into.next_seq) {
-            let why = format!("a frame is damaged, and frame {} at offset {later} shows it had been durable", frame.seq);
+            let why = format!(
+                "a frame is damaged, and frame {} at offset {later} shows it had been durable",
+                frame.seq
+            );
             return Err(self.damaged(at, &why));
         }
         if !blank {
@@ -241,5 +245,12 @@ impl Replayed {
 
 /// What an event says of a deleted key.
 pub fn tombstone(key: bytes::Bytes, revision: Revision) -> KeyValue {
-    KeyValue { key, value: bytes::Bytes::new(), mod_revision: revision, create_revision: 0, version: 0, lease: 0 }
+    KeyValue {
+        key,
+        value: bytes::Bytes::new(),
+        mod_revision: revision,
+        create_revision: 0,
+        version: 0,
+        lease: 0,
+    }
 }

@@ -67,7 +67,8 @@ pub fn write(job: &Job, state: &RwLock<State>) -> Result<u64> {
 
 fn write_file(path: &Path, job: &Job, state: &RwLock<State>) -> Result<u64> {
     let fail = |error: std::io::Error| Error::io("writing", path, &error);
-    let mut out = Frames { file: File::create(path).map_err(fail)?, payload: Vec::new(), seq: 1, size: HEADER as u64 };
+    let mut out =
+        Frames { file: File::create(path).map_err(fail)?, payload: Vec::new(), seq: 1, size: HEADER as u64 };
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&FORMAT.to_le_bytes());

@@ -101,7 +101,15 @@ pub struct Wal {
 impl Wal {
     /// A log that goes on at segment `number` and frame `seq`; `bytes` of log exist since the last snapshot.
     pub fn new(dir: PathBuf, disk: Arc<dyn Disk>, number: u64, seq: u64, bytes: u64) -> Self {
-        Self { dir, disk, segment: None, next_number: number, next_seq: seq, synced: seq.saturating_sub(1), bytes }
+        Self {
+            dir,
+            disk,
+            segment: None,
+            next_number: number,
+            next_seq: seq,
+            synced: seq.saturating_sub(1),
+            bytes,
+        }
     }
 
     /// Bytes of log since the last snapshot.
@@ -227,7 +235,9 @@ impl Segment {
 /// A full disk is survivable when the failed call has left nothing behind; anything else is not.
 fn refused(doing: &str, error: &io::Error) -> AppendError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => AppendError::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            AppendError::Full
+        }
         _ => AppendError::Broken(format!("{doing}: {error}")),
     }
 }

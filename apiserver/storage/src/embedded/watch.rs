@@ -53,12 +53,22 @@ impl Watchers {
 
     /// Wakes everyone: the store is closing.
     pub fn wake_all(&self) {
-        self.0.lock().iter().filter_map(std::sync::Weak::upgrade).for_each(|watcher| watcher.wake.notify_one());
+        self.0
+            .lock()
+            .iter()
+            .filter_map(std::sync::Weak::upgrade)
+            .for_each(|watcher| watcher.wake.notify_one());
     }
 }
 
 /// Starts a watch of `range` from revision `from` (0: after now).
-pub fn start(shared: Arc<Shared>, closed: Arc<AtomicBool>, range: KeyRange, from: Revision, prev: bool) -> Result<Watch> {
+pub fn start(
+    shared: Arc<Shared>,
+    closed: Arc<AtomicBool>,
+    range: KeyRange,
+    from: Revision,
+    prev: bool,
+) -> Result<Watch> {
     let from = {
         let state = shared.state.read();
         let from = if from == 0 { state.current() + 1 } else { from };

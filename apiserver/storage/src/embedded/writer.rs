@@ -207,7 +207,9 @@ impl Writer {
                 return None;
             }
             match deadline {
-                Some(at) if shared.wake.wait_until(&mut queue, at).timed_out() => return Some(VecDeque::new()),
+                Some(at) if shared.wake.wait_until(&mut queue, at).timed_out() => {
+                    return Some(VecDeque::new());
+                }
                 Some(_) => {}
                 None => shared.wake.wait(&mut queue),
             }
@@ -379,7 +381,9 @@ impl Writer {
     /// Forgets history by age, count and bytes. Not logged: a restart forgets more than this anyway.
     fn compact_history(&mut self, now: Instant) {
         let mut to = None;
-        while let Some((at, revision)) = self.history.front().copied().filter(|(at, _)| now >= *at + self.options.history) {
+        while let Some((at, revision)) =
+            self.history.front().copied().filter(|(at, _)| now >= *at + self.options.history)
+        {
             let _ = at;
             to = Some(revision);
             self.history.pop_front();
@@ -397,7 +401,11 @@ impl Writer {
 
     fn start_snapshot(&mut self, now: Instant) {
         let due = self.wal.bytes() > self.options.log_bytes.max(self.snapshot_bytes);
-        if !due || self.snapshotting.is_some() || now < self.retry_snapshot || self.shared.broken.get().is_some() {
+        if !due
+            || self.snapshotting.is_some()
+            || now < self.retry_snapshot
+            || self.shared.broken.get().is_some()
+        {
             return;
         }
         if let Err(error) = self.wal.rotate() {
@@ -462,7 +470,10 @@ impl Writer {
         let mut payload = std::mem::take(&mut self.preamble);
         Record::Closed.encode(&mut payload);
         if let Err(error) = self.wal.append(&payload, true).and_then(|()| self.wal.rotate()) {
-            tracing::warn!(?error, "the storage log could not be closed; the next start treats this as a crash");
+            tracing::warn!(
+                ?error,
+                "the storage log could not be closed; the next start treats this as a crash"
+            );
         }
     }
 }
@@ -524,7 +535,8 @@ fn fill_ttl(answer: &mut Result<Reply>, renewed: i64, granted: Option<i64>) {
 /// Whether everything the operation may write is of the relaxed class.
 fn relaxed(op: &Op, options: &Options) -> bool {
     let Op::Txn(txn) = op else { return false };
-    let covered = |key: &[u8]| options.relaxed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
+    let covered =
+        |key: &[u8]| options.relaxed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
     txn.then.iter().chain(&txn.otherwise).all(|step| match step {
         Step::Put { key, .. } => covered(key),
         Step::Delete(range) => covered(&range.start) && range.end.len() == range.start.len() + 1,

@@ -1,6 +1,7 @@
 //! A reference model of a store (every version of every key in a plain map) and a driver that runs the same random
 //! operations on it and on a real store, comparing every answer.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
 use std::collections::BTreeMap;
 
@@ -153,7 +154,9 @@ pub async fn step(store: &dyn Store, model: &mut Model, op: &Op) {
             let expected = now.as_ref().map_or(0, |kv| kv.mod_revision) + i64::from(*stale);
             match (store.delete(&key, expected).await, now) {
                 (Err(Error::NotFound { .. }), None) => {}
-                (Err(Error::Conflict { current, .. }), Some(kv)) if *stale => assert_eq!(*current.unwrap(), kv),
+                (Err(Error::Conflict { current, .. }), Some(kv)) if *stale => {
+                    assert_eq!(*current.unwrap(), kv)
+                }
                 (Ok(revision), Some(_)) if !*stale => assert_eq!(revision, model.delete(&key)),
                 other => panic!("delete {key}: {other:?}"),
             }
@@ -195,8 +198,13 @@ async fn list(store: &dyn Store, model: &Model, start: Option<u8>, limit: usize,
     let (ask, at) = asked(model, back);
     let prefix = model.scope(group);
     let start = start.map(|key| model.key(key));
-    let options =
-        ListOptions { prefix: prefix.clone(), start: start.clone(), limit, revision: ask, ..ListOptions::default() };
+    let options = ListOptions {
+        prefix: prefix.clone(),
+        start: start.clone(),
+        limit,
+        revision: ask,
+        ..ListOptions::default()
+    };
     let outcome = store.list(options).await;
     if at < model.oldest {
         assert!(outcome.unwrap_err().is_compacted());
@@ -245,7 +253,10 @@ pub async fn collect(mut watch: storage::Watch, until: Revision) -> storage::Res
             WatchItem::Events(more) => {
                 assert!(!more.is_empty());
                 for event in more {
-                    assert!(events.last().is_none_or(|last| last.revision() <= event.revision()), "out of order");
+                    assert!(
+                        events.last().is_none_or(|last| last.revision() <= event.revision()),
+                        "out of order"
+                    );
                     events.push(event);
                 }
             }

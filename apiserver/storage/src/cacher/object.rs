@@ -1,0 +1,149 @@
+//! What the cache holds of an object: the stored bytes, and the few parsed facts that selecting needs.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use parking_lot::Mutex;
+
+use super::tree::Keyed;
+use crate::store::{KeyValue, Revision};
+
+/// The parsed facts of an object. The caller's decode function fills it in; this crate never looks at the payload.
+#[derive(Clone, Debug, Default)]
+pub struct Header {
+    /// `metadata.namespace`; empty for cluster-scoped kinds.
+    pub namespace: CompactString,
+    /// `metadata.name`.
+    pub name: CompactString,
+    /// `metadata.uid`.
+    pub uid: CompactString,
+    /// `metadata.labels`, sorted by key.
+    pub labels: Box<[(CompactString, CompactString)]>,
+    /// Values of the resource's further selectable fields, in an order the caller fixes per resource.
+    pub fields: Box<[CompactString]>,
+    /// Anything else the caller wants to keep at hand.
+    pub extra: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Header {
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let at = self.labels.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok()?;
+        self.labels.get(at).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What a decode function makes of a stored value.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The parsed facts.
+    pub header: Header,
+    /// The object's bytes: usually the stored value itself, or its plain text when it is stored encrypted.
+    pub payload: Bytes,
+}
+
+/// Turns a stored value into what is kept. An error names what is wrong with the bytes.
+pub type Decode = Arc<dyn Fn(&KeyValue) -> Result<Decoded, String> + Send + Sync>;
+
+/// Decides whether an object is selected. Called for every candidate: it must be cheap and must not block.
+pub type Filter = Arc<dyn Fn(&Object) -> bool + Send + Sync>;
+
+/// One version of an object.
+#[derive(Debug)]
+pub struct Object {
+    /// The complete key.
+    pub key: Bytes,
+    /// The `resourceVersion` to show. For a deleted object the revision of the deletion, or of the change by which it
+    /// left a selection; header and payload are then of the last version before.
+    pub revision: Revision,
+    /// The revision of the version that header and payload are of.
+    pub content_revision: Revision,
+    /// The parsed facts.
+    pub header: Arc<Header>,
+    /// The bytes, without the resource version (which is not stored in them).
+    pub payload: Bytes,
+    /// What has been made of the bytes so far.
+    pub encodings: Encodings,
+}
+
+impl Object {
+    /// Decodes a stored version.
+    pub fn decode(decode: &Decode, kv: KeyValue) -> Result<Self, String> {
+        let Decoded { header, payload } = decode(&kv)?;
+        Ok(Self {
+            key: kv.key,
+            revision: kv.mod_revision,
+            content_revision: kv.mod_revision,
+            header: Arc::new(header),
+            payload,
+            encodings: Encodings::default(),
+        })
+    }
+
+    /// The same content as of a later revision.
+    pub fn at(&self, revision: Revision) -> Self {
+        Self {
+            key: self.key.clone(),
+            revision,
+            content_revision: self.content_revision,
+            header: Arc::clone(&self.header),
+            payload: self.payload.clone(),
+            encodings: Encodings::default(),
+        }
+    }
+
+    /// Bytes this version keeps in memory, roughly.
+    pub fn weight(&self) -> usize {
+        self.payload.len() + self.key.len() + 300
+    }
+}
+
+impl Keyed for Object {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// Names an encoding: the server numbers its media types, versions and frame kinds as it likes.
+pub type Format = u32;
+
+/// Encodings of one object version, made on first demand and shared by everyone who asks for the same.
+#[derive(Default)]
+pub struct Encodings(Mutex<Vec<(Format, Bytes)>>);
+
+impl Encodings {
+    /// The encoding in `format`, made by `encode` when nobody has asked for it yet. Those who ask at the same time wait
+    /// for the first rather than repeat the work. An error is not remembered.
+    pub fn get_or_try_init<E>(
+        &self,
+        format: Format,
+        encode: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
+        let mut slots = self.0.lock();
+        if let Some((_, bytes)) = slots.iter().find(|(known, _)| *known == format) {
+            return Ok(bytes.clone());
+        }
+        let bytes = encode()?;
+        slots.reserve_exact(1);
+        slots.push((format, bytes.clone()));
+        Ok(bytes)
+    }
+
+    /// The encoding in `format` if it has been made.
+    pub fn get(&self, format: Format) -> Option<Bytes> {
+        self.0.lock().iter().find(|(known, _)| *known == format).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Forgets all encodings; those in use live on with their users. Returns the bytes given up.
+    pub fn clear(&self) -> usize {
+        std::mem::take(&mut *self.0.lock()).iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+}
+
+impl std::fmt::Debug for Encodings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.lock().iter().map(|(format, bytes)| (*format, bytes.len()))).finish()
+    }
+}
