@@ -1,3 +1,14 @@
-//! `kubelet`.
+//! `kubelet`. Start reading at `app.rs`.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod app;
+mod flags;
+mod options;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    component::app::main::<app::Kubelet>()
+}

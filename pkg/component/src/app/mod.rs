@@ -30,7 +30,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Our own additions to every daemon's flags; upstream has none of them.
 pub const OWN_FLAGS: &[&str] = &["check-config"];
 
-/// The section with our own additions, to be listed in each [`Command`].
+/// The section with our own additions; every flag set has it.
 pub const OWN_SECTION: Section = Section {
     title: "Global",
     flags: &[flag(

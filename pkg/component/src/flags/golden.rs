@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{Command, Kind};
+use super::{Command, Kind, Layout};
 
 /// Differences between a daemon's flags and upstream's list, one line each; empty when they agree in name, letter,
 /// type, default, hiddenness, deprecation text and section. `extra` names our own additional flags.
 pub fn differences(command: &Command, upstream: &str, extra: &[&str]) -> Vec<String> {
     let set = command.flag_set();
+    let flat = command.layout == Layout::Flat;
     let mut ours: BTreeMap<&str, String> = set
         .entries
         .iter()
         .map(|entry| {
             let flag = &entry.flag;
-            let section = if flag.hidden { "" } else { set.titles[entry.section] };
+            let section = if flag.hidden || flat { "" } else { set.titles[entry.section] };
             let short = flag.short.map(String::from).unwrap_or_default();
             let default = entry.value.display(flag.kind);
             let deprecated = flag.deprecated.unwrap_or_default();
@@ -35,7 +36,7 @@ pub fn differences(command: &Command, upstream: &str, extra: &[&str]) -> Vec<Str
         let text =
             |quoted: &str| serde_json::from_str::<String>(quoted).unwrap_or_else(|_| quoted.to_string());
         let section = section.split_once(':').map_or("", |(_, title)| title);
-        let section = if hidden == "true" { "" } else { section };
+        let section = if hidden == "true" || flat { "" } else { section };
         let facts = format!(
             "short={short} type={kind} default={:?} hidden={hidden} deprecated={:?} section={section}",
             text(default),
@@ -71,7 +72,7 @@ fn type_name(kind: Kind) -> &'static str {
         Kind::StringArray => "stringArray",
         Kind::Int32Slice => "int32Slice",
         Kind::StringToString => "stringToString",
-        Kind::MapStringString | Kind::LangleMap => "mapStringString",
+        Kind::MapStringString | Kind::MapNoSplit | Kind::LangleMap => "mapStringString",
         Kind::MapStringBool => "mapStringBool",
         Kind::Multimap => "colonSeparatedMultimapStringString",
         Kind::Ip => "ip",

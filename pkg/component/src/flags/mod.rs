@@ -9,6 +9,7 @@ mod csv;
 pub mod golden;
 mod help;
 mod set;
+pub mod shared;
 mod strconv;
 mod value;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     StringToString,
     /// component-base's `k=v,k2=v2`, spaces trimmed.
     MapStringString,
+    /// component-base's `k=v`, one pair per use.
+    MapNoSplit,
     /// component-base's `k<v,k2<v2` (eviction thresholds).
     LangleMap,
     /// `k=true,k2=false`, checked at once.

@@ -74,7 +74,7 @@ impl FlagSet {
             by_name: HashMap::new(),
             warnings: Vec::new(),
         };
-        for section in command.sections {
+        for section in command.sections.iter().chain([&crate::app::OWN_SECTION]) {
             set.add_section(section);
         }
         for (name, default) in command.defaults {

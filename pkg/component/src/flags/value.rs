@@ -83,9 +83,11 @@ impl Value {
             Kind::Strings | Kind::StringArray | Kind::Int32Slice | Kind::Multimap | Kind::ReservedMemory => {
                 Value::List(Vec::new())
             }
-            Kind::StringToString | Kind::MapStringString | Kind::LangleMap | Kind::MapStringBool => {
-                Value::Map(BTreeMap::new())
-            }
+            Kind::StringToString
+            | Kind::MapStringString
+            | Kind::MapNoSplit
+            | Kind::LangleMap
+            | Kind::MapStringBool => Value::Map(BTreeMap::new()),
             Kind::Ip => Value::Ip(None),
             Kind::NamedCertKey => Value::CertKeys(Vec::new()),
             Kind::String
@@ -135,6 +137,10 @@ impl Value {
             Kind::StringToString => merge(self, parse_string_to_string(text)?),
             Kind::MapStringString => {
                 merge(self, parse_map(text, '=', "malformed pair, expect string=string")?)
+            }
+            Kind::MapNoSplit => {
+                let (k, v) = text.split_once('=').ok_or("malformed pair, expect string=string")?;
+                merge(self, BTreeMap::from([(k.trim().to_string(), v.trim().to_string())]));
             }
             Kind::LangleMap => merge(self, parse_map(text, '<', "malformed pair, expect string<string")?),
             Kind::MapStringBool => merge(self, parse_bools(text)?),

@@ -1,0 +1,64 @@
+//! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
+
+use component::features::Gates;
+use component::flags::{Command, FlagSet, Layout};
+use component::{logs, metrics};
+
+/// The command line.
+pub static COMMAND: Command = Command {
+    name: "kube-scheduler",
+    about: "Assigns pods to nodes: finds the nodes that fit each pending pod by the enabled plugins, ranks them, \
+            and binds the pod to the best one.",
+    layout: Layout::Sections,
+    sections: crate::flags::SECTIONS,
+    defaults: &[],
+};
+
+/// What the flags say.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// "Logs" flags.
+    pub logging: logs::Options,
+    /// "Metrics" flags.
+    pub metrics: metrics::Options,
+    /// `--feature-gates`.
+    pub gates: Gates,
+}
+
+impl Options {
+    /// Reads the flags.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut gates = Gates::default();
+        match gates.set(&flags.gate_settings("feature-gates")) {
+            Ok(_) => {}
+            Err(e) => problems.push(e.to_string()),
+        }
+        let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
+            problems.append(&mut e);
+            logs::Options::default()
+        });
+        let metrics = metrics::Options::from_flags(flags).unwrap_or_else(|mut e| {
+            problems.append(&mut e);
+            metrics::Options::default()
+        });
+        if problems.is_empty() { Ok(Options { logging, metrics, gates }) } else { Err(problems) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use component::app::OWN_FLAGS;
+    use component::flags::golden;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_upstreams() {
+        let upstream = include_str!("../../hack/data/flags/kube-scheduler.txt");
+        assert_eq!(golden::differences(&COMMAND, upstream, OWN_FLAGS), Vec::<String>::new());
+    }
+}
