@@ -2,6 +2,7 @@
 //!
 //! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks.
 
+pub mod defaults;
 pub mod resources;
 pub mod validation;
 
