@@ -259,11 +259,10 @@ fn replace_once(part: &str) -> String {
 fn atoi(key: &str) -> Result<i64, String> {
     let digits = key.strip_prefix(['+', '-']).unwrap_or(key);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("strconv.Atoi: parsing {}: invalid syntax", crate::patch::strict::go_quote(key)));
+        return Err(format!("strconv.Atoi: parsing {}: invalid syntax", crate::golang::quote(key)));
     }
-    key.parse().map_err(|_| {
-        format!("strconv.Atoi: parsing {}: value out of range", crate::patch::strict::go_quote(key))
-    })
+    key.parse()
+        .map_err(|_| format!("strconv.Atoi: parsing {}: value out of range", crate::golang::quote(key)))
 }
 
 fn bad_index(i: i64) -> String {

@@ -10,6 +10,8 @@ pub mod json_patch;
 mod lazy;
 pub mod merge_patch;
 mod raw;
+pub(crate) mod show;
+pub mod strategic;
 mod strict;
 
 pub use json_patch::json_patch;
