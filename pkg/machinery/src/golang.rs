@@ -79,6 +79,65 @@ pub fn aggregate(errors: &[String]) -> String {
     }
 }
 
+/// Standard base64 with padding.
+pub fn encode_base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Reads base64 as Go's `base64.StdEncoding`: line breaks are skipped, unused bits may be set. The error is Go's.
+pub fn decode_base64(text: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut group = [0_u8; 4];
+    let mut filled = 0;
+    let corrupt = |at: usize| Err(format!("illegal base64 data at input byte {at}"));
+    let mut input = text.iter().enumerate().filter(|(_, b)| !matches!(b, b'\r' | b'\n'));
+    while let Some((at, b)) = input.next() {
+        match sextet(*b) {
+            Some(v) => {
+                group[filled] = v;
+                filled += 1;
+                if filled == 4 {
+                    out.extend_from_slice(&unpack(group));
+                    filled = 0;
+                }
+            }
+            None if *b != b'=' || filled < 2 => return corrupt(at),
+            None => {
+                if filled == 2 {
+                    match input.next() {
+                        None => return corrupt(text.len()),
+                        Some((at, b)) if *b != b'=' => return corrupt(at),
+                        Some(_) => {}
+                    }
+                }
+                if let Some((at, _)) = input.next() {
+                    return corrupt(at);
+                }
+                group[filled..].fill(0);
+                out.extend_from_slice(&unpack(group)[..filled - 1]);
+                return Ok(out);
+            }
+        }
+    }
+    if filled == 0 { Ok(out) } else { corrupt(text.len() - filled) }
+}
+
+fn unpack(g: [u8; 4]) -> [u8; 3] {
+    [g[0] << 2 | g[1] >> 4, g[1] << 4 | g[2] >> 2, g[2] << 6 | g[3]]
+}
+
+fn sextet(b: u8) -> Option<u8> {
+    Some(match b {
+        b'A'..=b'Z' => b - b'A',
+        b'a'..=b'z' => b - b'a' + 26,
+        b'0'..=b'9' => b - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -93,5 +152,26 @@ mod tests {
             assert_eq!(super::quote(input), want);
         }
         assert_eq!(super::quote_bytes(b"a\xffb"), r#""a\xffb""#);
+    }
+
+    #[test]
+    fn base64() {
+        for (text, want) in [
+            ("", Ok(vec![])),
+            ("AAEC", Ok(vec![0, 1, 2])),
+            ("AA\n==\n", Ok(vec![0])),
+            ("AB==", Ok(vec![0])),
+            ("AAE=", Ok(vec![0, 1])),
+            ("A", Err(0)),
+            ("AAECAA", Err(4)),
+            ("AA=", Err(3)),
+            ("AA=A", Err(3)),
+            ("AAE=A", Err(4)),
+            ("A*", Err(1)),
+        ] {
+            let want = want.map_err(|n: usize| format!("illegal base64 data at input byte {n}"));
+            assert_eq!(super::decode_base64(text.as_bytes()), want, "{text}");
+        }
+        assert_eq!(super::encode_base64(&[0, 1]), "AAE=");
     }
 }

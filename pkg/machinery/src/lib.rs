@@ -7,10 +7,13 @@
 pub mod content;
 pub mod fields;
 pub mod golang;
+pub mod json;
 pub mod labels;
 pub mod patch;
+pub mod proto;
 pub mod quantity;
 pub mod schema;
+pub mod time;
 pub mod value;
 
 pub use quantity::Quantity;

@@ -11,8 +11,9 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-use crate::value::Str;
+use crate::value::{Str, Value};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 pub use build::Builder;
 pub use load::ParseError;
@@ -219,6 +220,8 @@ pub struct TypeTable {
     pub(crate) by_name: HashMap<Str, TypeId>,
     /// apiVersion, then kind.
     pub(crate) kinds: HashMap<Str, HashMap<Str, TypeId>>,
+    /// The canonical zero value of every struct, made on first use.
+    pub(crate) zeros: OnceLock<Vec<Value>>,
 }
 
 /// Kinds of meta/v1 that every group-version has.

@@ -1,0 +1,89 @@
+//! Reads JSON without a type, as upstream reads unstructured objects.
+
+use super::errors::{Abort, Path, Strict};
+use super::lex::{Cursor, key_str, untyped_number};
+use crate::value::{List, MAX_DEPTH, MapBuilder, Str, Value};
+
+pub(super) struct AnyReader<'s> {
+    pub strict: &'s Strict,
+    /// The first number that overflows, Go's error.
+    pub overflow: Option<String>,
+}
+
+impl AnyReader<'_> {
+    pub fn value(&mut self, c: &mut Cursor<'_>, path: &Path<'_>, depth: usize) -> Result<Value, Abort> {
+        match c.peek().ok_or(Abort::Syntax)? {
+            b'{' => self.object(c, path, depth),
+            b'[' => self.array(c, path, depth),
+            b'"' => Ok(Value::Str(key_str(c.string().ok_or(Abort::Syntax)?))),
+            b't' => c.word(b"true").map(|()| Value::Bool(true)).ok_or(Abort::Syntax),
+            b'f' => c.word(b"false").map(|()| Value::Bool(false)).ok_or(Abort::Syntax),
+            b'n' => c.word(b"null").map(|()| Value::Null).ok_or(Abort::Syntax),
+            _ => {
+                let text = c.number().ok_or(Abort::Syntax)?;
+                Ok(untyped_number(text).map_or_else(
+                    || {
+                        self.overflow.get_or_insert_with(|| text.to_owned());
+                        Value::Null
+                    },
+                    Value::from,
+                ))
+            }
+        }
+    }
+
+    fn object(&mut self, c: &mut Cursor<'_>, path: &Path<'_>, depth: usize) -> Result<Value, Abort> {
+        let depth = depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(Abort::Depth);
+        }
+        c.at += 1;
+        let mut out = MapBuilder::default();
+        let mut seen = std::collections::HashSet::new();
+        if c.peek() == Some(b'}') {
+            c.at += 1;
+            return Ok(Value::Map(out.build()));
+        }
+        loop {
+            let key = c.string().ok_or(Abort::Syntax)?;
+            c.expect(b':').ok_or(Abort::Syntax)?;
+            let key: Str = key_str(key);
+            if self.strict.on() && !seen.insert(key.clone()) {
+                self.strict.duplicate(path, &key);
+            }
+            let value = self.value(c, &Path::Key(path, &key), depth)?;
+            out.push(key, value);
+            match c.peek() {
+                Some(b',') => c.at += 1,
+                Some(b'}') => break,
+                _ => return Err(Abort::Syntax),
+            }
+        }
+        c.at += 1;
+        Ok(Value::Map(out.build()))
+    }
+
+    fn array(&mut self, c: &mut Cursor<'_>, path: &Path<'_>, depth: usize) -> Result<Value, Abort> {
+        let depth = depth + 1;
+        if depth > MAX_DEPTH {
+            return Err(Abort::Depth);
+        }
+        c.at += 1;
+        let mut out = Vec::new();
+        if c.peek() == Some(b']') {
+            c.at += 1;
+            return Ok(Value::List(List::from(out)));
+        }
+        loop {
+            let value = self.value(c, &Path::Index(path, out.len()), depth)?;
+            out.push(value);
+            match c.peek() {
+                Some(b',') => c.at += 1,
+                Some(b']') => break,
+                _ => return Err(Abort::Syntax),
+            }
+        }
+        c.at += 1;
+        Ok(Value::List(List::from(out)))
+    }
+}

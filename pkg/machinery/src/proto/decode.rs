@@ -1,0 +1,335 @@
+//! Protobuf to trees in canonical form: the same tree that reading the object's JSON gives.
+
+use super::wire::{BYTES, Error, FIXED64, Result, VARINT, Wire};
+use crate::golang;
+use crate::json::{choice_schema, is_omitted, lossy_str};
+use crate::quantity::Quantity;
+use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
+use crate::time::{self, Instant};
+use crate::value::{List, MAX_DEPTH, MapBuilder, Str, Value};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+
+/// Fields of one struct while its message is read.
+enum Part {
+    Value(Value),
+    List(Vec<Value>),
+    Map(BTreeMap<Str, Value>),
+}
+
+/// The parts of a struct by position in its flat view.
+type Slots = SmallVec<[Option<Part>; 16]>;
+
+/// Decodes the message of a struct, without envelope.
+pub fn decode_message(table: &TypeTable, id: TypeId, data: &[u8]) -> Result<Value> {
+    structure(table, id, &[data], 0)
+}
+
+/// Several occurrences of one message merge, in order.
+fn structure(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Result<Value> {
+    if depth >= MAX_DEPTH {
+        return Err(Error::Depth(MAX_DEPTH));
+    }
+    if table.get(id).choice.is_some() {
+        return choice(table, id, parts, depth);
+    }
+    let mut slots = Slots::new();
+    slots.resize_with(table.flat_ids(id).len(), || None);
+    let mut merged: Vec<(usize, TypeId, Vec<&[u8]>)> = Vec::new();
+    for data in parts {
+        read(table, id, id, data, &mut slots, &mut merged, depth)?;
+    }
+    for (at, inner, parts) in merged {
+        slots[at] = Some(Part::Value(structure(table, inner, &parts, depth + 1)?));
+    }
+    Ok(finish(table, id, slots))
+}
+
+fn finish(table: &TypeTable, id: TypeId, mut slots: Slots) -> Value {
+    let mut out = MapBuilder::default();
+    for at in table.sorted_ids(id) {
+        let f = table.field_at(table.flat_ids(id)[usize::from(*at)]);
+        let v = match slots[usize::from(*at)].take() {
+            Some(Part::Value(v)) => v,
+            Some(Part::List(l)) => Value::List(List::from(l)),
+            Some(Part::Map(m)) => Value::Map(m.into_iter().collect()),
+            None if f.flags.omit_empty && !table.always_written(f) => continue,
+            None => table.zero_field(f),
+        };
+        if !is_omitted(f, &v) {
+            out.push(f.name.clone(), v);
+        }
+    }
+    Value::Map(out.build())
+}
+
+/// Reads the fields of `id` (the struct itself or one embedded in it) into the slots of `outer`.
+fn read<'a>(
+    table: &TypeTable,
+    outer: TypeId,
+    id: TypeId,
+    data: &'a [u8],
+    slots: &mut Slots,
+    merged: &mut Vec<(usize, TypeId, Vec<&'a [u8]>)>,
+    depth: usize,
+) -> Result<()> {
+    if depth >= MAX_DEPTH {
+        return Err(Error::Depth(MAX_DEPTH));
+    }
+    let mut w = Wire::new(data);
+    let mut guess = 0;
+    let mut flat_guess = usize::MAX;
+    while !w.is_empty() {
+        let (tag, wire) = w.tag()?;
+        let Some(found) = table.by_tag(id, tag, guess) else {
+            w.skip(wire)?;
+            continue;
+        };
+        guess = found;
+        let f = table.field_at(table.wire_fields(id)[found]);
+        match f.shape {
+            Shape::Struct(inner) if f.flags.inline => {
+                read(table, outer, inner, part(&mut w, wire, f)?, slots, merged, depth + 1)?;
+            }
+            _ => {
+                let Some(at) = table.position(outer, &f.name, flat_guess) else {
+                    w.skip(wire)?;
+                    continue;
+                };
+                flat_guess = at;
+                match f.shape {
+                    Shape::Struct(inner) => {
+                        let bytes = part(&mut w, wire, f)?;
+                        match merged.iter_mut().find(|(a, ..)| *a == at) {
+                            Some((_, _, parts)) => parts.push(bytes),
+                            None => merged.push((at, inner, vec![bytes])),
+                        }
+                    }
+                    _ => field(table, f, &mut w, wire, &mut slots[at], depth)?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn part<'a>(w: &mut Wire<'a>, wire: u8, f: &Field) -> Result<&'a [u8]> {
+    if wire != BYTES {
+        return Err(Error::WireType { wire, field: f.name.to_string() });
+    }
+    w.bytes()
+}
+
+fn field(
+    table: &TypeTable,
+    f: &Field,
+    w: &mut Wire<'_>,
+    wire: u8,
+    slot: &mut Option<Part>,
+    depth: usize,
+) -> Result<()> {
+    match f.shape {
+        Shape::List(e) => {
+            let v = value(table, table.elem(e), f, w, wire, depth)?;
+            match slot {
+                Some(Part::List(l)) => l.push(v),
+                _ => *slot = Some(Part::List(vec![v])),
+            }
+        }
+        Shape::Map(e) => {
+            let (k, v) = entry(table, table.elem(e), f, part(w, wire, f)?, depth)?;
+            match slot {
+                Some(Part::Map(m)) => {
+                    m.insert(k, v);
+                }
+                _ => *slot = Some(Part::Map(BTreeMap::from([(k, v)]))),
+            }
+        }
+        shape => *slot = Some(Part::Value(value(table, shape, f, w, wire, depth)?)),
+    }
+    Ok(())
+}
+
+fn entry(table: &TypeTable, elem: Shape, f: &Field, data: &[u8], depth: usize) -> Result<(Str, Value)> {
+    let mut w = Wire::new(data);
+    let (mut key, mut found) = (Str::default(), None);
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, BYTES) => key = lossy_str(w.bytes()?),
+            (2, wire) => found = Some(value(table, elem, f, &mut w, wire, depth)?),
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    Ok((key, found.unwrap_or_else(|| table.zero_of(elem))))
+}
+
+fn value(
+    table: &TypeTable,
+    shape: Shape,
+    f: &Field,
+    w: &mut Wire<'_>,
+    wire: u8,
+    depth: usize,
+) -> Result<Value> {
+    let want = match shape {
+        Shape::Bool | Shape::Int32 | Shape::Int64 => VARINT,
+        Shape::Double => FIXED64,
+        _ => BYTES,
+    };
+    if wire != want {
+        return Err(Error::WireType { wire, field: f.name.to_string() });
+    }
+    Ok(match shape {
+        Shape::Bool => Value::Bool(w.varint()? != 0),
+        Shape::Int32 => Value::Int(i64::from(w.varint()? as i32)),
+        Shape::Int64 => Value::Int(w.varint()? as i64),
+        Shape::Double => float(w.fixed64()?),
+        Shape::String => Value::Str(lossy_str(w.bytes()?)),
+        Shape::Bytes => Value::from(golang::encode_base64(w.bytes()?)),
+        Shape::Struct(id) => structure(table, id, &[w.bytes()?], depth + 1)?,
+        Shape::Wrapped(e) | Shape::List(e) => {
+            let mut inner = Wire::new(w.bytes()?);
+            let mut out = Vec::new();
+            while !inner.is_empty() {
+                match inner.tag()? {
+                    (1, wire) => out.push(value(table, table.elem(e), f, &mut inner, wire, depth + 1)?),
+                    (_, wire) => inner.skip(wire)?,
+                }
+            }
+            Value::List(List::from(out))
+        }
+        Shape::Time | Shape::MicroTime => match instant(w.bytes()?)? {
+            t if t.is_zero() => Value::Null,
+            t if shape == Shape::MicroTime => time::format_micro(t).into(),
+            t => time::format_rfc3339(t.seconds).into(),
+        },
+        Shape::Duration => time::format_duration(duration(w.bytes()?)?).into(),
+        Shape::Quantity => {
+            Value::Str(compact_str::ToCompactString::to_compact_string(&quantity(w.bytes()?)?))
+        }
+        Shape::IntOrString => match int_or_string(w.bytes()?)? {
+            IntOrStr::Int(i) => Value::Int(i64::from(i)),
+            IntOrStr::Str(s) => Value::Str(lossy_str(s)),
+        },
+        Shape::Raw => match raw(w.bytes()?)? {
+            Some(b) => Value::Raw(b.into()),
+            None => Value::Null,
+        },
+        Shape::Any | Shape::Map(_) => {
+            w.bytes()?;
+            Value::Null
+        }
+    })
+}
+
+/// JSON has no NaN and no infinity; upstream fails to write such an object, ours reads them as zero.
+pub(super) fn float(bits: u64) -> Value {
+    let f = f64::from_bits(bits);
+    Value::Float(if f.is_finite() { f } else { 0.0 })
+}
+
+/// The message of a time: seconds and nanoseconds. An empty one is Go's zero time.
+pub(super) fn instant(data: &[u8]) -> Result<Instant> {
+    if data.is_empty() {
+        return Ok(Instant::ZERO);
+    }
+    let mut w = Wire::new(data);
+    let (mut seconds, mut nanos) = (0, 0);
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, VARINT) => seconds = w.varint()? as i64,
+            (2, VARINT) => nanos = w.varint()? as i32,
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    // Nanoseconds beyond a second carry over, as time.Unix does.
+    let nanos = i64::from(nanos) / 1000 * 1000;
+    let carried = seconds.wrapping_add(nanos.div_euclid(1_000_000_000));
+    Ok(Instant { seconds: carried, nanos: nanos.rem_euclid(1_000_000_000) as u32 })
+}
+
+pub(super) fn duration(data: &[u8]) -> Result<i64> {
+    let mut w = Wire::new(data);
+    let mut nanos = 0;
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, VARINT) => nanos = w.varint()? as i64,
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    Ok(nanos)
+}
+
+/// A quantity, checked as upstream's reader does.
+pub(super) fn quantity(data: &[u8]) -> Result<Quantity> {
+    let mut w = Wire::new(data);
+    let mut text: &[u8] = b"0";
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, BYTES) => text = w.bytes()?,
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    let part = |why: String| Error::Part { what: "a quantity", why };
+    let text = std::str::from_utf8(text).map_err(|e| part(e.to_string()))?;
+    Quantity::parse(text).map_err(|e| part(e.to_string()))
+}
+
+pub(super) enum IntOrStr<'a> {
+    Int(i32),
+    Str(&'a [u8]),
+}
+
+pub(super) fn int_or_string(data: &[u8]) -> Result<IntOrStr<'_>> {
+    let mut w = Wire::new(data);
+    let (mut kind, mut int, mut text): (u64, i32, &[u8]) = (0, 0, b"");
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, VARINT) => kind = w.varint()?,
+            (2, VARINT) => int = w.varint()? as i32,
+            (3, BYTES) => text = w.bytes()?,
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    Ok(if kind == 0 { IntOrStr::Int(int) } else { IntOrStr::Str(text) })
+}
+
+/// The JSON inside a RawExtension and its likes. Text that is no JSON reads as absent.
+pub(super) fn raw(data: &[u8]) -> Result<Option<&[u8]>> {
+    let mut w = Wire::new(data);
+    let mut found = None;
+    while !w.is_empty() {
+        match w.tag()? {
+            (1, BYTES) => found = Some(w.bytes()?),
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    Ok(found.filter(|b| !b.is_empty()))
+}
+
+fn choice(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Result<Value> {
+    let (Some(kind), Some(schema)) = (table.get(id).choice, choice_schema(table, id)) else {
+        return Ok(Value::Null);
+    };
+    let (mut schemas, mut list, mut allows) = (Vec::new(), Vec::new(), false);
+    for data in parts {
+        let mut w = Wire::new(data);
+        while !w.is_empty() {
+            match (kind, w.tag()?) {
+                (Choice::Bool, (1, VARINT)) => allows = w.varint()? != 0,
+                (Choice::Bool, (2, BYTES)) | (_, (1, BYTES)) => schemas.push(w.bytes()?),
+                (Choice::Array, (2, BYTES)) => {
+                    list.push(structure(table, schema, &[w.bytes()?], depth + 1)?);
+                }
+                (Choice::StringArray, (2, BYTES)) => list.push(Value::Str(lossy_str(w.bytes()?))),
+                (_, (_, wire)) => w.skip(wire)?,
+            }
+        }
+    }
+    Ok(match kind {
+        _ if !list.is_empty() => Value::List(List::from(list)),
+        _ if !schemas.is_empty() => structure(table, schema, &schemas, depth + 1)?,
+        Choice::Bool => Value::Bool(allows),
+        _ => Value::Null,
+    })
+}

@@ -1,0 +1,49 @@
+//! Protobuf as upstream stores and sends it, driven by the type table.
+//!
+//! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree; [`to_json`] writes
+//! JSON straight from the message.
+//! place.
+
+mod decode;
+mod encode;
+mod envelope;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+use crate::schema::{TypeId, TypeTable};
+use crate::value::Value;
+
+pub use decode::decode_message;
+pub use encode::encode_message;
+pub use envelope::{Envelope, MAGIC, seal};
+pub use wire::Error;
+
+fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {
+    table.kind(e.api_version, e.kind).ok_or_else(|| Error::Part {
+        what: "the type",
+        why: format!(
+            "no kind {} is registered for version {} in scheme",
+            crate::golang::quote(e.kind),
+            crate::golang::quote(e.api_version)
+        ),
+    })
+}
+
+/// Decodes an object in its envelope; `apiVersion` and `kind` are set in the tree.
+pub fn decode(table: &TypeTable, data: &[u8]) -> Result<(TypeId, Value), Error> {
+    let e = Envelope::open(data)?;
+    let id = type_of(table, &e)?;
+    let mut value = decode_message(table, id, e.raw)?;
+    if let Some(m) = value.as_map_mut() {
+        m.insert("apiVersion", e.api_version);
+        m.insert("kind", e.kind);
+    }
+    Ok((id, value))
+}
+
+/// Encodes an object in an envelope that says what its tree says.
+pub fn encode(table: &TypeTable, id: TypeId, value: &Value) -> Vec<u8> {
+    let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    seal(text("apiVersion"), text("kind"), &encode_message(table, id, value))
+}
