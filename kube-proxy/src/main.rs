@@ -1,11 +1,7 @@
-//! `kube-proxy`. Start reading at `app.rs`.
+//! kube-proxy, as a program.
 
 use std::process::ExitCode;
 
-mod app;
-mod flags;
-mod options;
-
 fn main() -> ExitCode {
-    component::app::main::<app::KubeProxy>()
+    component::app::main::<kube_proxy::app::KubeProxy>()
 }

@@ -1,50 +1,217 @@
-//! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
+//! What the command line and the configuration file mean, with every mistake in them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
 use component::{logs, metrics};
+use ipnet::IpNet;
+
+use crate::config::{API_VERSION, KubeProxyConfiguration};
+use crate::flags;
 
 /// The command line.
 pub static COMMAND: Command = Command {
     name: "kube-proxy",
-    about: "Leads traffic for services to their endpoints on this node, by rules in the kernel.",
+    about: "Leads traffic for Services of the cluster to their endpoints, by rules in this node's kernel. Services and \
+            endpoint slices come from the API server.",
     layout: Layout::Flat,
-    sections: crate::flags::SECTIONS,
+    sections: flags::SECTIONS,
     defaults: &[],
 };
 
-/// What the flags say.
-#[derive(Debug, Clone)]
+/// A checked configuration.
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// "Logs" flags.
+    pub config: KubeProxyConfiguration,
+    pub master: String,
+    /// This node's name.
+    pub node: String,
+    pub cluster_cidrs: Vec<IpNet>,
+    pub node_port_cidrs: Vec<IpNet>,
+    /// None = not served.
+    pub healthz: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    pub task: Task,
     pub logging: logs::Options,
-    /// "Metrics" flags.
-    pub metrics: metrics::Options,
-    /// `--feature-gates`.
     pub gates: Gates,
+    pub shown_metrics: metrics::Options,
+}
+
+/// What this run is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Task {
+    Serve,
+    /// Remove all rules and exit.
+    CleanUp,
+    /// Set up what needs privileges and exit.
+    InitOnly,
+    /// Write the configuration to a file and exit.
+    Write(PathBuf),
+}
+
+/// Reads flags and the file they name.
+pub fn read(flags: &FlagSet) -> Result<Options, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut config = match flags.non_empty("config") {
+        None => KubeProxyConfiguration::from_flags(flags),
+        Some(path) => from_file(path).unwrap_or_else(|problem| {
+            problems.push(problem);
+            KubeProxyConfiguration::default()
+        }),
+    };
+    config.default_missing();
+    let mut gates = Gates::default();
+    let set =
+        gates.set(&flags.gate_settings("feature-gates")).and_then(|_| gates.set_map(&config.feature_gates));
+    problems.extend(set.err().map(|e| e.to_string()));
+    let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|errors| {
+        problems.extend(errors);
+        logs::Options::default()
+    });
+    let shown_metrics = metrics::Options::from_flags(flags).unwrap_or_else(|errors| {
+        problems.extend(errors);
+        metrics::Options::default()
+    });
+    let node =
+        flags.non_empty("hostname-override").unwrap_or(&config.hostname_override).trim().to_lowercase();
+    let node = if node.is_empty() { host_name(&mut problems) } else { node };
+    let task = if flags.bool("cleanup") {
+        Task::CleanUp
+    } else if let Some(path) = flags.non_empty("write-config-to") {
+        Task::Write(path.into())
+    } else if flags.bool("init-only") {
+        Task::InitOnly
+    } else {
+        Task::Serve
+    };
+    let options = Options {
+        cluster_cidrs: cidrs(
+            "clusterCIDR",
+            config.cluster_cidr.split(',').filter(|c| !c.is_empty()),
+            &mut problems,
+        ),
+        node_port_cidrs: cidrs(
+            "nodePortAddresses",
+            config.node_port_addresses.iter().flatten().map(String::as_str).filter(|a| *a != "primary"),
+            &mut problems,
+        ),
+        healthz: address("healthzBindAddress", &config.healthz_bind_address, &mut problems),
+        metrics: address("metricsBindAddress", &config.metrics_bind_address, &mut problems),
+        master: flags.string("master").to_string(),
+        node,
+        task,
+        logging,
+        gates,
+        shown_metrics,
+        config,
+    };
+    validate(&options.config, &mut problems);
+    if problems.is_empty() { Ok(options) } else { Err(problems) }
+}
+
+fn from_file(path: &str) -> Result<KubeProxyConfiguration, String> {
+    let context = |problem: String| format!("failed to load the configuration from {path}: {problem}");
+    let text = std::fs::read_to_string(path).map_err(|e| context(e.to_string()))?;
+    let config: KubeProxyConfiguration = serde_saphyr::from_str(&text).map_err(|e| context(e.to_string()))?;
+    if config.api_version != API_VERSION || config.kind != "KubeProxyConfiguration" {
+        return Err(context(format!(
+            "it is a {:?} of {:?}, not a KubeProxyConfiguration of {API_VERSION}",
+            config.kind, config.api_version
+        )));
+    }
+    Ok(config)
+}
+
+/// Upstream: pkg/proxy/apis/config/validation/validation.go.
+fn validate(config: &KubeProxyConfiguration, problems: &mut Vec<String>) {
+    let path = "KubeProxyConfiguration";
+    let modes = ["", "iptables", "ipvs", "nftables"];
+    if !modes.contains(&config.mode.as_str()) {
+        problems.push(format!(
+            "{path}.Mode: Invalid value: {:?}: must be iptables,ipvs,nftables or blank (blank means the best-available proxy [currently iptables])",
+            config.mode
+        ));
+    }
+    let detect = ["", "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
+    if !detect.contains(&config.detect_local_mode.as_str()) {
+        problems.push(format!(
+            "{path}.DetectLocalMode: Invalid value: {:?}: must be ClusterCIDR,NodeCIDR,BridgeInterface,InterfaceNamePrefix or blank",
+            config.detect_local_mode
+        ));
+    }
+    if config.bind_address.parse::<std::net::IpAddr>().is_err() {
+        problems.push(format!(
+            "{path}.BindAddress: Invalid value: {:?}: not a valid textual representation of an IP address",
+            config.bind_address
+        ));
+    }
+    if config.oom_score_adj.is_some_and(|a| !(-1000..=1000).contains(&a)) {
+        problems.push(format!(
+            "{path}.OOMScoreAdj: Invalid value: {}: must be within the range [-1000, 1000]",
+            config.oom_score_adj.unwrap_or_default()
+        ));
+    }
+    if config.iptables.masquerade_bit.is_some_and(|b| !(0..=31).contains(&b)) {
+        problems.push(format!(
+            "{path}.IPTables.MasqueradeBit: Invalid value: {}: must be within the range [0, 31]",
+            config.iptables.masquerade_bit.unwrap_or_default()
+        ));
+    }
+    for (field, value) in
+        [("SyncPeriod", config.iptables.sync_period), ("ConfigSyncPeriod", config.config_sync_period)]
+    {
+        if value.0 <= 0 {
+            problems.push(format!("{path}.{field}: Invalid value: {value}: must be greater than 0"));
+        }
+    }
+    if config.iptables.min_sync_period > config.iptables.sync_period {
+        problems.push(format!(
+            "{path}.IPTables.SyncPeriod: Invalid value: {}: must be greater than or equal to {path}.IPTables.MinSyncPeriod",
+            config.iptables.sync_period
+        ));
+    }
+}
+
+fn cidrs<'a>(field: &str, texts: impl Iterator<Item = &'a str>, problems: &mut Vec<String>) -> Vec<IpNet> {
+    let parsed: Vec<(usize, &str, Option<IpNet>)> =
+        texts.enumerate().map(|(i, text)| (i, text, text.trim().parse::<IpNet>().ok())).collect();
+    for (i, text, _) in parsed.iter().filter(|(_, _, net)| net.is_none()) {
+        problems.push(format!("KubeProxyConfiguration.{field}[{i}]: Invalid value: {text:?}: must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)"));
+    }
+    parsed.into_iter().filter_map(|(_, _, net)| net).map(|net| net.trunc()).collect()
+}
+
+fn address(field: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {
+    if text.is_empty() {
+        return None;
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Some(address).filter(|a| a.port() != 0),
+        Err(_) => {
+            problems
+                .push(format!("KubeProxyConfiguration.{field}: Invalid value: {text:?}: must be IP:port"));
+            None
+        }
+    }
+}
+
+fn host_name(problems: &mut Vec<String>) -> String {
+    match nix::unistd::gethostname() {
+        Ok(name) => name.to_string_lossy().trim().to_lowercase(),
+        Err(error) => {
+            problems.push(format!("reading this machine's name: {error}; give --hostname-override"));
+            String::new()
+        }
+    }
 }
 
 impl Options {
-    /// Reads the flags.
-    ///
-    /// # Errors
-    /// Every problem found.
-    pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut gates = Gates::default();
-        match gates.set(&flags.gate_settings("feature-gates")) {
-            Ok(_) => {}
-            Err(e) => problems.push(e.to_string()),
-        }
-        let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
-            problems.append(&mut e);
-            logs::Options::default()
-        });
-        let metrics = metrics::Options::from_flags(flags).unwrap_or_else(|mut e| {
-            problems.append(&mut e);
-            metrics::Options::default()
-        });
-        if problems.is_empty() { Ok(Options { logging, metrics, gates }) } else { Err(problems) }
+    /// Longest wait of a change before the proxy counts as unhealthy. Upstream: twice the sync period.
+    pub fn health_timeout(&self) -> Duration {
+        self.config.iptables.sync_period.to_std() * 2
     }
 }
 
@@ -59,5 +226,19 @@ mod tests {
     fn flags_are_upstreams() {
         let upstream = include_str!("../../hack/data/flags/kube-proxy.txt");
         assert_eq!(golden::differences(&COMMAND, upstream, OWN_FLAGS), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let mut flags = COMMAND.flag_set();
+        let words = [
+            "--proxy-mode=ebpf",
+            "--cluster-cidr=10.0.0.0",
+            "--detect-local-mode=x",
+            "--oom-score-adj=-2000",
+        ];
+        flags.parse(words.map(str::to_string)).expect("known flags");
+        let problems = read(&flags).expect_err("four mistakes");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

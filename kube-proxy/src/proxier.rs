@@ -87,6 +87,8 @@ pub struct Proxier {
     pub common: Common,
     /// Changes when the node's labels or addresses do.
     pub settings: tokio::sync::watch::Receiver<Settings>,
+    /// Keeps the other end alive when nobody else does.
+    pub keep: tokio::sync::watch::Sender<Settings>,
     pub periods: Periods,
     pub status: Arc<Status>,
     pub rules: Arc<Mutex<Ruleset>>,
