@@ -4,14 +4,16 @@
 //! walks patches in Go's random map order; here the order is that of the keys. Where it crashes on a patch (null
 //! elements, lists as merge keys) this answers an error or compares unequal.
 //!
-//! Start at [`merge`]. [`list`] merges lists, [`order`] keeps their order, [`Lookup`] asks the schema.
+//! Start at [`merge`]. `list` merges lists, `order` keeps their order, [`TableType`] knows the rules.
 
 mod list;
 mod order;
+mod table;
 
 use super::Error;
 use super::show::{display, go_type};
 use crate::value::{List, Map, Value};
+pub use table::TableType;
 
 const MARKER: &str = "$patch";
 const DELETE: &str = "delete";
@@ -36,16 +38,6 @@ pub trait Lookup: Copy {
 pub struct Rules<'a> {
     pub strategy: &'a str,
     pub merge_key: &'a str,
-}
-
-/// The list of strategies in a `patchStrategy` tag, reduced to the one that is not `retainKeys`.
-pub fn strategy(tag: &str) -> Result<&str, String> {
-    let parts: Vec<&str> = tag.split(',').collect();
-    match parts.as_slice() {
-        ["retainKeys"] => Ok(""),
-        [one] | ["retainKeys", one] | [one, "retainKeys"] => Ok(one),
-        _ => Err(format!("unexpected patch strategy: [{}]", parts.join(" "))),
-    }
 }
 
 /// Merges `patch` into `original`, both in the version of `schema`'s type.
