@@ -52,6 +52,14 @@ pub struct Model {
     pub watchable: Revision,
 }
 
+/// Brings a store in use by nobody else to a state the model knows, and makes a model of it.
+pub async fn fresh_model(store: &dyn Store, prefix: &str) -> Model {
+    let revision = store.create(&format!("{prefix}first"), Bytes::new(), None).await.unwrap();
+    let last = store.delete(&format!("{prefix}first"), revision).await.unwrap();
+    store.compact(last).await.unwrap();
+    Model::new(prefix, last)
+}
+
 impl Model {
     pub fn new(prefix: &str, current: Revision) -> Self {
         Self {
@@ -247,9 +255,17 @@ pub async fn collect(mut watch: storage::Watch, until: Revision) -> storage::Res
     let mut events: Vec<Event> = Vec::new();
     let handle = watch.progress();
     handle.request();
+    let mut patience = 100;
     loop {
-        let item = tokio::time::timeout(std::time::Duration::from_secs(5), watch.next()).await;
-        match item.expect("a watch answers a progress request").expect("a watch ends with an error only")? {
+        let item = tokio::time::timeout(std::time::Duration::from_millis(100), watch.next()).await;
+        let Ok(item) = item else {
+            // etcd drops a request that comes before it has caught up.
+            handle.request();
+            patience -= 1;
+            assert!(patience > 0, "a watch answers progress requests");
+            continue;
+        };
+        match item.expect("a watch ends with an error only")? {
             WatchItem::Events(more) => {
                 assert!(!more.is_empty());
                 for event in more {
