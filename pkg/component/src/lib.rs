@@ -8,6 +8,7 @@
 pub mod app;
 pub mod duration;
 pub mod features;
+pub mod files;
 pub mod flags;
 pub mod health;
 pub mod logs;

@@ -7,11 +7,7 @@ use crate::quote::quoted;
 
 /// Width of the terminal on standard output, 0 when it is none.
 pub fn terminal_width() -> usize {
-    use std::io::IsTerminal;
-    if !std::io::stdout().is_terminal() {
-        return 0;
-    }
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(0)
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col))
 }
 
 impl Command {
@@ -23,7 +19,7 @@ impl Command {
                 for (at, title) in flags.titles.iter().enumerate() {
                     let entries: Vec<&Entry> = flags.entries.iter().filter(|e| e.section == at).collect();
                     if entries.iter().any(|e| !e.flag.hidden) {
-                        let wide = (columns > 24).then_some(columns - 24);
+                        let wide = columns.checked_sub(24).filter(|c| *c > 0);
                         out.push_str(&format!("\n{title} flags:\n\n{}", list(entries, columns, wide)));
                     }
                 }

@@ -5,11 +5,23 @@
 //! Upstream: apiserver/pkg/server/secure_serving.go.
 
 pub mod body;
+mod certs;
 mod connection;
 mod listener;
 pub mod mux;
+mod names;
+mod secure;
+pub mod self_signed;
+mod tls;
 
 pub use body::{Body, BoxError};
+pub use certs::{CertError, CertSource, Certificates};
 pub use connection::{ConnInfo, ServeOptions, TlsInfo, serve};
 pub use listener::{BindOptions, Listener};
 pub use mux::Mux;
+pub use names::TlsParameters;
+pub use secure::{SecureServer, SecureServing};
+pub use tls::server_config;
+
+#[cfg(test)]
+mod tests;
