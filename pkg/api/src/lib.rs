@@ -1,10 +1,14 @@
 //! The Kubernetes API as data: the type table and, on top of it, typed objects' codecs.
 //!
-//! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks.
+//! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks,
+//! [`codec`] reads and writes typed objects.
 
+pub mod codec;
 pub mod defaults;
 pub mod resources;
 pub mod validation;
+
+pub use codec::{MediaType, decode, encode};
 
 use machinery::schema::TypeTable;
 use std::sync::LazyLock;
