@@ -9,6 +9,7 @@ pub mod fields;
 pub mod golang;
 pub mod json;
 pub mod labels;
+pub mod meta;
 pub mod patch;
 pub mod proto;
 pub mod quantity;

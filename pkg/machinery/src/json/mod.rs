@@ -7,6 +7,7 @@
 mod any;
 mod errors;
 mod lex;
+mod meta;
 mod read;
 mod scan;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use lex::Cursor;
 use read::Reader;
 
 pub use errors::Error;
+pub use meta::{header, watch_event, with_resource_version};
 pub use scan::check as check_syntax;
 pub(crate) use write::{choice_schema, is_omitted, lossy_str};
 pub use write::{

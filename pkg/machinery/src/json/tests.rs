@@ -185,3 +185,18 @@ fn kinds() {
     );
     assert!(decode_kind(&table, br#"{"Kind":"Thing","apiVersion":"v1"}"#, false).is_ok());
 }
+
+#[test]
+fn typed_depth() {
+    let table = TypeTable::parse(TEXT).unwrap();
+    let id = table.kind("v1", "Thing").unwrap();
+    for (n, ok) in [(120, true), (125, true), (128, false), (5000, false)] {
+        let text = format!("{{\"spec\":{}{{}}{}}}", "{\"list\":[".repeat(n), "]}".repeat(n));
+        let got = decode(&table, id, text.as_bytes(), true);
+        assert_eq!(got.is_ok(), ok, "{n}");
+        if let Ok(d) = got {
+            assert!(!encode(&table, id, &d.value).is_empty());
+            assert!(!crate::proto::encode(&table, id, &d.value).is_empty());
+        }
+    }
+}

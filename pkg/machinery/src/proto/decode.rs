@@ -113,6 +113,23 @@ fn read<'a>(
     Ok(())
 }
 
+/// Decodes one field of a message and skips the others. `None` if it does not occur.
+pub(super) fn single(table: &TypeTable, f: &Field, message: &[u8]) -> Result<Option<Value>> {
+    let mut w = Wire::new(message);
+    let mut slot = None;
+    while !w.is_empty() {
+        match w.tag()? {
+            (tag, wire) if tag == f.tag => field(table, f, &mut w, wire, &mut slot, 0)?,
+            (_, wire) => w.skip(wire)?,
+        }
+    }
+    Ok(slot.map(|part| match part {
+        Part::Value(v) => v,
+        Part::List(l) => Value::List(List::from(l)),
+        Part::Map(m) => Value::Map(m.into_iter().collect()),
+    }))
+}
+
 fn part<'a>(w: &mut Wire<'a>, wire: u8, f: &Field) -> Result<&'a [u8]> {
     if wire != BYTES {
         return Err(Error::WireType { wire, field: f.name.to_string() });
@@ -130,14 +147,14 @@ fn field(
 ) -> Result<()> {
     match f.shape {
         Shape::List(e) => {
-            let v = value(table, table.elem(e), f, w, wire, depth)?;
+            let v = value(table, table.elem(e), f, w, wire, depth + 1)?;
             match slot {
                 Some(Part::List(l)) => l.push(v),
                 _ => *slot = Some(Part::List(vec![v])),
             }
         }
         Shape::Map(e) => {
-            let (k, v) = entry(table, table.elem(e), f, part(w, wire, f)?, depth)?;
+            let (k, v) = entry(table, table.elem(e), f, part(w, wire, f)?, depth + 1)?;
             match slot {
                 Some(Part::Map(m)) => {
                     m.insert(k, v);
@@ -319,7 +336,7 @@ fn choice(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Resul
                 (Choice::Bool, (1, VARINT)) => allows = w.varint()? != 0,
                 (Choice::Bool, (2, BYTES)) | (_, (1, BYTES)) => schemas.push(w.bytes()?),
                 (Choice::Array, (2, BYTES)) => {
-                    list.push(structure(table, schema, &[w.bytes()?], depth + 1)?);
+                    list.push(structure(table, schema, &[w.bytes()?], depth + 2)?);
                 }
                 (Choice::StringArray, (2, BYTES)) => list.push(Value::Str(lossy_str(w.bytes()?))),
                 (_, (_, wire)) => w.skip(wire)?,

@@ -1,12 +1,12 @@
 //! Protobuf as upstream stores and sends it, driven by the type table.
 //!
-//! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree; [`to_json`] writes
-//! JSON straight from the message.
-//! place.
+//! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree. [`header`] reads only
+//! an object's metadata, [`pick`] one value, [`with_resource_version`] edits the bytes. [`WatchEvent`] frames watches.
 
 mod decode;
 mod encode;
 mod envelope;
+mod meta;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -17,6 +17,10 @@ use crate::value::Value;
 pub use decode::decode_message;
 pub use encode::encode_message;
 pub use envelope::{Envelope, MAGIC, seal};
+pub use meta::{
+    WatchEvent, header, is_protobuf, message_header, message_with_resource_version, metadata, pick,
+    split_frame, with_resource_version,
+};
 pub use wire::Error;
 
 fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {

@@ -38,7 +38,7 @@ pub type Str = compact_str::CompactString;
 ///
 /// Upstream's JSON reader stops at 10,000 levels. Ours stops earlier, with the same text, because recursive code
 /// runs on 2 MiB stacks here; no real object comes near either figure.
-pub const MAX_DEPTH: usize = 400;
+pub const MAX_DEPTH: usize = 256;
 
 /// One node of an object.
 #[derive(Clone, Debug, Default)]
