@@ -6,27 +6,25 @@
 
 use ::api::resources::{ResourceRow, RowKind};
 use bytes::Bytes;
-use machinery::{Map, Value};
+use machinery::Value;
 
-use crate::api::{Body, FieldValidation, Format, MediaType, RequestContext};
+use crate::api::{Body, FieldValidation, Format, RequestContext};
 use crate::conversion;
 use crate::errors::ApiError;
 use crate::meta;
+use crate::shape::{self, Refusal};
 
 /// Decodes, checks and defaults a request body of the given kind; the result is in the hub version.
 ///
 /// # Errors
 /// 400 for a body that is not an object of this kind, or has unknown or duplicate fields under `Strict`.
 pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Result<Value, ApiError> {
-    let mut object = parse(kind, body)?;
-    check_kind(kind, &object)?;
+    let strict = request.field_validation != FieldValidation::Ignore;
+    let read = shape::read(kind, body, strict).map_err(|refusal| refused(kind, body, refusal))?;
+    report_strict(request, kind, &read.strict)?;
+    let mut object = read.value;
     stamp(&mut object, kind);
-    let strict =
-        request.field_validation != FieldValidation::Ignore && body.media_type != MediaType::Protobuf;
-    let problems =
-        crate::shape::check(&mut object, kind, strict).map_err(|e| cannot_be_handled(kind, &object, &e))?;
-    report_strict(request, kind, &problems)?;
-    crate::shape::default(&mut object, kind);
+    shape::default(&mut object, kind, &meta::rfc3339(jiff::Timestamp::now()));
     conversion::to_hub(&mut object, kind)?;
     Ok(object)
 }
@@ -35,11 +33,8 @@ pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Resu
 fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -> Result<(), ApiError> {
     match request.field_validation {
         FieldValidation::Strict if !problems.is_empty() => {
-            let text = problems.join(", ");
-            Err(ApiError::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: strict decoding error: {text}",
-                kind.kind, kind.version, kind.kind
-            )))
+            let why = format!("strict decoding error: {}", problems.join(", "));
+            Err(cannot_be_handled(kind, kind.kind, &why))
         }
         FieldValidation::Warn => {
             problems.iter().for_each(|p| request.warnings.add(p.clone()));
@@ -49,23 +44,16 @@ fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -
     }
 }
 
-fn parse(kind: RowKind, body: &Body) -> Result<Value, ApiError> {
-    let value = crate::shape::parse(body).map_err(|e| {
-        ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {e} ({})",
+/// Upstream's `transformDecodeError`.
+fn refused(kind: RowKind, body: &Body, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Unrecognized(why) => ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({})",
             kind.kind,
             summarize(&body.bytes)
-        ))
-    })?;
-    match value {
-        Value::Map(_) => Ok(value),
-        Value::Null => Ok(Value::Map(Map::new())),
-        other => Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
-            kind.kind,
-            other.type_name(),
-            summarize(&body.bytes)
-        ))),
+        )),
+        Refusal::WrongVersion(text) => ApiError::bad_request(text),
+        Refusal::Malformed { kind: sent, why } => cannot_be_handled(kind, &sent, &why),
     }
 }
 
@@ -84,31 +72,11 @@ fn summarize(data: &[u8]) -> String {
     }
 }
 
-fn cannot_be_handled(kind: RowKind, object: &Value, why: &str) -> ApiError {
-    let sent = object.str_at(&["kind"]).unwrap_or(kind.kind);
+fn cannot_be_handled(kind: RowKind, sent: &str, why: &str) -> ApiError {
     ApiError::bad_request(format!(
         "{sent} in version {:?} cannot be handled as a {}: {why}",
         kind.version, kind.kind
     ))
-}
-
-/// Absent apiVersion and kind mean the expected ones; anything else must be them.
-fn check_kind(kind: RowKind, object: &Value) -> Result<(), ApiError> {
-    let expected = kind.api_version();
-    let version = object.str_at(&["apiVersion"]).unwrap_or("");
-    let sent = object.str_at(&["kind"]).unwrap_or("");
-    if !version.is_empty() && version != expected {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({expected})"
-        )));
-    }
-    if !sent.is_empty() && sent != kind.kind {
-        return Err(ApiError::bad_request(format!(
-            "{sent} in version {:?} cannot be handled as a {}: no conversion between the two kinds",
-            kind.version, kind.kind
-        )));
-    }
-    Ok(())
 }
 
 /// Writes apiVersion and kind.
@@ -125,11 +93,11 @@ pub fn stamp(object: &mut Value, kind: RowKind) {
 /// 500 when the bytes are not what this server or upstream's writes.
 pub fn decode_stored(row: &ResourceRow, bytes: &Bytes) -> Result<Value, ApiError> {
     let stored = row.stored.as_ref().ok_or_else(|| ApiError::internal("resource is not stored"))?;
-    let mut object = crate::shape::decode_stored(stored, bytes)
+    let mut object = shape::decode_stored(stored, bytes)
         .map_err(|e| ApiError::internal(format!("stored {} cannot be decoded: {e}", row.resource)))?;
     stamp(&mut object, stored.kind);
     conversion::stored_to_hub(&mut object, stored.kind, row.kind)?;
-    crate::shape::default(&mut object, conversion::hub(row.kind));
+    shape::default(&mut object, conversion::hub(row.kind), "");
     Ok(object)
 }
 
@@ -145,7 +113,7 @@ pub fn encode_stored(row: &ResourceRow, object: &Value) -> Result<Bytes, ApiErro
     conversion::hub_to_stored(&mut object, row.kind, stored.kind)?;
     stamp(&mut object, stored.kind);
     let format = if stored.json { Format::Json } else { Format::Protobuf };
-    crate::shape::encode(&object, stored.kind, format)
+    shape::encode(&object, stored.kind, format)
         .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", row.resource)))
 }
 
@@ -155,7 +123,7 @@ pub fn encode_stored(row: &ResourceRow, object: &Value) -> Result<Bytes, ApiErro
 /// 500 when the tree does not fit its type.
 pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, ApiError> {
     let object = served(object, kind)?;
-    crate::shape::encode(&object, kind, format)
+    shape::encode(&object, kind, format)
         .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", kind.kind)))
 }
 

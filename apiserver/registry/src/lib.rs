@@ -13,6 +13,7 @@ mod filter;
 mod managed_fields;
 pub mod meta;
 mod object;
+mod qos;
 pub mod registry;
 mod shape;
 mod store;

@@ -1,46 +1,185 @@
-//! The codecs behind one face: parsing, checking against the type table, defaults, stored and wire encodings.
+//! The type table's codecs behind one face: bodies, stored bytes, wire encodings, defaults, strategic patches.
+
+use std::borrow::Cow;
 
 use ::api::resources::{RowKind, StoredRow};
+use ::api::{defaults, types};
 use bytes::Bytes;
-use machinery::Value;
+use machinery::schema::TypeId;
+use machinery::{Map, Value, json, proto};
 
 use crate::api::{Body, Format, MediaType};
 use crate::errors::ApiError;
 
-/// Parses a body into a tree without looking at its kind.
-pub fn parse(body: &Body) -> Result<Value, String> {
-    match body.media_type {
-        MediaType::Json => serde_json::from_slice::<serde_json::Value>(&body.bytes)
-            .map(Value::from)
-            .map_err(|e| format!("couldn't get version/kind; json parse error: {e}")),
-        MediaType::Yaml | MediaType::Protobuf => Err("codec missing".into()),
-    }
+/// Why a body is not the object asked for.
+pub enum Refusal {
+    /// Its kind could not be told.
+    Unrecognized(String),
+    /// It says that it is something else.
+    WrongVersion(String),
+    /// It is of the right kind, as far as it says, but malformed.
+    Malformed {
+        /// The kind it says it is.
+        kind: String,
+        /// Upstream's text.
+        why: String,
+    },
 }
 
-/// Checks a tree against its type; returns the strict problems (unknown and duplicate fields), which are removed.
-pub fn check(_object: &mut Value, _kind: RowKind, _strict: bool) -> Result<Vec<String>, String> {
-    Ok(Vec::new())
+/// A body that was read.
+pub struct Read {
+    /// The canonical tree.
+    pub value: Value,
+    /// Strict problems.
+    pub strict: Vec<String>,
+}
+
+fn type_of(kind: RowKind) -> Result<TypeId, String> {
+    types()
+        .kind(&kind.api_version(), kind.kind)
+        .ok_or_else(|| format!("no type {} in version {}", kind.kind, kind.api_version()))
+}
+
+/// Reads a body of the given kind. What it leaves out of apiVersion and kind is taken for granted.
+pub fn read(kind: RowKind, body: &Body, strict: bool) -> Result<Read, Refusal> {
+    let malformed = |sent: &str, why: String| Refusal::Malformed {
+        kind: if sent.is_empty() { kind.kind.to_owned() } else { sent.to_owned() },
+        why,
+    };
+    let id = type_of(kind).map_err(Refusal::Unrecognized)?;
+    if body.media_type == MediaType::Protobuf {
+        let envelope =
+            proto::Envelope::open(&body.bytes).map_err(|e| Refusal::Unrecognized(e.to_string()))?;
+        check_kind(kind, envelope.api_version, envelope.kind)?;
+        let value = proto::decode_message(types(), id, envelope.raw)
+            .map_err(|e| malformed(envelope.kind, e.to_string()))?;
+        return Ok(Read { value, strict: Vec::new() });
+    }
+    let document = match body.media_type {
+        MediaType::Yaml => Cow::Owned(yaml_to_json(&body.bytes).map_err(Refusal::Unrecognized)?),
+        _ => Cow::Borrowed(&*body.bytes),
+    };
+    let (version, sent) = json::type_meta(&document).map_err(|e| Refusal::Unrecognized(e.to_string()))?;
+    check_kind(kind, &version, &sent)?;
+    let decoded =
+        json::decode(types(), id, &document, strict).map_err(|e| malformed(&sent, e.to_string()))?;
+    Ok(Read { value: decoded.value, strict: decoded.strict })
+}
+
+/// YAML of at most one document, as JSON text.
+fn yaml_to_json(text: &[u8]) -> Result<Vec<u8>, String> {
+    let value: serde_json::Value =
+        serde_saphyr::from_slice(text).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
+    serde_json::to_vec(&value).map_err(|e| format!("error converting YAML to JSON: {e}"))
+}
+
+/// Absent apiVersion and kind mean the expected ones; anything else must be them.
+fn check_kind(kind: RowKind, version: &str, sent: &str) -> Result<(), Refusal> {
+    let expected = kind.api_version();
+    let known = |version: &str, sent: &str| types().kind(version, sent).is_some();
+    let (full_version, full_kind) = (
+        if version.is_empty() { &expected } else { version },
+        if sent.is_empty() { kind.kind } else { sent },
+    );
+    if !known(full_version, full_kind) {
+        return Err(Refusal::Malformed {
+            kind: full_kind.to_owned(),
+            why: format!(
+                "no kind {full_kind:?} is registered for version {full_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            ),
+        });
+    }
+    if full_version != expected {
+        return Err(Refusal::WrongVersion(format!(
+            "the API version in the data ({full_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if full_kind != kind.kind {
+        return Err(Refusal::Malformed {
+            kind: full_kind.to_owned(),
+            why: format!("converting ({full_kind}) to ({}): unknown conversion", kind.kind),
+        });
+    }
+    Ok(())
 }
 
 /// Fills defaults.
-pub fn default(_object: &mut Value, _kind: RowKind) {}
-
-/// Decodes stored bytes.
-pub fn decode_stored(_stored: &StoredRow, bytes: &Bytes) -> Result<Value, String> {
-    serde_json::from_slice::<serde_json::Value>(bytes).map(Value::from).map_err(|e| e.to_string())
+pub fn default(object: &mut Value, kind: RowKind, now: &str) {
+    let context = defaults::Context { gates: defaults::Gates::default(), now };
+    defaults::apply(object, &kind.api_version(), kind.kind, &context);
 }
 
-/// Encodes a tree of the given kind.
-pub fn encode(object: &Value, _kind: RowKind, _format: Format) -> Result<Bytes, String> {
-    Ok(Bytes::from(object.to_string()))
+/// Decodes stored bytes; they name their own kind, which must be one of the resource's.
+pub fn decode_stored(stored: &StoredRow, bytes: &Bytes) -> Result<Value, String> {
+    let (version, value) = if bytes.starts_with(&proto::MAGIC) {
+        let envelope = proto::Envelope::open(bytes).map_err(|e| e.to_string())?;
+        let version = envelope.api_version.to_owned();
+        let id = types()
+            .kind(&version, envelope.kind)
+            .ok_or_else(|| format!("stored as unknown {} {}", version, envelope.kind))?;
+        (version, proto::decode_message(types(), id, envelope.raw).map_err(|e| e.to_string())?)
+    } else {
+        let (id, decoded) = json::decode_kind(types(), bytes, false).map_err(|e| e.to_string())?;
+        (types().package(id).api_version(), decoded.value)
+    };
+    if version != stored.kind.api_version() {
+        return Err(format!("stored in version {version} instead of {}", stored.kind.api_version()));
+    }
+    Ok(value)
 }
 
-/// Applies a strategic merge patch; answers with JSON and the strict problems of the patch.
+/// Encodes a tree that says its kind.
+pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, String> {
+    let id = type_of(kind)?;
+    Ok(match format {
+        Format::Json => json::encode(types(), id, object).into(),
+        Format::JsonItem => {
+            let mut item = object.clone();
+            item.remove_path(&["apiVersion"]);
+            item.remove_path(&["kind"]);
+            json::encode(types(), id, &item).into()
+        }
+        Format::Protobuf => proto::encode(types(), id, object).into(),
+        Format::ProtobufItem => proto::encode_message(types(), id, object).into(),
+    })
+}
+
+/// Applies a strategic merge patch; answers with JSON of the kind's served version and the problems of the patch.
 pub fn strategic_patch(
-    _old: &Value,
-    _kind: RowKind,
-    _patch: &Bytes,
-    _strict: bool,
+    served: Value,
+    kind: RowKind,
+    patch: &Bytes,
+    strict: bool,
 ) -> Result<(Vec<u8>, Vec<String>), ApiError> {
-    Err(ApiError::unsupported_media_type(&["application/json-patch+json", "application/merge-patch+json"]))
+    use machinery::patch::strategic;
+    let id = type_of(kind).map_err(ApiError::internal)?;
+    // Upstream patches the JSON form of the object, zero values included.
+    let original = json::parse(&json::encode(types(), id, &served)).map_err(ApiError::internal)?;
+    let decoded = json::decode_any(patch, strict).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let map = |value: Value| match value {
+        Value::Map(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        other => Err(ApiError::bad_request(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            other.type_name()
+        ))),
+    };
+    let schema = strategic::TableType::new(types(), id);
+    let merged = strategic::merge(map(original)?, map(decoded.value)?, schema).map_err(ApiError::from)?;
+    Ok((json::encode_any(&Value::Map(merged)), decoded.strict))
+}
+
+impl From<machinery::patch::Error> for ApiError {
+    fn from(error: machinery::patch::Error) -> Self {
+        match error.code() {
+            400 => ApiError::bad_request(error.to_string()),
+            413 => ApiError::request_entity_too_large(error),
+            422 => ApiError::new(
+                422,
+                "Invalid",
+                "the server rejected our request due to an error in our request",
+            ),
+            _ => ApiError::internal_plain(error.to_string()),
+        }
+    }
 }

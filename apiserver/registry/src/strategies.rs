@@ -1,15 +1,83 @@
-//! The strategies: one file per resource that needs more than the generic behaviour.
+//! The strategies: one file per resource, or per few resources that differ little, that need more than the generic
+//! behaviour.
+
+mod batch;
+mod certificate;
+mod configuration;
+mod endpoints;
+mod namespace;
+mod node;
+mod pod;
+mod volume;
+mod workload;
 
 use std::sync::Arc;
 
 use ::api::resources::ResourceRow;
+use ::api::validation::field::Error as FieldError;
+use machinery::Value;
+use serde::de::DeserializeOwned;
 
-use crate::strategy::{Generic, Strategy};
+use crate::strategy::{Generic, Strategy, typed};
 
 /// The strategy of a row.
 pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
     match (row.kind.group, row.resource) {
+        ("", "pods") => Arc::new(pod::Pods),
+        ("", "nodes") => Arc::new(node::Nodes),
+        ("", "namespaces") => Arc::new(namespace::Namespaces),
+        ("", "configmaps") => Arc::new(configuration::ConfigMaps),
+        ("", "secrets") => Arc::new(configuration::Secrets),
+        ("", "serviceaccounts") => Arc::new(configuration::ServiceAccounts),
+        ("", "replicationcontrollers") => Arc::new(workload::ReplicationControllers),
+        ("", "persistentvolumes") => Arc::new(volume::PersistentVolumes),
+        ("", "persistentvolumeclaims") => Arc::new(volume::PersistentVolumeClaims),
+        ("apps", "deployments") => Arc::new(workload::Deployments),
+        ("apps", "replicasets") => Arc::new(workload::ReplicaSets),
+        ("apps", "statefulsets") => Arc::new(workload::StatefulSets),
+        ("apps", "daemonsets") => Arc::new(workload::DaemonSets),
+        ("apps", "controllerrevisions") => Arc::new(workload::ControllerRevisions),
+        ("batch", "jobs") => Arc::new(batch::Jobs),
+        ("batch", "cronjobs") => Arc::new(batch::CronJobs),
+        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificate::SigningRequests),
+        ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
+        ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
+        ("storage.k8s.io", "volumeattachments") => Arc::new(volume::VolumeAttachments),
         ("rbac.authorization.k8s.io", _) => Arc::new(Generic::PATH_SEGMENT),
         _ => Arc::new(Generic::SUBDOMAIN),
+    }
+}
+
+/// Validates the typed form of an object.
+fn validated<T: DeserializeOwned>(object: &Value, check: impl Fn(&T) -> Vec<FieldError>) -> Vec<FieldError> {
+    match typed(object) {
+        Ok(typed) => check(&typed),
+        Err(error) => vec![error],
+    }
+}
+
+/// Validates the typed forms of a changed object and its stored version.
+fn validated_update<T: DeserializeOwned>(
+    object: &Value,
+    old: &Value,
+    check: impl Fn(&T, &T) -> Vec<FieldError>,
+) -> Vec<FieldError> {
+    match (typed(object), typed(old)) {
+        (Ok(new), Ok(old)) => check(&new, &old),
+        (Err(error), _) | (_, Err(error)) => vec![error],
+    }
+}
+
+/// Copies what stands at a path of the old object where the new one has nothing.
+fn keep_if_absent(object: &mut Value, old: &Value, path: &[&str]) {
+    let absent = match object.get_path(path) {
+        None | Some(Value::Null) => true,
+        Some(Value::Str(text)) => text.is_empty(),
+        Some(Value::Int(n)) => *n == 0,
+        Some(_) => false,
+    };
+    if let (true, Some(value)) = (absent, old.get_path(path).filter(|v| !v.is_null())) {
+        // A path that cannot be set is one that decoding has already refused.
+        let _ = object.set_path(path, value.clone());
     }
 }

@@ -1,8 +1,92 @@
 //! Validation shared by the API server and by clients that must reject what it would reject.
 //!
 //! Field errors carry upstream's paths and texts (`apimachinery/pkg/util/validation/field`), name and label formats
-//! those of `apimachinery/pkg/util/validation`. Validation of kinds is in one file per API group. Start at [`field`].
+//! those of `apimachinery/pkg/util/validation`. Validation of kinds is in one file per API group, on typed objects
+//! that were defaulted. Start at [`field`].
 
+pub mod apps;
+pub mod batch;
 pub mod content;
+pub mod core;
 pub mod field;
 pub mod objectmeta;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use field::{Bad, Error, Path};
+
+/// Equality as upstream's `apiequality.Semantic.DeepEqual`: absent and empty are one.
+pub(crate) fn semantic_eq<T: serde::Serialize>(a: &T, b: &T) -> bool {
+    match (machinery::value::to_value(a), machinery::value::to_value(b)) {
+        (Ok(a), Ok(b)) => a.semantic_eq(&b),
+        _ => false,
+    }
+}
+
+/// `field is immutable` unless both are semantically equal.
+pub(crate) fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {
+    if semantic_eq(new, old) {
+        return None;
+    }
+    let bad = match serde_json::to_value(new) {
+        Ok(serde_json::Value::String(text)) => Bad::Text(text),
+        Ok(value) => Bad::Raw(value.to_string()),
+        Err(_) => Bad::Omitted,
+    };
+    Some(Error::invalid(path, bad, "field is immutable"))
+}
+
+/// Each refusal as an invalid value.
+pub(crate) fn refusals(path: &Path, value: &str, texts: Vec<String>) -> Vec<Error> {
+    texts.into_iter().map(|m| Error::invalid(path, value, m)).collect()
+}
+
+/// A value that must be one of a set, and is required.
+pub(crate) fn one_of(value: &str, supported: &[&str], path: &Path) -> Option<Error> {
+    match value {
+        "" => Some(Error::required(path, "")),
+        v if supported.contains(&v) => None,
+        v => Some(Error::not_supported(path, v, supported)),
+    }
+}
+
+/// `ValidatePositiveIntOrPercent`.
+pub(crate) fn int_or_percent(value: &IntOrString, path: &Path) -> Vec<Error> {
+    match value {
+        IntOrString::String(text) => refusals(path, text, content::percent(text)),
+        IntOrString::Int(n) => objectmeta::validate_nonnegative(i64::from(*n), path).into_iter().collect(),
+    }
+}
+
+/// `IsNotMoreThan100Percent`.
+pub(crate) fn not_more_than_100_percent(value: &IntOrString, path: &Path) -> Option<Error> {
+    match percent(value) {
+        Some(p) if p > 100 => {
+            Some(Error::invalid(path, int_or_string_bad(value), "must not be greater than 100%"))
+        }
+        _ => None,
+    }
+}
+
+fn percent(value: &IntOrString) -> Option<i64> {
+    match value {
+        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
+        IntOrString::Int(_) => None,
+    }
+}
+
+/// The number in either form, percent sign apart.
+pub(crate) fn int_or_percent_value(value: &IntOrString) -> i64 {
+    match value {
+        IntOrString::Int(n) => i64::from(*n),
+        IntOrString::String(_) => percent(value).unwrap_or(0),
+    }
+}
+
+/// How an IntOrString prints in an error: upstream prints the struct as JSON, which is the number or the text.
+pub(crate) fn int_or_string_bad(value: &IntOrString) -> Bad {
+    match value {
+        IntOrString::Int(n) => Bad::Raw(n.to_string()),
+        IntOrString::String(text) => Bad::Raw(field::quote(text)),
+    }
+}

@@ -64,7 +64,7 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
         PatchType::Json => {
             let problems = if strict { json_problems(&patch.bytes)? } else { Vec::new() };
             let doc = codec::encode(old, kind, Format::Json)?;
-            (machinery::patch::json_patch(&doc, &patch.bytes).map_err(patch_error)?, problems)
+            (machinery::patch::json_patch(&doc, &patch.bytes)?, problems)
         }
         PatchType::Merge => {
             let problems = if strict {
@@ -74,9 +74,11 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
                 Vec::new()
             };
             let doc = codec::encode(old, kind, Format::Json)?;
-            (machinery::patch::merge_patch(&doc, &patch.bytes).map_err(patch_error)?, problems)
+            (machinery::patch::merge_patch(&doc, &patch.bytes)?, problems)
         }
-        PatchType::Strategic => crate::shape::strategic_patch(old, kind, &patch.bytes, strict)?,
+        PatchType::Strategic => {
+            crate::shape::strategic_patch(codec::served(old, kind)?, kind, &patch.bytes, strict)?
+        }
         PatchType::Apply => return Err(managed_fields::refuse_apply()),
     };
     report(call, &json, &problems)?;
@@ -122,15 +124,4 @@ fn invalid_text(document: &[u8], text: &str) -> ApiError {
     );
     let cause = Cause { reason: "FieldValueInvalid".into(), message, field: "patch".into() };
     ApiError::invalid("", "", "", vec![cause])
-}
-
-fn patch_error(error: machinery::patch::Error) -> ApiError {
-    match error.code() {
-        400 => ApiError::bad_request(error.to_string()),
-        413 => ApiError::request_entity_too_large(error),
-        422 => {
-            ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
-        }
-        _ => ApiError::internal(error),
-    }
 }

@@ -1,0 +1,162 @@
+//! Namespaces: born with a finalizer of their own, deleted in two phases.
+//! Upstream: `pkg/registry/core/namespace/{strategy.go,storage/storage.go}`.
+
+use ::api::validation::content;
+use ::api::validation::field::{Error as FieldError, Path};
+use ::api::validation::objectmeta::{self, NameRule};
+use machinery::{List, Map, Value};
+
+use crate::api::DeleteOptions;
+use crate::meta;
+use crate::strategy::{Call, DeleteStep, Strategy, keep, keep_all_but_status};
+
+const KUBERNETES: &str = "kubernetes";
+/// Label with the namespace's own name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The strategy.
+pub struct Namespaces;
+
+impl Strategy for Namespaces {
+    fn name_rule(&self) -> NameRule {
+        objectmeta::name_is_label
+    }
+
+    fn prepare_for_create(&self, _call: &Call<'_>, namespace: &mut Value) {
+        let mut status = Map::new();
+        status.insert("phase", "Active");
+        if let Value::Map(map) = namespace {
+            map.insert("status", status);
+        }
+        let mut finalizers: List = namespace.list_at(&["spec", "finalizers"]).cloned().unwrap_or_default();
+        if !finalizers.iter().any(|f| f.as_str() == Some(KUBERNETES)) {
+            finalizers.push(KUBERNETES.into());
+            // Decoding made spec an object or left it out.
+            let _ = namespace.set_path(&["spec", "finalizers"], finalizers);
+        }
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, namespace: &mut Value, old: &Value) {
+        match call.subresource {
+            "status" => keep_all_but_status(namespace, old),
+            "finalize" => keep(namespace, old, "status"),
+            _ => {
+                keep(namespace, old, "spec");
+                keep(namespace, old, "status");
+            }
+        }
+    }
+
+    fn validate_update(&self, call: &Call<'_>, namespace: &Value, old: &Value) -> Vec<FieldError> {
+        match call.subresource {
+            "status" => validate_status(namespace),
+            "finalize" => validate_finalizers(namespace),
+            _ => {
+                let _ = old;
+                Vec::new()
+            }
+        }
+    }
+
+    fn canonicalize(&self, namespace: &mut Value) {
+        let mut labels: Map = meta::labels(namespace).cloned().unwrap_or_default();
+        labels.insert(NAME_LABEL, meta::name(namespace));
+        meta::set(namespace, "labels", labels);
+    }
+
+    fn decide_delete(&self, call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Option<DeleteStep> {
+        if meta::deletion_timestamp(old).is_empty() {
+            return Some(DeleteStep::Mark { object: terminating(call, old, options), then_delete: false });
+        }
+        let held = old.list_at(&["spec", "finalizers"]).is_some_and(|f| !f.is_empty());
+        held.then_some(DeleteStep::Pending)
+    }
+
+    fn should_delete_during_update(&self, namespace: &Value, _old: &Value) -> bool {
+        namespace.list_at(&["spec", "finalizers"]).is_none_or(|f| f.is_empty())
+    }
+}
+
+/// The first phase: a timestamp, the phase, and the finalizers the options ask for.
+fn terminating(call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Value {
+    let mut namespace = old.clone();
+    meta::set(&mut namespace, "deletionTimestamp", meta::rfc3339(call.now));
+    // A stored namespace has a status.
+    let _ = namespace.set_path(&["status", "phase"], "Terminating");
+    let wanted = |finalizer: &str, policy: &str, by_flag: Option<bool>| {
+        if let Some(flag) = by_flag {
+            return flag;
+        }
+        match options.propagation_policy.as_deref() {
+            Some(asked) => asked == policy,
+            None => meta::finalizers(old).contains(&finalizer),
+        }
+    };
+    let orphan = wanted("orphan", "Orphan", options.orphan_dependents);
+    let foreground = wanted("foregroundDeletion", "Foreground", options.orphan_dependents.map(|_| false));
+    let mut finalizers: Vec<String> = meta::finalizers(old)
+        .into_iter()
+        .filter(|f| *f != "orphan" && *f != "foregroundDeletion")
+        .map(str::to_owned)
+        .collect();
+    finalizers.extend(orphan.then(|| "orphan".to_owned()));
+    finalizers.extend(foreground.then(|| "foregroundDeletion".to_owned()));
+    meta::set_finalizers(&mut namespace, finalizers);
+    namespace
+}
+
+/// The phase must agree with the deletion timestamp.
+fn validate_status(namespace: &Value) -> Vec<FieldError> {
+    let status = Path::new("status");
+    let at = status.child("Phase");
+    let phase = namespace.str_at(&["status", "phase"]).unwrap_or("");
+    let deleting = !meta::deletion_timestamp(namespace).is_empty();
+    match (deleting, phase) {
+        (true, "Terminating") | (false, "Active") => Vec::new(),
+        (true, _) => {
+            vec![FieldError::invalid(
+                &at,
+                phase,
+                "may only be 'Terminating' if `deletionTimestamp` is not empty",
+            )]
+        }
+        (false, _) => {
+            vec![FieldError::invalid(&at, phase, "may only be 'Active' if `deletionTimestamp` is empty")]
+        }
+    }
+}
+
+fn validate_finalizers(namespace: &Value) -> Vec<FieldError> {
+    let spec = Path::new("spec");
+    let list = spec.child("finalizers");
+    let mut errors = Vec::new();
+    let finalizers = namespace.list_at(&["spec", "finalizers"]).into_iter().flat_map(|l| l.iter());
+    for (i, finalizer) in finalizers.filter_map(Value::as_str).enumerate() {
+        let at = list.index(i);
+        let refusals = content::qualified_name(finalizer);
+        errors.extend(refusals.into_iter().map(|m| FieldError::invalid(&at, finalizer, m)));
+        if !finalizer.contains('/') && finalizer != KUBERNETES {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&at, finalizer, detail));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn phase_and_timestamp_agree() {
+        let check = |phase: &str, at: serde_json::Value, ok: bool| {
+            let ns = Value::from(json!({"metadata": {"deletionTimestamp": at}, "status": {"phase": phase}}));
+            assert_eq!(validate_status(&ns).is_empty(), ok, "{phase}");
+        };
+        check("Active", json!(null), true);
+        check("Terminating", json!("2030-01-01T00:00:00Z"), true);
+        check("Terminating", json!(null), false);
+        check("Active", json!("2030-01-01T00:00:00Z"), false);
+    }
+}

@@ -1,0 +1,179 @@
+//! Pods: status and QoS class on create, immutable spec, grace period. Validation is in `api::validation::core::pod`.
+//! Upstream: `pkg/registry/core/pod/strategy.go`.
+
+use ::api::validation::core::pod as validation;
+use ::api::validation::field::Error as FieldError;
+use ::api::validation::objectmeta::NameRule;
+use machinery::{List, Map, Value};
+
+use super::{keep_if_absent, validated, validated_update};
+use crate::api::DeleteOptions;
+use crate::conditions;
+use crate::meta;
+use crate::qos;
+use crate::strategy::{Call, Strategy, bump_generation, keep, reset_metadata_for_status};
+
+/// The strategy.
+pub struct Pods;
+
+impl Strategy for Pods {
+    fn name_rule(&self) -> NameRule {
+        ::api::validation::objectmeta::name_is_subdomain
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, pod: &mut Value) {
+        meta::set(pod, "generation", 1_i64);
+        let mut status = Map::new();
+        status.insert("phase", "Pending");
+        if let Value::Map(map) = pod {
+            map.insert("status", status);
+        }
+        if pod.list_at(&["spec", "schedulingGates"]).is_some_and(|g| !g.is_empty()) {
+            let message = "Scheduling is blocked due to non-empty scheduling gates";
+            conditions::set(
+                pod,
+                "PodScheduled",
+                "False",
+                "SchedulingGated",
+                message,
+                &meta::rfc3339(call.now),
+            );
+        }
+        let class = qos::class(pod);
+        // Status was set above.
+        let _ = pod.set_path(&["status", "qosClass"], class);
+    }
+
+    fn validate(&self, call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
+        validated(pod, |typed| validation::validate_pod(typed, call.resource.row.namespaced))
+    }
+
+    fn warnings_on_create(&self, _call: &Call<'_>, pod: &Value) -> Vec<String> {
+        let refusals = ::api::validation::content::dns_label(meta::name(pod));
+        if refusals.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            refusals.join(" ")
+        )]
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, pod: &mut Value, old: &Value) {
+        match call.subresource {
+            "status" => return prepare_status(pod, old),
+            "ephemeralcontainers" => only_ephemeral_containers(pod, old),
+            "resize" => only_resources(pod, old),
+            _ => keep(pod, old, "status"),
+        }
+        let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
+        if !spec(pod).semantic_eq(&spec(old)) {
+            bump_generation(pod, old);
+        }
+    }
+
+    fn validate_update(&self, call: &Call<'_>, pod: &Value, old: &Value) -> Vec<FieldError> {
+        validated_update(pod, old, |new, old| match call.subresource {
+            "status" => validation::validate_pod_status_update(new, old),
+            "ephemeralcontainers" => validation::validate_ephemeral_containers_update(new, old),
+            "resize" => validation::validate_pod_resize(new, old),
+            _ => validation::validate_pod_update(new, old),
+        })
+    }
+
+    fn check_graceful_delete(&self, _call: &Call<'_>, pod: &Value, options: &mut DeleteOptions) -> bool {
+        let own = pod.i64_at(&["spec", "terminationGracePeriodSeconds"]);
+        let mut period = options.grace_period_seconds.or(own).unwrap_or(0);
+        let scheduled = pod.str_at(&["spec", "nodeName"]).is_some_and(|n| !n.is_empty());
+        let over = matches!(pod.str_at(&["status", "phase"]), Some("Failed" | "Succeeded"));
+        if !scheduled || over {
+            period = 0;
+        }
+        options.grace_period_seconds = Some(if period < 0 { 1 } else { period });
+        true
+    }
+}
+
+fn prepare_status(pod: &mut Value, old: &Value) {
+    keep(pod, old, "spec");
+    meta::remove(pod, "deletionTimestamp");
+    let owners = old.get_path(&["metadata", "ownerReferences"]).cloned().unwrap_or(Value::Null);
+    meta::set(pod, "ownerReferences", owners);
+    for field in [
+        "qosClass",
+        "resourceClaimStatuses",
+        "extendedResourceClaimStatus",
+        "nodeAllocatableResourceClaimStatuses",
+        "observedGeneration",
+    ] {
+        keep_if_absent(pod, old, &["status", field]);
+    }
+    keep_condition_generations(pod, old);
+}
+
+/// Conditions that lost their observedGeneration get the old one back, in order per type.
+fn keep_condition_generations(pod: &mut Value, old: &Value) {
+    let Some(before) = old.list_at(&["status", "conditions"]).cloned() else { return };
+    let Some(Value::List(now)) = pod.get_path_mut(&["status", "conditions"]) else { return };
+    let mut seen: Vec<String> = Vec::new();
+    for condition in now.iter_mut() {
+        let kind = condition.str_at(&["type"]).unwrap_or("").to_owned();
+        let nth = seen.iter().filter(|k| **k == kind).count();
+        seen.push(kind.clone());
+        if condition.i64_at(&["observedGeneration"]).unwrap_or(0) != 0 {
+            continue;
+        }
+        let same = before.iter().filter(|c| c.str_at(&["type"]) == Some(&kind)).nth(nth);
+        if let (Some(value), Value::Map(map)) = (same.and_then(|c| c.get("observedGeneration")), condition) {
+            map.insert("observedGeneration", value.clone());
+        }
+    }
+}
+
+fn only_ephemeral_containers(pod: &mut Value, old: &Value) {
+    let wanted = pod.get_path(&["spec", "ephemeralContainers"]).cloned();
+    keep(pod, old, "spec");
+    keep(pod, old, "status");
+    reset_metadata_for_status(pod, old);
+    match wanted.filter(|w| !w.is_null()) {
+        Some(wanted) => {
+            // A stored pod has a spec.
+            let _ = pod.set_path(&["spec", "ephemeralContainers"], wanted);
+        }
+        None => {
+            pod.remove_path(&["spec", "ephemeralContainers"]);
+        }
+    }
+}
+
+/// A resize changes resources and resize policies of containers; renamed or reordered ones are left for validation.
+fn only_resources(pod: &mut Value, old: &Value) {
+    let resources = pod.get_path(&["spec", "resources"]).cloned();
+    let mut merged = Vec::new();
+    for field in ["containers", "initContainers"] {
+        let new: List = pod.list_at(&["spec", field]).cloned().unwrap_or_default();
+        let mut list: List = old.list_at(&["spec", field]).cloned().unwrap_or_default();
+        if new.len() != list.len() {
+            return;
+        }
+        for (wanted, container) in new.iter().zip(list.iter_mut()) {
+            if wanted.str_at(&["name"]) != container.str_at(&["name"]) {
+                return;
+            }
+            keep(container, wanted, "resources");
+            keep(container, wanted, "resizePolicy");
+        }
+        merged.push((field, list));
+    }
+    keep(pod, old, "spec");
+    keep(pod, old, "status");
+    reset_metadata_for_status(pod, old);
+    for (field, list) in merged {
+        if !list.is_empty() {
+            let _ = pod.set_path(&["spec", field], list);
+        }
+    }
+    if let Some(resources) = resources.filter(|r| !r.is_null()) {
+        let _ = pod.set_path(&["spec", "resources"], resources);
+    }
+}
