@@ -28,7 +28,11 @@ fn unlimited(server: &FakeApi) -> Client {
 
 fn map(name: &str) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("ns".into()),
+            ..ObjectMeta::default()
+        },
         ..ConfigMap::default()
     }
 }

@@ -139,7 +139,8 @@ async fn play(streaming: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
         let found = informer.store().by_index("v", &value);
         prop_assert!(found.iter().any(|o| o.key() == object.key()), "index");
     }
-    let indexed: usize = informer.store().index_values("v").iter().map(|v| informer.store().by_index("v", v).len()).sum();
+    let indexed: usize =
+        informer.store().index_values("v").iter().map(|v| informer.store().by_index("v", v).len()).sum();
     prop_assert_eq!(indexed, want.len());
     token.cancel();
     Ok(())
@@ -179,7 +180,9 @@ async fn asks_for_a_streaming_list_and_resumes_from_bookmarks() {
     assert_eq!(
         requests(&server),
         [
-            format!("watch {MAPS}?watch=true&{flags}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"),
+            format!(
+                "watch {MAPS}?watch=true&{flags}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+            ),
             format!("watch {MAPS}?watch=true&resourceVersion=3&{flags}"),
         ]
     );
@@ -197,10 +200,7 @@ async fn falls_back_to_lists() {
     assert!(factory.wait_synced(&token).await);
     assert_eq!(informer.store().len(), 0);
     let path = "/api/v1/namespaces/ns/configmaps";
-    assert_eq!(
-        requests(&server)[1..2],
-        [format!("list {path}?labelSelector=a%3Db&resourceVersion=0")],
-    );
+    assert_eq!(requests(&server)[1..2], [format!("list {path}?labelSelector=a%3Db&resourceVersion=0")],);
     token.cancel();
 }
 
@@ -213,7 +213,8 @@ async fn informers_are_shared_and_late_subscribers_see_everything() {
     let token = CancellationToken::new();
     let factory = Factory::new(client(&server));
     let one = factory.informer::<ConfigMap>(Options::default());
-    let two = factory.informer::<ConfigMap>(Options::default().index("name", |o: &ConfigMap| vec![o.name().to_string()]));
+    let two = factory
+        .informer::<ConfigMap>(Options::default().index("name", |o: &ConfigMap| vec![o.name().to_string()]));
     factory.start(&token);
     factory.start(&token);
     assert!(two.wait_synced(&token).await);

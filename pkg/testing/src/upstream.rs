@@ -89,6 +89,11 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Whether the API server's process runs (false also for one that ended by itself).
+    pub fn alive(&mut self) -> bool {
+        matches!(self.apiserver.try_wait(), Ok(None))
+    }
+
     /// A kubeconfig of a cluster administrator.
     pub fn kubeconfig(&self) -> std::io::Result<PathBuf> {
         let path = self.directory.path().join("admin.conf");
@@ -127,7 +132,7 @@ fn spawn_apiserver(
         .arg(format!("--client-ca-file={}", file("ca.crt")))
         .arg(format!("--tls-cert-file={}", file("apiserver.crt")))
         .arg(format!("--tls-private-key-file={}", file("apiserver.key")))
-        .arg(format!("--service-account-key-file={}", file("sa.key")))
+        .arg(format!("--service-account-key-file={}", file("sa.crt")))
         .arg(format!("--service-account-signing-key-file={}", file("sa.key")))
         .arg("--service-account-issuer=https://kubernetes.default.svc")
         .arg("--service-cluster-ip-range=10.96.0.0/16")
@@ -141,7 +146,9 @@ fn spawn_apiserver(
 }
 
 fn write_pki(directory: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    };
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.distinguished_name.push(DnType::CommonName, "test-ca");
@@ -149,20 +156,26 @@ fn write_pki(directory: &Path) -> Result<(), Box<dyn std::error::Error + Send + 
     let ca_cert = ca.self_signed(&ca_key)?;
     std::fs::write(directory.join("ca.crt"), ca_cert.pem())?;
     let issuer = Issuer::new(ca, ca_key);
-    let leaf = |name: &str, cn: &str, org: &str, hosts: &[&str]| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let leaf = |name: &str,
+                cn: &str,
+                org: &str,
+                hosts: &[&str]|
+     -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, cn);
         if !org.is_empty() {
             params.distinguished_name.push(DnType::OrganizationName, org);
         }
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         std::fs::write(directory.join(format!("{name}.crt")), params.signed_by(&key, &issuer)?.pem())?;
         std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem())?;
         Ok(())
     };
     leaf("apiserver", "kube-apiserver", "", &["127.0.0.1", "localhost"])?;
     leaf("admin", "admin", "system:masters", &[])?;
-    std::fs::write(directory.join("sa.key"), KeyPair::generate()?.serialize_pem())?;
+    // The API server takes the public key of service accounts from a certificate too.
+    leaf("sa", "service-accounts", "", &[])?;
     Ok(())
 }

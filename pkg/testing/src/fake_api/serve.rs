@@ -38,7 +38,8 @@ impl Target {
         let rest = parts.split_off(root);
         let root = format!("/{}", parts.join("/"));
         let namespaced = rest.len() >= 3 && rest[0] == "namespaces";
-        let (namespace, rest) = if namespaced { (rest[1].clone(), &rest[2..]) } else { (String::new(), &rest[..]) };
+        let (namespace, rest) =
+            if namespaced { (rest[1].clone(), &rest[2..]) } else { (String::new(), &rest[..]) };
         Some(Self {
             collection: format!("{root}/{}", rest.first()?),
             namespace,
@@ -48,7 +49,11 @@ impl Target {
     }
 
     fn key(&self) -> String {
-        if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -101,7 +106,8 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> A
         Some(Fault::Delay(pause)) => tokio::time::sleep(pause).await,
         Some(Fault::Garbage) => return Ok(reply(200, &json!("}{ no object"))),
         Some(Fault::Truncate) => {
-            let frames = [Ok(Frame::data(Bytes::from_static(b"{\"kind\""))), Err(std::io::Error::other("scripted"))];
+            let frames =
+                [Ok(Frame::data(Bytes::from_static(b"{\"kind\""))), Err(std::io::Error::other("scripted"))];
             return Ok(Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)))));
         }
         Some(Fault::Status(code, reason, retry)) => {
@@ -349,7 +355,9 @@ impl Watcher {
         if state.cuts != self.cuts {
             return Look::Cut;
         }
-        for event in state.log.iter().filter(|e| e.version > self.position && e.collection == self.target.collection) {
+        for event in
+            state.log.iter().filter(|e| e.version > self.position && e.collection == self.target.collection)
+        {
             if matches(&event.object, &self.target.namespace, &self.name) {
                 self.ready.push_back(json!({"type": event.kind, "object": event.object}));
             }
