@@ -6,7 +6,7 @@ use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::client::{Client, Request};
+use crate::client::{Client, ContentType, Request};
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::object::{Meta, Object, ObjectList, PartialObjectMetadata};
@@ -167,6 +167,11 @@ impl<K: Meta> Api<K> {
         request
     }
 
+    /// Untyped objects travel as JSON: their numbers and unknown fields would not survive a table.
+    fn format(&self) -> ContentType {
+        if K::TYPE.is_some() { self.client.content_type() } else { ContentType::Json }
+    }
+
     async fn send<Out: DeserializeOwned + 'static>(&self, request: &Request) -> Result<Out> {
         let answer = self.client.call(request).await?;
         codec::decode(&request.url, &answer)
@@ -180,7 +185,7 @@ impl<K: Meta> Api<K> {
         value: &In,
     ) -> Result<Out> {
         let mut request = self.request(method, query.on(&url));
-        (request.content_type, request.body) = codec::encode(self.client.content_type(), &url, value)?;
+        (request.content_type, request.body) = codec::encode(self.format(), &url, value)?;
         match self.send(&request).await {
             Err(e) if codec::retry_as_json(&e, request.content_type) => {
                 (request.content_type, request.body) = codec::encode_json(&url, value)?;

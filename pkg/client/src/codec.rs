@@ -1,7 +1,9 @@
 //! The only place that knows how objects are written on the wire.
 
+use api::MediaType;
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use machinery::proto::wire::Wire;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -12,9 +14,10 @@ use crate::object::{Meta, ObjectList, PartialObjectMetadata};
 use crate::watch::{INITIAL_EVENTS_END, WatchEvent};
 
 /// What typed calls use unless told otherwise.
-pub(crate) const DEFAULT: ContentType = ContentType::Json;
+pub(crate) const DEFAULT: ContentType = ContentType::Protobuf;
 
 pub(crate) const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// What a call answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,27 +27,42 @@ pub(crate) enum What {
     Watch,
 }
 
-/// The `Accept` header for objects of `K`.
-pub(crate) fn accept<K: Meta>(_content: ContentType, form: Form, what: What) -> String {
-    match (form, what) {
-        (Form::Full, _) => JSON.to_string(),
-        (Form::Metadata, What::List) => {
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json".to_string()
-        }
-        (Form::Metadata, _) => {
-            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json".to_string()
+/// The `Accept` header for objects of `K`. JSON is always there as the last choice, so no server has to refuse.
+pub(crate) fn accept<K: Meta>(content: ContentType, form: Form, what: What) -> String {
+    let known = K::TYPE.is_some_and(|(version, kind)| api::types().kind(version, kind).is_some());
+    let media: &[&str] = match content {
+        ContentType::Protobuf if known => &[PROTOBUF, JSON],
+        _ => &[JSON],
+    };
+    let stream = |m: &str| if what == What::Watch && m == PROTOBUF { ";stream=watch" } else { "" };
+    let plain = media.iter().map(|m| format!("{m}{}", stream(m)));
+    match form {
+        Form::Full => plain.collect::<Vec<_>>().join(","),
+        Form::Metadata => {
+            let list = if what == What::List { "List" } else { "" };
+            let partial = |m: &&str| format!("{m};as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1");
+            media.iter().map(partial).chain([JSON.to_string()]).collect::<Vec<_>>().join(",")
         }
     }
 }
 
 /// Reads an object of any form.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(what: &str, answer: &Answer) -> Result<T> {
-    decode_json(what, &answer.body)
+    decode_as(answer.media_type(), what, &answer.body)
 }
 
 /// Reads a list.
 pub(crate) fn decode_list<K: Meta>(what: &str, answer: &Answer) -> Result<ObjectList<K>> {
-    decode_json(what, &answer.body)
+    decode_as(answer.media_type(), what, &answer.body)
+}
+
+fn decode_as<T: DeserializeOwned>(media: &str, what: &str, body: &[u8]) -> Result<T> {
+    if media == PROTOBUF { decode_protobuf(what, body) } else { decode_json(what, body) }
+}
+
+fn decode_protobuf<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
+    api::decode(MediaType::Protobuf, body)
+        .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })
 }
 
 /// Reads JSON.
@@ -52,13 +70,19 @@ pub(crate) fn decode_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Resul
     serde_json::from_slice(body).map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })
 }
 
-/// Writes an object.
+/// Writes an object; JSON if its type has no protobuf form.
 pub(crate) fn encode<T: Serialize + 'static>(
-    _content: ContentType,
+    content: ContentType,
     what: &str,
     value: &T,
 ) -> Result<(&'static str, Bytes)> {
-    encode_json(what, value)
+    if content == ContentType::Json {
+        return encode_json(what, value);
+    }
+    match api::encode(MediaType::Protobuf, value) {
+        Ok(bytes) => Ok((PROTOBUF, bytes.into())),
+        Err(_) => encode_json(what, value),
+    }
 }
 
 /// Writes JSON.
@@ -74,8 +98,12 @@ pub(crate) fn retry_as_json(e: &Error, content_type: &str) -> bool {
 }
 
 /// Reads a `Status`, if the body is one.
-pub(crate) fn status(_media: &str, body: &[u8]) -> Option<Status> {
-    serde_json::from_slice(body).ok()
+pub(crate) fn status(media: &str, body: &[u8]) -> Option<Status> {
+    if media.starts_with(PROTOBUF) {
+        api::decode(MediaType::Protobuf, body).ok()
+    } else {
+        serde_json::from_slice(body).ok()
+    }
 }
 
 /// How events are separated in a watch.
@@ -90,7 +118,7 @@ pub(crate) enum Frames {
 impl Frames {
     pub fn of(headers: &http::HeaderMap) -> Self {
         let media = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        if media.starts_with("application/vnd.kubernetes.protobuf") { Self::Length } else { Self::Lines }
+        if media.starts_with(PROTOBUF) { Self::Length } else { Self::Lines }
     }
 }
 
@@ -104,18 +132,49 @@ struct JsonEvent<'a> {
 
 /// Reads one event of a watch.
 pub(crate) fn event<K: Meta>(frames: Frames, what: &str, frame: &[u8]) -> Result<WatchEvent<K>> {
-    if frames == Frames::Length {
-        return Err(Error::Decode { what: what.to_string(), reason: "protobuf was not asked for".into() });
+    match frames {
+        Frames::Lines => {
+            let event: JsonEvent<'_> = serde_json::from_slice(frame)
+                .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
+            typed_event(&event.kind, JSON, what, event.object.get().as_bytes())
+        }
+        Frames::Length => {
+            let (kind, object) = protobuf_event(frame)
+                .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
+            typed_event(kind, PROTOBUF, what, object)
+        }
     }
-    let event: JsonEvent<'_> = serde_json::from_slice(frame)
-        .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
-    let object = event.object.get().as_bytes();
-    Ok(match &*event.kind {
-        "ADDED" => WatchEvent::Added(decode_json(what, object)?),
-        "MODIFIED" => WatchEvent::Modified(decode_json(what, object)?),
-        "DELETED" => WatchEvent::Deleted(decode_json(what, object)?),
-        "BOOKMARK" => bookmark(decode_json(what, object)?),
-        "ERROR" => WatchEvent::Error(Box::new(decode_json(what, object)?)),
+}
+
+/// `meta.k8s.io/v1 WatchEvent`, without an envelope: type, and the object in one.
+fn protobuf_event(frame: &[u8]) -> Result<(&str, &[u8]), machinery::proto::Error> {
+    let (mut kind, mut object) = (&b""[..], &b""[..]);
+    let mut event = Wire::new(frame);
+    while !event.is_empty() {
+        match event.tag()? {
+            (1, 2) => kind = event.bytes()?,
+            (2, 2) => {
+                let mut extension = Wire::new(event.bytes()?);
+                while !extension.is_empty() {
+                    match extension.tag()? {
+                        (1, 2) => object = extension.bytes()?,
+                        (_, wire) => extension.skip(wire)?,
+                    }
+                }
+            }
+            (_, wire) => event.skip(wire)?,
+        }
+    }
+    Ok((std::str::from_utf8(kind).unwrap_or("?"), object))
+}
+
+fn typed_event<K: Meta>(kind: &str, media: &str, what: &str, object: &[u8]) -> Result<WatchEvent<K>> {
+    Ok(match kind {
+        "ADDED" => WatchEvent::Added(decode_as(media, what, object)?),
+        "MODIFIED" => WatchEvent::Modified(decode_as(media, what, object)?),
+        "DELETED" => WatchEvent::Deleted(decode_as(media, what, object)?),
+        "BOOKMARK" => bookmark(decode_as(media, what, object)?),
+        "ERROR" => WatchEvent::Error(Box::new(decode_as(media, what, object)?)),
         other => {
             return Err(Error::Decode {
                 what: what.to_string(),

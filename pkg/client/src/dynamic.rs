@@ -36,6 +36,8 @@ impl DynamicObject {
 }
 
 impl Meta for DynamicObject {
+    const TYPE: Option<(&'static str, &'static str)> = None;
+
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
     }

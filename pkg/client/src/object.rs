@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Anything with object metadata that can travel: generated types, [`PartialObjectMetadata`], [`crate::dynamic::DynamicObject`].
 pub trait Meta: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {
+    /// `apiVersion` and `kind`, when the type fixes them; only then can protobuf be asked for.
+    const TYPE: Option<(&'static str, &'static str)>;
+
     /// The object's metadata.
     fn meta(&self) -> &ObjectMeta;
     /// The object's metadata, to change.
@@ -49,6 +52,8 @@ where
         + Sync
         + 'static,
 {
+    const TYPE: Option<(&'static str, &'static str)> = Some((K::API_VERSION, K::KIND));
+
     fn meta(&self) -> &ObjectMeta {
         self.metadata()
     }
@@ -99,6 +104,8 @@ pub struct PartialObjectMetadata {
 }
 
 impl Meta for PartialObjectMetadata {
+    const TYPE: Option<(&'static str, &'static str)> = Some(("meta.k8s.io/v1", "PartialObjectMetadata"));
+
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
     }

@@ -1,5 +1,7 @@
 //! Calls against a scripted server: retries, limits, errors, formats. The clock is paused.
 
+#![expect(clippy::unwrap_used, reason = "a test: failing is what it is for")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +78,7 @@ async fn retries_what_upstream_retries() {
         ("get", Fault::Truncate, true, 1),
         ("create", Fault::Status(429, "TooManyRequests", Some(2)), true, 2),
         ("create", Fault::Drop, false, 0),
+        ("create", Fault::Status(415, "UnsupportedMediaType", None), true, 0),
     ];
     for (i, (verb, fault, succeeds, seconds)) in cases.into_iter().enumerate() {
         let started = Instant::now();

@@ -1,6 +1,8 @@
 //! An informer against a server that misbehaves: whatever happens, the store ends equal to the server's state, and the
 //! events a subscriber saw lead to the same state. The clock is paused, so back-off costs nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test: failing is what it is for")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

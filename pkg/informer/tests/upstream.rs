@@ -3,6 +3,8 @@
 //! Needs upstream's binaries (see `testing::upstream`) and prints a line when they are absent. The churn lasts
 //! `CHURN_SECONDS` (default 15; 600 for the long run).
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: failing is what it is for")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -217,7 +219,7 @@ async fn churn(client: Client, until: Instant) -> (usize, Vec<String>) {
             let patch = Patch::Merge(json!({"metadata": {"annotations": {"round": round.to_string()}}}));
             let mut results = vec![api.create(&object).await.map(|_| ())];
             results.push(api.patch(&name, &patch, &PatchParams::default()).await.map(|_| ()));
-            if round % 3 != 0 {
+            if !round.is_multiple_of(3) {
                 results.push(api.delete(&name, &DeleteParams::default()).await);
             }
             writes += results.iter().filter(|r| r.is_ok()).count();

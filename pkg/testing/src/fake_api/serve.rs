@@ -119,6 +119,10 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> A
         }
         None => {}
     }
+    let media = parts.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("");
+    if media.contains("protobuf") {
+        return Ok(failure(415, "UnsupportedMediaType", "this server reads JSON only"));
+    }
     let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     Ok(match verb {
         "list" => list(&shared, &target, &query),
