@@ -91,6 +91,13 @@ fn fixtures_are_byte_equal_both_ways() {
             if json::encode(table, id, &back) != source {
                 problems.push("protobuf to JSON");
             }
+            let mut direct = Vec::new();
+            if kind != "WatchEvent" {
+                proto::to_json(table, &pb, &mut direct).expect("protobuf");
+                if direct != source {
+                    problems.push("protobuf straight to JSON");
+                }
+            }
             if back != decoded.value {
                 problems.push("trees");
             }

@@ -23,7 +23,7 @@ use read::Reader;
 pub use errors::Error;
 pub use meta::{header, watch_event, with_resource_version};
 pub use scan::check as check_syntax;
-pub(crate) use write::{choice_schema, is_omitted, lossy_str};
+pub(crate) use write::{choice_schema, is_omitted, lossy_str, write_name, zero_text};
 pub use write::{
     write_any, write_bytes_str, write_compact, write_f64, write_i64, write_shape, write_str, write_typed,
 };

@@ -118,30 +118,36 @@ pub fn write_f64(f: f64, out: &mut Vec<u8>) {
 /// Writes JSON text without its spaces and with HTML characters escaped, as Go re-emits raw messages.
 pub fn write_compact(raw: &[u8], out: &mut Vec<u8>) {
     let mut in_string = false;
-    let mut i = 0;
+    let (mut start, mut i) = (0, 0);
     while i < raw.len() {
-        let b = raw[i];
-        match b {
-            b'<' | b'>' | b'&' => escape_ascii(b, out),
-            0xe2 if raw.get(i + 1) == Some(&0x80) && matches!(raw.get(i + 2), Some(0xa8 | 0xa9)) => {
-                out.extend_from_slice(b"\\u202");
-                out.push(HEX[usize::from(raw[i + 2] & 0xf)]);
-                i += 2;
-            }
-            b'\\' if in_string => {
-                out.push(b);
-                i += 1;
-                out.extend(raw.get(i));
-            }
+        match raw[i] {
             b'"' => {
                 in_string = !in_string;
-                out.push(b);
+                i += 1;
             }
-            b' ' | b'\t' | b'\r' | b'\n' if !in_string => {}
-            _ => out.push(b),
+            b'\\' if in_string => i += 2,
+            b' ' | b'\t' | b'\r' | b'\n' if !in_string => {
+                out.extend_from_slice(&raw[start..i]);
+                i += 1;
+                start = i;
+            }
+            b @ (b'<' | b'>' | b'&') => {
+                out.extend_from_slice(&raw[start..i]);
+                escape_ascii(b, out);
+                i += 1;
+                start = i;
+            }
+            0xe2 if raw.get(i + 1) == Some(&0x80) && matches!(raw.get(i + 2), Some(0xa8 | 0xa9)) => {
+                out.extend_from_slice(&raw[start..i]);
+                out.extend_from_slice(b"\\u202");
+                out.push(HEX[usize::from(raw[i + 2] & 0xf)]);
+                i += 3;
+                start = i;
+            }
+            _ => i += 1,
         }
-        i += 1;
     }
+    out.extend_from_slice(&raw[start..]);
 }
 
 /// Writes a tree without a type: keys in byte order, as Go writes maps.

@@ -1,6 +1,7 @@
 //! Protobuf as upstream stores and sends it, driven by the type table.
 //!
-//! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree. [`header`] reads only
+//! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree,
+//! [`to_json`] writes JSON straight from the message. [`header`] reads only
 //! an object's metadata, [`pick`] one value, [`with_resource_version`] edits the bytes. [`WatchEvent`] frames watches.
 
 mod decode;
@@ -9,6 +10,7 @@ mod envelope;
 mod meta;
 #[cfg(test)]
 mod tests;
+mod to_json;
 pub mod wire;
 
 use crate::schema::{TypeId, TypeTable};
@@ -21,6 +23,7 @@ pub use meta::{
     WatchEvent, header, is_protobuf, message_header, message_with_resource_version, metadata, pick,
     split_frame, with_resource_version,
 };
+pub use to_json::{message_to_json, to_json};
 pub use wire::Error;
 
 fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {

@@ -96,6 +96,10 @@ impl Builder {
             let from = self.table.flat.len() as u32;
             self.table.flat.extend(flat);
             self.table.sorted.extend(sorted);
+            self.table.wire_positions.resize(self.table.fields.len(), 0);
+            for (at, i) in wire.iter().enumerate() {
+                self.table.wire_positions[*i as usize] = at as u16;
+            }
             let wire_from = self.table.wire.len() as u32;
             self.table.wire.extend(wire);
             let (to, wire_to) = (self.table.flat.len() as u32, self.table.wire.len() as u32);

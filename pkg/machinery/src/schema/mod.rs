@@ -217,6 +217,8 @@ pub struct TypeTable {
     /// For each flat view, positions within it sorted by name.
     pub(crate) sorted: Vec<u16>,
     pub(crate) wire: Vec<u32>,
+    /// For each field, its position among its struct's wire fields.
+    pub(crate) wire_positions: Vec<u16>,
     pub(crate) by_name: HashMap<Str, TypeId>,
     /// apiVersion, then kind.
     pub(crate) kinds: HashMap<Str, HashMap<Str, TypeId>>,
@@ -335,10 +337,19 @@ impl TypeTable {
     pub fn by_tag(&self, id: TypeId, tag: u32, guess: usize) -> Option<usize> {
         let wire = self.wire_fields(id);
         let tag_at = |i: usize| self.fields[wire[i] as usize].tag;
-        if guess < wire.len() && tag_at(guess) == tag {
-            return Some(guess);
+        // Writers keep to ascending tags: the same field again, or the next one.
+        for near in [guess, guess + 1] {
+            if near < wire.len() && tag_at(near) == tag {
+                return Some(near);
+            }
         }
         wire.binary_search_by(|i| self.fields[*i as usize].tag.cmp(&tag)).ok()
+    }
+
+    /// Position among the wire fields of the own field at `index` in declaration order, which must be on the wire.
+    pub(crate) fn wire_position(&self, id: TypeId, index: usize) -> usize {
+        let (from, _) = self.get(id).fields;
+        usize::from(self.wire_positions[from as usize + index])
     }
 
     /// Go's name of a struct in errors: `v1.PodSpec`.
