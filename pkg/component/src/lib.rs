@@ -6,6 +6,7 @@
 //! Upstream: k8s.io/component-base, k8s.io/apiserver/pkg/server.
 
 pub mod app;
+pub mod delegated;
 pub mod duration;
 pub mod features;
 pub mod files;
@@ -16,3 +17,4 @@ pub mod metrics;
 pub mod quote;
 pub mod serving;
 pub mod version;
+pub mod zpages;

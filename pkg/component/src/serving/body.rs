@@ -60,3 +60,20 @@ pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response<Body
         Err(e) => error(StatusCode::INTERNAL_SERVER_ERROR, &format!("encoding the response: {e}")),
     }
 }
+
+/// Collects a body of at most `limit` bytes.
+///
+/// # Errors
+/// The body breaks off or is longer.
+pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, BoxError> {
+    let mut data = bytes::BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(part) = frame?.into_data() {
+            if data.len() + part.len() > limit {
+                return Err(format!("the body is longer than {limit} bytes").into());
+            }
+            data.extend_from_slice(&part);
+        }
+    }
+    Ok(data.freeze())
+}
