@@ -4,6 +4,9 @@
 //! opens sockets or talks to a store: callers hand in bytes and watch events.
 pub mod authenticator;
 pub mod authorizer;
+pub mod jwt;
+pub mod node;
+pub mod rbac;
 pub mod request_header;
 pub mod tokens;
 pub mod user;
