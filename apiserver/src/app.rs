@@ -1,155 +1,275 @@
-//! Assembly: reads files, builds the parts, runs the server until it is told to stop.
+//! Assembly: flags to configuration, files and store to parts, parts to a running server, and its end.
+//!
+//! [`ApiServer`] is what `main` runs; [`build`] makes a [`Running`] server for any listener, so that tests start one in
+//! their own process.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use auth::authenticator::TokenUnion;
-use auth::request_header::RequestHeaderConfig;
+use auth::authenticator::{TokenAuthenticator, TokenUnion};
+use auth::jwt::authenticator::ServiceAccountTokens;
+use auth::tokens::BootstrapTokens;
 use auth::x509::CaBundle;
-use auth::{PrivilegedGroups, SYSTEM_PRIVILEGED_GROUP, Union};
+use component::app::{Daemon, Error, Process};
+use component::flags::{Command, FlagSet};
+use component::logs;
+use jiff::Timestamp;
 use registry::api::Registry;
+use registry::{ApiRegistry, Settings};
+use storage::Store;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::assemble::authorization::{self, Authorization};
+use crate::assemble::token_cache::TokenCache;
+use crate::assemble::tokens::{Objects, TokenService};
+use crate::assemble::{files, followers, self_signed, store};
 use crate::chain::authenticate::Authentication;
 use crate::chain::in_flight::InFlight;
 use crate::endpoints::health::{Health, Page};
+use crate::hooks;
+use crate::local::Local;
+use crate::options::{Config, flags};
 use crate::serve::{self, tls};
-use crate::server::{Lifecycle, Limits, Server};
+use crate::server::{Lifecycle, Server};
 
-/// What the flags say, validated.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `--bind-address` and `--secure-port`
-    pub listen: SocketAddr,
-    /// `--tls-cert-file` and `--tls-private-key-file`
-    pub serving: (PathBuf, PathBuf),
-    /// `--client-ca-file`
-    pub client_ca: Option<PathBuf>,
-    /// `--requestheader-client-ca-file`
-    pub front_proxy_ca: Option<PathBuf>,
-    /// Other `--requestheader-*` flags.
-    pub front_proxy: RequestHeaderConfig,
-    /// `--anonymous-auth`
-    pub anonymous: bool,
-    /// Limits and times.
-    pub limits: Limits,
-}
-
-/// Why the server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A file that a flag names.
-    #[error("reading {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A CA bundle.
-    #[error("CA bundle {path}: {source}")]
-    Bundle {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: auth::x509::BundleError,
-    },
-    /// The serving pair.
-    #[error("serving certificate {path}: {source}")]
-    Tls {
-        /// The certificate file.
-        path: PathBuf,
-        /// What is wrong.
-        source: tls::TlsError,
-    },
-    /// The port.
-    #[error("failed to create listener: failed to listen on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(|source| StartError::Read { path: path.to_owned(), source })
-}
-
-fn bundle(path: Option<&Path>) -> Result<Option<Arc<CaBundle>>, StartError> {
-    let Some(path) = path else { return Ok(None) };
-    let bundle = CaBundle::from_pem(&read(path)?)
-        .map_err(|source| StartError::Bundle { path: path.to_owned(), source })?;
-    Ok(Some(Arc::new(bundle)))
-}
-
-/// Runs until `stop`.
-///
-/// # Errors
-/// When a part cannot be built; nothing was served then.
-pub async fn run(
+/// The daemon.
+pub struct ApiServer {
     config: Config,
-    registry: Arc<dyn Registry>,
-    stop: CancellationToken,
-) -> Result<(), StartError> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    serve(config, registry, listener, stop).await
+    logging: logs::Options,
 }
 
-/// [`run`] on a port that is already bound.
-///
-/// # Errors
-/// When a part cannot be built; nothing was served then.
-pub async fn serve(
-    config: Config,
-    registry: Arc<dyn Registry>,
+impl Daemon for ApiServer {
+    const COMMAND: &'static Command = &flags::COMMAND;
+
+    fn configure(flags: &FlagSet) -> Result<Self, Vec<String>> {
+        let config = Config::from_flags(flags)?;
+        let logging = logs::Options::from_flags(flags, &config.gates)?;
+        Ok(Self { config, logging })
+    }
+
+    fn logging(&self) -> logs::Options {
+        self.logging.clone()
+    }
+
+    async fn run(self, process: Process) -> Result<(), Error> {
+        let listen = self.config.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|e| format!("failed to create listener: failed to listen on {listen}: {e}"))?;
+        let store = store::open(&self.config).await?;
+        let running = build(self.config, store, listener, &process).await?;
+        process.notifier.ready();
+        running.serve().await;
+        Ok(())
+    }
+}
+
+/// A server that is ready to accept connections.
+pub struct Running {
+    server: Arc<Server>,
     listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), StartError> {
-    let client_ca = bundle(config.client_ca.as_deref())?;
-    let front_proxy_ca = bundle(config.front_proxy_ca.as_deref())?;
-    let (certificate, key) = &config.serving;
-    let tls_error = |source| StartError::Tls { path: certificate.clone(), source };
-    let pair = tls::ServingPair::from_pem(&read(certificate)?, &read(key)?, Vec::new()).map_err(tls_error)?;
-    let bundles: Vec<Arc<CaBundle>> = client_ca.iter().chain(&front_proxy_ca).cloned().collect();
-    let tls_config =
-        tls::config(Arc::new(ArcSwap::from_pointee(vec![pair])), &bundles, true).map_err(tls_error)?;
+    acceptor: TlsAcceptor,
+    options: serve::Options,
+    config: Config,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    /// Serves until shutdown, then drains.
+    pub async fn serve(self) {
+        let Self { server, listener, acceptor, options, config, shutdown } = self;
+        let lifecycle = server.lifecycle.clone();
+        let drain = lifecycle.draining.clone();
+        let watchdog = async move {
+            shutdown.cancelled().await;
+            lifecycle.shutting_down.cancel();
+            // Load balancers see `/readyz` fail and stop sending before anything is refused.
+            tokio::time::sleep(config.shutdown_delay).await;
+            lifecycle.draining.cancel();
+        };
+        tokio::join!(serve::run(server, listener, acceptor, options, drain), watchdog);
+    }
+}
+
+fn everything(row: &api::resources::ResourceRow, config: &Config) -> bool {
+    let kind = &row.kind;
+    let setting = |key: &str| config.runtime_config.get(key).map(|v| v.is_empty() || v == "true");
+    let version =
+        if kind.group.is_empty() { "v1".to_owned() } else { format!("{}/{}", kind.group, kind.version) };
+    let by_stage = match row.stage {
+        api::resources::Stage::Ga => setting("api/ga"),
+        api::resources::Stage::Beta => setting("api/beta"),
+        api::resources::Stage::Alpha => setting("api/alpha"),
+    };
+    setting(&format!("{version}/{}", row.resource))
+        .or_else(|| setting(&version))
+        .or(by_stage)
+        .or_else(|| setting("api/all"))
+        .unwrap_or(row.stage == api::resources::Stage::Ga)
+}
+
+/// The address others reach this server at: as told, the bound one, or that of the default route's interface.
+fn advertise(config: &Config, bound: SocketAddr) -> SocketAddr {
+    let ip = config.advertise.unwrap_or_else(|| {
+        if bound.ip().is_unspecified() { default_address().unwrap_or(bound.ip()) } else { bound.ip() }
+    });
+    SocketAddr::new(ip, bound.port())
+}
+
+/// Asks the routing table; nothing is sent.
+fn default_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+fn api_registry(config: &Config, store: Arc<dyn Store>) -> ApiRegistry {
+    let served = config.clone();
+    ApiRegistry::new(registry::Config {
+        store,
+        prefix: config.prefix.clone(),
+        served: Box::new(move |row| everything(row, &served)),
+        admission: registry::admission::Chain::default(),
+        settings: Settings {
+            service_cidrs: config.service_cidrs.clone(),
+            node_ports: config.node_ports.0..=config.node_ports.1,
+            event_ttl: config.event_ttl,
+            delete_collection_workers: config.delete_collection_workers,
+        },
+        clock: Arc::new(Timestamp::now),
+    })
+}
+
+/// The token authenticators, in upstream's order.
+fn token_authenticators(config: &Config, objects: &Objects) -> Result<Arc<dyn TokenAuthenticator>, Error> {
+    let mut all: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
+    if let Some(file) = files::tokens(config.token_file.as_deref())? {
+        all.push(Arc::new(file));
+    }
+    all.push(Arc::new(ServiceAccountTokens {
+        issuers: config.service_accounts.issuers.clone(),
+        keys: files::verifying_keys(&config.service_accounts.keys)?,
+        api_audiences: config.api_audiences.clone(),
+        lookup_legacy: config.service_accounts.lookup,
+        objects: objects.clone(),
+        clock: Timestamp::now,
+    }));
+    if config.bootstrap_tokens {
+        all.push(Arc::new(BootstrapTokens { secrets: objects.clone(), clock: Timestamp::now }));
+    }
+    Ok(Arc::new(TokenCache::new(Arc::new(TokenUnion(all)))))
+}
+
+fn tls_acceptor(
+    config: &Config,
+    bundles: &hooks::Bundles,
+    address: SocketAddr,
+) -> Result<TlsAcceptor, Error> {
+    let (certificate, key) = match &config.serving {
+        Some(pair) => pair.clone(),
+        None => {
+            let extra: Vec<IpAddr> =
+                hooks_first_addresses(config).chain([IpAddr::from([127, 0, 0, 1])]).collect();
+            self_signed::pair(&config.cert_dir, address.ip(), &extra)?
+        }
+    };
+    let mut pairs = vec![files::serving(&certificate, &key, Vec::new())?];
+    for (certificate, key, names) in &config.sni {
+        pairs.push(files::serving(certificate, key, names.clone())?);
+    }
+    let hints: Vec<Arc<CaBundle>> = bundles.client.iter().chain(&bundles.front_proxy).cloned().collect();
+    let tls = tls::config(Arc::new(ArcSwap::from_pointee(pairs)), &hints, !config.disable_http2)?;
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
+fn hooks_first_addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
+    config.service_cidrs.iter().filter_map(|net| net.hosts().next())
+}
+
+/// Puts the parts together and starts hooks and followers.
+///
+/// # Errors
+/// When a file or part cannot be used; nothing was served then.
+pub async fn build(
+    config: Config,
+    store: Arc<dyn Store>,
+    listener: TcpListener,
+    process: &Process,
+) -> Result<Running, Error> {
+    let address = advertise(&config, listener.local_addr()?);
+    let bundles = hooks::Bundles {
+        client: files::bundle("client-ca-file", config.client_ca.as_deref())?,
+        front_proxy: files::bundle("requestheader-client-ca-file", config.front_proxy_ca.as_deref())?,
+    };
+    let acceptor = tls_acceptor(&config, &bundles, address)?;
+    let objects = Objects::default();
+    let tokens = token_authenticators(&config, &objects)?;
+    let resources = api_registry(&config, store.clone());
+    let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization_modes);
+    resources.core().set_authorizer(authorizer.clone());
+    resources.core().set_tokens(Arc::new(TokenService {
+        key: files::signing_key(config.service_accounts.signing_key.as_deref())?,
+        issuer: config.service_accounts.issuers.first().cloned().unwrap_or_default(),
+        api_audiences: config.api_audiences.clone(),
+        max_expiration: config.service_accounts.max_expiration,
+        extend_expiration: config.service_accounts.extend_expiration,
+        authenticator: tokens.clone(),
+    }));
+    let resources: Arc<dyn Registry> = Arc::new(resources);
+    let local = Local::new(resources.clone());
+    objects.set(local.clone());
+
+    let lifecycle = Lifecycle::default();
+    let health = health(store, &lifecycle);
+    let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
+    followers::start(&local, &process.tasks, rbac, node, informed);
+    hooks::start(&process.tasks, &health, &local, &config, bundles.clone(), address);
     let server = Arc::new(Server {
-        registry,
+        registry: resources,
         authentication: Authentication {
-            client_ca: Arc::new(ArcSwapOption::new(client_ca)),
+            client_ca: Arc::new(ArcSwapOption::new(bundles.client)),
             front_proxy: config.front_proxy.clone(),
-            front_proxy_ca: Arc::new(ArcSwapOption::new(front_proxy_ca)),
-            tokens: Arc::new(TokenUnion(Vec::new())),
-            api_audiences: Vec::new(),
+            front_proxy_ca: Arc::new(ArcSwapOption::new(bundles.front_proxy)),
+            tokens,
+            api_audiences: config.api_audiences.clone(),
             anonymous: config.anonymous,
         },
-        authorizer: Arc::new(Union(vec![Arc::new(PrivilegedGroups(vec![
-            SYSTEM_PRIVILEGED_GROUP.to_owned(),
-        ]))])),
-        in_flight: InFlight::new(400, 200),
-        health: health(),
-        advertise: config.listen.to_string(),
+        authorizer,
+        in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
+        health,
+        advertise: address.to_string(),
         limits: config.limits.clone(),
-        lifecycle: Lifecycle::default(),
+        lifecycle,
     });
-    tracing::info!(address = %config.listen, "Serving securely");
-    let options = serve::Options { http2_max_streams: 0, disable_http2: false };
-    serve::run(server, listener, TlsAcceptor::from(Arc::new(tls_config)), options, stop).await;
-    Ok(())
+    tracing::info!(address = %listener.local_addr()?, "Serving securely");
+    let options =
+        serve::Options { http2_max_streams: config.http2_max_streams, disable_http2: config.disable_http2 };
+    Ok(Running { server, listener, acceptor, options, config, shutdown: process.shutdown.clone() })
 }
 
-fn health() -> Health {
+fn health(store: Arc<dyn Store>, lifecycle: &Lifecycle) -> Health {
     let health = Health::default();
     let everywhere = [Page::Healthz, Page::Livez, Page::Readyz];
     for name in ["ping", "log"] {
         health.add(name, &everywhere, || Box::pin(async { Ok(()) }));
     }
+    for (name, pages) in [("etcd", &everywhere[..]), ("etcd-readiness", &[Page::Readyz][..])] {
+        let store = store.clone();
+        health.add(name, pages, move || {
+            let store = store.clone();
+            Box::pin(async move {
+                let asked = tokio::time::timeout(std::time::Duration::from_secs(2), store.health()).await;
+                asked.map_err(|_| "timed out".to_owned())?.map_err(|e| e.to_string())
+            })
+        });
+    }
+    let stopping = lifecycle.shutting_down.clone();
+    health.add("shutdown", &[Page::Readyz], move || {
+        let down = stopping.is_cancelled();
+        Box::pin(async move { if down { Err("process is shutting down".to_owned()) } else { Ok(()) } })
+    });
     health
 }

@@ -1,9 +1,13 @@
 //! kube-apiserver: HTTP, filter chain, endpoints and assembly. Resources live in the `registry` crate, the store in
 //! `storage`. Start at `chain`: it shows the way of a request; `app` shows how the parts are put together.
 pub mod app;
+mod assemble;
 mod chain;
 mod discovery;
 mod endpoints;
+mod hooks;
+mod local;
+pub mod options;
 mod resource;
 pub mod serve;
 pub mod server;

@@ -71,7 +71,7 @@ pub(crate) fn groups(rows: Vec<Arc<ResourceRow>>) -> Vec<Group> {
     let rank = |name: &str| GROUP_ORDER.iter().position(|g| *g == name).unwrap_or(GROUP_ORDER.len());
     groups.sort_by(|a, b| rank(&a.name).cmp(&rank(&b.name)).then_with(|| a.name.cmp(&b.name)));
     for group in &mut groups {
-        group.versions.sort_by(|a, b| version_priority(&b.name).cmp(&version_priority(&a.name)));
+        group.versions.sort_by_key(|v| std::cmp::Reverse(version_priority(&v.name)));
         for version in &mut group.versions {
             version.resources.sort_by(|a, b| a.resource.cmp(&b.resource));
         }

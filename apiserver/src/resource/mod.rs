@@ -65,8 +65,8 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         .lookup(&info.api_group, &info.api_version, &info.resource)
         .ok_or_else(ApiError::page_not_found)?;
     // A namespace in the path of a cluster-scoped resource is another path; nobody serves it.
-    let namespaced_path =
-        !info.namespace.is_empty() && !(row.gvk.group.is_empty() && row.resource == "namespaces");
+    let namespace_itself = row.gvk.group.is_empty() && row.resource == "namespaces";
+    let namespaced_path = !info.namespace.is_empty() && !namespace_itself;
     if namespaced_path && !row.namespaced {
         return Err(ApiError::page_not_found());
     }

@@ -1,0 +1,8 @@
+//! The parts of the server that need files or the store to be built.
+pub(crate) mod authorization;
+pub(crate) mod files;
+pub(crate) mod followers;
+pub(crate) mod self_signed;
+pub(crate) mod store;
+pub(crate) mod token_cache;
+pub(crate) mod tokens;

@@ -1,0 +1,79 @@
+//! Post-start hooks: what the server itself must create before the cluster is usable.
+//!
+//! Each hook is a task that retries until it has succeeded; its health check fails until then. Hooks never block each
+//! other. Upstream: `pkg/controlplane/instance.go` and the packages named in each file.
+mod authentication_config;
+mod kubernetes_service;
+mod namespaces;
+mod priority_classes;
+pub(crate) mod rbac;
+mod service_cidr;
+
+use std::future::Future;
+use std::time::Duration;
+
+use component::app::Tasks;
+use registry::errors::ApiError;
+
+use crate::endpoints::health::Health;
+use crate::local::Local;
+use crate::options::Config;
+
+pub(crate) use authentication_config::Bundles;
+
+/// Runs `work` until it succeeds or the server stops.
+fn run<F, Fut>(tasks: &Tasks, health: &Health, name: &'static str, work: F)
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), ApiError>> + Send,
+{
+    let (hook, stop) = (health.hook(name), tasks.shutdown().clone());
+    tasks.spawn(name, async move {
+        loop {
+            let result = tokio::select! { result = work() => result, () = stop.cancelled() => return };
+            match result {
+                Ok(()) => {
+                    hook.finish();
+                    return;
+                }
+                Err(error) => tracing::error!(hook = name, err = %error, "post-start hook failed, will retry"),
+            }
+            tokio::select! { () = tokio::time::sleep(Duration::from_secs(1)) => {}, () = stop.cancelled() => return }
+        }
+    });
+}
+
+/// Starts all hooks.
+pub(crate) fn start(
+    tasks: &Tasks,
+    health: &Health,
+    local: &Local,
+    config: &Config,
+    bundles: Bundles,
+    address: std::net::SocketAddr,
+) {
+    let each = || local.clone();
+    let (a, b) = (each(), each());
+    run(tasks, health, "start-system-namespaces-controller", move || namespaces::ensure(a.clone()));
+    run(tasks, health, "scheduling/bootstrap-system-priority-classes", move || {
+        priority_classes::ensure(b.clone())
+    });
+    if config.authorization_modes.iter().any(|m| m == "RBAC") {
+        let local = each();
+        run(tasks, health, "rbac/bootstrap-roles", move || rbac::reconcile(local.clone()));
+    }
+    let (local, cidrs) = (each(), config.service_cidrs.clone());
+    run(tasks, health, "start-kubernetes-service-cidr-controller", move || {
+        service_cidr::ensure(local.clone(), cidrs.clone())
+    });
+    let local = each();
+    let front_proxy = config.front_proxy.clone();
+    run(tasks, health, "start-cluster-authentication-info-controller", move || {
+        authentication_config::ensure(local.clone(), bundles.clone(), front_proxy.clone())
+    });
+    let facts = kubernetes_service::Facts::new(config, address);
+    let local = each();
+    run(tasks, health, "bootstrap-controller", move || {
+        kubernetes_service::ensure(local.clone(), facts.clone())
+    });
+}

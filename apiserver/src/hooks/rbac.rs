@@ -1,0 +1,113 @@
+//! The default roles and bindings: created when missing, completed when something of theirs was removed, left alone
+//! when annotated `rbac.authorization.kubernetes.io/autoupdate: "false"`.
+//!
+//! The policy is data, recorded from upstream's server by `hack/policy/run.sh`.
+//! Upstream: `pkg/registry/rbac/rest/storage_rbac.go`, `pkg/registry/rbac/reconciliation`.
+
+use registry::errors::ApiError;
+use serde_json::{Value, json};
+
+use crate::local::{Gvr, Local};
+
+/// All objects, cluster roles first.
+pub(crate) fn policy() -> Vec<Value> {
+    const DATA: &str = include_str!("../../data/rbac-bootstrap.jsonl");
+    // The file is part of the program; a test reads every line.
+    DATA.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+pub(super) async fn reconcile(local: Local) -> Result<(), ApiError> {
+    for wanted in policy() {
+        let gvr = match wanted["kind"].as_str().unwrap_or_default() {
+            "ClusterRole" => Gvr::CLUSTER_ROLES,
+            "ClusterRoleBinding" => Gvr::CLUSTER_ROLE_BINDINGS,
+            "Role" => Gvr::ROLES,
+            _ => Gvr::ROLE_BINDINGS,
+        };
+        let text = |field: &str| wanted["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let (namespace, name) = (text("namespace"), text("name"));
+        let Some(found) = local.get(gvr, &namespace, &name).await? else {
+            local.ensure(gvr, &namespace, &wanted).await?;
+            continue;
+        };
+        let found: Value = machinery::value::from_value(&found).map_err(ApiError::internal)?;
+        match plan(&found, &wanted) {
+            Plan::Nothing => {}
+            Plan::Update(object) => local.update(gvr, &namespace, &object).await?,
+            Plan::Recreate => {
+                local.delete(gvr, &namespace, &name).await?;
+                local.create(gvr, &namespace, &wanted).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq)]
+enum Plan {
+    Nothing,
+    Update(Value),
+    /// A binding's role cannot be changed in place.
+    Recreate,
+}
+
+/// What brings an existing object up to the policy. Additions by others stay.
+fn plan(found: &Value, wanted: &Value) -> Plan {
+    if found["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] == "false" {
+        return Plan::Nothing;
+    }
+    if wanted.get("roleRef").is_some_and(|role| *role != found["roleRef"]) {
+        return Plan::Recreate;
+    }
+    let mut object = found.clone();
+    for field in ["labels", "annotations"] {
+        for (key, value) in wanted["metadata"][field].as_object().into_iter().flatten() {
+            object["metadata"][field][key] = value.clone();
+        }
+    }
+    let aggregated = wanted.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    if aggregated {
+        object["aggregationRule"] = wanted["aggregationRule"].clone();
+    }
+    for field in ["rules", "subjects"] {
+        // The rules of an aggregated role are its controller's business.
+        let Some(list) = wanted[field].as_array().filter(|_| !(aggregated && field == "rules")) else {
+            continue;
+        };
+        let mut present = object[field].as_array().cloned().unwrap_or_default();
+        let missing: Vec<Value> = list.iter().filter(|item| !present.contains(item)).cloned().collect();
+        if !missing.is_empty() {
+            present.extend(missing);
+            object[field] = json!(present);
+        }
+    }
+    if object == *found { Plan::Nothing } else { Plan::Update(object) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_is_complete() {
+        let lines = include_str!("../../data/rbac-bootstrap.jsonl").lines().count();
+        assert_eq!(policy().len(), lines);
+        assert!(lines > 130);
+    }
+
+    #[test]
+    fn plans() {
+        let role = |rules: &[&str], note: &str| {
+            json!({"metadata": {"name": "r", "annotations": {
+                "rbac.authorization.kubernetes.io/autoupdate": note}}, "rules": rules})
+        };
+        assert_eq!(plan(&role(&["a"], "true"), &role(&["a"], "true")), Plan::Nothing);
+        assert_eq!(plan(&role(&["x"], "false"), &role(&["a"], "true")), Plan::Nothing);
+        assert_eq!(
+            plan(&role(&["x"], "true"), &role(&["a"], "true")),
+            Plan::Update(role(&["x", "a"], "true"))
+        );
+        let binding = |role: &str| json!({"metadata": {"name": "b"}, "roleRef": role, "subjects": ["s"]});
+        assert_eq!(plan(&binding("x"), &binding("y")), Plan::Recreate);
+    }
+}

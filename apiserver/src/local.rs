@@ -1,0 +1,227 @@
+//! The server's own way to its resources: registry calls as `system:apiserver`, without HTTP.
+//!
+//! Hooks create and update objects through it; authorizers follow resources through [`Local::follow`].
+//! Upstream uses a loopback HTTP client and informers for the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::{API_SERVER_USER, SYSTEM_PRIVILEGED_GROUP, UserInfo};
+use bytes::Bytes;
+use futures::StreamExt;
+use machinery::Value;
+use registry::api::{
+    Body, FieldValidation, ListOptions, MediaType, ObjectRef, Registry, RequestContext, RequestInfo,
+    Warnings, WatchEvent,
+};
+use registry::errors::ApiError;
+use tokio_util::sync::CancellationToken;
+
+/// A resource in a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Gvr(pub(crate) &'static str, pub(crate) &'static str, pub(crate) &'static str);
+
+impl Gvr {
+    pub(crate) const NAMESPACES: Gvr = Gvr("", "v1", "namespaces");
+    pub(crate) const SERVICES: Gvr = Gvr("", "v1", "services");
+    pub(crate) const ENDPOINTS: Gvr = Gvr("", "v1", "endpoints");
+    pub(crate) const CONFIG_MAPS: Gvr = Gvr("", "v1", "configmaps");
+    pub(crate) const SECRETS: Gvr = Gvr("", "v1", "secrets");
+    pub(crate) const PODS: Gvr = Gvr("", "v1", "pods");
+    pub(crate) const VOLUMES: Gvr = Gvr("", "v1", "persistentvolumes");
+    pub(crate) const SLICES: Gvr = Gvr("discovery.k8s.io", "v1", "endpointslices");
+    pub(crate) const SERVICE_CIDRS: Gvr = Gvr("networking.k8s.io", "v1", "servicecidrs");
+    pub(crate) const PRIORITY_CLASSES: Gvr = Gvr("scheduling.k8s.io", "v1", "priorityclasses");
+    pub(crate) const ROLES: Gvr = Gvr(RBAC, "v1", "roles");
+    pub(crate) const ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "rolebindings");
+    pub(crate) const CLUSTER_ROLES: Gvr = Gvr(RBAC, "v1", "clusterroles");
+    pub(crate) const CLUSTER_ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "clusterrolebindings");
+    pub(crate) const ATTACHMENTS: Gvr = Gvr("storage.k8s.io", "v1", "volumeattachments");
+    pub(crate) const RESOURCE_SLICES: Gvr = Gvr("resource.k8s.io", "v1", "resourceslices");
+    pub(crate) const POD_CERTIFICATES: Gvr = Gvr("certificates.k8s.io", "v1", "podcertificaterequests");
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A change of a followed resource.
+pub(crate) enum Change {
+    /// The complete state; what is not in it is gone.
+    Replace(Vec<Arc<Value>>),
+    /// Added or modified.
+    Set(Arc<Value>),
+    /// Deleted, with its last state.
+    Remove(Arc<Value>),
+}
+
+/// Calls the registry. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Local {
+    registry: Arc<dyn Registry>,
+    user: Arc<UserInfo>,
+}
+
+impl Local {
+    pub(crate) fn new(registry: Arc<dyn Registry>) -> Self {
+        Self { registry, user: Arc::new(UserInfo::new(API_SERVER_USER, &[SYSTEM_PRIVILEGED_GROUP])) }
+    }
+
+    /// Whether a resource is served.
+    pub(crate) fn serves(&self, gvr: Gvr) -> bool {
+        self.registry.lookup(gvr.0, gvr.1, gvr.2).is_some()
+    }
+
+    fn context(&self, verb: &str, gvr: Gvr, namespace: &str, name: &str) -> RequestContext {
+        let Gvr(group, version, resource) = gvr;
+        let text = |t: &str| t.to_owned();
+        let parts = [resource, name].iter().filter(|p| !p.is_empty()).map(|p| text(p)).collect();
+        let info = RequestInfo {
+            is_resource_request: true,
+            verb: text(verb),
+            api_prefix: text(if group.is_empty() { "api" } else { "apis" }),
+            api_group: text(group),
+            api_version: text(version),
+            namespace: text(namespace),
+            resource: text(resource),
+            name: text(name),
+            parts,
+            ..RequestInfo::default()
+        };
+        RequestContext {
+            user: self.user.clone(),
+            info: Arc::new(info),
+            dry_run: false,
+            field_manager: text("kube-apiserver"),
+            field_validation: FieldValidation::Strict,
+            user_agent: text("kube-apiserver"),
+            audit_id: uuid::Uuid::new_v4().to_string(),
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// Reads one object; `None` when it does not exist.
+    pub(crate) async fn get(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Value>>, ApiError> {
+        match self.registry.get(&self.context("get", gvr, namespace, name), "").await {
+            Ok(object) => object.value().map(Some),
+            Err(error) if error.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates an object.
+    pub(crate) async fn create(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+    ) -> Result<(), ApiError> {
+        let context = self.context("create", gvr, namespace, "");
+        self.registry.create(&context, json(object)).await.map(|_| ())
+    }
+
+    /// Creates an object unless it exists; tells whether it did.
+    pub(crate) async fn ensure(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+    ) -> Result<bool, ApiError> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if self.get(gvr, namespace, name).await?.is_some() {
+            return Ok(false);
+        }
+        match self.create(gvr, namespace, object).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.reason == "AlreadyExists" => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces an object.
+    pub(crate) async fn update(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+    ) -> Result<(), ApiError> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let context = self.context("update", gvr, namespace, name);
+        self.registry.update(&context, json(object)).await.map(|_| ())
+    }
+
+    /// Deletes an object; fine when it does not exist.
+    pub(crate) async fn delete(&self, gvr: Gvr, namespace: &str, name: &str) -> Result<(), ApiError> {
+        match self.registry.delete(&self.context("delete", gvr, namespace, name), Default::default()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps `sink` informed about a resource until `stop`; calls `synced` after the first complete state.
+    pub(crate) async fn follow(
+        self,
+        gvr: Gvr,
+        stop: CancellationToken,
+        synced: impl FnOnce() + Send,
+        mut sink: impl FnMut(Change) + Send,
+    ) {
+        let mut synced = Some(synced);
+        loop {
+            let round = self.follow_once(gvr, &mut sink, &mut synced);
+            let result = tokio::select! { result = round => result, () = stop.cancelled() => return };
+            if let Err(error) = result {
+                tracing::warn!(resource = gvr.2, err = %error, "following a resource failed, starting over");
+            }
+            tokio::select! { () = tokio::time::sleep(Duration::from_secs(1)) => {}, () = stop.cancelled() => return }
+        }
+    }
+
+    /// One list, then watches from there until the position is too old.
+    async fn follow_once(
+        &self,
+        gvr: Gvr,
+        sink: &mut impl FnMut(Change),
+        synced: &mut Option<impl FnOnce()>,
+    ) -> Result<(), ApiError> {
+        let list = self.registry.list(&self.context("list", gvr, "", ""), &ListOptions::default()).await?;
+        let items = list.items.iter().map(|i| i.value()).collect::<Result<_, _>>()?;
+        sink(Change::Replace(items));
+        if let Some(synced) = synced.take() {
+            synced();
+        }
+        let mut position = list.resource_version;
+        loop {
+            let options = ListOptions {
+                resource_version: position.clone(),
+                allow_watch_bookmarks: true,
+                timeout_seconds: Some(600),
+                ..ListOptions::default()
+            };
+            let mut events = self.registry.watch(&self.context("watch", gvr, "", ""), &options).await?;
+            while let Some(event) = events.next().await {
+                let moved = |object: &ObjectRef| object.resource_version().to_owned();
+                match &event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                        sink(Change::Set(object.value()?));
+                        position = moved(object);
+                    }
+                    WatchEvent::Deleted(object) => {
+                        sink(Change::Remove(object.value()?));
+                        position = moved(object);
+                    }
+                    WatchEvent::Bookmark(object) => position = moved(object),
+                    WatchEvent::Error(error) => return Err(error.clone()),
+                }
+            }
+        }
+    }
+}
+
+fn json(object: &serde_json::Value) -> Body {
+    Body { media_type: MediaType::Json, bytes: Bytes::from(object.to_string()) }
+}

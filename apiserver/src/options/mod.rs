@@ -1,0 +1,465 @@
+//! Flags to a validated configuration. Start at [`Config::from_flags`]; the table is in `flags`.
+//!
+//! All problems are reported together, worded as upstream words them. Nothing is started and no file is read here.
+//! Upstream: `cmd/kube-apiserver/app/options`, `pkg/controlplane/apiserver/options`, `pkg/kubeapiserver/options`.
+pub mod flags;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use auth::request_header::RequestHeaderConfig;
+use component::features::Gates;
+use component::flags::FlagSet;
+use ipnet::IpNet;
+
+use crate::server::Limits;
+
+/// Where objects are kept.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// A directory of our own.
+    Embedded(PathBuf),
+    /// An etcd cluster.
+    Etcd {
+        /// `--etcd-servers`
+        servers: Vec<String>,
+        /// `--etcd-cafile`
+        ca: Option<PathBuf>,
+        /// `--etcd-certfile` and `--etcd-keyfile`
+        client: Option<(PathBuf, PathBuf)>,
+    },
+}
+
+/// Service account tokens.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceAccounts {
+    /// `--service-account-issuer`
+    pub issuers: Vec<String>,
+    /// `--service-account-key-file`
+    pub keys: Vec<PathBuf>,
+    /// `--service-account-signing-key-file`
+    pub signing_key: Option<PathBuf>,
+    /// `--service-account-jwks-uri`
+    pub jwks_uri: String,
+    /// `--service-account-lookup`
+    pub lookup: bool,
+    /// `--service-account-max-token-expiration`
+    pub max_expiration: Duration,
+    /// `--service-account-extend-token-expiration`
+    pub extend_expiration: bool,
+}
+
+/// How kubelets are reached.
+#[derive(Debug, Clone, Default)]
+pub struct KubeletClient {
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// `--kubelet-certificate-authority`
+    pub ca: Option<PathBuf>,
+    /// `--kubelet-preferred-address-types`
+    pub address_types: Vec<String>,
+    /// `--kubelet-timeout`
+    pub timeout: Duration,
+}
+
+/// Everything the flags say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--bind-address` and `--secure-port`
+    pub listen: SocketAddr,
+    /// `--advertise-address`
+    pub advertise: Option<IpAddr>,
+    /// `--external-hostname`
+    pub external_hostname: String,
+    /// `--tls-cert-file` and `--tls-private-key-file`
+    pub serving: Option<(PathBuf, PathBuf)>,
+    /// `--tls-sni-cert-key`: certificate, key, names.
+    pub sni: Vec<(PathBuf, PathBuf, Vec<String>)>,
+    /// `--cert-dir`
+    pub cert_dir: PathBuf,
+    /// `--http2-max-streams-per-connection`
+    pub http2_max_streams: u32,
+    /// `--disable-http2-serving`
+    pub disable_http2: bool,
+    /// `--client-ca-file`
+    pub client_ca: Option<PathBuf>,
+    /// `--requestheader-client-ca-file`
+    pub front_proxy_ca: Option<PathBuf>,
+    /// The other `--requestheader-*` flags.
+    pub front_proxy: RequestHeaderConfig,
+    /// `--anonymous-auth`
+    pub anonymous: bool,
+    /// `--token-auth-file`
+    pub token_file: Option<PathBuf>,
+    /// `--enable-bootstrap-token-auth`
+    pub bootstrap_tokens: bool,
+    /// Service account tokens.
+    pub service_accounts: ServiceAccounts,
+    /// `--api-audiences`, or the issuers.
+    pub api_audiences: Vec<String>,
+    /// `--authorization-mode`
+    pub authorization_modes: Vec<String>,
+    /// `--etcd-*`, `--data-dir`
+    pub store: StoreConfig,
+    /// `--etcd-prefix`
+    pub prefix: String,
+    /// `--service-cluster-ip-range`, primary first.
+    pub service_cidrs: Vec<IpNet>,
+    /// `--service-node-port-range`
+    pub node_ports: (u16, u16),
+    /// `--kubernetes-service-node-port`
+    pub kubernetes_node_port: u16,
+    /// `--event-ttl`
+    pub event_ttl: Duration,
+    /// `--delete-collection-workers`
+    pub delete_collection_workers: usize,
+    /// `--enable-admission-plugins`
+    pub enable_admission: Vec<String>,
+    /// `--disable-admission-plugins`
+    pub disable_admission: Vec<String>,
+    /// `--allow-privileged`
+    pub allow_privileged: bool,
+    /// `--runtime-config`
+    pub runtime_config: BTreeMap<String, String>,
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight`
+    pub in_flight: (usize, usize),
+    /// `--endpoint-reconciler-type`
+    pub endpoint_reconciler: String,
+    /// `--shutdown-delay-duration`
+    pub shutdown_delay: Duration,
+    /// How kubelets are reached.
+    pub kubelet: KubeletClient,
+    /// Limits and times.
+    pub limits: Limits,
+    /// Feature gates.
+    pub gates: Gates,
+}
+
+/// Upstream's default when the range is not given, with its warning left to the caller.
+const DEFAULT_SERVICE_CIDR: &str = "10.0.0.0/24";
+
+impl Config {
+    /// Reads and validates flags.
+    ///
+    /// # Errors
+    /// Every problem, in upstream's order.
+    pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut gates = Gates::default();
+        if let Err(error) = gates.set(&flags.gate_settings("feature-gates")) {
+            problems.push(error.to_string());
+        }
+        check_numbers(flags, &mut problems);
+        let store = store(flags);
+        let service_cidrs = service_cidrs(flags, &mut problems);
+        let modes = authorization_modes(flags, &mut problems);
+        let service_accounts = service_accounts(flags, &mut problems);
+        let node_ports = port_range(flags.string("service-node-port-range"));
+        refuse_unbuilt(flags, &mut problems);
+        let anonymous = flags.bool("anonymous-auth") && modes != ["AlwaysAllow"];
+        let audiences = flags.list("api-audiences");
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let bind = flags.ip("bind-address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        Ok(Self {
+            listen: SocketAddr::new(bind, u16::try_from(flags.int("secure-port")).unwrap_or(6443)),
+            advertise: flags.ip("advertise-address").filter(|ip| !ip.is_unspecified()),
+            external_hostname: flags.string("external-hostname").to_owned(),
+            serving: pair(flags, "tls-cert-file", "tls-private-key-file"),
+            sni: sni(flags),
+            cert_dir: flags.string("cert-dir").into(),
+            http2_max_streams: u32::try_from(flags.int("http2-max-streams-per-connection")).unwrap_or(0),
+            disable_http2: flags.bool("disable-http2-serving"),
+            client_ca: path(flags, "client-ca-file"),
+            front_proxy_ca: path(flags, "requestheader-client-ca-file"),
+            front_proxy: front_proxy(flags),
+            anonymous,
+            token_file: path(flags, "token-auth-file"),
+            bootstrap_tokens: flags.bool("enable-bootstrap-token-auth"),
+            api_audiences: if audiences.is_empty() {
+                service_accounts.issuers.clone()
+            } else {
+                audiences.to_vec()
+            },
+            service_accounts,
+            authorization_modes: modes,
+            store,
+            prefix: flags.string("etcd-prefix").to_owned(),
+            service_cidrs,
+            node_ports,
+            kubernetes_node_port: u16::try_from(flags.int("kubernetes-service-node-port")).unwrap_or(0),
+            event_ttl: flags.duration("event-ttl"),
+            delete_collection_workers: usize::try_from(flags.int("delete-collection-workers"))
+                .unwrap_or(1)
+                .max(1),
+            enable_admission: flags.list("enable-admission-plugins").to_vec(),
+            disable_admission: flags.list("disable-admission-plugins").to_vec(),
+            allow_privileged: flags.bool("allow-privileged"),
+            runtime_config: flags.map("runtime-config"),
+            in_flight: (size(flags, "max-requests-inflight"), size(flags, "max-mutating-requests-inflight")),
+            endpoint_reconciler: flags.string("endpoint-reconciler-type").to_owned(),
+            shutdown_delay: flags.duration("shutdown-delay-duration"),
+            kubelet: KubeletClient {
+                client: pair(flags, "kubelet-client-certificate", "kubelet-client-key"),
+                ca: path(flags, "kubelet-certificate-authority"),
+                address_types: flags.list("kubelet-preferred-address-types").to_vec(),
+                timeout: flags.duration("kubelet-timeout"),
+            },
+            limits: limits(flags),
+            gates,
+        })
+    }
+}
+
+fn path(flags: &FlagSet, name: &str) -> Option<PathBuf> {
+    flags.non_empty(name).map(PathBuf::from)
+}
+
+fn pair(flags: &FlagSet, certificate: &str, key: &str) -> Option<(PathBuf, PathBuf)> {
+    Some((path(flags, certificate)?, path(flags, key)?))
+}
+
+fn size(flags: &FlagSet, name: &str) -> usize {
+    usize::try_from(flags.int(name)).unwrap_or(0)
+}
+
+fn sni(flags: &FlagSet) -> Vec<(PathBuf, PathBuf, Vec<String>)> {
+    let pairs = flags.cert_keys("tls-sni-cert-key").iter();
+    pairs.map(|p| (p.cert_file.clone().into(), p.key_file.clone().into(), p.names.clone())).collect()
+}
+
+fn limits(flags: &FlagSet) -> Limits {
+    let hsts = flags.list("strict-transport-security-directives");
+    Limits {
+        request_timeout: flags.duration("request-timeout"),
+        min_request_timeout: Duration::from_secs(
+            u64::try_from(flags.int("min-request-timeout")).unwrap_or(1800),
+        ),
+        goaway_chance: flags.float("goaway-chance"),
+        hsts: (!hsts.is_empty()).then(|| hsts.join("; ")),
+        ..Limits::default()
+    }
+}
+
+fn front_proxy(flags: &FlagSet) -> RequestHeaderConfig {
+    let list = |name: &str| flags.list(name).to_vec();
+    RequestHeaderConfig {
+        username_headers: list("requestheader-username-headers"),
+        uid_headers: list("requestheader-uid-headers"),
+        group_headers: list("requestheader-group-headers"),
+        extra_header_prefixes: list("requestheader-extra-headers-prefix"),
+        allowed_names: list("requestheader-allowed-names"),
+    }
+}
+
+fn store(flags: &FlagSet) -> StoreConfig {
+    let servers = flags.list("etcd-servers");
+    if servers.is_empty() {
+        return StoreConfig::Embedded(flags.string("data-dir").into());
+    }
+    StoreConfig::Etcd {
+        servers: servers.to_vec(),
+        ca: path(flags, "etcd-cafile"),
+        client: pair(flags, "etcd-certfile", "etcd-keyfile"),
+    }
+}
+
+/// `low-high`, as the flag's own check left it.
+fn port_range(text: &str) -> (u16, u16) {
+    let parsed = text.split_once('-').and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+    parsed.unwrap_or((30000, 32767))
+}
+
+fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
+    for name in ["max-requests-inflight", "max-mutating-requests-inflight", "min-request-timeout"] {
+        if flags.int(name) < 0 {
+            problems.push(format!("--{name} can not be negative value"));
+        }
+    }
+    if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
+        problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());
+    }
+    let port = flags.int("secure-port");
+    if !(1..=65535).contains(&port) {
+        problems.push(format!(
+            "--secure-port {port} must be between 1 and 65535, inclusive. It cannot be turned off with 0"
+        ));
+    }
+    let node_port = flags.int("kubernetes-service-node-port");
+    if !(0..=65535).contains(&node_port) {
+        problems.push(format!(
+            "--kubernetes-service-node-port {node_port} must be between 0 and 65535, inclusive. If 0, the Kubernetes \
+             master service will be of type ClusterIP"
+        ));
+    }
+}
+
+fn service_cidrs(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<IpNet> {
+    let text = flags.non_empty("service-cluster-ip-range").unwrap_or(DEFAULT_SERVICE_CIDR);
+    let mut cidrs = Vec::new();
+    for part in text.split(',') {
+        match part.trim().parse::<IpNet>() {
+            Ok(net) => cidrs.push(net.trunc()),
+            Err(_) => {
+                problems.push("--service-cluster-ip-range must contain at least one valid cidr".to_owned())
+            }
+        }
+    }
+    if cidrs.len() > 2 {
+        problems.push("--service-cluster-ip-range must not contain more than two entries".to_owned());
+    }
+    if let [first, second] = cidrs.as_slice()
+        && first.addr().is_ipv4() == second.addr().is_ipv4()
+    {
+        problems.push(
+            "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family"
+                .to_owned(),
+        );
+    }
+    cidrs
+}
+
+fn authorization_modes(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<String> {
+    let given = flags.list("authorization-mode");
+    let modes = if given.is_empty() { vec!["AlwaysAllow".to_owned()] } else { given.to_vec() };
+    for mode in &modes {
+        match mode.as_str() {
+            "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny" => {}
+            "ABAC" if flags.non_empty("authorization-policy-file").is_none() => {
+                problems.push("authorization-mode ABAC's authorization policy file not passed".to_owned());
+            }
+            "Webhook" if flags.non_empty("authorization-webhook-config-file").is_none() => {
+                problems.push("authorization-mode Webhook's authorization config file not passed".to_owned());
+            }
+            "ABAC" | "Webhook" => {
+                problems.push(format!("authorization-mode {mode:?} is not implemented yet"))
+            }
+            _ => problems.push(format!("authorization-mode {mode:?} is not a valid mode")),
+        }
+    }
+    let mut unique = modes.clone();
+    unique.sort();
+    unique.dedup();
+    if unique.len() != modes.len() {
+        problems.push(format!("authorization-mode {modes:?} has mode specified more than once"));
+    }
+    modes
+}
+
+fn service_accounts(flags: &FlagSet, problems: &mut Vec<String>) -> ServiceAccounts {
+    let issuers = flags.list("service-account-issuer").to_vec();
+    let keys: Vec<PathBuf> = flags.list("service-account-key-file").iter().map(PathBuf::from).collect();
+    let signing_key = path(flags, "service-account-signing-key-file");
+    for (index, issuer) in issuers.iter().enumerate() {
+        if issuer.is_empty() {
+            problems.push("service-account-issuer should not be an empty string".to_owned());
+        } else if issuers[..index].contains(issuer) {
+            problems.push(format!("service-account-issuer {issuer:?} is already specified"));
+        }
+    }
+    if issuers.is_empty() {
+        problems.push("service-account-issuer is a required flag".to_owned());
+    }
+    if keys.is_empty() {
+        problems.push(
+            "either `--service-account-key-file` or `--service-account-signing-endpoint` must be set"
+                .to_owned(),
+        );
+    }
+    let audiences = flags.list("api-audiences");
+    if signing_key.is_none() && issuers.is_empty() {
+        problems.push(
+            "--service-account-signing-key-file and --service-account-issuer are required flags".to_owned(),
+        );
+    } else if signing_key.is_none() || issuers.is_empty() || (audiences.is_empty() && issuers.is_empty()) {
+        problems.push(
+            "--service-account-signing-key-file, --service-account-issuer, and --api-audiences should be specified \
+             together"
+                .to_owned(),
+        );
+    }
+    ServiceAccounts {
+        issuers,
+        keys,
+        signing_key,
+        jwks_uri: flags.string("service-account-jwks-uri").to_owned(),
+        lookup: flags.bool("service-account-lookup"),
+        max_expiration: flags.duration("service-account-max-token-expiration"),
+        extend_expiration: flags.bool("service-account-extend-token-expiration"),
+    }
+}
+
+/// Flags whose function does not exist yet: using one must not silently weaken a cluster.
+fn refuse_unbuilt(flags: &FlagSet, problems: &mut Vec<String>) {
+    const UNBUILT: [&str; 10] = [
+        "audit-policy-file",
+        "audit-webhook-config-file",
+        "authentication-config",
+        "authentication-token-webhook-config-file",
+        "authorization-config",
+        "encryption-provider-config",
+        "egress-selector-config-file",
+        "oidc-issuer-url",
+        "service-account-signing-endpoint",
+        "tracing-config-file",
+    ];
+    for name in UNBUILT {
+        if flags.non_empty(name).is_some() {
+            problems.push(format!("--{name} is not implemented yet"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, Vec<String>> {
+        let mut set = flags::COMMAND.flag_set();
+        set.parse(args.iter().map(|a| (*a).to_owned())).unwrap();
+        Config::from_flags(&set)
+    }
+
+    #[test]
+    fn missing_flags() {
+        assert_eq!(
+            parse(&[]).unwrap_err(),
+            [
+                "service-account-issuer is a required flag",
+                "either `--service-account-key-file` or `--service-account-signing-endpoint` must be set",
+                "--service-account-signing-key-file and --service-account-issuer are required flags",
+            ]
+        );
+        assert_eq!(
+            parse(&["--service-account-issuer=x"]).unwrap_err(),
+            [
+                "either `--service-account-key-file` or `--service-account-signing-endpoint` must be set",
+                "--service-account-signing-key-file, --service-account-issuer, and --api-audiences should be specified \
+                 together",
+            ]
+        );
+    }
+
+    #[test]
+    fn reads_a_usual_line() {
+        let config = parse(&[
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-key-file=/a",
+            "--service-account-signing-key-file=/b",
+            "--authorization-mode=Node,RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--secure-port=6444",
+        ])
+        .unwrap();
+        assert_eq!(config.listen.port(), 6444);
+        assert_eq!(config.authorization_modes, ["Node", "RBAC"]);
+        assert_eq!(config.api_audiences, ["https://kubernetes.default.svc"]);
+        assert_eq!(config.service_cidrs[0].to_string(), "10.96.0.0/16");
+        assert!(config.anonymous);
+        assert!(matches!(config.store, StoreConfig::Embedded(_)));
+        assert!(!parse(&["--authorization-mode=Foo"]).unwrap_err().is_empty());
+    }
+}
