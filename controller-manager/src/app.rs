@@ -1,13 +1,23 @@
-//! Assembly of kube-controller-manager: options to running parts, in the order in which they start.
+//! Assembly of kube-controller-manager: options to running controllers, in the order in which they start.
+//! Upstream: cmd/kube-controller-manager/app/controllermanager.go Run.
 
+use std::sync::Arc;
+
+use client::Client;
 use component::app::{Daemon, Error, Process};
 use component::flags::{Command, FlagSet};
 use component::{features, logs, metrics};
+use controller::{EventRecorder, LeaderConfig, LeaderElector, Outcome};
+use informer::Factory;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use crate::context::Context;
+use crate::controllers::NOT_YET;
+use crate::credentials::Clients;
 use crate::options::{COMMAND, Options};
 
 /// The daemon, configured and not yet running.
-#[derive(Debug)]
 pub struct KubeControllerManager {
     options: Options,
 }
@@ -23,10 +33,107 @@ impl Daemon for KubeControllerManager {
         self.options.logging.clone()
     }
 
-    async fn run(self, _process: Process) -> Result<(), Error> {
+    async fn run(self, process: Process) -> Result<(), Error> {
         features::install(self.options.gates);
-        metrics::default_registry().configure(self.options.metrics);
+        metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
-        Err("kube-controller-manager does not run anything yet".into())
+        report_missing(&process.flags);
+        let clients = clients(&self.options, &process.flags)?;
+        process.notifier.ready();
+        if process.flags.bool("leader-elect") {
+            lead(self.options, clients, process).await
+        } else {
+            let token = process.shutdown.clone();
+            controllers(&self.options, &clients, &process, &token).await
+        }
     }
+}
+
+/// Says which controllers that were asked for are not there.
+fn report_missing(flags: &FlagSet) {
+    let wanted = flags.list("controllers");
+    let all = wanted.iter().any(|w| w == "*");
+    let asked = |(name, alias): &&(&str, &str)| all || wanted.iter().any(|w| w == name || w == alias);
+    let names: Vec<&str> = NOT_YET.iter().filter(asked).map(|(name, _)| *name).collect();
+    if !names.is_empty() {
+        tracing::warn!(
+            controllers = names.join(","),
+            "These controllers are not there yet, what they do is left undone"
+        );
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the flag is a 32-bit float")]
+fn clients(options: &Options, flags: &FlagSet) -> Result<Clients, Error> {
+    let settings = client::Options {
+        qps: flags.float("kube-api-qps") as f32,
+        burst: u32::try_from(flags.int("kube-api-burst")).unwrap_or(0),
+        user_agent: client::user_agent("kube-controller-manager", component::version::reported(), "unknown"),
+        ..client::Options::default()
+    };
+    let base = Client::new(options.api.clone(), settings.clone())?;
+    Ok(Clients::new(base, options.api.clone(), settings, flags.bool("use-service-account-credentials")))
+}
+
+/// Runs the controllers while holding the lease. Losing it ends the process: another one may be at work already.
+async fn lead(options: Options, clients: Clients, process: Process) -> Result<(), Error> {
+    let flags = process.flags.clone();
+    let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let identity = format!("{host}_{}", uuid::Uuid::new_v4());
+    let client = clients.base().named("leader-election");
+    let config = LeaderConfig {
+        lease_duration: flags.duration("leader-elect-lease-duration"),
+        renew_deadline: flags.duration("leader-elect-renew-deadline"),
+        retry_period: flags.duration("leader-elect-retry-period"),
+        recorder: Some(EventRecorder::new(&client, &identity, "", &process.shutdown)),
+        ..LeaderConfig::new(
+            flags.string("leader-elect-resource-namespace"),
+            flags.string("leader-elect-resource-name"),
+            &identity,
+        )
+    };
+    let elector = LeaderElector::new(&client.with_timeout(config.renew_deadline / 2), config)?;
+    let failure: Arc<Mutex<Option<Error>>> = Arc::default();
+    let (told, shutdown) = (failure.clone(), process.shutdown.clone());
+    let work = move |token: CancellationToken| async move {
+        if let Err(error) = controllers(&options, &clients, &process, &token).await {
+            *told.lock() = Some(error);
+            process.shutdown.cancel();
+        }
+    };
+    let outcome = elector.run(&shutdown, |leader| tracing::info!(leader, "New leader elected"), work).await;
+    if let Some(error) = failure.lock().take() {
+        return Err(error);
+    }
+    match outcome {
+        Outcome::Lost => Err("leader election lost".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Builds all controllers, starts their informers, works until the token ends.
+async fn controllers(
+    options: &Options,
+    clients: &Clients,
+    process: &Process,
+    token: &CancellationToken,
+) -> Result<(), Error> {
+    let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let context = Context {
+        factory: Factory::new(clients.base().named("shared-informers")),
+        clients: clients.clone(),
+        flags: process.flags.clone(),
+        token: token.clone(),
+        events: EventRecorder::new(clients.base(), "kube-controller-manager", &host, token),
+        account: "",
+    };
+    for descriptor in &options.controllers {
+        let own = Context { account: descriptor.account, ..context.clone() };
+        let work = (descriptor.build)(&own).map_err(|e| format!("starting {}: {e}", descriptor.name))?;
+        tracing::info!(controller = descriptor.name, "Started controller");
+        process.tasks.spawn(descriptor.name, work);
+    }
+    context.factory.start(token);
+    token.cancelled().await;
+    Ok(())
 }

@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 mod app;
+mod context;
+mod controllers;
+mod credentials;
+mod descriptor;
 mod flags;
 mod options;
 

@@ -1,8 +1,13 @@
 //! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
+//!
+//! Settings of single controllers are read from the flags where they are used.
 
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
 use component::{logs, metrics};
+
+use crate::controllers;
+use crate::descriptor::{Descriptor, select};
 
 /// The command line.
 pub static COMMAND: Command = Command {
@@ -15,7 +20,7 @@ pub static COMMAND: Command = Command {
 };
 
 /// What the flags say.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// "Logs" flags.
     pub logging: logs::Options,
@@ -23,6 +28,10 @@ pub struct Options {
     pub metrics: metrics::Options,
     /// `--feature-gates`.
     pub gates: Gates,
+    /// What `--controllers` selects.
+    pub controllers: Vec<Descriptor>,
+    /// Where the API server is and who we are.
+    pub api: client::Config,
 }
 
 impl Options {
@@ -33,10 +42,7 @@ impl Options {
     pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut gates = Gates::default();
-        match gates.set(&flags.gate_settings("feature-gates")) {
-            Ok(_) => {}
-            Err(e) => problems.push(e.to_string()),
-        }
+        problems.extend(gates.set(&flags.gate_settings("feature-gates")).err().map(|e| e.to_string()));
         let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
             problems.append(&mut e);
             logs::Options::default()
@@ -45,7 +51,16 @@ impl Options {
             problems.append(&mut e);
             metrics::Options::default()
         });
-        if problems.is_empty() { Ok(Options { logging, metrics, gates }) } else { Err(problems) }
+        let controllers = select(controllers::ALL, flags.list("controllers"), &gates).unwrap_or_else(|e| {
+            problems.push(e.to_string());
+            Vec::new()
+        });
+        let api = client::Config::from_flags(flags.string("master"), flags.string("kubeconfig"));
+        let api = api.map_err(|e| problems.push(e.to_string()));
+        match api {
+            Ok(api) if problems.is_empty() => Ok(Options { logging, metrics, gates, controllers, api }),
+            _ => Err(problems),
+        }
     }
 }
 

@@ -147,6 +147,7 @@ enum Auth {
     None,
     Fixed(HeaderValue),
     File(TokenFile),
+    Provider(Arc<dyn crate::TokenProvider>),
     Exec(Arc<ExecAuth>),
 }
 
@@ -395,6 +396,7 @@ impl Client {
         match &self.shared.auth {
             Auth::Exec(exec) => exec.refused(),
             Auth::File(file) => file.refused(),
+            Auth::Provider(provider) => provider.refused(),
             Auth::None | Auth::Fixed(_) => {}
         }
     }
@@ -404,6 +406,7 @@ impl Client {
             Auth::None => None,
             Auth::Fixed(value) => return Ok(Some(value.clone())),
             Auth::File(file) => Some(file.token().map_err(Error::Auth)?),
+            Auth::Provider(provider) => Some(provider.token().await.map_err(Error::Auth)?),
             Auth::Exec(exec) => exec.token(jiff::Timestamp::now()).await?,
         };
         token.map(|t| bearer(&t).map_err(Error::Config)).transpose()
@@ -453,6 +456,7 @@ fn auth(credentials: &Credentials, exec: Option<Arc<ExecAuth>>) -> Result<Auth, 
         Credentials::None => Auth::None,
         Credentials::Token(token) => Auth::Fixed(bearer(token)?),
         Credentials::TokenFile(path) => Auth::File(TokenFile::new(path.clone())),
+        Credentials::Provider(provider) => Auth::Provider(provider.clone()),
         Credentials::Basic(user, password) => {
             let pair = format!("{user}:{}", password.0);
             let text = base64::engine::general_purpose::STANDARD.encode(pair);

@@ -40,6 +40,8 @@ pub enum Credentials {
     TokenFile(PathBuf),
     /// User name and password.
     Basic(String, Secret),
+    /// Bearer tokens made in this process.
+    Provider(Arc<dyn crate::TokenProvider>),
     /// A program prints the credentials.
     Exec(Arc<crate::kubeconfig::ExecConfig>),
 }

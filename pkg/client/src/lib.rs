@@ -18,6 +18,7 @@ pub mod limiter;
 pub mod metrics;
 mod object;
 mod params;
+mod provider;
 pub mod tls;
 mod token;
 pub mod transport;
@@ -33,5 +34,6 @@ pub use object::{Meta, Object, ObjectList, PartialObjectMetadata, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,
 };
+pub use provider::TokenProvider;
 pub use tls::ClientCert;
 pub use watch::{INITIAL_EVENTS_END, WatchEvent, WatchStream};

@@ -1,0 +1,145 @@
+//! What a ReplicaSet needs next. Pure.
+//! Upstream: pkg/controller/replicaset/replica_set.go manageReplicas, replica_set_utils.go calculateStatus.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use controller::pods;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use machinery::labels::Selector;
+
+/// Most pods made or deleted in one round.
+pub const BURST: usize = 500;
+
+/// Everything a decision depends on.
+pub struct View<'a> {
+    pub set: &'a ReplicaSet,
+    /// The set's own active pods.
+    pub active: &'a [Arc<Pod>],
+    /// The set's own pods that are being deleted.
+    pub terminating: usize,
+    /// Active pods of all sets of the same owner: says which nodes are crowded.
+    pub related: &'a [Arc<Pod>],
+    /// All earlier creations and deletions have been seen.
+    pub settled: bool,
+}
+
+/// What to do with pods.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    Nothing,
+    Create(usize),
+    /// Names, in the order of deletion.
+    Delete(Vec<String>),
+}
+
+/// Decides. Nothing while earlier decisions are unsettled or the set is going away.
+pub fn plan(view: &View<'_>, now: Timestamp) -> Action {
+    if !view.settled || view.set.metadata.deletion_timestamp.is_some() {
+        return Action::Nothing;
+    }
+    let (have, want) = (view.active.len(), replicas(view.set));
+    if have < want {
+        return Action::Create((want - have).min(BURST));
+    }
+    let surplus = (have - want).min(BURST);
+    if surplus == 0 {
+        return Action::Nothing;
+    }
+    Action::Delete(victims(view, surplus, now))
+}
+
+/// Wanted number of pods.
+pub fn replicas(set: &ReplicaSet) -> usize {
+    let wanted = set.spec.replicas.unwrap_or(1);
+    usize::try_from(wanted).unwrap_or(0)
+}
+
+/// The least useful pods. Of several as good ones, those on the nodes with most pods of the same owner go first.
+fn victims(view: &View<'_>, count: usize, now: Timestamp) -> Vec<String> {
+    let mut on_node: HashMap<&str, usize> = HashMap::new();
+    for pod in view.related.iter().filter(|p| pods::is_active(p)) {
+        *on_node.entry(pods::node_name(pod)).or_default() += 1;
+    }
+    let rank = |pod: &Pod| on_node.get(pods::node_name(pod)).copied().unwrap_or(0);
+    let mut all: Vec<&Arc<Pod>> = view.active.iter().collect();
+    if count < all.len() {
+        all.sort_by(|a, b| pods::deletion_order((a, rank(a)), (b, rank(b)), now));
+    }
+    all.iter().take(count).filter_map(|p| p.metadata.name.clone()).collect()
+}
+
+/// The status that the pods amount to. `failure` is what creating or deleting ran into.
+pub fn status(view: &View<'_>, failure: Option<&str>, now: Timestamp) -> ReplicaSetStatus {
+    let template = view.set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
+    let labels = Selector::from_set(template.and_then(|m| m.labels.as_ref()).into_iter().flatten());
+    let min_ready = min_ready_seconds(view.set);
+    let count = |test: &dyn Fn(&Pod) -> bool| number(view.active.iter().filter(|p| test(p)).count());
+    let mut status = view.set.status.clone().unwrap_or_default();
+    status.replicas = number(view.active.len());
+    status.fully_labeled_replicas = Some(count(&|p| labels.matches(&p.metadata.labels.as_ref())));
+    status.ready_replicas = Some(count(&pods::is_ready));
+    status.available_replicas = Some(count(&|p| pods::is_available(p, min_ready, now)));
+    status.terminating_replicas = Some(number(view.terminating));
+    note_failure(&mut status, view, failure, now);
+    status
+}
+
+fn note_failure(status: &mut ReplicaSetStatus, view: &View<'_>, failure: Option<&str>, now: Timestamp) {
+    const KIND: &str = "ReplicaFailure";
+    let known = status.conditions.iter().flatten().any(|c| c.type_.as_deref() == Some(KIND));
+    match failure {
+        Some(message) if !known => {
+            let reason = match view.active.len().cmp(&replicas(view.set)) {
+                std::cmp::Ordering::Less => Some("FailedCreate".to_string()),
+                std::cmp::Ordering::Greater => Some("FailedDelete".to_string()),
+                std::cmp::Ordering::Equal => None,
+            };
+            status.conditions.get_or_insert_default().push(ReplicaSetCondition {
+                type_: Some(KIND.to_string()),
+                status: Some("True".to_string()),
+                last_transition_time: Some(Time(now)),
+                reason,
+                message: Some(message.to_string()),
+            });
+        }
+        None if known => {
+            let rest: Vec<_> = status
+                .conditions
+                .take()
+                .into_iter()
+                .flatten()
+                .filter(|c| c.type_.as_deref() != Some(KIND))
+                .collect();
+            status.conditions = (!rest.is_empty()).then_some(rest);
+        }
+        _ => {}
+    }
+}
+
+/// Seconds a pod must have been ready to count as available.
+pub fn min_ready_seconds(set: &ReplicaSet) -> i32 {
+    set.spec.min_ready_seconds.unwrap_or(0)
+}
+
+/// The status says something that the stored one does not. A count that is absent is zero.
+pub fn differs(old: &ReplicaSetStatus, new: &ReplicaSetStatus) -> bool {
+    let counts = |s: &ReplicaSetStatus| {
+        (
+            s.replicas,
+            s.fully_labeled_replicas.unwrap_or(0),
+            s.ready_replicas.unwrap_or(0),
+            s.available_replicas.unwrap_or(0),
+            s.terminating_replicas,
+            s.observed_generation.unwrap_or(0),
+        )
+    };
+    counts(old) != counts(new) || old.conditions.iter().flatten().ne(new.conditions.iter().flatten())
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

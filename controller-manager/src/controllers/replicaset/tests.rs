@@ -1,0 +1,125 @@
+//! Rules of the ReplicaSet, one line each, and two properties.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::plan::{Action, View, differs, plan, status};
+
+const NOW: i64 = 1_790_000_000;
+
+fn set(replicas: usize) -> ReplicaSet {
+    serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "n", "uid": "u", "generation": 3},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}}},
+    }))
+    .expect("a set")
+}
+
+/// `"web-a ready node=n1 since=100"`: since = seconds it has been ready.
+fn pod(text: &str) -> Arc<Pod> {
+    let mut words = text.split(' ');
+    let name = words.next().expect("a name");
+    let words: Vec<&str> = words.collect();
+    let value = |p: &str| words.iter().find_map(|w| w.strip_prefix(p)).unwrap_or_default();
+    let ready = words.contains(&"ready");
+    let since: i64 = value("since=").parse().unwrap_or(0);
+    let time = Timestamp::from_second(NOW - since).expect("a time").to_string();
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "n", "uid": name, "labels": {"a": "b"}, "creationTimestamp": time},
+            "spec": {"nodeName": value("node="), "containers": []},
+            "status": {"phase": if ready { "Running" } else { "Pending" },
+                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }, "lastTransitionTime": time}]},
+        }))
+        .expect("a pod"),
+    )
+}
+
+fn view<'a>(set: &'a ReplicaSet, active: &'a [Arc<Pod>]) -> View<'a> {
+    View { set, active, terminating: 0, related: active, settled: true }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).expect("a time")
+}
+
+fn check(replicas: usize, pods: &[&str], expected: Action) {
+    let (set, active) = (set(replicas), pods.iter().map(|p| pod(p)).collect::<Vec<_>>());
+    assert_eq!(plan(&view(&set, &active), now()), expected);
+}
+
+fn delete(names: &[&str]) -> Action {
+    Action::Delete(names.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn too_few_pods_are_made_up_for() {
+    check(3, &["web-a ready"], Action::Create(2));
+    check(2000, &[], Action::Create(500));
+    check(1, &["web-a ready"], Action::Nothing);
+}
+
+#[test]
+fn pods_that_never_ran_are_the_cheapest_to_lose() {
+    check(1, &["web-a ready node=n1", "web-b"], delete(&["web-b"]));
+    check(1, &["web-a ready node=n1", "web-b node=n2"], delete(&["web-b"]));
+}
+
+#[test]
+fn pods_on_crowded_nodes_go_before_others() {
+    check(2, &["web-a ready node=n1", "web-b ready node=n2", "web-c ready node=n2"], delete(&["web-b"]));
+}
+
+#[test]
+fn young_pods_go_before_old_ones() {
+    check(1, &["web-a ready node=n1 since=9000", "web-b ready node=n2 since=10"], delete(&["web-b"]));
+}
+
+#[test]
+fn nothing_happens_while_earlier_work_is_unseen() {
+    let (set, active) = (set(3), vec![]);
+    let unsettled = View { settled: false, ..view(&set, &active) };
+    assert_eq!(plan(&unsettled, now()), Action::Nothing);
+}
+
+#[test]
+fn a_set_that_is_going_away_makes_nothing() {
+    let mut set = set(3);
+    set.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    assert_eq!(plan(&view(&set, &[]), now()), Action::Nothing);
+}
+
+#[test]
+fn status_counts_and_notes_failures_once() {
+    let (mut set, active) = (set(3), vec![pod("web-a ready since=5"), pod("web-b")]);
+    let first = status(&view(&set, &active), Some("quota"), now());
+    assert_eq!((first.replicas, first.ready_replicas, first.available_replicas), (2, Some(1), Some(1)));
+    let reasons: Vec<_> = first.conditions.iter().flatten().map(|c| c.reason.clone()).collect();
+    assert_eq!(reasons, [Some("FailedCreate".to_string())]);
+    set.status = Some(first.clone());
+    assert!(!differs(&first, &status(&view(&set, &active), Some("again"), now())));
+    assert_eq!(status(&view(&set, &active), None, now()).conditions, None);
+}
+
+proptest! {
+    /// Planning and carrying out reaches the wanted number in as many rounds as bursts, and then rests.
+    #[test]
+    fn plan_then_apply_settles(wanted in 0usize..1200, have in 0usize..1200) {
+        let set = set(wanted);
+        let mut active: Vec<Arc<Pod>> = (0..have).map(|i| pod(&format!("web-{i} ready node=n"))).collect();
+        for round in 0..4 {
+            match plan(&view(&set, &active), now()) {
+                Action::Nothing => break,
+                Action::Create(count) => active.extend((0..count).map(|i| pod(&format!("new-{round}-{i} ready node=n")))),
+                Action::Delete(names) => active.retain(|p| !names.contains(p.metadata.name.as_ref().expect("a name"))),
+            }
+        }
+        prop_assert_eq!(active.len(), wanted);
+        prop_assert_eq!(plan(&view(&set, &active), now()), Action::Nothing);
+    }
+}

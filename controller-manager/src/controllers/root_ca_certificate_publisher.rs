@@ -1,0 +1,148 @@
+//! Publishes the API server's CA in every namespace as ConfigMap `kube-root-ca.crt`, for pods to trust it by.
+//!
+//! Upstream: pkg/controller/certificates/rootcacertpublisher/publisher.go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use client::{Client, Error as ClientError};
+use component::app::Error;
+use controller::WorkQueue;
+use informer::{Event, Options};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::context::Context;
+use crate::descriptor::Running;
+
+const NAME: &str = "kube-root-ca.crt";
+const FILE: &str = "ca.crt";
+const DESCRIPTION: (&str, &str) = (
+    "kubernetes.io/description",
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.",
+);
+
+/// What to do about one namespace.
+#[derive(Debug, PartialEq)]
+enum Action {
+    Nothing,
+    Create(ConfigMap),
+    Update(ConfigMap),
+}
+
+/// Decides. Pure.
+fn plan(namespace: &str, current: Option<&ConfigMap>, bundle: &str) -> Action {
+    let data = BTreeMap::from([(FILE.to_string(), bundle.to_string())]);
+    let Some(current) = current else {
+        return Action::Create(ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(NAME.to_string()),
+                namespace: Some(namespace.to_string()),
+                annotations: Some(BTreeMap::from([(DESCRIPTION.0.to_string(), DESCRIPTION.1.to_string())])),
+                ..ObjectMeta::default()
+            },
+            data: Some(data),
+            ..ConfigMap::default()
+        });
+    };
+    let described = current.metadata.annotations.as_ref().and_then(|a| a.get(DESCRIPTION.0));
+    if current.data.as_ref() == Some(&data) && described.is_some_and(|d| !d.is_empty()) {
+        return Action::Nothing;
+    }
+    let mut wanted = current.clone();
+    wanted.data = Some(data);
+    let annotations = wanted.metadata.annotations.get_or_insert_default();
+    annotations.insert(DESCRIPTION.0.to_string(), DESCRIPTION.1.to_string());
+    Action::Update(wanted)
+}
+
+/// Builds the controller.
+pub fn build(context: &Context) -> Result<Running, Error> {
+    let path = context.flags.string("root-ca-file");
+    let Some(bundle) = read_bundle(path)? else {
+        return Ok(Box::pin(async {
+            tracing::info!("No --root-ca-file and not inside a pod: no CA is published to namespaces");
+        }));
+    };
+    let namespaces = context.factory.informer::<Namespace>(Options::default());
+    let fields = format!("metadata.name={NAME}");
+    let maps = context.factory.informer::<ConfigMap>(Options::default().fields(&fields));
+    let queue: WorkQueue<String> = WorkQueue::new("root_ca_cert_publisher");
+    let to = queue.clone();
+    namespaces.subscribe(move |event| match event {
+        Event::Deleted(_) => {}
+        Event::Added(n) | Event::Updated { new: n, .. } => {
+            to.add(n.metadata.name.clone().unwrap_or_default())
+        }
+    });
+    let to = queue.clone();
+    maps.subscribe(move |event| {
+        let map = event.object();
+        if map.metadata.name.as_deref() == Some(NAME) {
+            to.add(map.metadata.namespace.clone().unwrap_or_default());
+        }
+    });
+    let (client, bundle, token) = (Arc::new(context.client()), Arc::new(bundle), context.token.clone());
+    Ok(Box::pin(async move {
+        if !(namespaces.wait_synced(&token).await && maps.wait_synced(&token).await) {
+            return;
+        }
+        let (known, made) = (namespaces.store(), maps.store());
+        queue
+            .run(1, &token, move |name: String| {
+                let alive = known.get(&name).is_some_and(|n| n.metadata.deletion_timestamp.is_none());
+                let action = if alive {
+                    plan(&name, made.get_by(&name, NAME).as_deref(), &bundle)
+                } else {
+                    Action::Nothing
+                };
+                let client = client.clone();
+                async move { act(&client, &name, action).await.map(|()| None) }
+            })
+            .await;
+    }))
+}
+
+/// The bundle from the flag's file, else the one that a pod finds in its own volume.
+fn read_bundle(path: &str) -> Result<Option<String>, Error> {
+    const IN_POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+    if path.is_empty() {
+        return Ok(std::fs::read_to_string(IN_POD).ok());
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("error reading root-ca-file at {path}: {e}"))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(format!("error parsing root-ca-file at {path}: it holds no PEM certificate").into());
+    }
+    Ok(Some(text))
+}
+
+async fn act(client: &Client, namespace: &str, action: Action) -> Result<(), ClientError> {
+    let api = client.namespaced::<ConfigMap>(namespace);
+    match action {
+        Action::Nothing => Ok(()),
+        Action::Update(map) => api.replace(&map).await.map(drop),
+        Action::Create(map) => match api.create(&map).await {
+            Err(error) if error.is_already_exists() || error.is_namespace_terminating() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other.map(drop),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creates_repairs_and_rests() {
+        let Action::Create(made) = plan("n", None, "PEM") else { panic!("nothing is made") };
+        assert_eq!(plan("n", Some(&made), "PEM"), Action::Nothing);
+        let mut tampered = made.clone();
+        tampered.data = None;
+        assert_eq!(plan("n", Some(&tampered), "PEM"), Action::Update(made.clone()));
+        tampered = made.clone();
+        tampered.metadata.annotations = None;
+        assert_eq!(plan("n", Some(&tampered), "PEM"), Action::Update(made));
+    }
+}

@@ -1,0 +1,28 @@
+//! Small things that several controllers need.
+
+use client::Meta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use machinery::labels::{Error, Selector};
+
+/// Namespace and name, as informers key their objects.
+pub fn key<K: Meta>(object: &K) -> String {
+    let meta = object.meta();
+    let name = meta.name.as_deref().unwrap_or_default();
+    match meta.namespace.as_deref() {
+        None | Some("") => name.to_string(),
+        Some(namespace) => format!("{namespace}/{name}"),
+    }
+}
+
+/// A LabelSelector, ready to match. Upstream: metav1.LabelSelectorAsSelector.
+///
+/// # Errors
+/// The expression that is malformed.
+pub fn selector(selector: &LabelSelector) -> Result<Selector, Error> {
+    let labels = selector.match_labels.iter().flatten().map(|(k, v)| (k.as_str(), v.as_str()));
+    let expressions = selector.match_expressions.iter().flatten().map(|e| {
+        let values = e.values.iter().flatten().map(|v| v.as_str().into()).collect();
+        (e.key.as_str(), e.operator.as_str(), values)
+    });
+    Selector::from_parts(labels, expressions)
+}
