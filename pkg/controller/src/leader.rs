@@ -135,9 +135,7 @@ impl LeaderElector {
     pub fn new(client: &Client, config: LeaderConfig) -> Result<Self, String> {
         config.validate()?;
         let api = client.namespaced::<Lease>(&config.namespace);
-        if let Some(m) = metrics::get() {
-            m.leader(&config.name, false);
-        }
+        metrics::get().leader.with(&[&config.name]).set(0.0);
         Ok(Self { api, config, observed: Arc::default() })
     }
 
@@ -262,9 +260,7 @@ impl LeaderElector {
                 Ok(()) => return Ok(true),
                 Err(e) => tracing::debug!(error = %e, "optimistic renewal failed, reading the lease"),
             }
-            if let Some(m) = metrics::get() {
-                m.leader_slow_path(&self.config.name);
-            }
+            metrics::get().slow_path.with(&[&self.config.name]).inc();
         }
         let current = match self.api.get(&self.config.name).await {
             Ok(lease) => lease,
@@ -350,9 +346,7 @@ impl LeaderElector {
     }
 
     fn metric(&self, leading: bool) {
-        if let Some(m) = metrics::get() {
-            m.leader(&self.config.name, leading);
-        }
+        metrics::get().leader.with(&[&self.config.name]).set(f64::from(u8::from(leading)));
     }
 }
 

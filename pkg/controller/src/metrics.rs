@@ -1,56 +1,178 @@
-//! Where work queues and leader election report. The daemon's metrics registry installs itself here.
-//! Upstream: client-go/util/workqueue/metrics.go, component-base/metrics/prometheus/workqueue.
+//! Metrics of work queues, leader election and the API client, in the process-wide registry.
+//!
+//! They register themselves with the first queue or elector; [`install`] does it at once, which daemons call when they
+//! start. Upstream: component-base/metrics/prometheus (workqueue, clientgo/leaderelection, restclient).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
 
-/// Receiver of observations of all queues; `name` is the queue's.
-pub trait QueueMetrics: Send + Sync {
-    /// workqueue_depth.
-    fn depth(&self, name: &str, depth: usize);
-    /// workqueue_adds_total.
-    fn add(&self, name: &str);
-    /// workqueue_queue_duration_seconds.
-    fn queued(&self, name: &str, seconds: f64);
-    /// workqueue_work_duration_seconds.
-    fn worked(&self, name: &str, seconds: f64);
-    /// workqueue_retries_total.
-    fn retry(&self, name: &str);
-    /// workqueue_unfinished_work_seconds and workqueue_longest_running_processor_seconds.
-    fn unfinished(&self, name: &str, total_seconds: f64, longest_seconds: f64);
-    /// leader_election_master_status.
-    fn leader(&self, name: &str, leading: bool);
-    /// leader_election_slowpath_total.
-    fn leader_slow_path(&self, name: &str);
-}
+use component::metrics::{
+    Counter, Family, Gauge, Histogram, Kind, Metrics, Opts, Sample, Stability, default_registry,
+    exponential_buckets,
+};
+use parking_lot::Mutex;
 
 /// Something that knows how long its work has been running.
 pub(crate) trait Unfinished: Send + Sync {
-    fn report(&self, metrics: &dyn QueueMetrics);
+    /// Name, seconds of all running work, seconds of the longest.
+    fn unfinished(&self) -> (String, f64, f64);
 }
 
-static INSTALLED: OnceLock<Box<dyn QueueMetrics>> = OnceLock::new();
-static QUEUES: parking_lot::Mutex<Vec<std::sync::Weak<dyn Unfinished>>> = parking_lot::Mutex::new(Vec::new());
+static QUEUES: Mutex<Vec<Weak<dyn Unfinished>>> = Mutex::new(Vec::new());
 
-/// Installs the receiver; the first one stays.
-pub fn install(metrics: Box<dyn QueueMetrics>) {
-    let _ = INSTALLED.set(metrics);
+pub(crate) struct Families {
+    pub depth: Family<Gauge>,
+    pub adds: Family<Counter>,
+    pub queued: Family<Histogram>,
+    pub worked: Family<Histogram>,
+    pub retries: Family<Counter>,
+    pub leader: Family<Gauge>,
+    pub slow_path: Family<Counter>,
 }
 
-/// Reports unfinished work of every queue; called before metrics are read out.
-pub fn collect() {
-    let Some(metrics) = get() else { return };
-    let queues = {
-        let mut all = QUEUES.lock();
-        all.retain(|q| q.strong_count() > 0);
-        all.clone()
+static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
+    let queue = |name, help| Opts::new(name, help).labels(&["name"]).stability(Stability::Beta);
+    let lease = |name, help| Opts::new(name, help).labels(&["name"]);
+    let buckets = exponential_buckets(10e-9, 10.0, 10);
+    client::metrics::install(Box::new(Rest::new()));
+    default_registry().register_collector(Arc::new(collect_unfinished));
+    Families {
+        depth: Family::gauge(queue("workqueue_depth", "Current depth of workqueue")),
+        adds: Family::counter(queue("workqueue_adds_total", "Total number of adds handled by workqueue")),
+        queued: Family::histogram(
+            queue(
+                "workqueue_queue_duration_seconds",
+                "How long in seconds an item stays in workqueue before being requested.",
+            ),
+            &buckets,
+        ),
+        worked: Family::histogram(
+            queue(
+                "workqueue_work_duration_seconds",
+                "How long in seconds processing an item from workqueue takes.",
+            ),
+            &buckets,
+        ),
+        retries: Family::counter(queue(
+            "workqueue_retries_total",
+            "Total number of retries handled by workqueue",
+        )),
+        leader: Family::gauge(lease(
+            "leader_election_master_status",
+            "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. \
+             'name' is the string used to identify the lease. Please make sure to group by name.",
+        )),
+        slow_path: Family::counter(lease(
+            "leader_election_slowpath_total",
+            "Total number of slow path exercised in renewing leader leases. 'name' is the string used to identify the \
+             lease. Please make sure to group by name.",
+        )),
+    }
+});
+
+/// Registers everything with the default registry; once, however often it is called.
+pub fn install() {
+    LazyLock::force(&FAMILIES);
+}
+
+pub(crate) fn get() -> &'static Families {
+    &FAMILIES
+}
+
+/// A queue's series start at zero, and its running work shows at each scrape.
+pub(crate) fn register(name: &str, queue: &Arc<dyn Unfinished>) {
+    let f = get();
+    f.depth.with(&[name]);
+    f.adds.with(&[name]);
+    f.queued.with(&[name]);
+    f.worked.with(&[name]);
+    f.retries.with(&[name]);
+    let mut queues = QUEUES.lock();
+    queues.retain(|q| q.strong_count() > 0);
+    queues.push(Arc::downgrade(queue));
+}
+
+fn collect_unfinished(out: &mut Vec<Metrics>) {
+    let queues: Vec<_> = QUEUES.lock().iter().filter_map(Weak::upgrade).collect();
+    let all: Vec<_> = queues.iter().map(|q| q.unfinished()).collect();
+    if all.is_empty() {
+        return;
+    }
+    let family = |name: &str, help: &str, value: fn(&(String, f64, f64)) -> f64| Metrics {
+        name: name.to_string(),
+        help: format!("[BETA] {help}"),
+        kind: Kind::Gauge,
+        samples: all.iter().map(|q| Sample::number(&[("name", &q.0)], value(q))).collect(),
     };
-    queues.iter().filter_map(std::sync::Weak::upgrade).for_each(|q| q.report(metrics));
+    out.push(family(
+        "workqueue_longest_running_processor_seconds",
+        "How many seconds has the longest running processor for workqueue been running.",
+        |q| q.2,
+    ));
+    out.push(family(
+        "workqueue_unfinished_work_seconds",
+        "How many seconds of work has done that is in progress and hasn't been observed by work_duration. Large values \
+         indicate stuck threads. One can deduce the number of stuck threads by observing the rate at which this increases.",
+        |q| q.1,
+    ));
 }
 
-pub(crate) fn get() -> Option<&'static dyn QueueMetrics> {
-    INSTALLED.get().map(|m| &**m)
+/// The API client's observations.
+struct Rest {
+    latency: Family<Histogram>,
+    limited: Family<Histogram>,
+    results: Family<Counter>,
+    retries: Family<Counter>,
 }
 
-pub(crate) fn register(queue: &Arc<dyn Unfinished>) {
-    QUEUES.lock().push(Arc::downgrade(queue));
+impl Rest {
+    fn new() -> Self {
+        let seconds = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+        let by_verb = |name, help| Opts::new(name, help).labels(&["verb", "host"]);
+        Self {
+            latency: Family::histogram(
+                by_verb(
+                    "rest_client_request_duration_seconds",
+                    "Request latency in seconds. Broken down by verb, and host.",
+                ),
+                &seconds,
+            ),
+            limited: Family::histogram(
+                by_verb(
+                    "rest_client_rate_limiter_duration_seconds",
+                    "Client side rate limiter latency in seconds. Broken down by verb, and host.",
+                ),
+                &seconds,
+            ),
+            results: Family::counter(
+                Opts::new(
+                    "rest_client_requests_total",
+                    "Number of HTTP requests, partitioned by status code, method, and host.",
+                )
+                .labels(&["code", "method", "host"]),
+            ),
+            retries: Family::counter(
+                Opts::new(
+                    "rest_client_request_retries_total",
+                    "Number of request retries, partitioned by status code, verb, and host.",
+                )
+                .labels(&["code", "verb", "host"]),
+            ),
+        }
+    }
+}
+
+impl client::metrics::Metrics for Rest {
+    fn result(&self, code: &str, method: &str, host: &str) {
+        self.results.with(&[code, method, host]).inc();
+    }
+    fn latency(&self, verb: &str, host: &str, took: Duration) {
+        self.latency.with(&[verb, host]).observe_duration(took);
+    }
+    fn rate_limited(&self, verb: &str, host: &str, waited: Duration) {
+        self.limited.with(&[verb, host]).observe_duration(waited);
+    }
+    fn retried(&self, host: &str, verb: &str, code: &str) {
+        self.retries.with(&[code, verb, host]).inc();
+    }
 }

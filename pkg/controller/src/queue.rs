@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limiter::{DefaultLimiter, RateLimiter};
-use crate::metrics::{self, QueueMetrics, Unfinished};
+use crate::metrics::{self, Unfinished};
 
 /// What a queue can hold.
 pub trait Item: Clone + Eq + Hash + Send + Sync + 'static {}
@@ -92,7 +92,7 @@ impl<T: Item> WorkQueue<T> {
             reporter: Mutex::new(None),
         });
         let reporter: Arc<dyn Unfinished> = Arc::new(Reporter(Arc::downgrade(&inner)));
-        metrics::register(&reporter);
+        metrics::register(name, &reporter);
         *inner.reporter.lock() = Some(reporter);
         Self(inner)
     }
@@ -121,9 +121,7 @@ impl<T: Item> WorkQueue<T> {
         }
         // Far beyond any controller's horizon, and safe for the clock's arithmetic.
         let due = Instant::now() + pause.min(Duration::from_secs(10 * 365 * 86_400));
-        if let Some(m) = metrics::get() {
-            m.retry(&self.0.name);
-        }
+        metrics::get().retries.with(&[&self.0.name]).inc();
         if let Some((before, number)) = state.waiting.get(&item).copied() {
             if before <= due {
                 return;
@@ -182,13 +180,12 @@ impl<T: Item> WorkQueue<T> {
     /// The work on an item is over.
     pub fn done(&self, item: &T) {
         let mut state = self.0.state.lock();
-        if let Some(since) = state.processing.remove(item)
-            && let Some(m) = metrics::get()
-        {
-            m.worked(&self.0.name, since.elapsed().as_secs_f64());
+        if let Some(since) = state.processing.remove(item) {
+            metrics::get().worked.with(&[&self.0.name]).observe_duration(since.elapsed());
         }
         if state.dirty.contains(item) {
             state.queue.push_back(item.clone());
+            self.0.depth(&state);
             self.0.filled.notify_one();
         } else if state.processing.is_empty() {
             self.0.drained.notify_waiters();
@@ -300,9 +297,7 @@ impl<T: Item> Inner<T> {
         if state.shut || !state.dirty.insert(item.clone()) {
             return false;
         }
-        if let Some(m) = metrics::get() {
-            m.add(&self.name);
-        }
+        metrics::get().adds.with(&[&self.name]).inc();
         state.added.entry(item.clone()).or_insert_with(Instant::now);
         if state.processing.contains_key(&item) {
             return false;
@@ -316,17 +311,14 @@ impl<T: Item> Inner<T> {
         let now = Instant::now();
         state.dirty.remove(item);
         state.processing.insert(item.clone(), now);
-        let added = state.added.remove(item);
-        if let (Some(m), Some(added)) = (metrics::get(), added) {
-            m.queued(&self.name, now.duration_since(added).as_secs_f64());
+        if let Some(added) = state.added.remove(item) {
+            metrics::get().queued.with(&[&self.name]).observe_duration(now.duration_since(added));
         }
         self.depth(state);
     }
 
     fn depth(&self, state: &State<T>) {
-        if let Some(m) = metrics::get() {
-            m.depth(&self.name, state.queue.len());
-        }
+        metrics::get().depth.with(&[&self.name]).set(state.queue.len() as f64);
     }
 
     /// Moves what is due into the queue; says when to look again.
@@ -375,12 +367,12 @@ async fn serve_delays<T: Item>(queue: Weak<Inner<T>>) {
 struct Reporter<T>(Weak<Inner<T>>);
 
 impl<T: Item> Unfinished for Reporter<T> {
-    fn report(&self, metrics: &dyn QueueMetrics) {
-        let Some(inner) = self.0.upgrade() else { return };
+    fn unfinished(&self) -> (String, f64, f64) {
+        let Some(inner) = self.0.upgrade() else { return Default::default() };
         let ages: Vec<f64> =
             inner.state.lock().processing.values().map(|t| t.elapsed().as_secs_f64()).collect();
         let longest = ages.iter().copied().fold(0.0, f64::max);
-        metrics.unfinished(&inner.name, ages.iter().sum(), longest);
+        (inner.name.clone(), ages.iter().sum(), longest)
     }
 }
 

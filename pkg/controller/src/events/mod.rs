@@ -182,7 +182,7 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: Ca
     }
 }
 
-/// The last words of a daemon ("stopped leading") are tried once, briefly.
+/// The last words of a daemon ("stopped leading") come just after the token ends; they are tried once, for a second.
 async fn drain(
     client: &Client,
     waiting: &mut mpsc::Receiver<Event>,
@@ -190,7 +190,7 @@ async fn drain(
     start: tokio::time::Instant,
 ) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-    while let Ok(event) = waiting.try_recv() {
+    while let Ok(Some(event)) = tokio::time::timeout_at(deadline, waiting.recv()).await {
         if let Correlated::Write { event, patch } =
             correlator.correlate(event, start.elapsed(), Timestamp::now())
         {
