@@ -6,6 +6,7 @@
 //! Upstream: k8s.io/component-base, k8s.io/apiserver/pkg/server.
 
 pub mod app;
+pub mod config;
 pub mod delegated;
 pub mod duration;
 pub mod features;

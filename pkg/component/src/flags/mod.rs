@@ -194,3 +194,6 @@ impl Command {
         FlagSet::new(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

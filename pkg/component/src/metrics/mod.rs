@@ -9,6 +9,7 @@ mod children;
 mod collect;
 mod process;
 mod registry;
+pub mod rest_client;
 mod serve;
 pub mod slis;
 mod text;

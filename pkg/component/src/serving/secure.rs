@@ -1,16 +1,21 @@
 //! A daemon's secure port from the shared "Secure serving" flags.
 //! Upstream: apiserver/pkg/server/options/serving.go.
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::body::Body;
 use super::certs::{CertSource, Certificates};
-use super::connection::ServeOptions;
+use super::connection::{ServeOptions, serve};
 use super::listener::{BindOptions, Listener};
 use super::names::TlsParameters;
 use super::{self_signed, tls};
-use crate::app::Error;
+use crate::app::{Error, Tasks};
 use crate::flags::{FlagSet, NamedCertKey};
 
 /// What the flags say.
@@ -153,5 +158,19 @@ impl SecureServing {
             ..ServeOptions::default()
         };
         Ok(SecureServer { listener, options, certificates })
+    }
+}
+
+impl SecureServer {
+    /// Serves as named tasks until the tasks' shutdown, and follows the certificates' files.
+    pub fn spawn<S, Fut>(self, tasks: &Tasks, service: S)
+    where
+        S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let shutdown = tasks.shutdown();
+        tracing::info!(address = %self.listener.address(), "Serving securely");
+        tasks.spawn("certificate-reload", self.certificates.watch(shutdown.clone()));
+        tasks.spawn("secure-serving", serve(self.listener, self.options, service, shutdown.clone()));
     }
 }
