@@ -126,13 +126,14 @@ fn default_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-fn api_registry(config: &Config, store: Arc<dyn Store>) -> ApiRegistry {
+fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, Error> {
     let served = config.clone();
-    ApiRegistry::new(registry::Config {
+    let admission = registry::admission::Chain::standard(&config.enable_admission, &config.disable_admission)?;
+    Ok(ApiRegistry::new(registry::Config {
         store,
         prefix: config.prefix.clone(),
         served: Box::new(move |row| everything(row, &served)),
-        admission: registry::admission::Chain::default(),
+        admission,
         settings: Settings {
             service_cidrs: config.service_cidrs.clone(),
             node_ports: config.node_ports.0..=config.node_ports.1,
@@ -140,7 +141,7 @@ fn api_registry(config: &Config, store: Arc<dyn Store>) -> ApiRegistry {
             delete_collection_workers: config.delete_collection_workers,
         },
         clock: Arc::new(Timestamp::now),
-    })
+    }))
 }
 
 /// The token authenticators, in upstream's order.
@@ -207,7 +208,7 @@ pub async fn build(
     let acceptor = tls_acceptor(&config, &bundles, address)?;
     let objects = Objects::default();
     let tokens = token_authenticators(&config, &objects)?;
-    let resources = api_registry(&config, store.clone());
+    let resources = api_registry(&config, store.clone())?;
     let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization_modes);
     resources.core().set_authorizer(authorizer.clone());
     resources.core().set_tokens(Arc::new(TokenService {

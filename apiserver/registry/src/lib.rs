@@ -13,6 +13,7 @@ mod filter;
 mod managed_fields;
 pub mod meta;
 mod object;
+mod pod_resources;
 mod qos;
 pub mod registry;
 mod shape;

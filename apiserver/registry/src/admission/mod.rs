@@ -3,6 +3,15 @@
 //! [`Chain::standard`] is the order (`pkg/kubeapiserver/options/plugins.go`); [`Attributes`] is what a plugin sees.
 //! Mutating passes run before the strategy, validating passes after it.
 
+mod certificates;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod objects;
+mod pods;
+mod resource_quota;
+mod service_account;
+
 use std::sync::Arc;
 
 use ::api::resources::RowKind;
@@ -139,6 +148,37 @@ impl Chain {
         Chain(plugins)
     }
 
+    /// The plugins that are on by default, and those named in `enable`, without those in `disable`.
+    ///
+    /// # Errors
+    /// Names the plugins asked for that this server does not have.
+    pub fn standard(enable: &[String], disable: &[String]) -> Result<Self, String> {
+        let unknown: Vec<&str> = enable
+            .iter()
+            .chain(disable)
+            .map(String::as_str)
+            .filter(|n| !UPSTREAM_ORDER.iter().any(|(name, _)| name == n))
+            .collect();
+        if !unknown.is_empty() {
+            return Err(format!("unknown admission plugins: {}", unknown.join(", ")));
+        }
+        let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
+        for (name, default) in UPSTREAM_ORDER {
+            let named = |list: &[String]| list.iter().any(|n| n == name);
+            if (!default && !named(enable)) || named(disable) {
+                continue;
+            }
+            match build(name) {
+                Some(plugin) => plugins.push(plugin),
+                None if named(enable) && !default => {
+                    return Err(format!("admission plugin {name} is not implemented by this server"));
+                }
+                None => {}
+            }
+        }
+        Ok(Chain(plugins))
+    }
+
     /// The plugins' names in order.
     pub fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(|p| p.name()).collect()
@@ -160,4 +200,74 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// All plugins of upstream in execution order, with whether they are on by default
+/// (`pkg/kubeapiserver/options/plugins.go`).
+const UPSTREAM_ORDER: [(&str, bool); 39] = [
+    ("AlwaysAdmit", false),
+    ("NamespaceAutoProvision", false),
+    ("NamespaceLifecycle", true),
+    ("NamespaceExists", false),
+    ("LimitPodHardAntiAffinityTopology", false),
+    ("LimitRanger", true),
+    ("ServiceAccount", true),
+    ("NodeRestriction", false),
+    ("TaintNodesByCondition", true),
+    ("AlwaysPullImages", false),
+    ("ImagePolicyWebhook", false),
+    ("PodSecurity", true),
+    ("PodNodeSelector", false),
+    ("Priority", true),
+    ("DefaultTolerationSeconds", true),
+    ("PodTolerationRestriction", false),
+    ("EventRateLimit", false),
+    ("ExtendedResourceToleration", false),
+    ("DefaultStorageClass", true),
+    ("StorageObjectInUseProtection", true),
+    ("PodGroupProtection", true),
+    ("OwnerReferencesPermissionEnforcement", false),
+    ("PersistentVolumeClaimResize", true),
+    ("RuntimeClass", true),
+    ("CertificateApproval", true),
+    ("CertificateSigning", true),
+    ("ClusterTrustBundleAttest", true),
+    ("CertificateSubjectRestriction", true),
+    ("DefaultIngressClass", true),
+    ("DenyServiceExternalIPs", false),
+    ("PodTopologyLabels", true),
+    ("NodeDeclaredFeatureValidator", true),
+    ("PodResizeValidator", true),
+    ("MutatingAdmissionPolicy", true),
+    ("MutatingAdmissionWebhook", true),
+    ("ValidatingAdmissionPolicy", true),
+    ("ValidatingAdmissionWebhook", true),
+    ("ResourceQuota", true),
+    ("AlwaysDeny", false),
+];
+
+/// A plugin by upstream's name. Absent: policies and webhooks, whose configuration objects are refused
+/// (`strategies::unenforced`), and plugins of features that are off.
+fn build(name: &str) -> Option<Arc<dyn Plugin>> {
+    Some(match name {
+        "NamespaceLifecycle" => Arc::new(namespace_lifecycle::NamespaceLifecycle),
+        "LimitRanger" => Arc::new(limit_ranger::LimitRanger),
+        "ServiceAccount" => Arc::new(service_account::ServiceAccount),
+        "NodeRestriction" => Arc::new(node_restriction::NodeRestriction),
+        "TaintNodesByCondition" => Arc::new(objects::TaintNodesByCondition),
+        "Priority" => Arc::new(pods::Priority),
+        "DefaultTolerationSeconds" => Arc::new(pods::DefaultTolerationSeconds),
+        "DefaultStorageClass" => Arc::new(objects::DefaultStorageClass),
+        "StorageObjectInUseProtection" => Arc::new(objects::StorageObjectInUseProtection),
+        "PersistentVolumeClaimResize" => Arc::new(objects::PersistentVolumeClaimResize),
+        "RuntimeClass" => Arc::new(pods::RuntimeClass),
+        "CertificateApproval" => Arc::new(certificates::CertificateApproval),
+        "CertificateSigning" => Arc::new(certificates::CertificateSigning),
+        "ClusterTrustBundleAttest" => Arc::new(certificates::ClusterTrustBundleAttest),
+        "CertificateSubjectRestriction" => Arc::new(certificates::CertificateSubjectRestriction),
+        "DefaultIngressClass" => Arc::new(objects::DefaultIngressClass),
+        "PodTopologyLabels" => Arc::new(pods::PodTopologyLabels),
+        "ResourceQuota" => Arc::new(resource_quota::ResourceQuota),
+        _ => return None,
+    })
 }
