@@ -289,7 +289,7 @@ impl Client {
     }
 
     /// Makes a call and hands back the body as it comes in; a failure of the server is an error.
-    /// The client's time limit holds for the head of the answer only.
+    /// The client's time limit does not apply. The stream ends when the last clone of the client is dropped.
     pub async fn stream(&self, request: &Request) -> Result<Response<Body>> {
         self.open(request, &mut 0).await
     }

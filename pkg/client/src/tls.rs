@@ -247,6 +247,8 @@ fn build(ca: Option<&Source>, insecure: bool, cert: Option<&ClientCert>) -> Resu
         Some(cert) => builder.with_client_cert_resolver(Arc::new(Resolver(cert.clone()))),
         None => builder.with_no_client_auth(),
     };
+    // A resumed session keeps the identity of the first handshake: a renewed certificate would never be shown.
+    h2.resumption = rustls::client::Resumption::disabled();
     let mut h1 = h2.clone();
     h2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     h1.alpn_protocols = vec![b"http/1.1".to_vec()];

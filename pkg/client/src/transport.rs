@@ -253,6 +253,7 @@ impl Transport {
     async fn connect(&self, version: Version) -> Result<Fresh, TransportError> {
         let (io, h2) = self.open(false).await?;
         let close = self.alive.child_token();
+        let io = Cuttable { io, cut: Box::pin(close.clone().cancelled_owned()), close: close.clone() };
         if !h2 {
             let (sender, conn) = http1::handshake(TokioIo::new(io)).await.map_err(connect_error)?;
             drive(conn, close.clone());
@@ -370,6 +371,51 @@ pub(crate) fn describe(e: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A stream that fails once it is told to: hyper drives HTTP/2 in a task of its own, which outlives the handle.
+struct Cuttable {
+    io: Box<dyn Io>,
+    cut: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
+    close: CancellationToken,
+}
+
+fn cut() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "closed because certificates or CA changed")
+}
+
+impl AsyncRead for Cuttable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.close.is_cancelled() || self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut *self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Cuttable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.close.is_cancelled() {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut *self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.io).poll_shutdown(cx)
+    }
 }
 
 /// What ends with the body of an answer.
