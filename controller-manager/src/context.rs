@@ -39,5 +39,4 @@ impl Context {
     pub fn workers(&self, flag: &str) -> usize {
         usize::try_from(self.flags.int(flag)).unwrap_or(1).max(1)
     }
-
 }

@@ -3,6 +3,7 @@
 //! The table below is the list of what runs. [`NOT_YET`] names upstream's others: they are accepted by `--controllers`
 //! and reported at start, never pretended.
 
+pub mod endpointslice;
 pub mod replicaset;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
@@ -23,6 +24,7 @@ pub const ALL: &[Descriptor] = &[
         "root-ca-cert-publisher",
         root_ca_certificate_publisher::build,
     ),
+    on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
 ];
 
@@ -30,7 +32,6 @@ pub const ALL: &[Descriptor] = &[
 pub const NOT_YET: &[(&str, &str)] = &[
     ("serviceaccount-token-controller", "serviceaccount-token"),
     ("endpoints-controller", "endpoint"),
-    ("endpointslice-controller", "endpointslice"),
     ("endpointslice-mirroring-controller", "endpointslicemirroring"),
     ("replicationcontroller-controller", "replicationcontroller"),
     ("deployment-controller", "deployment"),
