@@ -6,7 +6,7 @@
 use crate::types;
 use machinery::schema::TypeId;
 use machinery::value::{self, Value};
-use machinery::{json, proto};
+use machinery::{json, proto, yaml};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -50,8 +50,8 @@ pub enum Error {
     Type(String),
     #[error("no kind {kind:?} is registered for version {api_version:?}; only JSON can carry it")]
     Unknown { api_version: String, kind: String },
-    #[error("typed objects are not written as YAML")]
-    Yaml,
+    #[error(transparent)]
+    Yaml(#[from] yaml::Error),
 }
 
 impl From<value::Error> for Error {
@@ -68,7 +68,7 @@ pub fn decode<K: DeserializeOwned>(media: MediaType, data: &[u8]) -> Result<K, E
             let (_, tree) = proto::decode(types(), data)?;
             Ok(value::from_value(&tree)?)
         }
-        MediaType::Yaml => Err(Error::Yaml),
+        MediaType::Yaml => Ok(value::from_value(&yaml::parse(data)?)?),
     }
 }
 
@@ -99,7 +99,12 @@ pub fn encode_tree(media: MediaType, tree: &Value) -> Result<Vec<u8>, Error> {
         (MediaType::Json, Ok(id)) => Ok(json::encode(types(), id, tree)),
         (MediaType::Json, Err(_)) => Ok(json::encode_any(tree)),
         (MediaType::Protobuf, id) => Ok(proto::encode(types(), id?, tree)),
-        (MediaType::Yaml, _) => Err(Error::Yaml),
+        (MediaType::Yaml, id) => {
+            let text = id.map_or_else(|_| json::encode_any(tree), |id| json::encode(types(), id, tree));
+            let mut out = String::new();
+            yaml::write(&json::parse(&text)?, &mut out);
+            Ok(out.into_bytes())
+        }
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn typed_objects_survive_every_medium() {
-        for media in [MediaType::Json, MediaType::Protobuf] {
+        for media in [MediaType::Json, MediaType::Protobuf, MediaType::Yaml] {
             let bytes = encode(media, &pod()).unwrap();
             assert_eq!(decode::<Pod>(media, &bytes).unwrap(), pod());
             let secret = Secret {

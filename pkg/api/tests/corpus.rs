@@ -3,7 +3,7 @@
 //!
 //! The fixtures are read from the Go module cache; without it the tests print a line and pass.
 
-use machinery::{json, proto};
+use machinery::{json, proto, yaml};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,6 +97,16 @@ fn fixtures_are_byte_equal_both_ways() {
                 if direct != source {
                     problems.push("protobuf straight to JSON");
                 }
+            }
+            let text = read(&base, "yaml");
+            let from_yaml = yaml::to_json(&text).expect("YAML");
+            if json::decode(table, id, &from_yaml, true).expect("JSON of YAML").value != decoded.value {
+                problems.push("YAML to tree");
+            }
+            let mut written = String::new();
+            yaml::write(&json::parse(&source).expect("JSON"), &mut written);
+            if written.as_bytes() != text {
+                problems.push("JSON to YAML");
             }
             if back != decoded.value {
                 problems.push("trees");

@@ -16,6 +16,7 @@ pub mod quantity;
 pub mod schema;
 pub mod time;
 pub mod value;
+pub mod yaml;
 
 pub use quantity::Quantity;
 pub use value::{List, Map, Str, Value};

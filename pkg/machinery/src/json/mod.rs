@@ -21,6 +21,7 @@ use lex::Cursor;
 use read::Reader;
 
 pub use errors::Error;
+pub(crate) use lex::lossy;
 pub use meta::{header, watch_event, with_resource_version};
 pub use scan::check as check_syntax;
 pub(crate) use write::{choice_schema, is_omitted, lossy_str, write_name, zero_text};
