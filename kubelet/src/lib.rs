@@ -8,3 +8,4 @@ pub mod container;
 pub mod network;
 pub mod pod;
 pub mod runtime;
+pub mod status;

@@ -92,12 +92,12 @@ impl Scenario {
                 "changed" => status.hash += 1,
                 "oom" => status.reason = "OOMKilled".into(),
                 "liveness-failed" => {
-                    drop(self.probes.liveness.insert(status.id.id.clone(), ProbeResult::Failure))
+                    _ = self.probes.liveness.insert(status.id.id.clone(), ProbeResult::Failure)
                 }
                 "startup-failed" => {
-                    drop(self.probes.startup.insert(status.id.id.clone(), ProbeResult::Failure))
+                    _ = self.probes.startup.insert(status.id.id.clone(), ProbeResult::Failure)
                 }
-                "started" => drop(self.probes.startup.insert(status.id.id.clone(), ProbeResult::Success)),
+                "started" => _ = self.probes.startup.insert(status.id.id.clone(), ProbeResult::Success),
                 "old-sandbox" => status.sandbox_id = "gone".into(),
                 code => status.exit_code = code.parse().unwrap(),
             }
