@@ -5,7 +5,10 @@
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
 pub mod container;
+pub mod logs;
 pub mod network;
+mod paths;
 pub mod pod;
 pub mod runtime;
 pub mod status;
+pub mod volume;

@@ -8,3 +8,4 @@ pub mod hash;
 mod init_actions;
 pub mod labels;
 pub mod model;
+pub mod query;

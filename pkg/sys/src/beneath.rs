@@ -24,17 +24,12 @@ pub fn open_beneath(root: &Path, path: &Path) -> io::Result<File> {
     Ok(File::from(resolve(root, path, OFlags::RDONLY, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)?))
 }
 
-/// Opens whatever is at a path below `root` as a handle that can be bind-mounted, following no link at all.
+/// Opens whatever is at a path below `root` as a handle that can be bind-mounted. Links are followed inside `root` only.
 ///
 /// # Errors
-/// If the path contains a link, leaves `root` or does not exist.
-pub fn open_dir_beneath(root: &Path, path: &Path) -> io::Result<OwnedFd> {
-    resolve(
-        root,
-        path,
-        OFlags::PATH,
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )
+/// If the path leaves `root` or does not exist.
+pub fn open_path_beneath(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    resolve(root, path, OFlags::PATH, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
 /// Creates the missing folders of a path below `root`, with `mode`, following no link at all.
@@ -95,8 +90,8 @@ mod tests {
         for bad in ["up", "../secret", "/etc/passwd", "a/../../secret"] {
             assert!(open_beneath(&root, Path::new(bad)).is_err(), "{bad}");
         }
-        assert!(open_dir_beneath(&root, Path::new("inner")).is_err());
-        assert!(open_dir_beneath(&root, Path::new("a")).is_ok());
+        assert!(open_path_beneath(&root, Path::new("inner/f")).is_ok());
+        assert!(open_path_beneath(&root, Path::new("up")).is_err());
         make_dir_beneath(&root, Path::new("x/y"), 0o777).unwrap();
         assert!(root.join("x/y").is_dir());
         assert!(make_dir_beneath(&root, Path::new("inner/z"), 0o777).is_err());

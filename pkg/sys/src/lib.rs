@@ -5,4 +5,4 @@
 mod beneath;
 pub mod mounts;
 
-pub use beneath::{make_dir_beneath, open_beneath, open_dir_beneath};
+pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};

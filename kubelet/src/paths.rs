@@ -1,0 +1,90 @@
+//! Where the kubelet keeps things. Layout as upstream's: pkg/kubelet/kubelet_getters.go and config/defaults.go, v1.37.
+
+use std::path::{Path, PathBuf};
+
+/// The kubelet's folders.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Root folder, usually `/var/lib/kubelet`.
+    pub root: PathBuf,
+    /// Folder of pods' logs, usually `/var/log/pods`.
+    pub pod_logs: String,
+}
+
+impl Paths {
+    /// Folder with one folder per pod.
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// A pod's folder.
+    pub fn pod(&self, uid: &str) -> PathBuf {
+        self.pods().join(uid)
+    }
+
+    /// A pod's volumes.
+    pub fn volumes(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumes")
+    }
+
+    /// One volume of a pod; `plugin` such as `kubernetes.io/empty-dir`.
+    pub fn volume(&self, uid: &str, plugin: &str, name: &str) -> PathBuf {
+        self.volumes(uid).join(plugin.replace('/', "~")).join(name)
+    }
+
+    /// Places where parts of volumes are mounted for containers.
+    pub fn subpaths(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volume-subpaths")
+    }
+
+    /// What plugins keep for a pod.
+    pub fn plugins(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("plugins")
+    }
+
+    /// Files of one container, such as its termination message.
+    pub fn container(&self, uid: &str, container: &str) -> PathBuf {
+        self.pod(uid).join("containers").join(container)
+    }
+
+    /// The hosts file of a pod.
+    pub fn hosts(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("etc-hosts")
+    }
+
+    /// Folder of localhost seccomp profiles.
+    pub fn seccomp(&self) -> PathBuf {
+        self.root.join("seccomp")
+    }
+
+    /// Folder of the kubelet's certificates.
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+
+    /// Folders that must exist before anything else, with their modes.
+    pub fn base_dirs(&self) -> [(PathBuf, u32); 5] {
+        let at = |name: &str| self.root.join(name);
+        [
+            (self.root.clone(), 0o750),
+            (at("pods"), 0o750),
+            (at("plugins"), 0o750),
+            (at("plugins_registry"), 0o750),
+            (PathBuf::from(&self.pod_logs), 0o750),
+        ]
+    }
+
+    /// Folders of one pod, with their modes.
+    pub fn pod_dirs(&self, uid: &str) -> [PathBuf; 3] {
+        [self.pod(uid), self.volumes(uid), self.plugins(uid)]
+    }
+}
+
+/// Creates a folder with its parents; the mode holds for the last one.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}

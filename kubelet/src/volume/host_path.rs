@@ -1,0 +1,56 @@
+//! Folders and files of the node. Upstream: pkg/volume/hostpath/host_path.go, v1.37.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+/// Checks that the path is what the volume says, or makes it so.
+///
+/// # Errors
+/// If it is something else, or cannot be made.
+pub fn prepare(path: &Path, kind: &str) -> io::Result<()> {
+    match kind {
+        "" => return Ok(()),
+        "DirectoryOrCreate" if !path.exists() => {
+            fs::create_dir_all(path)?;
+            return fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+        }
+        "FileOrCreate" if !path.exists() => {
+            fs::OpenOptions::new().create(true).append(true).open(path)?;
+            return fs::set_permissions(path, fs::Permissions::from_mode(0o644));
+        }
+        _ => {}
+    }
+    let found = fs::metadata(path).map(|m| m.file_type());
+    let (expected, good): (&str, fn(&fs::FileType) -> bool) = match kind {
+        "Directory" | "DirectoryOrCreate" => ("directory", fs::FileType::is_dir),
+        "File" | "FileOrCreate" => ("file", fs::FileType::is_file),
+        "Socket" => ("socket file", FileTypeExt::is_socket),
+        "CharDevice" => ("character device", FileTypeExt::is_char_device),
+        "BlockDevice" => ("block device", FileTypeExt::is_block_device),
+        other => return Err(io::Error::other(format!("{other} is an invalid volume type"))),
+    };
+    if found.as_ref().is_ok_and(good) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("hostPath type check failed: {} is not a {expected}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert!(prepare(&path, "").is_ok());
+        let error = prepare(&path, "Directory").unwrap_err().to_string();
+        assert_eq!(error, format!("hostPath type check failed: {} is not a directory", path.display()));
+        assert!(prepare(&path, "FileOrCreate").is_ok());
+        assert!(prepare(&path, "File").is_ok());
+        assert!(prepare(&path, "DirectoryOrCreate").is_err());
+        assert!(prepare(Path::new("/dev/null"), "CharDevice").is_ok());
+    }
+}

@@ -1,0 +1,395 @@
+//! Makes the volumes of pods and removes them.
+//!
+//! Making is idempotent and is repeated at every sync of a pod: that is how changes of ConfigMaps and Secrets and renewed
+//! tokens reach the files. Upstream: pkg/kubelet/volumemanager and the plugins below pkg/volume, v1.37.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use client::Client;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, EmptyDirVolumeSource, Pod, ProjectedVolumeSource, Secret, Volume as VolumeSpec,
+    VolumeProjection,
+};
+use k8s_openapi::jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::objects::Objects;
+use super::payload::{self, Defaults, File, Files};
+use super::token::Tokens;
+use super::{atomic, host_path, ownership};
+use crate::container::downward::{Addresses, NodeAllocatable};
+use crate::container::env::Fetched;
+use crate::paths::{Paths, make_dir};
+use crate::pod::resources::whole;
+use crate::pod::view::PodView;
+
+/// Why a pod's volumes cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
+    SetUp { volume: String, reason: String },
+    #[error("volume {0:?} has a type that this kubelet does not support yet")]
+    Unsupported(String),
+}
+
+/// A volume that is ready to be mounted into containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Where it is on the node.
+    pub path: PathBuf,
+    /// True if containers must not write to it.
+    pub read_only: bool,
+    /// The image that it consists of, for image volumes; they have no path on the node.
+    pub image: Option<String>,
+}
+
+/// Volumes of a pod by name.
+pub type Volumes = HashMap<String, Volume>;
+
+/// Makes and removes volumes.
+pub struct VolumeManager {
+    paths: Paths,
+    client: Option<Client>,
+    /// ConfigMaps of pods; absent without an API server.
+    pub config_maps: Option<Objects<ConfigMap>>,
+    /// Secrets of pods; absent without an API server.
+    pub secrets: Option<Objects<Secret>>,
+    tokens: Tokens,
+}
+
+/// What the volumes of a pod may show of the world.
+pub struct Context<'a> {
+    /// Addresses of node and pod.
+    pub addresses: &'a Addresses,
+    /// What the node has for pods.
+    pub node: &'a NodeAllocatable,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What has to be done on disk for one volume.
+enum Work {
+    /// A folder, in memory or not.
+    EmptyDir { memory: bool, size: Option<i64>, mode: Option<u32> },
+    /// Files in memory or on disk.
+    Files { files: Files, memory: bool },
+    /// Something of the node.
+    HostPath { kind: String },
+    /// Nothing.
+    Image,
+}
+
+struct Item {
+    name: String,
+    volume: Volume,
+    work: Work,
+}
+
+impl VolumeManager {
+    /// Watches end with `stop`.
+    pub fn new(paths: Paths, client: Option<Client>, stop: &CancellationToken) -> Self {
+        let config_maps =
+            client.clone().map(|c| Objects::new(c, "configmap", "configmaps", stop.child_token()));
+        let secrets = client.clone().map(|c| Objects::new(c, "secret", "secrets", stop.child_token()));
+        Self { paths, client, config_maps, secrets, tokens: Tokens::default() }
+    }
+
+    /// A ConfigMap of the pod's namespace.
+    pub async fn config_map(&self, pod: &Pod, name: &str) -> Fetched<ConfigMap> {
+        match &self.config_maps {
+            Some(objects) => objects.get(pod.uid(), pod.namespace(), name).await,
+            None => no_client("configMap", pod, name),
+        }
+    }
+
+    /// A Secret of the pod's namespace.
+    pub async fn secret(&self, pod: &Pod, name: &str) -> Fetched<Secret> {
+        match &self.secrets {
+            Some(objects) => objects.get(pod.uid(), pod.namespace(), name).await,
+            None => no_client("secret", pod, name),
+        }
+    }
+
+    /// Makes all volumes of a pod, or brings their files up to date.
+    ///
+    /// # Errors
+    /// If one of them cannot be made; the text names it.
+    pub async fn mount(&self, pod: &Arc<Pod>, context: &Context<'_>) -> Result<Volumes, Error> {
+        let mut items = Vec::new();
+        for spec in pod.spec().volumes.iter().flatten() {
+            items.push(self.prepare(pod, spec, context).await?);
+        }
+        let volumes = items.iter().map(|item| (item.name.clone(), item.volume.clone())).collect();
+        let settings = pod.spec().security_context.clone().unwrap_or_default();
+        let group = settings.fs_group.and_then(|g| u32::try_from(g).ok());
+        let lazily = settings.fs_group_change_policy.as_deref() == Some("OnRootMismatch");
+        let (now, plugins) = (context.now, self.paths.plugins(pod.uid()));
+        let made = tokio::task::spawn_blocking(move || {
+            items.iter().try_for_each(|item| {
+                make(item, group, lazily, &plugins, now)
+                    .map_err(|error| Error::SetUp { volume: item.name.clone(), reason: error.to_string() })
+            })
+        });
+        match made.await {
+            Ok(result) => result.map(|()| volumes),
+            Err(error) => Err(Error::SetUp { volume: "*".into(), reason: error.to_string() }),
+        }
+    }
+
+    async fn prepare(&self, pod: &Pod, spec: &VolumeSpec, context: &Context<'_>) -> Result<Item, Error> {
+        let uid = pod.uid();
+        let name = spec.name.clone();
+        let at = |plugin: &str| self.paths.volume(uid, &format!("kubernetes.io/{plugin}"), &spec.name);
+        let item = |path, read_only, work| Item {
+            name: name.clone(),
+            volume: Volume { path, read_only, image: None },
+            work,
+        };
+        let set_up = |reason: String| Error::SetUp { volume: spec.name.clone(), reason };
+        let files = |files, memory| Work::Files { files, memory };
+        if let Some(source) = &spec.empty_dir {
+            return Ok(item(at("empty-dir"), false, empty_dir(source)));
+        }
+        if let Some(source) = &spec.host_path {
+            let kind = source.type_.clone().unwrap_or_default();
+            return Ok(item(PathBuf::from(&source.path), false, Work::HostPath { kind }));
+        }
+        if let Some(source) = &spec.config_map {
+            let optional = source.optional.unwrap_or(false);
+            let fetched = self.config_map(pod, &source.name).await;
+            let map = found(&fetched, optional).map_err(set_up)?;
+            let defaults = Defaults::new(source.default_mode, source.default_user);
+            let made = payload::config_map(map, source.items.as_deref(), optional, defaults)
+                .map_err(|e| set_up(e.to_string()))?;
+            return Ok(item(at("configmap"), true, files(made, false)));
+        }
+        if let Some(source) = &spec.secret {
+            let optional = source.optional.unwrap_or(false);
+            let fetched = self.secret(pod, source.secret_name.as_deref().unwrap_or_default()).await;
+            let secret = found(&fetched, optional).map_err(set_up)?;
+            let defaults = Defaults::new(source.default_mode, source.default_user);
+            let made = payload::secret(secret, source.items.as_deref(), optional, defaults)
+                .map_err(|e| set_up(e.to_string()))?;
+            return Ok(item(at("secret"), true, files(made, true)));
+        }
+        if let Some(source) = &spec.downward_api {
+            let defaults = Defaults::new(source.default_mode, source.default_user);
+            let items = source.items.as_deref().unwrap_or_default();
+            let made = payload::downward_api(items, pod, context.addresses, context.node, defaults)
+                .map_err(|e| set_up(e.to_string()))?;
+            return Ok(item(at("downward-api"), true, files(made, true)));
+        }
+        if let Some(source) = &spec.projected {
+            let made = self.projected(pod, source, context).await.map_err(set_up)?;
+            return Ok(item(at("projected"), true, files(made, true)));
+        }
+        if let Some(source) = &spec.image {
+            let mut item = item(PathBuf::new(), true, Work::Image);
+            item.volume.image = source.reference.clone();
+            return Ok(item);
+        }
+        Err(Error::Unsupported(spec.name.clone()))
+    }
+
+    /// Files of all sources; every source that fails is named.
+    async fn projected(
+        &self,
+        pod: &Pod,
+        source: &ProjectedVolumeSource,
+        context: &Context<'_>,
+    ) -> Result<Files, String> {
+        let defaults = Defaults::new(source.default_mode, source.default_user);
+        let mut out = Files::new();
+        let mut errors = Vec::new();
+        for part in source.sources.iter().flatten() {
+            match self.projection(pod, part, defaults, context).await {
+                Ok(files) => out.extend(files),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.len() {
+            0 => Ok(out),
+            1 => Err(errors.remove(0)),
+            _ => Err(format!("[{}]", errors.join(", "))),
+        }
+    }
+
+    async fn projection(
+        &self,
+        pod: &Pod,
+        part: &VolumeProjection,
+        defaults: Defaults,
+        context: &Context<'_>,
+    ) -> Result<Files, String> {
+        if let Some(source) = &part.config_map {
+            let optional = source.optional.unwrap_or(false);
+            let fetched = self.config_map(pod, &source.name).await;
+            return payload::config_map(
+                found(&fetched, optional)?,
+                source.items.as_deref(),
+                optional,
+                defaults,
+            )
+            .map_err(|e| e.to_string());
+        }
+        if let Some(source) = &part.secret {
+            let optional = source.optional.unwrap_or(false);
+            let fetched = self.secret(pod, &source.name).await;
+            return payload::secret(found(&fetched, optional)?, source.items.as_deref(), optional, defaults)
+                .map_err(|e| e.to_string());
+        }
+        if let Some(source) = &part.downward_api {
+            let items = source.items.as_deref().unwrap_or_default();
+            return payload::downward_api(items, pod, context.addresses, context.node, defaults)
+                .map_err(|e| e.to_string());
+        }
+        if let Some(source) = &part.service_account_token {
+            let client = self.client.as_ref().ok_or("no API server is configured, so there are no tokens")?;
+            let audience = source.audience.as_deref().unwrap_or_default();
+            let token =
+                self.tokens.get(client, pod, audience, source.expiration_seconds, context.now).await?;
+            let user = source.user.and_then(|u| u32::try_from(u).ok()).or(defaults.user).or(only_user(pod));
+            let grouped = pod.spec().security_context.as_ref().is_some_and(|s| s.fs_group.is_some());
+            // The group's right to read is added with the group.
+            let mode = if user.is_some() || grouped { 0o600 } else { defaults.mode };
+            return Ok(Files::from([(source.path.clone(), File { data: token.into_bytes(), mode, user })]));
+        }
+        Err("a source of the projected volume has a type that this kubelet does not support yet".to_owned())
+    }
+
+    /// Removes everything on disk that belongs to a pod's volumes. What is still mounted is never walked into.
+    ///
+    /// # Errors
+    /// If a mount cannot be removed.
+    pub async fn unmount(&self, uid: &str) -> io::Result<()> {
+        self.tokens.forget(uid, Timestamp::now());
+        if let Some(objects) = &self.config_maps {
+            objects.forget(uid);
+        }
+        if let Some(objects) = &self.secrets {
+            objects.forget(uid);
+        }
+        let (pod, volumes, subpaths) =
+            (self.paths.pod(uid), self.paths.volumes(uid), self.paths.subpaths(uid));
+        let done = tokio::task::spawn_blocking(move || {
+            unmount_below(&pod)?;
+            remove_tree(&subpaths)?;
+            remove_tree(&volumes)
+        });
+        done.await.map_err(io::Error::other)?
+    }
+}
+
+fn no_client<T>(kind: &str, pod: &Pod, name: &str) -> Fetched<T> {
+    Fetched::Failed(format!("couldn't get {kind} {}/{name}, no kubeClient defined", pod.namespace()))
+}
+
+fn found<T>(fetched: &Fetched<T>, optional: bool) -> Result<Option<&T>, String> {
+    match fetched {
+        Fetched::Found(object) => Ok(Some(object)),
+        Fetched::NotFound(_) if optional => Ok(None),
+        Fetched::NotFound(text) | Fetched::Failed(text) => Err(text.clone()),
+    }
+}
+
+fn empty_dir(source: &EmptyDirVolumeSource) -> Work {
+    Work::EmptyDir {
+        memory: source.medium.as_deref() == Some("Memory"),
+        size: source.size_limit.as_ref().map(whole).filter(|size| *size > 0),
+        mode: source.mode.and_then(|m| u32::try_from(m).ok()),
+    }
+}
+
+/// The user of all containers, if they agree on one; tokens then belong to it.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let of_pod = pod.spec().security_context.as_ref().and_then(|s| s.run_as_user);
+    let mut users = pod
+        .all_containers()
+        .map(|c| c.to_container().security_context.and_then(|s| s.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok()).flatten()
+}
+
+fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Timestamp) -> io::Result<()> {
+    let path = &item.volume.path;
+    match &item.work {
+        Work::Image => return Ok(()),
+        Work::HostPath { kind } => return host_path::prepare(path, kind),
+        Work::EmptyDir { memory, size, mode } => {
+            let marker = plugins.join("kubernetes.io~empty-dir").join(&item.name).join("ready");
+            if marker.exists() && path.exists() && (!memory || sys::mounts::is_mounted(path)?) {
+                return Ok(());
+            }
+            folder(path, mode.unwrap_or(0o777))?;
+            if *memory && !sys::mounts::is_mounted(path)? {
+                let size = size.map(|size| format!("size={size}")).unwrap_or_default();
+                sys::mounts::tmpfs(path, &size)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode.unwrap_or(0o777)))?;
+            }
+            if let Some(group) = group {
+                ownership::set_group(path, group, false, lazily)?;
+            }
+            make_dir(marker.parent().unwrap_or(plugins), 0o750)?;
+            std::fs::write(marker, "")?;
+        }
+        Work::Files { files, memory } => {
+            folder(path, 0o777)?;
+            if *memory && !sys::mounts::is_mounted(path)? {
+                sys::mounts::tmpfs(path, "")?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+            }
+            let changed = atomic::write(path, files, now)?;
+            if let Some(group) = group.filter(|_| changed) {
+                ownership::set_group(path, group, true, false)?;
+            }
+            let marker =
+                plugins.join("kubernetes.io~empty-dir").join(format!("wrapped_{}", item.name)).join("ready");
+            if !marker.exists() {
+                make_dir(marker.parent().unwrap_or(plugins), 0o750)?;
+                std::fs::write(marker, "")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn folder(path: &Path, mode: u32) -> io::Result<()> {
+    if !path.exists() {
+        make_dir(path, 0o750)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Removes all mounts below a folder, deepest first.
+fn unmount_below(dir: &Path) -> io::Result<()> {
+    let mut targets: Vec<PathBuf> = sys::mounts::list()?
+        .into_iter()
+        .map(|m| m.target)
+        .filter(|t| t.starts_with(dir) && t != dir)
+        .collect();
+    targets.sort();
+    targets.iter().rev().try_for_each(|target| sys::mounts::unmount(target))
+}
+
+/// Removes a folder on the same file system; a mount that appeared meanwhile makes it fail instead of being emptied.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes all that is left of a pod on disk.
+///
+/// # Errors
+/// If a mount or file cannot be removed.
+pub fn remove_pod_dir(paths: &Paths, uid: &str) -> io::Result<()> {
+    let dir = paths.pod(uid);
+    unmount_below(&dir)?;
+    remove_tree(&dir)
+}
