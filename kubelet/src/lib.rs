@@ -4,9 +4,16 @@
 //! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
+mod backoff;
+pub mod cgroup;
 pub mod container;
+mod events;
+mod hooks;
+mod http_get;
+pub mod image;
 pub mod logs;
 pub mod network;
+mod node_facts;
 mod paths;
 pub mod pod;
 pub mod runtime;

@@ -6,6 +6,9 @@
 pub mod actions;
 pub mod hash;
 mod init_actions;
+pub mod kill;
 pub mod labels;
+pub mod manager;
 pub mod model;
 pub mod query;
+mod start;

@@ -90,7 +90,7 @@ fn list(root: &Path, below: &Path, out: &mut BTreeSet<PathBuf>) -> io::Result<()
         let entry = entry?;
         let path = below.join(entry.file_name());
         // Paths are at most 255 bytes long, so the depth is bounded.
-        if entry.file_type()?.is_dir() { list(root, &path, out)? } else { drop(out.insert(path)) }
+        if entry.file_type()?.is_dir() { list(root, &path, out)? } else { _ = out.insert(path) }
     }
     Ok(())
 }

@@ -1,0 +1,76 @@
+//! Events about pods, containers and the node. Upstream: pkg/kubelet/events and pkg/kubelet/container/ref.go, v1.37.
+
+use controller::{EventRecorder, NORMAL, WARNING};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+
+use crate::pod::view::{ContainerRef, PodView};
+
+/// Writes events; without an API server they only go to the log.
+#[derive(Clone, Default)]
+pub struct Events(Option<EventRecorder>);
+
+impl Events {
+    /// Events go through this recorder.
+    pub fn new(recorder: Option<EventRecorder>) -> Self {
+        Self(recorder)
+    }
+
+    fn write(&self, object: &ObjectReference, kind: &str, reason: &str, message: &str) {
+        tracing::debug!(object = object.name, kind, reason, message, "Event occurred");
+        if let Some(recorder) = &self.0 {
+            recorder.event(object, kind, reason, message);
+        }
+    }
+
+    /// Something normal about a pod.
+    pub fn normal(&self, pod: &Pod, reason: &str, message: &str) {
+        self.write(&reference(pod, None), NORMAL, reason, message);
+    }
+
+    /// Something wrong with a pod.
+    pub fn warning(&self, pod: &Pod, reason: &str, message: &str) {
+        self.write(&reference(pod, None), WARNING, reason, message);
+    }
+
+    /// Something normal about a container.
+    pub fn container_normal(&self, pod: &Pod, container: &str, reason: &str, message: &str) {
+        self.write(&reference(pod, Some(container)), NORMAL, reason, message);
+    }
+
+    /// Something wrong with a container.
+    pub fn container_warning(&self, pod: &Pod, container: &str, reason: &str, message: &str) {
+        self.write(&reference(pod, Some(container)), WARNING, reason, message);
+    }
+
+    /// Something about the node.
+    pub fn node(&self, name: &str, warning: bool, reason: &str, message: &str) {
+        let object = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(name.to_owned()),
+            // The node's name stands for its uid, as upstream's events have it.
+            uid: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.write(&object, if warning { WARNING } else { NORMAL }, reason, message);
+    }
+}
+
+fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
+    let field_path = container.map(|name| {
+        pod.find_container(name).map_or_else(
+            || format!("implicitly required container {name}"),
+            |c: ContainerRef<'_>| c.field_path(),
+        )
+    });
+    // Events about a static pod go to its mirror: it is the one that users see.
+    let uid = pod.annotation(crate::pod::view::CONFIG_MIRROR_ANNOTATION).unwrap_or_else(|| pod.uid());
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: Some(uid.to_owned()),
+        resource_version: pod.metadata.resource_version.clone(),
+        field_path,
+    }
+}

@@ -1,0 +1,8 @@
+//! Images: making sure that they are on the node, with the credentials of pods, and removing unused ones.
+//!
+//! Upstream: pkg/kubelet/images and pkg/credentialprovider, v1.37.
+
+pub mod credentials;
+pub mod gc;
+pub mod manager;
+pub mod reference;

@@ -1,0 +1,50 @@
+//! What the rest of the kubelet needs to know about its node.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::container::downward::{Addresses, NodeAllocatable};
+use crate::container::limits::NodeLimits;
+use crate::network::dns;
+
+/// Facts that do not change while the kubelet runs, and the few that do.
+#[derive(Debug)]
+pub struct NodeFacts {
+    /// The node's name.
+    pub name: String,
+    /// How limits are turned into what the kernel takes.
+    pub limits: NodeLimits,
+    /// What the node has for pods.
+    pub allocatable: NodeAllocatable,
+    /// Containers without a seccomp profile get the runtime's.
+    pub seccomp_default: bool,
+    /// Folder of localhost seccomp profiles.
+    pub seccomp_root: String,
+    /// Resolver settings of the cluster.
+    pub dns: dns::Settings,
+    /// File with the node's own resolver settings; read for each pod because it may change.
+    pub resolv_conf: Option<String>,
+    /// Addresses of the node, primary first.
+    pub host_ips: RwLock<Arc<Vec<String>>>,
+    /// Runtime handlers that can make mounts read-only recursively; "" is the default one.
+    pub recursive_read_only: RwLock<Vec<String>>,
+}
+
+impl NodeFacts {
+    /// Addresses for the downward API.
+    pub fn addresses(&self, pod_ips: &[String]) -> Addresses {
+        Addresses { host_ips: self.host_ips.read().to_vec(), pod_ips: pod_ips.to_vec() }
+    }
+
+    /// Resolver settings with the node's file as it is now.
+    pub fn dns_now(&self) -> dns::Settings {
+        let mut settings = self.dns.clone();
+        settings.host = self.resolv_conf.as_ref().map(|path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            dns::parse_resolv_conf(&text)
+        });
+        settings.node_ips = self.host_ips.read().to_vec();
+        settings
+    }
+}
