@@ -3,9 +3,11 @@
 //! Typed pods come from `k8s_openapi`; most of their fields are optional, so the accessors here give the meaning of an
 //! absent field in one place. Upstream: pkg/api/v1/pod/util.go and pkg/kubelet/types/pod_update.go, v1.37.
 
+pub mod mirror;
 pub mod qos;
 pub mod resources;
 pub mod restart;
+pub mod store;
 
 pub mod view;
 

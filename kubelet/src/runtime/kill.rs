@@ -220,6 +220,23 @@ impl Runtime {
         }
     }
 
+    /// Stops and removes a sandbox; failures are logged, the next cleanup tries again.
+    pub async fn remove_sandbox(&self, id: &str) {
+        let pod_sandbox_id = id.to_owned();
+        let stopped =
+            self.cri.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() });
+        if let Err(error) = stopped.await {
+            tracing::warn!(sandbox = id, %error, "Failed to stop sandbox before removing");
+            return;
+        }
+        let removed = self.cri.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id });
+        if let Err(error) = removed.await
+            && !error.is_not_found()
+        {
+            tracing::error!(sandbox = id, %error, "Failed to remove sandbox");
+        }
+    }
+
     fn remove_log_link(&self, id: &str) {
         let end = format!("-{id}.log");
         let entries = std::fs::read_dir(logs::CONTAINER_LOGS_ROOT);

@@ -8,4 +8,5 @@ pub mod cache;
 mod conditions;
 mod containers;
 pub mod generate;
+pub mod manager;
 mod phase;

@@ -1,0 +1,374 @@
+//! The parts put together, and what a worker does with a pod.
+//!
+//! Start reading at [`Kubelet::sync`]. Upstream: pkg/kubelet/kubelet.go SyncPod, SyncTerminatingPod, SyncTerminatedPod.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use client::Client;
+use k8s_openapi::api::core::v1::{Pod, PodStatus as ApiPodStatus, Secret};
+use k8s_openapi::jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+
+use crate::container::env::Fetched;
+use crate::events::Events;
+use crate::node_facts::NodeFacts;
+use crate::paths::{Paths, make_dir};
+use crate::pod::restart;
+use crate::pod::store::PodStore;
+use crate::pod::view::PodView;
+use crate::probe::manager::{ProbeManager, Surroundings};
+use crate::runtime::manager::{Outcome, PodSync, Runtime};
+use crate::runtime::model::PodStatus;
+use crate::runtime::query;
+use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
+use crate::status::manager::StatusManager;
+use crate::volume::manager::{Context, Volumes, remove_pod_dir};
+use crate::worker::{Kill, Steps, Synced, Workers};
+
+/// The kubelet's parts.
+pub struct Kubelet {
+    /// The runtime and all that containers are made from.
+    pub runtime: Arc<Runtime>,
+    /// The node.
+    pub node: Arc<NodeFacts>,
+    /// Desired pods.
+    pub pods: Arc<PodStore>,
+    /// Statuses.
+    pub status: Arc<StatusManager>,
+    /// Probes.
+    pub probes: Arc<ProbeManager>,
+    /// Events.
+    pub events: Events,
+    /// Where things are.
+    pub paths: Paths,
+    /// The API server, if there is one.
+    pub client: Option<Client>,
+    /// Why the runtime's network is not ready, if so.
+    pub network_error: RwLock<Option<String>>,
+    /// Ends with the process.
+    pub stop: CancellationToken,
+    /// Why containers could not be started, by pod.
+    pub start_failures: Mutex<HashMap<String, HashMap<String, StartFailure>>>,
+    /// Workers; set once, right after construction.
+    pub workers: RwLock<Option<Arc<Workers>>>,
+}
+
+impl Kubelet {
+    /// The workers.
+    pub fn workers(&self) -> Option<Arc<Workers>> {
+        self.workers.read().clone()
+    }
+
+    async fn query(&self, uid: &str) -> Result<PodStatus, String> {
+        query::pod_status(&self.runtime.cri, &self.runtime.name, uid).await.map_err(|error| {
+            format!("cannot read the state of pod {uid} from the container runtime: {error}")
+        })
+    }
+
+    /// The pod's next status.
+    fn generate(
+        &self,
+        pod: &Pod,
+        runtime: &PodStatus,
+        terminal: bool,
+        eviction: Option<Eviction>,
+    ) -> ApiPodStatus {
+        let old = self.status.get(pod.uid());
+        let mirror = if pod.is_static() { self.pods.mirror_of(pod) } else { None };
+        let fallback = mirror.as_ref().map_or_else(|| pod.api_status(), |m| m.api_status());
+        let failures = self.start_failures.lock().get(pod.uid()).cloned().unwrap_or_default();
+        pod_status(&Inputs {
+            pod,
+            runtime,
+            old: old.as_ref().unwrap_or(fallback),
+            start_failures: &failures,
+            probes: self.probes.as_ref(),
+            host_ips: &self.node.host_ips.read().clone(),
+            terminal,
+            eviction,
+            recursive_read_only: self.runtime.recursive_read_only(pod),
+        })
+    }
+
+    async fn sync_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<Synced, String> {
+        let mut runtime = self.query(pod.uid()).await?;
+        let now = Timestamp::now();
+        let eviction = self.past_deadline(pod, now);
+        let api = self.generate(pod, &runtime, false, eviction);
+        runtime.ips = api.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
+        let ended = matches!(api.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let restart_all = api
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == "AllContainersRestarting" && c.status == "True");
+        self.status.set(pod, api);
+        if ended {
+            return Ok(Synced { ended, ..Synced::default() });
+        }
+        if let Some(reason) = self.network_error.read().clone().filter(|_| !pod.is_host_network()) {
+            let message = format!("network is not ready: {reason}");
+            self.events.warning(pod, "NetworkNotReady", &message);
+            tracing::error!(pod = pod.log_name(), err = message, "Error syncing pod, skipping");
+            return Ok(Synced { again: Some(Duration::from_secs(1)), ..Synced::default() });
+        }
+        self.prepare_cgroup(pod, &runtime).await?;
+        self.reconcile_mirror(pod).await;
+        for dir in self.paths.pod_dirs(pod.uid()) {
+            make_dir(&dir, 0o750).map_err(|error| {
+                let message = format!("error making pod data directories: {error}");
+                self.events.warning(pod, "FailedMakePodDataDirectories", &message);
+                message
+            })?;
+        }
+        let volumes = self.mount(pod, &runtime.ips, now).await?;
+        let secrets = self.pull_secrets(pod).await;
+        let around: Arc<dyn Surroundings> = self.clone();
+        self.probes.add(pod, &around, &self.stop);
+        let sync =
+            PodSync { runtime: &self.runtime, pod, status: &runtime, volumes: &volumes, secrets: &secrets };
+        let outcome = sync.run(self.probes.as_ref(), restart_all).await;
+        self.after_sync(pod, outcome, now).await
+    }
+
+    /// Records what came of a sync and tells the API server at once.
+    async fn after_sync(&self, pod: &Arc<Pod>, outcome: Outcome, now: Timestamp) -> Result<Synced, String> {
+        {
+            let mut all = self.start_failures.lock();
+            let failures = all.entry(pod.uid().to_owned()).or_default();
+            for (container, failure) in &outcome.starts {
+                match failure {
+                    Some(failure) => drop(failures.insert(container.clone(), failure.clone())),
+                    None => drop(failures.remove(container)),
+                }
+            }
+        }
+        if outcome.acted || outcome.failed() {
+            let runtime = self.query(pod.uid()).await?;
+            let api = self.generate(pod, &runtime, false, None);
+            self.status.set(pod, api);
+        }
+        if !outcome.errors.is_empty() {
+            return Err(outcome.errors.join(", "));
+        }
+        if outcome.failed() {
+            let retry = Duration::from_secs(10).mul_f64(1.0 + rand::random::<f64>() / 2.0);
+            let held = outcome.held_until.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+            let others = outcome.starts.values().flatten().any(|f| f.reason != "CrashLoopBackOff");
+            let again = match held {
+                Some(held) if others => held.min(retry),
+                Some(held) => held,
+                None => retry,
+            };
+            return Ok(Synced { again: Some(again), ..Synced::default() });
+        }
+        // What was just started may be what something else waited for.
+        let again = outcome.acted.then_some(Duration::ZERO);
+        Ok(Synced { again: again.or_else(|| deadline_left(pod, now)), ..Synced::default() })
+    }
+
+    fn past_deadline(&self, pod: &Pod, now: Timestamp) -> Option<Eviction> {
+        let limit = pod.spec().active_deadline_seconds?;
+        let start =
+            self.status.get(pod.uid()).and_then(|s| s.start_time).or(pod.api_status().start_time.clone())?;
+        if now.duration_since(start.0).as_secs() < limit {
+            return None;
+        }
+        let message = "Pod was active on the node longer than the specified deadline".to_owned();
+        self.events.normal(pod, "DeadlineExceeded", &message);
+        Some(Eviction { reason: "DeadlineExceeded".to_owned(), message })
+    }
+
+    /// Makes the pod's control group. Containers that run outside of it, from before it existed, are stopped first.
+    async fn prepare_cgroup(&self, pod: &Arc<Pod>, runtime: &PodStatus) -> Result<(), String> {
+        let cgroups = &self.runtime.cgroups;
+        if cgroups.exists(pod) {
+            return Ok(());
+        }
+        if runtime.running().next().is_some() {
+            self.runtime.kill_pod(Some(pod), runtime, None).await?;
+            let spec = pod.spec();
+            if !spec.containers.iter().any(|c| restart::is_restartable(c, spec)) {
+                return Ok(());
+            }
+        }
+        let all = self.pods.list();
+        if let Err(error) = cgroups.update_classes(all.iter().map(AsRef::as_ref)) {
+            tracing::info!(pod = pod.log_name(), %error, "Failed to update QoS cgroups while syncing pod");
+        }
+        cgroups.create_pod(pod, &self.node.limits).map_err(|error| {
+            let message = format!("unable to ensure pod container exists: {error}");
+            self.events.warning(pod, "FailedCreatePodContainer", &message);
+            format!(
+                "failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}",
+                pod.uid()
+            )
+        })
+    }
+
+    async fn mount(&self, pod: &Arc<Pod>, ips: &[String], now: Timestamp) -> Result<Volumes, String> {
+        let addresses = self.node.addresses(ips);
+        let context = Context { addresses: &addresses, node: &self.node.allocatable, now };
+        self.runtime.volumes.mount(pod, &context).await.map_err(|error| {
+            let message = error.to_string();
+            self.events.warning(pod, "FailedMount", &message);
+            message
+        })
+    }
+
+    async fn pull_secrets(&self, pod: &Arc<Pod>) -> Vec<Arc<Secret>> {
+        let mut out = Vec::new();
+        for reference in pod.spec().image_pull_secrets.iter().flatten().filter(|r| !r.name.is_empty()) {
+            match self.runtime.volumes.secret(pod, &reference.name).await {
+                Fetched::Found(secret) => out.push(secret),
+                Fetched::NotFound(error) | Fetched::Failed(error) => {
+                    let message = format!(
+                        "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                        reference.name
+                    );
+                    tracing::info!(pod = pod.log_name(), error, "Unable to retrieve pull secret");
+                    self.events.warning(pod, "FailedToRetrieveImagePullSecret", &message);
+                }
+            }
+        }
+        out
+    }
+
+    /// Keeps the API server's image of a static pod in place.
+    async fn reconcile_mirror(&self, pod: &Pod) {
+        let Some(client) = self.client.as_ref().filter(|_| pod.is_static()) else { return };
+        if let Err(error) =
+            crate::pod::mirror::reconcile(client, pod, self.pods.mirror_of(pod).as_deref(), &self.node.name)
+                .await
+        {
+            tracing::error!(pod = pod.log_name(), error, "Failed creating a mirror pod");
+        }
+    }
+
+    /// Stops a pod for a reason of the node's own.
+    pub fn evict(&self, uid: &str, grace: Option<i64>, eviction: Eviction) {
+        if let Some(workers) = self.workers() {
+            workers.kill(uid, Kill { grace, eviction: Some(eviction) });
+        }
+    }
+
+    /// Removes every trace of a pod that is no longer wanted and whose worker is done.
+    pub async fn remove_traces(&self, uid: &str) {
+        match self.query(uid).await {
+            Ok(status) => {
+                for container in &status.containers {
+                    if let Err(error) = self.runtime.remove_container(&container.id.id).await {
+                        tracing::warn!(pod_uid = uid, error, "Failed to remove container");
+                    }
+                }
+                for sandbox in &status.sandboxes {
+                    self.runtime.remove_sandbox(&sandbox.id).await;
+                }
+                if !status.name.is_empty() {
+                    let logs = crate::logs::pod_log_directory(
+                        &self.paths.pod_logs,
+                        &status.namespace,
+                        &status.name,
+                        uid,
+                    );
+                    // Nothing there is as good as removed.
+                    let _ = std::fs::remove_dir_all(logs);
+                }
+            }
+            Err(error) => tracing::warn!(pod_uid = uid, error, "Failed to look for remains of a pod"),
+        }
+        if let Err(error) = self.runtime.volumes.unmount(uid).await {
+            tracing::error!(pod_uid = uid, %error, "Failed to unmount volumes of a pod");
+            return;
+        }
+        if let Err(error) = self.runtime.cgroups.remove_pod(uid) {
+            tracing::warn!(pod_uid = uid, %error, "Failed to remove cgroups of a pod");
+        }
+        if let Err(error) = remove_pod_dir(&self.paths, uid) {
+            tracing::error!(pod_uid = uid, %error, "Failed to remove the folder of a pod");
+        }
+        self.start_failures.lock().remove(uid);
+        self.status.forget(uid);
+    }
+}
+
+fn deadline_left(pod: &Pod, now: Timestamp) -> Option<Duration> {
+    let limit = pod.spec().active_deadline_seconds?;
+    let start = pod.api_status().start_time.as_ref()?.0;
+    let left = limit.saturating_sub(now.duration_since(start).as_secs()).clamp(1, 60);
+    Some(Duration::from_secs(left.unsigned_abs()))
+}
+
+impl Surroundings for Kubelet {
+    fn status(&self, uid: &str) -> Option<ApiPodStatus> {
+        self.status.get(uid)
+    }
+    fn changed(&self, uid: &str) {
+        if let Some(workers) = self.workers() {
+            workers.poke(uid);
+        }
+    }
+}
+
+/// Steps of the workers; a type of its own because workers belong to the kubelet.
+pub struct WorkerSteps(pub Arc<Kubelet>);
+
+#[async_trait]
+impl Steps for WorkerSteps {
+    async fn sync(&self, pod: &Arc<Pod>) -> Result<Synced, String> {
+        self.0.sync_pod(pod).await
+    }
+
+    async fn stop(
+        &self,
+        pod: &Arc<Pod>,
+        grace: Option<i64>,
+        eviction: Option<Eviction>,
+    ) -> Result<(), String> {
+        let kubelet = &self.0;
+        let runtime = kubelet.query(pod.uid()).await?;
+        kubelet.status.set(pod, kubelet.generate(pod, &runtime, false, eviction.clone()));
+        kubelet.probes.stop_restarts(pod.uid());
+        kubelet.runtime.kill_pod(Some(pod), &runtime, grace).await.map_err(|error| {
+            kubelet.events.warning(pod, "FailedKillPod", &format!("error killing pod: {error}"));
+            format!("error killing terminating pod: {error}")
+        })?;
+        kubelet.probes.remove(pod.uid());
+        let mut stopped = kubelet.query(pod.uid()).await?;
+        // A stopped sandbox has no addresses, but the pod had them to the end.
+        if stopped.ips.is_empty() {
+            stopped.ips.clone_from(&runtime.ips);
+        }
+        let running: Vec<String> = stopped.running().map(|c| c.id.to_string()).collect();
+        if !running.is_empty() {
+            return Err(format!(
+                "detected running containers after a successful KillPod, CRI violation: {running:?}"
+            ));
+        }
+        kubelet.status.set(pod, kubelet.generate(pod, &stopped, true, eviction));
+        Ok(())
+    }
+
+    async fn clean_up(&self, pod: &Arc<Pod>) -> Result<(), String> {
+        let kubelet = &self.0;
+        let uid = pod.uid();
+        kubelet.runtime.volumes.unmount(uid).await.map_err(|e| format!("cannot unmount volumes: {e}"))?;
+        kubelet.runtime.cgroups.remove_pod(uid).map_err(|e| e.to_string())?;
+        kubelet.status.terminate(pod);
+        Ok(())
+    }
+
+    async fn finished(&self, uid: &str) {
+        let kubelet = &self.0;
+        if kubelet.pods.get(uid).is_none()
+            && let Some(workers) = kubelet.workers()
+            && workers.forget_finished(uid)
+        {
+            kubelet.remove_traces(uid).await;
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One task per pod, which carries it from its first sync to its last trace on the node.
+//!
+//! A worker always acts on the latest pod it was given; updates in between coalesce. The three phases are one-way.
+//! Upstream: pkg/kubelet/pod_workers.go, v1.37.
+
+mod mailbox;
+mod phase;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+pub use mailbox::Kill;
+use mailbox::Mailbox;
+pub use phase::Phase;
+
+use crate::pod::view::PodView;
+use crate::status::generate::Eviction;
+
+/// A pod without events is looked at again after this time, plus up to half of it.
+const RESYNC: Duration = Duration::from_secs(60);
+/// After an error, plus up to half of it.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What came of a sync.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// True if the pod has ended by itself.
+    pub ended: bool,
+    /// When to look again; `None` for the usual time.
+    pub again: Option<Duration>,
+}
+
+/// The steps that a worker takes. Errors are retried.
+#[async_trait]
+pub trait Steps: Send + Sync + 'static {
+    /// Brings a pod to its desired state. May be dropped half way when the pod is to be stopped.
+    async fn sync(&self, pod: &Arc<Pod>) -> Result<Synced, String>;
+    /// Stops everything that runs of a pod.
+    async fn stop(
+        &self,
+        pod: &Arc<Pod>,
+        grace: Option<i64>,
+        eviction: Option<Eviction>,
+    ) -> Result<(), String>;
+    /// Removes what a stopped pod holds.
+    async fn clean_up(&self, pod: &Arc<Pod>) -> Result<(), String>;
+    /// Called once nothing is left to do for a pod.
+    async fn finished(&self, uid: &str);
+}
+
+struct Entry {
+    mailbox: Arc<Mailbox>,
+    phase: Phase,
+    full_name: String,
+    is_static: bool,
+}
+
+/// All workers.
+pub struct Workers {
+    steps: Arc<dyn Steps>,
+    entries: Mutex<HashMap<String, Entry>>,
+    stop: CancellationToken,
+}
+
+impl Workers {
+    /// Workers end with `stop`; what they stopped half way is taken up after the next start.
+    pub fn new(steps: Arc<dyn Steps>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { steps, entries: Mutex::default(), stop })
+    }
+
+    /// A pod is new or has changed.
+    pub fn update(self: &Arc<Self>, pod: Arc<Pod>) {
+        let mut entries = self.entries.lock();
+        let uid = pod.uid().to_owned();
+        if let Some(entry) = entries.get(&uid) {
+            let again = entry.is_static && entry.phase == Phase::Finished && !pod.is_deleted();
+            if !again {
+                entry.mailbox.update(pod);
+                return;
+            }
+        }
+        let mailbox = Arc::new(Mailbox::new(pod.clone()));
+        let entry = Entry {
+            mailbox: mailbox.clone(),
+            phase: Phase::Syncing,
+            full_name: pod.full_name(),
+            is_static: pod.is_static(),
+        };
+        entries.insert(uid.clone(), entry);
+        drop(entries);
+        let (workers, stop) = (self.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = workers.run(&uid, &mailbox) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Something about the pod changed on the runtime; look at it now.
+    pub fn poke(&self, uid: &str) {
+        if let Some(entry) = self.entries.lock().get(uid) {
+            entry.mailbox.poke();
+        }
+    }
+
+    /// The pod is to be stopped, whatever its spec says.
+    pub fn kill(&self, uid: &str, kill: Kill) {
+        if let Some(entry) = self.entries.lock().get(uid) {
+            entry.mailbox.kill(kill);
+        }
+    }
+
+    /// Where the pod is in its life; `None` if there is no worker.
+    pub fn phase(&self, uid: &str) -> Option<Phase> {
+        self.entries.lock().get(uid).map(|entry| entry.phase)
+    }
+
+    /// True if containers of the pod may run or be started.
+    pub fn may_run(&self, uid: &str) -> bool {
+        matches!(self.phase(uid), Some(Phase::Syncing | Phase::Terminating))
+    }
+
+    /// True if the pod is being stopped or has been.
+    pub fn is_terminating(&self, uid: &str) -> bool {
+        self.phase(uid).is_some_and(|phase| phase != Phase::Syncing)
+    }
+
+    /// Ids of all pods with a worker.
+    pub fn known(&self) -> Vec<String> {
+        self.entries.lock().keys().cloned().collect()
+    }
+
+    /// The pod as its worker last saw it.
+    pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.entries.lock().get(uid).map(|entry| entry.mailbox.pod())
+    }
+
+    /// Forgets a finished worker; true if it was finished (or there was none).
+    pub fn forget_finished(&self, uid: &str) -> bool {
+        let mut entries = self.entries.lock();
+        match entries.get(uid) {
+            Some(entry) if entry.phase != Phase::Finished => false,
+            Some(_) => entries.remove(uid).is_some(),
+            None => true,
+        }
+    }
+
+    /// Static pods of one name run one after the other.
+    fn has_turn(&self, uid: &str, pod: &Pod) -> bool {
+        if !pod.is_static() {
+            return true;
+        }
+        let name = pod.full_name();
+        !(self.entries.lock().iter()).any(|(other, e)| {
+            other != uid && e.is_static && e.full_name == name && e.phase != Phase::Finished
+        })
+    }
+
+    fn set_phase(&self, uid: &str, phase: Phase) {
+        if let Some(entry) = self.entries.lock().get_mut(uid) {
+            entry.phase = phase;
+        }
+    }
+
+    async fn run(&self, uid: &str, mailbox: &Mailbox) {
+        let mut phase = Phase::Syncing;
+        let mut pause = Duration::ZERO;
+        while phase != Phase::Finished {
+            mailbox.wait(pause).await;
+            let (pod, kill, interrupt) = mailbox.take();
+            phase = phase.next(&pod, kill.as_ref());
+            self.set_phase(uid, phase);
+            pause = match phase {
+                Phase::Syncing => self.sync(uid, mailbox, &pod, interrupt).await,
+                Phase::Terminating => {
+                    let grace = kill.as_ref().and_then(|k| k.grace).or(deletion_grace(&pod));
+                    let eviction = kill.and_then(|k| k.eviction);
+                    let stop = self.steps.stop(&pod, grace, eviction);
+                    tokio::select! {
+                        result = stop => match result {
+                            Ok(()) => {
+                                phase = Phase::Terminated;
+                                self.set_phase(uid, phase);
+                                Duration::ZERO
+                            }
+                            Err(error) => retry(&pod, &error),
+                        },
+                        // A shorter grace period came: stop again with that.
+                        () = interrupt.cancelled() => Duration::ZERO,
+                    }
+                }
+                Phase::Terminated => match self.steps.clean_up(&pod).await {
+                    Ok(()) => {
+                        phase = Phase::Finished;
+                        self.set_phase(uid, phase);
+                        Duration::ZERO
+                    }
+                    Err(error) => retry(&pod, &error),
+                },
+                Phase::Finished => Duration::ZERO,
+            };
+        }
+        self.steps.finished(uid).await;
+    }
+
+    async fn sync(
+        &self,
+        uid: &str,
+        mailbox: &Mailbox,
+        pod: &Arc<Pod>,
+        interrupt: CancellationToken,
+    ) -> Duration {
+        if !self.has_turn(uid, pod) {
+            return Duration::from_secs(1);
+        }
+        let result = tokio::select! {
+            result = self.steps.sync(pod) => result,
+            () = interrupt.cancelled() => return Duration::ZERO,
+        };
+        match result {
+            Ok(Synced { ended: true, .. }) => {
+                mailbox.kill(Kill::default());
+                Duration::ZERO
+            }
+            Ok(Synced { again, .. }) => again.unwrap_or_else(|| spread(RESYNC)),
+            Err(error) => retry(pod, &error),
+        }
+    }
+}
+
+/// Seconds that the deletion allows; a deletion without grace still gives one second.
+fn deletion_grace(pod: &Pod) -> Option<i64> {
+    pod.metadata.deletion_grace_period_seconds.map(|seconds| seconds.max(1))
+}
+
+fn retry(pod: &Pod, error: &str) -> Duration {
+    tracing::error!(pod = pod.log_name(), pod_uid = pod.uid(), err = error, "Error syncing pod, skipping");
+    spread(RETRY)
+}
+
+/// Up to half as much again, so that pods do not all come at once.
+fn spread(base: Duration) -> Duration {
+    base.mul_f64(1.0 + rand::random::<f64>() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tokio::sync::Notify;
+
+    #[derive(Default)]
+    struct Recorder {
+        steps: Mutex<Vec<String>>,
+        done: Notify,
+    }
+
+    #[async_trait]
+    impl Steps for Recorder {
+        async fn sync(&self, pod: &Arc<Pod>) -> Result<Synced, String> {
+            self.steps.lock().push(format!("sync {}", pod.metadata.generation.unwrap_or(0)));
+            self.done.notify_one();
+            Ok(Synced::default())
+        }
+        async fn stop(&self, _: &Arc<Pod>, grace: Option<i64>, _: Option<Eviction>) -> Result<(), String> {
+            self.steps.lock().push(format!("stop {grace:?}"));
+            Ok(())
+        }
+        async fn clean_up(&self, _: &Arc<Pod>) -> Result<(), String> {
+            self.steps.lock().push("clean up".into());
+            Ok(())
+        }
+        async fn finished(&self, _: &str) {
+            self.steps.lock().push("finished".into());
+            self.done.notify_one();
+        }
+    }
+
+    fn pod(generation: i64, deleted: bool) -> Arc<Pod> {
+        let mut pod =
+            json!({"metadata": {"uid": "u", "name": "p", "namespace": "n", "generation": generation}});
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        }
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[tokio::test]
+    async fn from_sync_to_finish() {
+        let recorder = Arc::new(Recorder::default());
+        let workers = Workers::new(recorder.clone(), CancellationToken::new());
+        workers.update(pod(1, false));
+        recorder.done.notified().await;
+        workers.poke("u");
+        recorder.done.notified().await;
+        workers.update(pod(2, true));
+        recorder.done.notified().await;
+        let expected = ["sync 1", "sync 1", "stop Some(1)", "clean up", "finished"];
+        assert_eq!(*recorder.steps.lock(), expected);
+        assert_eq!(workers.phase("u"), Some(Phase::Finished));
+        assert!(workers.forget_finished("u"));
+        assert_eq!(workers.phase("u"), None);
+    }
+}
