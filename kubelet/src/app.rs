@@ -1,32 +1,473 @@
 //! Assembly of kubelet: options to running parts, in the order in which they start.
+//! Upstream: cmd/kubelet/app/server.go run, pkg/kubelet/kubelet.go NewMainKubelet and Run, v1.37.
 
-use component::app::{Daemon, Error, Process};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Client;
+use component::app::{Daemon as Shell, Error, Process};
 use component::flags::{Command, FlagSet};
 use component::{features, logs, metrics};
+use controller::EventRecorder;
+use cri::v1;
+use informer::{Event, Factory, Options as InformerOptions};
+use k8s_openapi::api::core::v1::{Pod, Service, Taint};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
+use crate::cgroup::fs::Hierarchy;
+use crate::cgroup::manager::{CgroupManager, Settings as CgroupSettings};
+use crate::config::Settings;
+use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
+use crate::events::Events;
+use crate::housekeeping;
+use crate::image::manager::ImageManager;
+use crate::kubelet::{Kubelet, WorkerSteps};
+use crate::network::dns;
+use crate::node::lease;
+use crate::node::machine::{self, Machine, disk};
+use crate::node::manager::{NodeManager, RuntimeHealth, allocatable, runtime_health};
+use crate::node::status::Pressure;
+use crate::node_facts::NodeFacts;
 use crate::options::{COMMAND, Options};
+use crate::paths::{Paths, make_dir};
+use crate::pleg::Pleg;
+use crate::pod::source::file;
+use crate::pod::store::PodStore;
+use crate::pod::view::PodView;
+use crate::probe::manager::ProbeManager;
+use crate::runtime::manager::Runtime;
+use crate::status::manager::StatusManager;
+use crate::volume::manager::VolumeManager;
+use crate::worker::Workers;
+
+/// The runtime's own report is read so often, as upstream.
+const RUNTIME_STATUS: Duration = Duration::from_secs(5);
+/// Answer to every question about runtime classes without an API server.
+const NO_CLIENT: &str = "no API server is configured, so runtime classes are unknown";
 
 /// The daemon, configured and not yet running.
 #[derive(Debug)]
-pub struct Kubelet {
+pub struct Daemon {
     options: Options,
 }
 
-impl Daemon for Kubelet {
+impl Shell for Daemon {
     const COMMAND: &'static Command = &COMMAND;
 
     fn configure(flags: &FlagSet) -> Result<Self, Vec<String>> {
-        Options::from_flags(flags).map(|options| Kubelet { options })
+        Options::from_flags(flags).map(|options| Daemon { options })
     }
 
     fn logging(&self) -> logs::Options {
         self.options.logging.clone()
     }
 
-    async fn run(self, _process: Process) -> Result<(), Error> {
+    async fn run(self, process: Process) -> Result<(), Error> {
         features::install(self.options.gates);
-        metrics::default_registry().configure(self.options.metrics);
+        metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
-        Err("kubelet does not run anything yet".into())
+        adjust_oom_score(self.options.settings.oom_score_adj);
+        let built = Parts::build(&self.options, &process).await?;
+        built.start(&self.options, &process).await?;
+        process.notifier.ready();
+        process.shutdown.cancelled().await;
+        Ok(())
     }
+}
+
+/// A low score keeps the kubelet alive when memory is short; without the right to set it, that is said once.
+fn adjust_oom_score(score: i64) {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        tracing::warn!(%error, score, "Failed to set the kubelet's own oom_score_adj");
+    }
+}
+
+/// Everything built, nothing running.
+struct Parts {
+    kubelet: Arc<Kubelet>,
+    workers: Arc<Workers>,
+    factory: Option<Factory>,
+    pleg: Arc<Pleg>,
+    machine: Machine,
+    hostname: String,
+    runtime_version: String,
+    health: Arc<RwLock<RuntimeHealth>>,
+}
+
+impl Parts {
+    async fn build(options: &Options, process: &Process) -> Result<Self, Error> {
+        let settings = &options.settings;
+        let stop = process.shutdown.clone();
+        let paths = Paths { root: PathBuf::from(&options.root_dir), pod_logs: settings.pod_logs_dir.clone() };
+        for (dir, mode) in paths.base_dirs() {
+            make_dir(&dir, mode).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+        }
+        let cri = cri::Client::connect_both(
+            &settings.container_runtime_endpoint,
+            &settings.image_service_endpoint,
+            settings.runtime_request_timeout.to_std(),
+        )?;
+        let version = wait_for_runtime(&cri, &stop).await?;
+        let client = match &options.kubeconfig {
+            Some(path) => Some(connect(path, settings)?),
+            None => None,
+        };
+        let hostname = options.hostname.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
+        let recorder = client.as_ref().map(|c| {
+            let limited = c.named("events");
+            EventRecorder::new(&limited, "kubelet", &hostname, &stop)
+        });
+        let events = Events::new(recorder);
+        let machine = Machine::read();
+        let hierarchy = Hierarchy::detect()?;
+        let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths));
+        let cgroups = CgroupManager::new(hierarchy, cgroup_settings(settings, &node));
+        cgroups.create_tree().map_err(|e| format!("failed to start ContainerManager: {e}"))?;
+        let factory = client.clone().map(Factory::new);
+        let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
+        let volumes = Arc::new(VolumeManager::new(paths.clone(), client.clone(), &stop));
+        let runtime = Arc::new(Runtime {
+            images: ImageManager::new(cri.clone(), events.clone(), settings.parallel_pulls()),
+            cri: cri.clone(),
+            name: version.runtime_name.clone(),
+            events: events.clone(),
+            volumes,
+            cgroups,
+            node: node.clone(),
+            paths: paths.clone(),
+            services,
+            handlers: handlers(factory.as_ref()),
+            backoff: Runtime::restart_backoff(settings.longest_restart_pause()),
+        });
+        let pods = Arc::new(PodStore::default());
+        let kubelet = Arc::new(Kubelet {
+            probes: Arc::new(ProbeManager::new(cri.clone(), events.clone(), Timestamp::now())),
+            status: Arc::new(StatusManager::new(client.clone(), pods.clone())),
+            runtime,
+            node,
+            pods,
+            events,
+            paths,
+            client,
+            network_error: RwLock::new(None),
+            stop: stop.clone(),
+            start_failures: Mutex::new(HashMap::new()),
+            workers: RwLock::new(None),
+        });
+        let workers = Workers::new(Arc::new(WorkerSteps(kubelet.clone())), stop);
+        *kubelet.workers.write() = Some(workers.clone());
+        Ok(Self {
+            kubelet,
+            workers,
+            factory,
+            pleg: Arc::new(Pleg::new(cri)),
+            machine,
+            hostname,
+            runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
+            health: Arc::default(),
+        })
+    }
+
+    async fn start(self, options: &Options, process: &Process) -> Result<(), Error> {
+        let stop = process.shutdown.clone();
+        let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
+        self.watch_runtime_status(process);
+        let sources_ready = self.start_sources(options, process);
+        let workers = self.workers.clone();
+        tasks.spawn("pleg", self.pleg.clone().run(move |uid| workers.poke(uid), stop.clone()));
+        let (status, workers) = (kubelet.status.clone(), self.workers.clone());
+        let status_stop = stop.clone();
+        tasks.spawn("status", async move {
+            let may_run = |uid: &str| workers.may_run(uid);
+            status.run(may_run, status_stop).await;
+        });
+        if let Some(client) = &kubelet.client {
+            self.start_node(client, options, process);
+        }
+        let (pleg, settings) = (self.pleg.clone(), options.settings.clone());
+        tasks.spawn("housekeeping", async move {
+            // Until all sources have spoken, everything on the runtime would look unwanted.
+            if sources_ready.await {
+                housekeeping::run(kubelet, pleg, settings, stop).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Reads the runtime's report again and again.
+    fn watch_runtime_status(&self, process: &Process) {
+        let (kubelet, health, pleg) = (self.kubelet.clone(), self.health.clone(), self.pleg.clone());
+        let stop = process.shutdown.clone();
+        process.tasks.spawn("runtime-status", async move {
+            loop {
+                let answer = kubelet.runtime.cri.status(v1::StatusRequest::default()).await;
+                let (mut now, network) = runtime_health(answer);
+                now.errors.extend(pleg.problem());
+                let can = |f: &k8s_openapi::api::core::v1::NodeRuntimeHandler| {
+                    f.features.as_ref().and_then(|f| f.recursive_read_only_mounts).unwrap_or(false)
+                };
+                let names = now.handlers.iter().filter(|h| can(h)).filter_map(|h| h.name.clone()).collect();
+                *kubelet.node.recursive_read_only.write() = names;
+                *kubelet.network_error.write() = network;
+                *health.write() = now;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RUNTIME_STATUS) => {}
+                }
+            }
+        });
+    }
+
+    /// Starts all sources of pods; the answer tells when all of them have spoken (or the process ends first).
+    fn start_sources(
+        &self,
+        options: &Options,
+        process: &Process,
+    ) -> impl Future<Output = bool> + Send + 'static {
+        let settings = &options.settings;
+        let stop = process.shutdown.clone();
+        let file_ready = Arc::new(Notify::new());
+        let with_files = !settings.static_pod_path.is_empty();
+        if with_files {
+            let (sink, ready) =
+                (Sink { kubelet: self.kubelet.clone(), workers: self.workers.clone() }, file_ready.clone());
+            let deliver = move |pods| {
+                sink.replace_static(pods);
+                ready.notify_one();
+            };
+            let (path, node) = (PathBuf::from(&settings.static_pod_path), self.kubelet.node.name.clone());
+            let period = settings.file_check_frequency.to_std();
+            process.tasks.spawn("file-source", file::run(path, node, period, deliver, stop.clone()));
+        }
+        let mut subscription = None;
+        if let Some(factory) = &self.factory {
+            let sink = Sink { kubelet: self.kubelet.clone(), workers: self.workers.clone() };
+            let selector = format!("spec.nodeName={}", self.kubelet.node.name);
+            let informer = factory.informer::<Pod>(InformerOptions::default().fields(&selector));
+            subscription = Some(informer.subscribe(move |event| sink.handle(event)));
+            factory.start(&stop);
+        }
+        async move {
+            if with_files {
+                file_ready.notified().await;
+            }
+            match subscription {
+                Some(subscription) => {
+                    let ready = subscription.wait_synced(&stop).await;
+                    // Dropping the subscription would end it.
+                    tokio::spawn(async move {
+                        stop.cancelled().await;
+                        subscription.cancel();
+                    });
+                    ready
+                }
+                None => true,
+            }
+        }
+    }
+
+    fn start_node(&self, client: &Client, options: &Options, process: &Process) {
+        let taints: Vec<Taint> =
+            serde_json::from_value(options.settings.register_with_taints.clone()).unwrap_or_default();
+        let manager = NodeManager {
+            kubelet: self.kubelet.clone(),
+            client: client.clone(),
+            settings: options.settings.clone(),
+            machine: self.machine.clone(),
+            hostname: self.hostname.clone(),
+            runtime_version: self.runtime_version.clone(),
+            version: component::version::reported(),
+            labels: options.labels.clone(),
+            taints,
+            root: PathBuf::from(&options.root_dir),
+            health: self.health.clone(),
+            pressure: Arc::new(RwLock::new(Pressure::default())),
+            events: self.kubelet.events.clone(),
+            wake: Arc::new(Notify::new()),
+        };
+        let stop = process.shutdown.clone();
+        process.tasks.spawn("node-status", async move { manager.run(stop).await });
+        let seconds = options.settings.node_lease_duration_seconds;
+        let name = self.kubelet.node.name.clone();
+        process
+            .tasks
+            .spawn("node-lease", lease::run(client.named("lease"), name, seconds, process.shutdown.clone()));
+    }
+}
+
+/// Where the sources put their pods.
+struct Sink {
+    kubelet: Arc<Kubelet>,
+    workers: Arc<Workers>,
+}
+
+impl Sink {
+    fn handle(&self, event: Event<Pod>) {
+        match event {
+            Event::Added(pod) | Event::Updated { new: pod, .. } => self.set(pod),
+            Event::Deleted(pod) => self.remove(&pod),
+        }
+    }
+
+    fn set(&self, pod: Arc<Pod>) {
+        self.kubelet.pods.set(pod.clone());
+        if pod.is_mirror() {
+            self.kubelet.status.reconcile();
+            if let Some(source) = self.kubelet.pods.source_of(&pod) {
+                self.workers.poke(source.uid());
+            }
+            return;
+        }
+        self.workers.update(pod);
+    }
+
+    fn remove(&self, pod: &Pod) {
+        self.kubelet.pods.remove(pod);
+        if pod.is_mirror() {
+            if let Some(source) = self.kubelet.pods.source_of(pod) {
+                self.workers.poke(source.uid());
+            }
+            return;
+        }
+        let uid = pod.uid().to_owned();
+        if self.workers.forget_finished(&uid) {
+            let kubelet = self.kubelet.clone();
+            tokio::spawn(async move { kubelet.remove_traces(&uid).await });
+        } else {
+            self.workers.kill(&uid, crate::worker::Kill::default());
+        }
+    }
+
+    fn replace_static(&self, pods: Vec<Arc<Pod>>) {
+        let gone: Vec<Arc<Pod>> = (self.kubelet.pods.list().into_iter())
+            .filter(|old| old.is_static() && !pods.iter().any(|new| new.uid() == old.uid()))
+            .collect();
+        for pod in gone {
+            self.remove(&pod);
+        }
+        for pod in pods {
+            if self.kubelet.pods.get(pod.uid()).is_none() {
+                self.set(pod);
+            }
+        }
+    }
+}
+
+/// Waits for the runtime's first answer.
+async fn wait_for_runtime(cri: &cri::Client, stop: &CancellationToken) -> Result<v1::VersionResponse, Error> {
+    let mut pause = Duration::from_millis(100);
+    let mut said = false;
+    loop {
+        let request = v1::VersionRequest { version: "0.1.0".to_owned() };
+        match cri.version(request).await {
+            Ok(version) => return Ok(version),
+            Err(error) if !said => {
+                said = true;
+                tracing::error!(%error, "The container runtime does not answer yet; waiting for it");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Err("stopped while waiting for the container runtime".into()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = pause.saturating_mul(2).min(Duration::from_secs(5));
+    }
+}
+
+fn connect(kubeconfig: &str, settings: &Settings) -> Result<Client, Error> {
+    let config = client::Config::from_kubeconfig(kubeconfig)?;
+    let version = component::version::info();
+    let options = client::Options {
+        #[expect(clippy::cast_precision_loss, reason = "a small number of requests per second")]
+        qps: if settings.kube_api_qps == 0 { -1.0 } else { settings.kube_api_qps as f32 },
+        burst: settings.kube_api_burst,
+        user_agent: client::user_agent("kubelet", component::version::reported(), &version.git_commit),
+        ..client::Options::default()
+    };
+    Ok(Client::new(config, options)?)
+}
+
+fn facts(
+    options: &Options,
+    machine: &Machine,
+    hostname: &str,
+    hierarchy: &Hierarchy,
+    paths: &Paths,
+) -> NodeFacts {
+    let settings = &options.settings;
+    let storage = disk(&paths.root).unwrap_or_default().capacity;
+    let given: Vec<String> = (options.node_ips.iter())
+        .filter(|ip| !matches!(ip.as_str(), "" | "0.0.0.0" | "::"))
+        .cloned()
+        .collect();
+    let ips = if given.is_empty() { machine::default_address().into_iter().collect() } else { given };
+    let (v2, memsw) = match hierarchy.controller_dir("memory", "") {
+        Some(dir) => (hierarchy.is_v2(), dir.join("memory.memsw.limit_in_bytes").exists()),
+        None => (hierarchy.is_v2(), false),
+    };
+    let swap_v2 = v2 && machine.swap > 0;
+    let period = i64::try_from(settings.cpu_cfs_quota_period.to_std().as_micros()).unwrap_or(100_000);
+    NodeFacts {
+        name: hostname.to_owned(),
+        limits: NodeLimits {
+            cgroup_v2: v2,
+            cpu_cfs_quota: settings.cpu_cfs_quota,
+            cpu_period_us: if period > 0 { period } else { 100_000 },
+            memory_capacity: machine.memory,
+            single_process_oom_kill: settings.single_process_oom_kill.unwrap_or(!v2),
+            swap_controller: memsw || swap_v2,
+            huge_page_sizes: machine.huge_pages.iter().map(|(size, _)| page_size(*size)).collect(),
+        },
+        allocatable: allocatable(settings, machine, storage),
+        seccomp_default: settings.seccomp_default,
+        seccomp_root: paths.seccomp().display().to_string(),
+        dns: dns::Settings {
+            host: None,
+            cluster_dns: settings.cluster_dns.clone(),
+            cluster_domain: settings.cluster_domain.clone(),
+            node_ips: ips.clone(),
+        },
+        resolv_conf: Some(settings.resolv_conf.clone()).filter(|path| !path.is_empty()),
+        host_ips: RwLock::new(Arc::new(ips)),
+        recursive_read_only: RwLock::default(),
+    }
+}
+
+fn page_size(bytes: u64) -> String {
+    if bytes >= 1 << 30 { format!("{}GB", bytes >> 30) } else { format!("{}MB", bytes >> 20) }
+}
+
+fn cgroup_settings(settings: &Settings, node: &NodeFacts) -> CgroupSettings {
+    let enforced = settings.enforce_node_allocatable.iter().any(|level| level == "pods");
+    let limits = CgroupLimits {
+        shares: Some(milli_to_shares(node.allocatable.cpu_milli)),
+        // Evictions work below this limit, so the reserve for them is not taken off here.
+        memory: enforced.then(|| node.limits.memory_capacity - settings.reserved_milli("memory") / 1000),
+        ..CgroupLimits::default()
+    };
+    CgroupSettings {
+        per_qos: settings.cgroups_per_qos,
+        root: settings.cgroup_root.clone(),
+        allocatable: limits,
+        pod_pids: Some(settings.pod_pids_limit).filter(|n| *n > 0),
+    }
+}
+
+/// Looks up the runtime handlers of runtime classes.
+fn handlers(factory: Option<&Factory>) -> Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync> {
+    let Some(factory) = factory else { return Arc::new(|_| Err(NO_CLIENT.to_owned())) };
+    let classes = factory.informer::<RuntimeClass>(InformerOptions::default()).store();
+    Arc::new(move |name| {
+        let class = classes.get(name).or_else(|| classes.get_by("", name));
+        class.map(|c| c.handler.clone()).ok_or_else(|| {
+            format!("failed to get sandbox runtime: no RuntimeClass {name:?} is known on this node")
+        })
+    })
 }

@@ -4,18 +4,25 @@
 //! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
+pub mod app;
 mod backoff;
 pub mod cgroup;
+pub mod config;
 pub mod container;
 mod events;
+mod flags;
 mod hooks;
+mod housekeeping;
 mod http_get;
 pub mod image;
 pub mod kubelet;
 pub mod logs;
 pub mod network;
+pub mod node;
 mod node_facts;
+pub mod options;
 mod paths;
+mod pleg;
 pub mod pod;
 pub mod probe;
 pub mod runtime;

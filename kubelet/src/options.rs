@@ -1,8 +1,12 @@
 //! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
 
+use std::collections::BTreeMap;
+
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
 use component::{logs, metrics};
+
+use crate::config::{self, Settings};
 
 /// The command line.
 pub static COMMAND: Command = Command {
@@ -14,9 +18,25 @@ pub static COMMAND: Command = Command {
     defaults: &[],
 };
 
-/// What the flags say.
+/// What the flags and the configuration files say.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The configuration, merged and checked.
+    pub settings: Settings,
+    /// The same as one document, for `/configz`.
+    pub document: serde_json::Value,
+    /// `--kubeconfig`; absent without an API server.
+    pub kubeconfig: Option<String>,
+    /// `--hostname-override`.
+    pub hostname: Option<String>,
+    /// `--node-ip`.
+    pub node_ips: Vec<String>,
+    /// `--root-dir`.
+    pub root_dir: String,
+    /// `--cert-dir`.
+    pub cert_dir: String,
+    /// `--node-labels`.
+    pub labels: BTreeMap<String, String>,
     /// "Logs" flags.
     pub logging: logs::Options,
     /// "Metrics" flags.
@@ -33,9 +53,29 @@ impl Options {
     pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut gates = Gates::default();
-        match gates.set(&flags.gate_settings("feature-gates")) {
-            Ok(_) => {}
-            Err(e) => problems.push(e.to_string()),
+        let document = config::load::load(flags).unwrap_or_else(|mut e| {
+            problems.append(&mut e);
+            serde_json::Value::Null
+        });
+        let settings = if problems.is_empty() {
+            Settings::from_document(&document).unwrap_or_else(|mut e| {
+                problems.append(&mut e);
+                Settings::default()
+            })
+        } else {
+            Settings::default()
+        };
+        if let Err(e) = gates.set_map(&settings.feature_gates) {
+            problems.push(e.to_string());
+        }
+        if flags.non_empty("bootstrap-kubeconfig").is_some() {
+            problems.push("--bootstrap-kubeconfig is not supported by this kubelet yet; give a --kubeconfig with credentials".into());
+        }
+        if !settings.static_pod_url.is_empty() {
+            problems.push("staticPodURL (--manifest-url) is not supported by this kubelet yet".into());
+        }
+        if settings.fail_cgroup_v1 && std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+            problems.push("kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release".into());
         }
         let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
             problems.append(&mut e);
@@ -45,7 +85,25 @@ impl Options {
             problems.append(&mut e);
             metrics::Options::default()
         });
-        if problems.is_empty() { Ok(Options { logging, metrics, gates }) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let text = |name: &str| flags.non_empty(name).map(str::to_owned);
+        Ok(Options {
+            settings,
+            document,
+            kubeconfig: text("kubeconfig"),
+            hostname: text("hostname-override"),
+            node_ips: text("node-ip")
+                .map(|ips| ips.split(',').map(|ip| ip.trim().to_owned()).collect())
+                .unwrap_or_default(),
+            root_dir: flags.string("root-dir").to_owned(),
+            cert_dir: flags.string("cert-dir").to_owned(),
+            labels: flags.map("node-labels"),
+            logging,
+            metrics,
+            gates,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ pub mod mirror;
 pub mod qos;
 pub mod resources;
 pub mod restart;
+pub mod source;
 pub mod store;
 
 pub mod view;

@@ -1,0 +1,223 @@
+//! Every field of `KubeletConfiguration` v1beta1: its type, the flag that sets it, its default in a file.
+//!
+//! Facts of k8s.io/kubelet/config/v1beta1/types.go and pkg/kubelet/apis/config/v1beta1/defaults.go, v1.37.
+
+/// Type of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Int,
+    /// A number.
+    Float,
+    /// Text.
+    Text,
+    /// A duration as Go writes it.
+    Duration,
+    /// A list of texts.
+    Texts,
+    /// Texts by name.
+    TextMap,
+    /// Booleans by name.
+    BoolMap,
+    /// Anything; what reads it checks it.
+    Any,
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Path from the root, parts separated by dots.
+    pub path: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Flag that sets it.
+    pub flag: Option<&'static str>,
+    /// Default, as JSON, when a file is given.
+    pub default: Option<&'static str>,
+}
+
+const fn row(
+    path: &'static str,
+    kind: Kind,
+    flag: Option<&'static str>,
+    default: Option<&'static str>,
+) -> Row {
+    Row { path, kind, flag, default }
+}
+
+/// All fields.
+pub const ROWS: &[Row] = &[
+    row("enableServer", Kind::Bool, Some("enable-server"), Some("true")),
+    row("staticPodPath", Kind::Text, Some("pod-manifest-path"), None),
+    row("podLogsDir", Kind::Text, None, Some(r#""/var/log/pods""#)),
+    row("syncFrequency", Kind::Duration, Some("sync-frequency"), Some(r#""1m0s""#)),
+    row("fileCheckFrequency", Kind::Duration, Some("file-check-frequency"), Some(r#""20s""#)),
+    row("httpCheckFrequency", Kind::Duration, Some("http-check-frequency"), Some(r#""20s""#)),
+    row("staticPodURL", Kind::Text, Some("manifest-url"), None),
+    row("staticPodURLHeader", Kind::Any, Some("manifest-url-header"), None),
+    row("address", Kind::Text, Some("address"), Some(r#""0.0.0.0""#)),
+    row("port", Kind::Int, Some("port"), Some("10250")),
+    row("readOnlyPort", Kind::Int, Some("read-only-port"), None),
+    row("tlsCertFile", Kind::Text, Some("tls-cert-file"), None),
+    row("tlsPrivateKeyFile", Kind::Text, Some("tls-private-key-file"), None),
+    row("tlsCipherSuites", Kind::Texts, Some("tls-cipher-suites"), None),
+    row("tlsCurvePreferences", Kind::Any, None, None),
+    row("tlsMinVersion", Kind::Text, Some("tls-min-version"), None),
+    row("rotateCertificates", Kind::Bool, Some("rotate-certificates"), None),
+    row("serverTLSBootstrap", Kind::Bool, Some("rotate-server-certificates"), None),
+    row("authentication.x509.clientCAFile", Kind::Text, Some("client-ca-file"), None),
+    row("authentication.webhook.enabled", Kind::Bool, Some("authentication-token-webhook"), Some("true")),
+    row(
+        "authentication.webhook.cacheTTL",
+        Kind::Duration,
+        Some("authentication-token-webhook-cache-ttl"),
+        Some(r#""2m0s""#),
+    ),
+    row("authentication.anonymous.enabled", Kind::Bool, Some("anonymous-auth"), Some("false")),
+    row("authorization.mode", Kind::Text, Some("authorization-mode"), Some(r#""Webhook""#)),
+    row(
+        "authorization.webhook.cacheAuthorizedTTL",
+        Kind::Duration,
+        Some("authorization-webhook-cache-authorized-ttl"),
+        Some(r#""5m0s""#),
+    ),
+    row(
+        "authorization.webhook.cacheUnauthorizedTTL",
+        Kind::Duration,
+        Some("authorization-webhook-cache-unauthorized-ttl"),
+        Some(r#""30s""#),
+    ),
+    row("registryPullQPS", Kind::Int, Some("registry-qps"), Some("5")),
+    row("registryBurst", Kind::Int, Some("registry-burst"), Some("10")),
+    row("imagePullCredentialsVerificationPolicy", Kind::Text, None, Some(r#""NeverVerifyPreloadedImages""#)),
+    row("preloadedImagesVerificationAllowlist", Kind::Texts, None, None),
+    row("eventRecordQPS", Kind::Int, Some("event-qps"), Some("50")),
+    row("eventBurst", Kind::Int, Some("event-burst"), Some("100")),
+    row("enableDebuggingHandlers", Kind::Bool, Some("enable-debugging-handlers"), Some("true")),
+    row("enableContentionProfiling", Kind::Bool, Some("contention-profiling"), None),
+    row("healthzPort", Kind::Int, Some("healthz-port"), Some("10248")),
+    row("healthzBindAddress", Kind::Text, Some("healthz-bind-address"), Some(r#""127.0.0.1""#)),
+    row("oomScoreAdj", Kind::Int, Some("oom-score-adj"), Some("-999")),
+    row("clusterDomain", Kind::Text, Some("cluster-domain"), None),
+    row("clusterDNS", Kind::Texts, Some("cluster-dns"), None),
+    row(
+        "streamingConnectionIdleTimeout",
+        Kind::Duration,
+        Some("streaming-connection-idle-timeout"),
+        Some(r#""4h0m0s""#),
+    ),
+    row("nodeStatusUpdateFrequency", Kind::Duration, Some("node-status-update-frequency"), Some(r#""10s""#)),
+    row("nodeStatusReportFrequency", Kind::Duration, None, Some(r#""5m0s""#)),
+    row("nodeLeaseDurationSeconds", Kind::Int, None, Some("40")),
+    row("imageMinimumGCAge", Kind::Duration, Some("minimum-image-ttl-duration"), Some(r#""2m0s""#)),
+    row("imageMaximumGCAge", Kind::Duration, None, Some(r#""0s""#)),
+    row("imageGCHighThresholdPercent", Kind::Int, Some("image-gc-high-threshold"), Some("85")),
+    row("imageGCLowThresholdPercent", Kind::Int, Some("image-gc-low-threshold"), Some("80")),
+    row("volumeStatsAggPeriod", Kind::Duration, Some("volume-stats-agg-period"), Some(r#""1m0s""#)),
+    row("kubeletCgroups", Kind::Text, Some("kubelet-cgroups"), None),
+    row("systemCgroups", Kind::Text, Some("system-cgroups"), None),
+    row("cgroupRoot", Kind::Text, Some("cgroup-root"), None),
+    row("cgroupsPerQOS", Kind::Bool, Some("cgroups-per-qos"), Some("true")),
+    row("cgroupDriver", Kind::Text, Some("cgroup-driver"), Some(r#""cgroupfs""#)),
+    row("cpuManagerPolicy", Kind::Text, Some("cpu-manager-policy"), Some(r#""none""#)),
+    row("singleProcessOOMKill", Kind::Bool, None, None),
+    row("cpuManagerPolicyOptions", Kind::TextMap, Some("cpu-manager-policy-options"), None),
+    row("cpuManagerReconcilePeriod", Kind::Duration, Some("cpu-manager-reconcile-period"), Some(r#""10s""#)),
+    row("memoryManagerPolicy", Kind::Text, Some("memory-manager-policy"), Some(r#""None""#)),
+    row("topologyManagerPolicy", Kind::Text, Some("topology-manager-policy"), Some(r#""none""#)),
+    row("topologyManagerScope", Kind::Text, Some("topology-manager-scope"), Some(r#""container""#)),
+    row("topologyManagerPolicyOptions", Kind::TextMap, Some("topology-manager-policy-options"), None),
+    row("qosReserved", Kind::TextMap, Some("qos-reserved"), None),
+    row("runtimeRequestTimeout", Kind::Duration, Some("runtime-request-timeout"), Some(r#""2m0s""#)),
+    row("hairpinMode", Kind::Text, Some("hairpin-mode"), Some(r#""promiscuous-bridge""#)),
+    row("maxPods", Kind::Int, Some("max-pods"), Some("110")),
+    row("podCIDR", Kind::Text, Some("pod-cidr"), None),
+    row("podPidsLimit", Kind::Int, Some("pod-max-pids"), Some("-1")),
+    row("resolvConf", Kind::Text, Some("resolv-conf"), Some(r#""/etc/resolv.conf""#)),
+    row("runOnce", Kind::Bool, Some("runonce"), None),
+    row("cpuCFSQuota", Kind::Bool, Some("cpu-cfs-quota"), Some("true")),
+    row("cpuCFSQuotaPeriod", Kind::Duration, Some("cpu-cfs-quota-period"), Some(r#""100ms""#)),
+    row("nodeStatusMaxImages", Kind::Int, Some("node-status-max-images"), Some("50")),
+    row("maxOpenFiles", Kind::Int, Some("max-open-files"), Some("1000000")),
+    row(
+        "contentType",
+        Kind::Text,
+        Some("kube-api-content-type"),
+        Some(r#""application/vnd.kubernetes.protobuf""#),
+    ),
+    row("kubeAPIQPS", Kind::Int, Some("kube-api-qps"), Some("50")),
+    row("kubeAPIBurst", Kind::Int, Some("kube-api-burst"), Some("100")),
+    row("serializeImagePulls", Kind::Bool, Some("serialize-image-pulls"), None),
+    row("maxParallelImagePulls", Kind::Int, None, None),
+    row("evictionHard", Kind::TextMap, Some("eviction-hard"), None),
+    row("evictionSoft", Kind::TextMap, Some("eviction-soft"), None),
+    row("evictionSoftGracePeriod", Kind::TextMap, Some("eviction-soft-grace-period"), None),
+    row(
+        "evictionPressureTransitionPeriod",
+        Kind::Duration,
+        Some("eviction-pressure-transition-period"),
+        Some(r#""5m0s""#),
+    ),
+    row("evictionMaxPodGracePeriod", Kind::Int, Some("eviction-max-pod-grace-period"), None),
+    row("evictionMinimumReclaim", Kind::TextMap, Some("eviction-minimum-reclaim"), None),
+    row("mergeDefaultEvictionSettings", Kind::Bool, None, Some("false")),
+    row("podsPerCore", Kind::Int, Some("pods-per-core"), None),
+    row("enableControllerAttachDetach", Kind::Bool, Some("enable-controller-attach-detach"), Some("true")),
+    row("protectKernelDefaults", Kind::Bool, Some("protect-kernel-defaults"), None),
+    row("makeIPTablesUtilChains", Kind::Bool, Some("make-iptables-util-chains"), Some("true")),
+    row("iptablesMasqueradeBit", Kind::Int, None, Some("14")),
+    row("iptablesDropBit", Kind::Int, None, Some("15")),
+    row("featureGates", Kind::BoolMap, Some("feature-gates"), None),
+    row("failSwapOn", Kind::Bool, Some("fail-swap-on"), Some("true")),
+    row("memorySwap.swapBehavior", Kind::Text, None, None),
+    row("containerLogMaxSize", Kind::Text, Some("container-log-max-size"), Some(r#""10Mi""#)),
+    row("containerLogMaxFiles", Kind::Int, Some("container-log-max-files"), Some("5")),
+    row("containerLogMaxWorkers", Kind::Int, None, Some("1")),
+    row("containerLogMonitorInterval", Kind::Duration, None, Some(r#""10s""#)),
+    row("configMapAndSecretChangeDetectionStrategy", Kind::Text, None, Some(r#""Watch""#)),
+    row("systemReserved", Kind::TextMap, Some("system-reserved"), None),
+    row("kubeReserved", Kind::TextMap, Some("kube-reserved"), None),
+    row("reservedSystemCPUs", Kind::Text, Some("reserved-cpus"), None),
+    row("showHiddenMetricsForVersion", Kind::Text, None, None),
+    row("systemReservedCgroup", Kind::Text, Some("system-reserved-cgroup"), None),
+    row("kubeReservedCgroup", Kind::Text, Some("kube-reserved-cgroup"), None),
+    row("enforceNodeAllocatable", Kind::Texts, Some("enforce-node-allocatable"), Some(r#"["pods"]"#)),
+    row("allowedUnsafeSysctls", Kind::Texts, Some("allowed-unsafe-sysctls"), None),
+    row("defaultPodSysctls", Kind::TextMap, None, None),
+    row(
+        "volumePluginDir",
+        Kind::Text,
+        Some("volume-plugin-dir"),
+        Some(r#""/usr/libexec/kubernetes/kubelet-plugins/volume/exec/""#),
+    ),
+    row("providerID", Kind::Text, Some("provider-id"), None),
+    row("kernelMemcgNotification", Kind::Bool, Some("kernel-memcg-notification"), None),
+    row("logging", Kind::Any, None, None),
+    row("enableSystemLogHandler", Kind::Bool, None, Some("true")),
+    row("enableSystemLogQuery", Kind::Bool, None, None),
+    row("shutdownGracePeriod", Kind::Duration, None, None),
+    row("shutdownGracePeriodCriticalPods", Kind::Duration, None, None),
+    row("shutdownGracePeriodByPodPriority", Kind::Any, None, None),
+    row("crashLoopBackOff.maxContainerRestartPeriod", Kind::Duration, None, Some(r#""5m0s""#)),
+    row("reservedMemory", Kind::Any, Some("reserved-memory"), None),
+    row("enableProfilingHandler", Kind::Bool, None, Some("true")),
+    row("enableDebugFlagsHandler", Kind::Bool, None, Some("true")),
+    row("seccompDefault", Kind::Bool, Some("seccomp-default"), Some("false")),
+    row("memoryThrottlingFactor", Kind::Float, None, Some("0.9")),
+    row("memoryReservationPolicy", Kind::Text, None, Some(r#""None""#)),
+    row("registerWithTaints", Kind::Any, Some("register-with-taints"), None),
+    row("registerNode", Kind::Bool, Some("register-node"), Some("true")),
+    row("tracing", Kind::Any, None, None),
+    row("localStorageCapacityIsolation", Kind::Bool, Some("local-storage-capacity-isolation"), Some("true")),
+    row(
+        "containerRuntimeEndpoint",
+        Kind::Text,
+        Some("container-runtime-endpoint"),
+        Some(r#""unix:///run/containerd/containerd.sock""#),
+    ),
+    row("imageServiceEndpoint", Kind::Text, Some("image-service-endpoint"), None),
+    row("failCgroupV1", Kind::Bool, Some("fail-cgroupv1"), Some("true")),
+    row("userNamespaces", Kind::Any, None, None),
+];

@@ -1,0 +1,302 @@
+//! Cleaning up: pods that nobody wants any more, dead containers, unused images, grown logs.
+//!
+//! Upstream: kubelet_pods.go HandlePodCleanups, kuberuntime_gc.go, image_gc_manager.go, container_log_manager.go.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1;
+use k8s_openapi::jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::image::gc::{Image, Policy, Usage, bytes_to_free};
+use crate::kubelet::Kubelet;
+use crate::logs::rotate;
+use crate::node::machine::disk;
+use crate::pleg::Pleg;
+use crate::pod::view::PodView;
+use crate::runtime::query::{self, PodSketch};
+
+/// Orphans are looked for so often. Upstream: every two seconds; workers do most of it here.
+const ORPHANS: Duration = Duration::from_secs(10);
+/// Dead containers are looked for so often, as upstream.
+const CONTAINERS: Duration = Duration::from_secs(60);
+/// Disk use is looked at so often, as upstream.
+const IMAGES: Duration = Duration::from_secs(300);
+/// Dead containers of one name that are kept, for `kubectl logs --previous`.
+const KEEP: usize = 1;
+
+/// Cleans up until `stop`. Nothing is removed before the API server has told which pods are wanted.
+pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, stop: CancellationToken) {
+    let (orphans, containers) = (interval(ORPHANS), interval(CONTAINERS));
+    let (images, logs) = (interval(IMAGES), interval(settings.container_log_monitor_interval.to_std()));
+    tokio::pin!(orphans, containers, images, logs);
+    let mut usage = Usage::default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = orphans.tick() => remove_orphans(&kubelet, &pleg).await,
+            _ = containers.tick() => collect_containers(&kubelet, &pleg).await,
+            _ = images.tick() => collect_images(&kubelet, &settings, &mut usage).await,
+            _ = logs.tick() => rotate_logs(&kubelet, &settings).await,
+        }
+    }
+}
+
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period.max(Duration::from_secs(1)));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+/// Stops and removes what is left of pods that are neither wanted nor handled by a worker.
+async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
+    let Some(workers) = kubelet.workers() else { return };
+    if pleg.problem().is_some() {
+        return;
+    }
+    let wanted: HashSet<String> = kubelet.pods.list().iter().map(|p| p.uid().to_owned()).collect();
+    let busy: HashSet<String> = workers.known().into_iter().collect();
+    let running = pleg.last();
+    let mut found: HashSet<String> = running.keys().cloned().collect();
+    found.extend(kubelet.runtime.cgroups.pods());
+    let folders = std::fs::read_dir(kubelet.paths.pods()).into_iter().flatten().flatten();
+    found.extend(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    for uid in found {
+        if wanted.contains(&uid) {
+            continue;
+        }
+        if busy.contains(&uid) {
+            // A pod that vanished from its source: the worker stops it, then its traces go.
+            if workers.forget_finished(&uid) {
+                kubelet.remove_traces(&uid).await;
+            } else {
+                workers.kill(&uid, crate::worker::Kill::default());
+            }
+            continue;
+        }
+        match query::pod_status(&kubelet.runtime.cri, &kubelet.runtime.name, &uid).await {
+            Ok(status) if status.is_empty() => {}
+            Ok(status) => {
+                tracing::info!(
+                    pod_uid = uid,
+                    name = status.name,
+                    "Stopping a pod that is not wanted on this node"
+                );
+                if let Err(error) = kubelet.runtime.kill_pod(None, &status, None).await {
+                    tracing::error!(pod_uid = uid, error, "Failed to stop an unwanted pod");
+                    continue;
+                }
+            }
+            Err(error) => {
+                tracing::error!(pod_uid = uid, %error, "Failed to look at an unwanted pod");
+                continue;
+            }
+        }
+        kubelet.remove_traces(&uid).await;
+    }
+    remove_mirrors(kubelet).await;
+}
+
+/// A mirror without its static pod shows something that is not there.
+async fn remove_mirrors(kubelet: &Kubelet) {
+    let Some(client) = &kubelet.client else { return };
+    for mirror in kubelet.pods.mirrors() {
+        if kubelet.pods.source_of(&mirror).is_none()
+            && let Err(error) = crate::pod::mirror::delete(client, &mirror).await
+        {
+            tracing::error!(pod = mirror.log_name(), error, "Failed to delete mirror pod");
+        }
+    }
+}
+
+/// Ids of dead containers beyond those that are kept, and of sandboxes that are neither ready nor the newest.
+fn garbage(pod: &PodSketch, keep_all: bool) -> (Vec<String>, Vec<String>) {
+    let exited = i32::from(v1::ContainerState::ContainerExited);
+    let mut by_name: BTreeMap<&str, Vec<(i64, &String)>> = BTreeMap::new();
+    for (id, container) in pod.containers.iter().filter(|(_, c)| c.state == exited) {
+        by_name.entry(&container.name).or_default().push((container.created_at, id));
+    }
+    let mut containers = Vec::new();
+    for (name, mut dead) in by_name {
+        dead.sort_unstable_by(|a, b| b.cmp(a));
+        let alive = pod.containers.values().any(|c| c.name == name && c.state != exited);
+        // The newest dead one tells how the container ended, unless another one has taken its place.
+        let keep = if keep_all { dead.len() } else { KEEP + usize::from(!alive) };
+        containers.extend(dead.into_iter().skip(keep).map(|(_, id)| id.clone()));
+    }
+    let newest = pod.sandboxes.values().map(|(_, created)| *created).max();
+    let sandboxes = pod.sandboxes.iter().filter(|(id, (ready, created))| {
+        let used = pod.containers.values().any(|c| c.sandbox == **id);
+        !ready && !used && Some(*created) != newest
+    });
+    (containers, sandboxes.map(|(id, _)| id.clone()).collect())
+}
+
+async fn collect_containers(kubelet: &Kubelet, pleg: &Pleg) {
+    for (uid, pod) in pleg.last() {
+        if kubelet.pods.get(&uid).is_none() {
+            continue;
+        }
+        let (containers, sandboxes) = garbage(&pod, false);
+        for id in containers {
+            let log = log_of(kubelet, &id).await;
+            match kubelet.runtime.remove_container(&id).await {
+                Ok(()) => remove_log(log),
+                Err(error) => tracing::warn!(error, "Failed to collect container"),
+            }
+        }
+        for id in sandboxes {
+            kubelet.runtime.remove_sandbox(&id).await;
+        }
+    }
+}
+
+async fn log_of(kubelet: &Kubelet, id: &str) -> Option<PathBuf> {
+    let status = query::container_status(&kubelet.runtime.cri, &kubelet.runtime.name, id).await.ok()?;
+    (!status.log_path.is_empty()).then(|| PathBuf::from(status.log_path))
+}
+
+/// Removes a log with its rotated parts; one that is gone is as good as removed.
+fn remove_log(log: Option<PathBuf>) {
+    let Some(log) = log else { return };
+    for file in rotate::rotated_files(&log).unwrap_or_default() {
+        let _ = std::fs::remove_file(file);
+    }
+    let _ = std::fs::remove_file(log);
+}
+
+async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usage) {
+    let now = Timestamp::now();
+    let cri = &kubelet.runtime.cri;
+    let lists = tokio::try_join!(
+        cri.list_images(v1::ListImagesRequest::default()),
+        cri.list_containers(v1::ListContainersRequest::default()),
+        cri.image_fs_info(v1::ImageFsInfoRequest::default())
+    );
+    let (images, containers, fs) = match lists {
+        Ok(lists) => lists,
+        Err(error) => {
+            tracing::error!(%error, "Image garbage collection failed");
+            return;
+        }
+    };
+    let used: HashSet<&str> = (containers.containers.iter())
+        .flat_map(|c| [c.image_ref.as_str(), c.image_id.as_str()])
+        .chain(containers.containers.iter().filter_map(|c| c.image.as_ref()).map(|i| i.image.as_str()))
+        .collect();
+    let images: Vec<Image> = images
+        .images
+        .into_iter()
+        .map(|image| Image {
+            pinned: image.pinned
+                || used.contains(image.id.as_str())
+                || image.repo_tags.iter().chain(&image.repo_digests).any(|name| used.contains(name.as_str())),
+            id: image.id,
+            size: image.size,
+        })
+        .collect();
+    usage.observe(&images, |image| image.pinned, now);
+    let policy = Policy {
+        high: settings.image_gc_high_threshold_percent,
+        low: settings.image_gc_low_threshold_percent,
+        min_age: settings.image_minimum_gc_age.to_std(),
+        max_age: settings.image_maximum_gc_age.to_std(),
+    };
+    let mountpoint =
+        fs.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|f| f.mountpoint.clone());
+    let Some(space) = mountpoint.and_then(|path| disk(Path::new(&path))) else { return };
+    let unsigned = |n: i64| u64::try_from(n).unwrap_or_default();
+    let wanted = bytes_to_free(unsigned(space.capacity), unsigned(space.available), &policy);
+    for image in usage.plan(&images, wanted, &policy, now) {
+        tracing::info!(image = image.id, size = image.size, "Removing image to free bytes");
+        let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
+        if let Err(error) = cri.remove_image(v1::RemoveImageRequest { image: Some(spec) }).await {
+            tracing::error!(image = image.id, %error, "Failed to remove image");
+        }
+    }
+}
+
+/// Rotates the logs of running containers that have grown too large.
+async fn rotate_logs(kubelet: &Kubelet, settings: &Settings) {
+    let filter = v1::ContainerFilter {
+        state: Some(v1::ContainerStateValue { state: v1::ContainerState::ContainerRunning.into() }),
+        ..Default::default()
+    };
+    let request = v1::ListContainersRequest { filter: Some(filter) };
+    let Ok(running) = kubelet.runtime.cri.list_containers(request).await else { return };
+    for container in running.containers {
+        let Some(log) = guess_log(kubelet, &container) else { continue };
+        let large = std::fs::metadata(&log).is_ok_and(|m| m.len() >= settings.log_max_size());
+        if !large {
+            continue;
+        }
+        if let Err(error) = rotate_log(kubelet, &container.id, &log, settings.container_log_max_files).await {
+            tracing::error!(path = %log.display(), %error, "Failed to rotate log for container");
+        }
+    }
+}
+
+/// A container's log, without asking the runtime.
+fn guess_log(kubelet: &Kubelet, container: &v1::Container) -> Option<PathBuf> {
+    use crate::runtime::labels;
+    let label = |key: &str| container.labels.get(key).map(String::as_str);
+    let directory = crate::logs::pod_log_directory(
+        &kubelet.paths.pod_logs,
+        label(labels::POD_NAMESPACE)?,
+        label(labels::POD_NAME)?,
+        label(labels::POD_UID)?,
+    );
+    let metadata = container.metadata.as_ref()?;
+    Some(Path::new(&directory).join(crate::container::config::log_path(&metadata.name, metadata.attempt)))
+}
+
+async fn rotate_log(kubelet: &Kubelet, id: &str, log: &Path, max_files: usize) -> std::io::Result<()> {
+    let plan = rotate::plan(rotate::rotated_files(log)?, max_files);
+    for file in &plan.remove {
+        std::fs::remove_file(file)?;
+    }
+    for file in plan.compress {
+        tokio::task::spawn_blocking(move || rotate::compress(&file))
+            .await
+            .map_err(std::io::Error::other)??;
+    }
+    let rotated = rotate::rotated_name(log, Timestamp::now());
+    std::fs::rename(log, &rotated)?;
+    let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
+    if let Err(error) = kubelet.runtime.cri.reopen_container_log(request).await {
+        // The runtime still writes to the old file; put it back so that nothing is lost.
+        std::fs::rename(&rotated, log)?;
+        return Err(std::io::Error::other(error.to_string()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::query::SketchContainer;
+
+    #[test]
+    fn keeps_what_tells_something() {
+        let container = |state: v1::ContainerState, created_at, sandbox: &str| SketchContainer {
+            state: state.into(),
+            name: "c".into(),
+            created_at,
+            sandbox: sandbox.into(),
+            image: String::new(),
+        };
+        let dead = v1::ContainerState::ContainerExited;
+        let mut pod = PodSketch::default();
+        pod.sandboxes = BTreeMap::from([("old".into(), (false, 1)), ("new".into(), (true, 2))]);
+        for (id, created) in [("1", 1), ("2", 2), ("3", 3)] {
+            pod.containers.insert(id.into(), container(dead, created, "new"));
+        }
+        assert_eq!(garbage(&pod, false), (vec!["1".into()], vec!["old".into()]));
+        pod.containers.insert("4".into(), container(v1::ContainerState::ContainerRunning, 4, "new"));
+        assert_eq!(garbage(&pod, false).0, ["2", "1"]);
+    }
+}

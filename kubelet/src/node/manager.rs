@@ -1,0 +1,297 @@
+//! Registers the node and keeps its status fresh. Upstream: pkg/kubelet/kubelet_node_status.go, v1.37.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::{Client, Patch, PatchParams};
+use cri::v1;
+use k8s_openapi::api::core::v1::{
+    ContainerImage, Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, Taint,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::jiff::Timestamp;
+use parking_lot::RwLock;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{Machine, disk};
+use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
+use crate::config::Settings;
+use crate::events::Events;
+use crate::kubelet::Kubelet;
+
+/// What the runtime last said about itself.
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeHealth {
+    /// Why the node is not ready; empty if it is.
+    pub errors: Vec<String>,
+    /// Handlers and what they can do.
+    pub handlers: Vec<NodeRuntimeHandler>,
+    /// True if the runtime keeps to a pod's supplemental groups.
+    pub supplemental_groups_policy: bool,
+}
+
+/// Keeps the node's object up to date.
+pub struct NodeManager {
+    pub kubelet: Arc<Kubelet>,
+    pub client: Client,
+    pub settings: Settings,
+    pub machine: Machine,
+    pub hostname: String,
+    pub runtime_version: String,
+    pub version: &'static str,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub root: PathBuf,
+    pub health: Arc<RwLock<RuntimeHealth>>,
+    pub pressure: Arc<RwLock<Pressure>>,
+    pub events: Events,
+    /// Something changed that the API server should know at once.
+    pub wake: Arc<Notify>,
+}
+
+impl NodeManager {
+    /// What the machine has, and what of it pods may have.
+    fn resources(&self) -> (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>) {
+        let machine = &self.machine;
+        let settings = &self.settings;
+        let storage = disk(&self.root).unwrap_or_default();
+        let mut pods = settings.max_pods;
+        if settings.pods_per_core > 0 {
+            pods = pods.min(settings.pods_per_core.saturating_mul(machine.cpus));
+        }
+        let mut capacity = BTreeMap::from([
+            ("cpu".to_owned(), cpus(machine.cpus.saturating_mul(1000))),
+            ("memory".to_owned(), binary(machine.memory)),
+            ("ephemeral-storage".to_owned(), binary(storage.capacity)),
+            ("pods".to_owned(), Quantity(pods.to_string())),
+        ]);
+        let allocatable = allocatable(settings, machine, storage.capacity);
+        let mut given = BTreeMap::from([
+            ("cpu".to_owned(), cpus(allocatable.cpu_milli)),
+            ("memory".to_owned(), binary(allocatable.memory)),
+            ("ephemeral-storage".to_owned(), Quantity(allocatable.ephemeral_storage.to_string())),
+            ("pods".to_owned(), Quantity(pods.to_string())),
+        ]);
+        for (size, bytes) in &machine.huge_pages {
+            let name = format!("hugepages-{}", binary(i64::try_from(*size).unwrap_or_default()).0);
+            capacity.insert(name.clone(), binary(*bytes));
+            given.insert(name, binary(*bytes));
+        }
+        (capacity, given)
+    }
+
+    async fn images(&self) -> Vec<ContainerImage> {
+        let answer = self.kubelet.runtime.cri.list_images(v1::ListImagesRequest::default()).await;
+        let mut images = answer.map(|a| a.images).unwrap_or_default();
+        images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        let limit = usize::try_from(self.settings.node_status_max_images).unwrap_or(usize::MAX);
+        images
+            .into_iter()
+            .take(limit)
+            .map(|image| {
+                // At most five names of an image, as upstream.
+                let names = image.repo_digests.into_iter().chain(image.repo_tags).take(5).collect();
+                ContainerImage { names: Some(names), size_bytes: i64::try_from(image.size).ok() }
+            })
+            .collect()
+    }
+
+    async fn status(&self, old: &NodeStatus) -> NodeStatus {
+        let (capacity, allocatable) = self.resources();
+        let health = self.health.read().clone();
+        let images = self.images().await;
+        let ips = self.kubelet.node.host_ips.read().clone();
+        let pressure = *self.pressure.read();
+        node_status(
+            Inputs {
+                machine: &self.machine,
+                hostname: &self.hostname,
+                ips: &ips,
+                capacity,
+                allocatable,
+                runtime: &self.runtime_version,
+                version: self.version,
+                port: self.settings.port,
+                images,
+                handlers: health.handlers,
+                supplemental_groups_policy: health.supplemental_groups_policy,
+                not_ready: &health.errors,
+                pressure,
+                now: Timestamp::now(),
+            },
+            old,
+        )
+    }
+
+    fn own_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        for (key, value) in [
+            ("kubernetes.io/hostname", self.hostname.as_str()),
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", go_arch()),
+            ("beta.kubernetes.io/os", "linux"),
+            ("beta.kubernetes.io/arch", go_arch()),
+        ] {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        labels
+    }
+
+    async fn fresh(&self) -> Node {
+        let mut node = Node::default();
+        node.metadata.name = Some(self.kubelet.node.name.clone());
+        node.metadata.labels = Some(self.own_labels());
+        let managed = "volumes.kubernetes.io/controller-managed-attach-detach".to_owned();
+        node.metadata.annotations = Some(BTreeMap::from([(managed, "true".to_owned())]));
+        node.spec = Some(NodeSpec {
+            taints: (!self.taints.is_empty()).then(|| self.taints.clone()),
+            provider_id: Some(self.settings.provider_id.clone()).filter(|id| !id.is_empty()),
+            ..NodeSpec::default()
+        });
+        node.status = Some(self.status(&NodeStatus::default()).await);
+        node
+    }
+
+    /// Makes the node known, or brings the labels of a known one up to date.
+    async fn register(&self) -> client::Result<()> {
+        let api = self.client.all::<Node>();
+        let name = &self.kubelet.node.name;
+        let Some(known) = api.get_opt(name).await? else {
+            return match api.create(&self.fresh().await).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.is_already_exists() => Ok(()),
+                Err(error) => Err(error),
+            };
+        };
+        let labels = known.metadata.labels.unwrap_or_default();
+        let wanted = self.own_labels();
+        let changed: BTreeMap<_, _> = wanted.iter().filter(|(k, v)| labels.get(*k) != Some(*v)).collect();
+        if !changed.is_empty() {
+            let change = Patch::Strategic(json!({"metadata": {"labels": changed}}));
+            api.patch(name, &change, &PatchParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Registers, then reports until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut pause = Duration::from_millis(100);
+        while self.settings.register_node {
+            match self.register().await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(node = self.kubelet.node.name, err = %error, "Unable to register node with API server")
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = pause.saturating_mul(2).min(Duration::from_secs(7));
+        }
+        tracing::info!(node = self.kubelet.node.name, "Successfully registered node");
+        self.events.node(&self.kubelet.node.name, false, "Starting", "Starting kubelet.");
+        let mut reported: Option<Instant> = None;
+        loop {
+            match self.report(reported).await {
+                Ok(true) => reported = Some(Instant::now()),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "Unable to update node status"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.settings.node_status_update_frequency.to_std()) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Sends the status if it changed or the last report is old; true if it was sent.
+    async fn report(&self, last: Option<Instant>) -> client::Result<bool> {
+        let api = self.client.all::<Node>();
+        let name = &self.kubelet.node.name;
+        let node = match api.get(name).await {
+            Err(error) if error.is_not_found() && self.settings.register_node => {
+                // Somebody deleted the node while it lives.
+                self.register().await?;
+                api.get(name).await?
+            }
+            other => other?,
+        };
+        let old = node.status.unwrap_or_default();
+        let new = self.status(&old).await;
+        let old_enough =
+            last.is_none_or(|at| at.elapsed() >= self.settings.node_status_report_frequency.to_std());
+        if !old_enough && !differs(&old, &new) {
+            return Ok(false);
+        }
+        let change = Patch::Strategic(patch(&old, &new));
+        api.patch_status(name, &change, &PatchParams::default()).await?;
+        Ok(true)
+    }
+}
+
+/// What of the machine pods may have: all, less what is reserved and what evictions keep free.
+pub fn allocatable(
+    settings: &Settings,
+    machine: &Machine,
+    storage: i64,
+) -> crate::container::downward::NodeAllocatable {
+    let memory = machine.memory
+        - settings.reserved_milli("memory") / 1000
+        - settings.hard_threshold("memory.available", machine.memory);
+    let disk = storage
+        - settings.reserved_milli("ephemeral-storage") / 1000
+        - settings.hard_threshold("nodefs.available", storage);
+    crate::container::downward::NodeAllocatable {
+        cpu_milli: (machine.cpus.saturating_mul(1000) - settings.reserved_milli("cpu")).max(0),
+        memory: memory.max(0),
+        ephemeral_storage: disk.max(0),
+    }
+}
+
+/// Reads the runtime's own report.
+pub fn runtime_health(answer: Result<v1::StatusResponse, cri::Error>) -> (RuntimeHealth, Option<String>) {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let text = format!("container runtime is down: {error}");
+            return (RuntimeHealth { errors: vec![text], ..RuntimeHealth::default() }, None);
+        }
+    };
+    let conditions = answer.status.map(|s| s.conditions).unwrap_or_default();
+    let problem = |kind: &str| {
+        let found = conditions.iter().find(|c| c.r#type == kind);
+        match found {
+            Some(c) if c.status => None,
+            Some(c) => Some(format!("{kind}=false reason:{} message:{}", c.reason, c.message)),
+            None => Some(format!("{kind}=false reason: message:condition not reported")),
+        }
+    };
+    let mut errors = Vec::new();
+    if let Some(problem) = problem("RuntimeReady") {
+        errors.push(format!("container runtime not ready: {problem}"));
+    }
+    let network = problem("NetworkReady").map(|p| format!("container runtime network not ready: {p}"));
+    errors.extend(network.clone());
+    let handlers = answer.runtime_handlers.into_iter().map(|handler| {
+        let features = handler.features.unwrap_or_default();
+        NodeRuntimeHandler {
+            name: Some(handler.name),
+            features: Some(NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+        }
+    });
+    let health = RuntimeHealth {
+        errors,
+        handlers: handlers.collect(),
+        supplemental_groups_policy: answer.features.is_some_and(|f| f.supplemental_groups_policy),
+    };
+    (health, network)
+}

@@ -1,0 +1,127 @@
+//! Notices when containers start and end, and wakes the worker of their pod.
+//!
+//! Where the runtime offers an event stream, an event wakes the worker at once and a slow comparison of everything only
+//! guards against lost events; otherwise everything is compared every second. Either way a worker asks the runtime
+//! itself before it acts, so nothing here has to be complete. Upstream: pkg/kubelet/pleg, v1.37.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::labels;
+use crate::runtime::query::{PodSketch, sketch};
+
+/// Comparison without events, as upstream.
+const RELIST: Duration = Duration::from_secs(1);
+/// Comparison beside events.
+const VERIFY: Duration = Duration::from_secs(10);
+/// Pause before a broken stream is opened again.
+const REOPEN: Duration = Duration::from_secs(2);
+/// Without a comparison for so long, the node is not healthy. Upstream: pkg/kubelet/kubelet.go.
+const UNHEALTHY: Duration = Duration::from_secs(180);
+
+/// Watches the runtime.
+pub struct Pleg {
+    cri: cri::Client,
+    last: Mutex<HashMap<String, PodSketch>>,
+    compared: Mutex<Option<Instant>>,
+}
+
+impl Pleg {
+    /// Watches this runtime.
+    pub fn new(cri: cri::Client) -> Self {
+        Self { cri, last: Mutex::default(), compared: Mutex::default() }
+    }
+
+    /// What was last seen, by pod.
+    pub fn last(&self) -> HashMap<String, PodSketch> {
+        self.last.lock().clone()
+    }
+
+    /// Why the node cannot be trusted to notice changes, if so.
+    pub fn problem(&self) -> Option<String> {
+        match *self.compared.lock() {
+            None => Some("PLEG is not healthy: pleg has yet to be successful".to_owned()),
+            Some(at) if at.elapsed() > UNHEALTHY => {
+                let seconds = at.elapsed().as_secs();
+                Some(format!(
+                    "PLEG is not healthy: pleg was last seen active {seconds}s ago; threshold is 3m0s"
+                ))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Watches until `stop`; `changed` is called with the id of each pod of which something changed.
+    pub async fn run(
+        self: Arc<Self>,
+        changed: impl Fn(&str) + Send + Sync + 'static,
+        stop: CancellationToken,
+    ) {
+        let changed = Arc::new(changed);
+        let streaming = Arc::new(Mutex::new(false));
+        let stream = {
+            let (pleg, changed, streaming) = (self.clone(), changed.clone(), streaming.clone());
+            async move { pleg.follow(&*changed, &streaming).await }
+        };
+        let compare = async {
+            loop {
+                if let Err(error) = self.compare(&*changed).await {
+                    tracing::error!(%error, "GenericPLEG: Unable to retrieve pods");
+                }
+                let pause = if *streaming.lock() { VERIFY } else { RELIST };
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async { tokio::join!(stream, compare); } => {}
+        }
+    }
+
+    async fn follow(&self, changed: &(dyn Fn(&str) + Send + Sync), streaming: &Mutex<bool>) {
+        loop {
+            match self.cri.container_events().await {
+                Err(error) if error.is_unimplemented() => {
+                    tracing::info!("The container runtime offers no events; comparing every second instead");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "Cannot open the runtime's event stream"),
+                Ok(mut events) => {
+                    *streaming.lock() = true;
+                    while let Ok(Some(event)) = events.message().await {
+                        let sandbox = event.pod_sandbox_status.unwrap_or_default();
+                        let uid = sandbox
+                            .metadata
+                            .map(|m| m.uid)
+                            .or_else(|| sandbox.labels.get(labels::POD_UID).cloned());
+                        if let Some(uid) = uid.filter(|uid| !uid.is_empty()) {
+                            changed(&uid);
+                        }
+                    }
+                    *streaming.lock() = false;
+                }
+            }
+            tokio::time::sleep(REOPEN).await;
+        }
+    }
+
+    async fn compare(&self, changed: &(dyn Fn(&str) + Send + Sync)) -> cri::Result<()> {
+        let now = sketch(&self.cri).await?;
+        *self.compared.lock() = Some(Instant::now());
+        let before = std::mem::replace(&mut *self.last.lock(), now.clone());
+        for (uid, pod) in &now {
+            if before.get(uid) != Some(pod) {
+                changed(uid);
+            }
+        }
+        for uid in before.keys().filter(|uid| !now.contains_key(*uid)) {
+            changed(uid);
+        }
+        Ok(())
+    }
+}

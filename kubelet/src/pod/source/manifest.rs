@@ -1,0 +1,137 @@
+//! A manifest to a static pod. Upstream: pkg/kubelet/config/common.go, v1.37.
+
+use api::defaults::{Context, Gates};
+use k8s_openapi::api::core::v1::{Pod, Toleration};
+
+use crate::pod::view::{
+    CONFIG_FIRST_SEEN_ANNOTATION, CONFIG_HASH_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodView,
+};
+
+/// A manifest that is no usable pod.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("couldn't parse as pod({0}), please check config file")]
+    Parse(String),
+    #[error("static pods may not reference {0}")]
+    Reference(&'static str),
+    #[error("invalid pod: {0}")]
+    Invalid(&'static str),
+}
+
+/// Reads a manifest in YAML or JSON. `origin` tells apart equal manifests from different places.
+///
+/// # Errors
+/// If it is no pod, or one that needs the API server to run.
+pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Error> {
+    let document: serde_json::Value =
+        serde_saphyr::from_str(text).map_err(|e| Error::Parse(e.to_string()))?;
+    if document.get("kind").and_then(|k| k.as_str()) != Some("Pod") {
+        return Err(Error::Parse("its kind is not Pod".to_owned()));
+    }
+    let json = document.to_string();
+    let mut pod: Pod = api::decode(api::MediaType::Json, with_defaults(&json)?.as_bytes())
+        .map_err(|e| Error::Parse(e.to_string()))?;
+    refuse(&pod)?;
+    if pod.name().is_empty() {
+        return Err(Error::Invalid("metadata.name: Required value"));
+    }
+    if pod.spec().containers.is_empty() {
+        return Err(Error::Invalid("spec.containers: Required value"));
+    }
+    // Differs from upstream, which hashes its internal structures: after a swap static pods without a uid of their own
+    // are started anew.
+    let hash = fnv128a(&format!("{json}host:{node}file:{origin}"));
+    let own = pod.metadata.uid.clone().filter(|uid| !uid.is_empty()).unwrap_or(hash);
+    pod.metadata.uid = Some(own.clone());
+    pod.metadata.name = Some(format!("{}-{}", pod.name(), node.to_lowercase()));
+    if pod.namespace().is_empty() {
+        pod.metadata.namespace = Some("default".to_owned());
+    }
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), own);
+    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), "file".to_owned());
+    annotations.insert(CONFIG_FIRST_SEEN_ANNOTATION.to_owned(), now.to_owned());
+    let spec = pod.spec.get_or_insert_default();
+    spec.node_name = Some(node.to_owned());
+    spec.tolerations.get_or_insert_default().push(Toleration {
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        ..Toleration::default()
+    });
+    pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
+    Ok(pod)
+}
+
+fn with_defaults(json: &str) -> Result<String, Error> {
+    let failed = |e: String| Error::Parse(e);
+    let mut tree = machinery::json::parse(json.as_bytes()).map_err(|e| failed(e.to_string()))?;
+    let context = Context { gates: Gates::default(), now: "" };
+    api::defaults::apply(&mut tree, "v1", "Pod", &context);
+    String::from_utf8(machinery::json::encode_any(&tree)).map_err(|e| failed(e.to_string()))
+}
+
+/// What only the API server can give is of no use to a pod that must start without it.
+fn refuse(pod: &Pod) -> Result<(), Error> {
+    let spec = pod.spec();
+    let container = |c: crate::pod::view::ContainerRef<'_>| {
+        let c = c.to_container();
+        let from = c.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
+        from.into_iter().any(|f| f.secret_key_ref.is_some() || f.config_map_key_ref.is_some())
+            || c.env_from.is_some_and(|list| !list.is_empty())
+    };
+    if spec.service_account_name.as_deref().is_some_and(|n| !n.is_empty()) {
+        return Err(Error::Reference("serviceaccounts"));
+    }
+    if spec
+        .volumes
+        .iter()
+        .flatten()
+        .any(|v| v.secret.is_some() || v.config_map.is_some() || v.persistent_volume_claim.is_some())
+    {
+        return Err(Error::Reference("secrets, configmaps or claims as volumes"));
+    }
+    if pod.all_containers().any(container) {
+        return Err(Error::Reference("secrets or configmaps in the environment"));
+    }
+    Ok(())
+}
+
+/// FNV-1a, 128 bits, in hexadecimal.
+fn fnv128a(text: &str) -> String {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    format!("{hash:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: busybox}]}\n";
+
+    #[test]
+    fn fills_in() {
+        let pod = parse(MANIFEST, "/etc/x.yaml", "Node1", "t").unwrap();
+        assert_eq!((pod.name(), pod.namespace()), ("web-node1", "default"));
+        assert!(pod.is_static());
+        let spec = pod.spec();
+        assert_eq!(spec.restart_policy.as_deref(), Some("Always"));
+        assert_eq!(spec.enable_service_links, Some(true));
+        assert_eq!(spec.containers[0].termination_message_path.as_deref(), Some("/dev/termination-log"));
+        assert_ne!(parse(MANIFEST, "/other", "Node1", "t").unwrap().uid(), pod.uid());
+    }
+
+    #[test]
+    fn refuses() {
+        for bad in ["", "kind: Job", "x: [", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}"] {
+            assert!(parse(bad, "", "n", "t").is_err(), "{bad}");
+        }
+        let secret = format!(
+            "{}\n",
+            MANIFEST.replace("image: busybox", "image: b, envFrom: [{secretRef: {name: s}}]")
+        );
+        assert!(parse(&secret, "", "n", "t").is_err());
+    }
+}
