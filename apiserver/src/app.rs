@@ -242,6 +242,7 @@ pub async fn build(
         in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
         health,
         advertise: address.to_string(),
+        openapi: Default::default(),
         limits: config.limits.clone(),
         lifecycle,
     });

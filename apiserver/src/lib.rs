@@ -7,6 +7,7 @@ mod discovery;
 mod endpoints;
 mod hooks;
 mod local;
+pub mod openapi;
 pub mod options;
 mod resource;
 pub mod serve;

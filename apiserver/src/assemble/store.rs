@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use storage::Store;
+use storage::etcd::{Etcd, EtcdOptions};
 
 use crate::options::{Config, StoreConfig};
 
@@ -15,8 +16,13 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, String> {
             let store = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
             Ok(Arc::new(store))
         }
-        StoreConfig::Etcd { servers, .. } => {
-            Err(format!("--etcd-servers={}: the etcd store is not implemented yet", servers.join(",")))
+        StoreConfig::Etcd { servers, ca, client, compaction } => {
+            let mut options = EtcdOptions::new(servers.iter().cloned());
+            options.ca_file.clone_from(ca);
+            (options.cert_file, options.key_file) = client.clone().unzip();
+            options.prefix.clone_from(&config.prefix);
+            options.compaction = *compaction;
+            Ok(Arc::new(Etcd::connect(options).await.map_err(|e| e.to_string())?))
         }
     }
 }

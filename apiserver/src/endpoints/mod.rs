@@ -8,9 +8,9 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
-use crate::discovery;
 use crate::server::{Call, Server};
 use crate::web::{Response, respond};
+use crate::{discovery, openapi};
 
 /// Finds and runs the endpoint.
 pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Response {
@@ -27,7 +27,9 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Re
         "/" | "/index.html" => index::document(&server, &call),
         _ => match health::Page::of(&path) {
             Some((page, check)) => server.health.answer(page, check, &call.query).await,
-            None => discovery::answer(&server, &call).unwrap_or_else(not_found),
+            None => discovery::answer(&server, &call)
+                .or_else(|| openapi::answer(&server, &call))
+                .unwrap_or_else(not_found),
         },
     }
 }

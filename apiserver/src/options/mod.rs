@@ -29,6 +29,8 @@ pub enum StoreConfig {
         ca: Option<PathBuf>,
         /// `--etcd-certfile` and `--etcd-keyfile`
         client: Option<(PathBuf, PathBuf)>,
+        /// `--etcd-compaction-interval`
+        compaction: Duration,
     },
 }
 
@@ -264,6 +266,7 @@ fn store(flags: &FlagSet) -> StoreConfig {
         servers: servers.to_vec(),
         ca: path(flags, "etcd-cafile"),
         client: pair(flags, "etcd-certfile", "etcd-keyfile"),
+        compaction: flags.duration("etcd-compaction-interval"),
     }
 }
 

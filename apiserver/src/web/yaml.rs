@@ -7,15 +7,14 @@ use registry::errors::ApiError;
 
 /// An options object as a tree.
 pub(crate) fn options_tree(media: MediaType, bytes: &Bytes) -> Result<Value, ApiError> {
+    let wrong = |why: String| ApiError::bad_request(why);
     match media {
-        MediaType::Json => {
-            let parsed: serde_json::Value =
-                serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(e.to_string()))?;
-            machinery::value::to_value(&parsed).map_err(|e| ApiError::bad_request(e.to_string()))
+        MediaType::Json => machinery::json::parse(bytes).map_err(|e| wrong(e.to_string())),
+        MediaType::Protobuf => {
+            let decoded = machinery::proto::decode(::api::types(), bytes);
+            decoded.map(|(_, tree)| tree).map_err(|e| wrong(e.to_string()))
         }
-        MediaType::Yaml | MediaType::Protobuf => {
-            Err(ApiError::unsupported_media_type(&[super::negotiate::JSON]))
-        }
+        MediaType::Yaml => Err(ApiError::unsupported_media_type(&[super::negotiate::JSON])),
     }
 }
 

@@ -1,0 +1,183 @@
+//! OpenAPI: `/openapi/v3` with one document per group-version, `/openapi/v2` with everything.
+//!
+//! Documents are made from the type table and the registry's rows when first asked for, and kept. They carry no prose:
+//! descriptions are upstream's text. The protobuf form is not made; clients that insist on it get 406.
+//! Upstream: `k8s.io/kube-openapi/pkg/{builder,builder3,handler,handler3}`.
+mod paths;
+mod schemas;
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use registry::api::{MediaType, ResourceRow};
+use registry::errors::ApiError;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::server::{Call, Server};
+use crate::web::negotiate::Output;
+use crate::web::{Response, body, respond};
+
+/// Documents made so far, by group-version path (`api/v1`), and `v2`.
+#[derive(Default)]
+pub struct Documents(Mutex<HashMap<String, Bytes>>);
+
+/// Which dialect a schema is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    V2,
+    V3,
+}
+
+/// `api/v1`, `apis/apps/v1`.
+fn path_of(row: &ResourceRow) -> String {
+    let prefix = if row.gvk.group.is_empty() { "api" } else { "apis" };
+    format!("{prefix}/{}", row.gvk.api_version())
+}
+
+/// Names what a document is made from; a new program version or other rows make another hash.
+fn hash(rows: &[Arc<ResourceRow>], path: &str) -> String {
+    let mut digest = Sha512::new();
+    digest.update(env!("CARGO_PKG_VERSION"));
+    digest.update(component::version::KUBERNETES);
+    digest.update(path);
+    for row in rows.iter().filter(|r| path_of(r) == path) {
+        digest.update(format!("{row:?}"));
+    }
+    digest.finalize().iter().fold(String::with_capacity(128), |mut out, byte| {
+        let _ = write!(out, "{byte:02X}");
+        out
+    })
+}
+
+fn info(dialect: Dialect) -> Map<String, Value> {
+    let mut out = Map::new();
+    match dialect {
+        Dialect::V2 => out.insert("swagger".to_owned(), json!("2.0")),
+        Dialect::V3 => out.insert("openapi".to_owned(), json!("3.0.0")),
+    };
+    out.insert("info".to_owned(), json!({"title": "Kubernetes", "version": component::version::reported()}));
+    out
+}
+
+fn document(rows: &[Arc<ResourceRow>], dialect: Dialect) -> Bytes {
+    let mut out = info(dialect);
+    let mut schemas = schemas::Schemas::new(dialect, rows);
+    out.insert("paths".to_owned(), Value::Object(paths::all(rows, &mut schemas)));
+    let security = json!({"description": "Bearer Token authentication", "in": "header", "name": "authorization",
+        "type": "apiKey"});
+    match dialect {
+        Dialect::V2 => {
+            out.insert("definitions".to_owned(), Value::Object(schemas.finish()));
+            out.insert("securityDefinitions".to_owned(), json!({"BearerToken": security}));
+            out.insert("security".to_owned(), json!([{"BearerToken": []}]));
+        }
+        Dialect::V3 => {
+            let schemas = Value::Object(schemas.finish());
+            let components = json!({"schemas": schemas, "securitySchemes": {"BearerToken": security}});
+            out.insert("components".to_owned(), components);
+        }
+    }
+    Value::Object(out).to_string().into()
+}
+
+fn cached(server: &Server, key: &str, rows: &[Arc<ResourceRow>], dialect: Dialect) -> (Bytes, String) {
+    let hash = if dialect == Dialect::V2 { hash_all(rows) } else { hash(rows, key) };
+    let name = format!("{key}?{hash}");
+    if let Some(found) = server.openapi.0.lock().get(&name) {
+        return (found.clone(), hash);
+    }
+    let own: Vec<_> = rows.iter().filter(|r| dialect == Dialect::V2 || path_of(r) == key).cloned().collect();
+    let made = document(&own, dialect);
+    let mut all = server.openapi.0.lock();
+    all.retain(|k, _| k.split('?').next() != Some(key));
+    all.insert(name, made.clone());
+    (made, hash)
+}
+
+fn hash_all(rows: &[Arc<ResourceRow>]) -> String {
+    let mut paths: Vec<String> = rows.iter().map(|r| path_of(r)).collect();
+    paths.dedup();
+    let all: String = paths.iter().map(|p| hash(rows, p)).collect();
+    hash(&[], &all)
+}
+
+/// Answers an OpenAPI path; `None` when the path is none of ours.
+pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
+    let path = call.info.path.trim_end_matches('/');
+    if path == "/openapi/v2" {
+        return Some(v2(server, call));
+    }
+    let rest = path.strip_prefix("/openapi/v3")?;
+    let rows = server.registry.resources();
+    if rest.is_empty() {
+        return Some(index(call, &rows));
+    }
+    let name = rest.strip_prefix('/')?;
+    if !rows.iter().any(|r| path_of(r) == name) {
+        return None;
+    }
+    let wanted = call.query.get("hash").unwrap_or_default();
+    let current = hash(&rows, name);
+    if !wanted.is_empty() && wanted != current {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        let target = HeaderValue::from_str(&format!("/openapi/v3/{name}?hash={current}"));
+        response.headers_mut().extend(target.ok().map(|t| (LOCATION, t)));
+        return Some(response);
+    }
+    let (bytes, etag) = cached(server, name, &rows, Dialect::V3);
+    let mut response = send(call, bytes, &etag);
+    if !wanted.is_empty() {
+        let forever = HeaderValue::from_static("public, immutable");
+        response.headers_mut().insert(CACHE_CONTROL, forever);
+    }
+    Some(response)
+}
+
+fn index(call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
+    let mut paths = Map::new();
+    for row in rows {
+        let path = path_of(row);
+        if !paths.contains_key(&path) {
+            let url = format!("/openapi/v3/{path}?hash={}", hash(rows, &path));
+            paths.insert(path, json!({"serverRelativeURL": url}));
+        }
+    }
+    let bytes: Bytes = json!({"paths": paths}).to_string().into();
+    let etag = hash_all(rows);
+    send(call, bytes, &etag)
+}
+
+fn v2(server: &Server, call: &Call) -> Response {
+    let accept = call.header(http::header::ACCEPT);
+    let json = accept.is_empty() || accept.contains("json") || accept.contains("*/*");
+    if !json {
+        let error = ApiError::not_acceptable(&["application/json"]);
+        return respond::error(&error, &call.parts.headers, &call.query);
+    }
+    let (bytes, etag) = cached(server, "v2", &server.registry.resources(), Dialect::V2);
+    send(call, bytes, &etag)
+}
+
+fn send(call: &Call, bytes: Bytes, etag: &str) -> Response {
+    let etag = format!("\"{etag}\"");
+    let mut response = if call.header(IF_NONE_MATCH) == etag {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let output =
+            Output { media: MediaType::Json, transform: None, pretty: false, profile: None, params: vec![] };
+        respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes])
+    };
+    let headers = response.headers_mut();
+    headers.extend(HeaderValue::from_str(&etag).ok().map(|e| (ETAG, e)));
+    headers.append(VARY, HeaderValue::from_static("Accept"));
+    response
+}
