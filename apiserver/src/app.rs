@@ -28,6 +28,7 @@ use crate::assemble::tokens::{Objects, TokenService};
 use crate::assemble::{files, followers, self_signed, store};
 use crate::chain::authenticate::Authentication;
 use crate::chain::in_flight::InFlight;
+use crate::connect::Dialer;
 use crate::endpoints::health::{Health, Page};
 use crate::hooks;
 use crate::local::Local;
@@ -242,6 +243,7 @@ pub async fn build(
         in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
         health,
         advertise: address.to_string(),
+        dialer: Dialer::new(&config.kubelet)?,
         openapi: Default::default(),
         limits: config.limits.clone(),
         lifecycle,

@@ -3,6 +3,7 @@
 pub mod app;
 mod assemble;
 mod chain;
+pub mod connect;
 mod discovery;
 mod endpoints;
 mod hooks;

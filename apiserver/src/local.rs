@@ -28,6 +28,7 @@ impl Gvr {
     pub(crate) const CONFIG_MAPS: Gvr = Gvr("", "v1", "configmaps");
     pub(crate) const SECRETS: Gvr = Gvr("", "v1", "secrets");
     pub(crate) const PODS: Gvr = Gvr("", "v1", "pods");
+    pub(crate) const NODES: Gvr = Gvr("", "v1", "nodes");
     pub(crate) const VOLUMES: Gvr = Gvr("", "v1", "persistentvolumes");
     pub(crate) const SLICES: Gvr = Gvr("discovery.k8s.io", "v1", "endpointslices");
     pub(crate) const SERVICE_CIDRS: Gvr = Gvr("networking.k8s.io", "v1", "servicecidrs");
@@ -110,6 +111,18 @@ impl Local {
             Err(error) if error.code == 404 => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lists objects of a namespace that a label selector selects.
+    pub(crate) async fn list(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<Arc<Value>>, ApiError> {
+        let options = ListOptions { label_selector: labels.to_owned(), ..ListOptions::default() };
+        let list = self.registry.list(&self.context("list", gvr, namespace, ""), &options).await?;
+        list.items.iter().map(|i| i.value()).collect()
     }
 
     /// Creates an object.

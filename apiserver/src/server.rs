@@ -64,6 +64,8 @@ pub struct Server {
     pub health: Health,
     /// `host:port` that clients are told to use.
     pub advertise: String,
+    /// Connections to kubelets, pods and services.
+    pub dialer: crate::connect::Dialer,
     /// OpenAPI documents.
     pub openapi: crate::openapi::Documents,
     /// Limits and times.

@@ -26,6 +26,11 @@ pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Re
     let info = &call.info;
     let known =
         |row: &Arc<ResourceRow>| row.gvk.group == info.api_group && row.gvk.version == info.api_version;
+    if connects(&server, &call) {
+        let (headers, query, context) = (call.parts.headers.clone(), call.query.clone(), context(&call));
+        let passed = crate::connect::serve(&server, call, context, body).await;
+        return passed.unwrap_or_else(|error| respond::error(&error, &headers, &query));
+    }
     match dispatch(&server, &call, body).await {
         Ok(response) => response,
         Err(error) if error.code == 404 && !server.registry.resources().iter().any(known) => {
@@ -33,6 +38,12 @@ pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Re
         }
         Err(error) => respond::error(&error, &call.parts.headers, &call.query),
     }
+}
+
+/// Whether the request is to be passed on to a kubelet, pod or service.
+fn connects(server: &Server, call: &Call) -> bool {
+    let subresource = &call.info.subresource;
+    find(server, call).is_ok_and(|target| crate::connect::is_connect(&target.row, subresource))
 }
 
 /// `ListMeta` of a list as JSON.

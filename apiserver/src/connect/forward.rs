@@ -1,0 +1,194 @@
+//! Moves a request to its target and the answer back; after an upgrade, bytes in both directions.
+//! Upstream: `apimachinery/pkg/util/proxy/upgradeaware.go`, `apiserver/pkg/registry/generic/rest/streamer.go`.
+
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, Either, Empty};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use registry::errors::ApiError;
+
+use super::dial::Dialer;
+use super::is_upgrade;
+use super::target::{Target, Transport};
+use crate::server::Call;
+use crate::web::Response;
+
+/// What an error answer of a kubelet is read up to.
+const ERROR_BYTES: usize = 50_000;
+
+type OutBody = Either<Incoming, Empty<bytes::Bytes>>;
+
+/// Headers about one hop only.
+static HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+async fn send(
+    dialer: &Dialer,
+    target: &Target,
+    request: Request<OutBody>,
+) -> Result<http::Response<Incoming>, ApiError> {
+    let failed = |why: String| ApiError::service_unavailable(format!("error trying to reach service: {why}"));
+    let stream = dialer.connect(target.transport, &target.host, target.port).await.map_err(failed)?;
+    let failed = |why: hyper::Error| ApiError::internal(format!("error dialing backend: {why}"));
+    let handshake = hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(failed)?;
+    // Ends with the connection, which ends with the response body or the upgraded stream.
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(request).await.map_err(failed)
+}
+
+fn host_header(target: &Target) -> String {
+    if target.host.contains(':') {
+        format!("[{}]:{}", target.host, target.port)
+    } else {
+        format!("{}:{}", target.host, target.port)
+    }
+}
+
+/// `pods/log`: the kubelet's answer as a stream, its errors as statuses.
+pub(super) async fn log(dialer: &Dialer, call: &Call, target: Target) -> Result<Response, ApiError> {
+    let request = Request::get(&target.path)
+        .header(HOST, host_header(&target))
+        .body(Either::Right(Empty::new()))
+        .map_err(ApiError::internal)?;
+    let response = send(dialer, &target, request).await.map_err(|e| log_unreachable(&target, &e))?;
+    let code = response.status();
+    if !code.is_success() {
+        let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES).collect().await;
+        let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
+        return Err(checked(code, &call.info.name, text));
+    }
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    let body = response.into_body().map_err(Into::into).boxed_unsync();
+    let mut out = Response::new(body);
+    let fallback = HeaderValue::from_static("text/plain");
+    out.headers_mut().insert(CONTENT_TYPE, content_type.unwrap_or(fallback));
+    Ok(out)
+}
+
+fn log_unreachable(target: &Target, error: &ApiError) -> ApiError {
+    let path = target.path.split('?').next().unwrap_or_default();
+    let why = error.message.trim_start_matches("error trying to reach service: ");
+    ApiError::internal(format!("Get \"https://{}{path}\": {why}", host_header(target)))
+}
+
+/// Upstream: `GenericHttpResponseChecker`.
+fn checked(code: StatusCode, name: &str, text: String) -> ApiError {
+    match code {
+        StatusCode::INTERNAL_SERVER_ERROR => ApiError::internal(text),
+        StatusCode::BAD_REQUEST => ApiError::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            let mut error = ApiError::not_found("", "pods", name);
+            error.message = format!("the server could not find the requested resource ( pods/log {name})");
+            error
+        }
+        other => ApiError::new(
+            other.as_u16(),
+            "",
+            format!("the server responded with the status code {other}: {text}"),
+        ),
+    }
+}
+
+/// Any other request.
+pub(super) async fn request(
+    dialer: &Dialer,
+    call: &mut Call,
+    target: Target,
+    body: Incoming,
+) -> Result<Response, ApiError> {
+    let upgrade = is_upgrade(call);
+    let mut headers = call.parts.headers.clone();
+    strip(&mut headers, upgrade);
+    let host = HeaderValue::from_str(&host_header(&target)).map_err(ApiError::internal)?;
+    let original = call.parts.headers.get(HOST).cloned();
+    headers.insert(HOST, host);
+    forwarded(call, &mut headers, original);
+    let mut outgoing = Request::builder().method(call.parts.method.clone()).uri(&target.path);
+    if let Some(map) = outgoing.headers_mut() {
+        *map = headers;
+    }
+    let body = if upgrade { Either::Right(Empty::new()) } else { Either::Left(body) };
+    let outgoing = outgoing.body(body).map_err(ApiError::internal)?;
+    let mut response = send(dialer, &target, outgoing).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(call, response);
+    }
+    let mut headers = std::mem::take(response.headers_mut());
+    strip(&mut headers, false);
+    redirect(&target, &mut headers);
+    let (parts, body) = response.into_parts();
+    let mut out = Response::new(body.map_err(Into::into).boxed_unsync());
+    *out.status_mut() = parts.status;
+    *out.headers_mut() = headers;
+    Ok(out)
+}
+
+/// Removes what concerns one hop; an upgrade is end to end.
+fn strip(headers: &mut HeaderMap, upgrade: bool) {
+    for name in &HOP {
+        if !(upgrade && (*name == CONNECTION || *name == UPGRADE)) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Tells the target where the request came from. Upstream: `proxyutil.Transport`.
+fn forwarded(call: &Call, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+    let uri = HeaderValue::from_str(call.parts.uri.path()).ok();
+    let mut put = |name: &'static str, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put("x-forwarded-uri", uri);
+    put("x-forwarded-host", host);
+    put("x-forwarded-proto", Some(HeaderValue::from_static("https")));
+    put("x-forwarded-for", HeaderValue::from_str(&call.connection.peer.ip().to_string()).ok());
+}
+
+/// A redirect within the target is a redirect within the proxy's path.
+fn redirect(target: &Target, headers: &mut HeaderMap) {
+    let Some(location) = headers.get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned) else {
+        return;
+    };
+    let scheme = if target.transport == Transport::Plain { "http" } else { "https" };
+    let own = format!("{scheme}://{}", host_header(target));
+    let path = location.strip_prefix(&own).unwrap_or(&location);
+    if path.starts_with('/')
+        && !target.prefix.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&format!("{}{path}", target.prefix))
+    {
+        headers.insert(LOCATION, value);
+    }
+}
+
+/// Answers 101 and copies bytes both ways until one side is done.
+fn switch(call: &mut Call, mut response: http::Response<Incoming>) -> Result<Response, ApiError> {
+    let Some(client) = call.parts.extensions.remove::<OnUpgrade>() else {
+        return Err(ApiError::bad_request("the connection cannot be upgraded: HTTP/1.1 is needed"));
+    };
+    let backend = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        let (Ok(client), Ok(backend)) = tokio::join!(client, backend) else { return };
+        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
+            tracing::debug!(err = %error, "upgraded connection ended");
+        }
+    });
+    let mut out = Response::new(crate::web::body::empty());
+    *out.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *out.headers_mut() = std::mem::take(response.headers_mut());
+    Ok(out)
+}

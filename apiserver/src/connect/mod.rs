@@ -1,0 +1,117 @@
+//! Requests that are passed on: logs, exec, attach and port-forward to kubelets, proxy to pods, services and nodes.
+//!
+//! [`target`] finds where to, [`dial`] opens the connection, [`forward`] moves the bytes. Upgraded connections
+//! (WebSocket or SPDY) are copied byte for byte in both directions; nothing is translated. A WebSocket request for a node
+//! whose kubelet does not declare that it speaks them is refused, and clients fall back to SPDY.
+//! Upstream: `pkg/registry/core/{pod,node,service}/rest`, `apimachinery/pkg/util/proxy`.
+pub(crate) mod dial;
+mod forward;
+mod target;
+
+use std::sync::Arc;
+
+use auth::Decision;
+use bytes::Bytes;
+use http::Method;
+use http::header::{CONNECTION, UPGRADE};
+use hyper::body::Incoming;
+use registry::api::{Body, MediaType, RequestContext, ResourceRow};
+use registry::errors::ApiError;
+use serde_json::json;
+
+use crate::chain::authorize;
+use crate::local::Local;
+use crate::server::{Call, Server};
+use crate::web::Response;
+
+pub use dial::Dialer;
+
+/// Whether a subresource is passed on.
+pub(crate) fn is_connect(row: &ResourceRow, subresource: &str) -> bool {
+    let core = row.gvk.group.is_empty();
+    match row.resource.as_str() {
+        "pods" => core && matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy"),
+        "services" | "nodes" => core && subresource == "proxy",
+        _ => false,
+    }
+}
+
+/// Whether the client wants another protocol on this connection.
+pub(crate) fn is_upgrade(call: &Call) -> bool {
+    call.parts.headers.contains_key(UPGRADE)
+        && call.header(CONNECTION).to_ascii_lowercase().contains("upgrade")
+}
+
+fn is_websocket(call: &Call) -> bool {
+    is_upgrade(call) && call.header(UPGRADE).eq_ignore_ascii_case("websocket")
+}
+
+/// Passes a request on.
+pub(crate) async fn serve(
+    server: &Arc<Server>,
+    mut call: Call,
+    context: RequestContext,
+    body: Incoming,
+) -> Result<Response, ApiError> {
+    let subresource = call.info.subresource.clone();
+    let local = Local::new(server.registry.clone());
+    if matches!(subresource.as_str(), "exec" | "attach" | "portforward") {
+        check_create(server, &call).await?;
+    }
+    if subresource != "log" {
+        let options = Body { media_type: MediaType::Json, bytes: options(&call, &subresource) };
+        server.registry.connect(&context, options).await?;
+    }
+    let target = target::find(server, &local, &call, is_websocket(&call)).await?;
+    let Some(target) = target else {
+        // Logs of a pod without a node: nothing yet.
+        return Ok(crate::web::respond::typed(http::StatusCode::OK, "text/plain", ""));
+    };
+    match subresource.as_str() {
+        "log" => forward::log(&server.dialer, &call, target).await,
+        _ => forward::request(&server.dialer, &mut call, target, body).await,
+    }
+}
+
+/// A WebSocket handshake is a GET, yet it runs a command: the right to create is asked for as well.
+/// Upstream: feature `AuthorizePodWebsocketUpgradeCreatePermission`.
+async fn check_create(server: &Server, call: &Call) -> Result<(), ApiError> {
+    if call.parts.method != Method::GET || !is_websocket(call) {
+        return Ok(());
+    }
+    let mut attributes = authorize::attributes(call);
+    attributes.verb = "create".to_owned();
+    let verdict = server.authorizer.authorize(&attributes).await;
+    if verdict.decision == Decision::Allow {
+        return Ok(());
+    }
+    Err(authorize::forbidden(&attributes, &verdict.reason))
+}
+
+/// The options object that admission sees.
+fn options(call: &Call, subresource: &str) -> Bytes {
+    let flag = |name: &str, default: bool| call.query.flag(name).unwrap_or(default);
+    let container = call.query.text("container");
+    let object = match subresource {
+        "exec" => json!({
+            "kind": "PodExecOptions", "apiVersion": "v1", "container": container,
+            "stdin": flag("stdin", false), "stdout": flag("stdout", false), "stderr": flag("stderr", false),
+            "tty": flag("tty", false), "command": call.query.all("command").collect::<Vec<_>>(),
+        }),
+        "attach" => json!({
+            "kind": "PodAttachOptions", "apiVersion": "v1", "container": container,
+            "stdin": flag("stdin", false), "stdout": flag("stdout", true), "stderr": flag("stderr", true),
+            "tty": flag("tty", false),
+        }),
+        "portforward" => json!({"kind": "PodPortForwardOptions", "apiVersion": "v1"}),
+        _ => {
+            let kind = match call.info.resource.as_str() {
+                "pods" => "PodProxyOptions",
+                "services" => "ServiceProxyOptions",
+                _ => "NodeProxyOptions",
+            };
+            json!({"kind": kind, "apiVersion": "v1", "path": target::proxied_path(call)})
+        }
+    };
+    object.to_string().into()
+}
