@@ -1,13 +1,15 @@
-//! The debugging pages every daemon has: `/configz`, `/statusz`, `/flagz`, `/debug/flags/v`, `/version`, `/metrics`.
+//! The debugging pages every daemon has: `/configz`, `/statusz`, `/flagz`, `/debug/flags/v`, `/metrics`.
 //!
 //! Does not do: `/debug/pprof` (there is no Go runtime to profile; the paths answer 404).
 //! Upstream: component-base/configz, apiserver/pkg/server/{statusz,flagz,routes}.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::flags::FlagSet;
@@ -33,7 +35,6 @@ const WARNING: &str = "Warning: This endpoint is not meant to be machine parseab
 pub fn install(mux: &mut Mux, pages: &Pages) {
     mux.handle("/metrics", metrics::handler(metrics::default_registry()));
     mux.handle("/metrics/slis", metrics::handler(metrics::slis::registry()));
-    mux.handle("/version", immediate(|_| body::json(StatusCode::OK, &version::info())));
     if let Some((key, config)) = &pages.config {
         let document = json!({ *key: config });
         mux.handle("/configz", immediate(move |_| body::json(StatusCode::OK, &document)));
@@ -46,6 +47,11 @@ pub fn install(mux: &mut Mux, pages: &Pages) {
     let paths = top_level(&paths);
     let started = Timestamp::now();
     mux.handle("/statusz", immediate(move |request| statusz(name, started, &paths, request)));
+}
+
+/// Adds `/version`, which only the API server has.
+pub fn install_version(mux: &mut Mux) {
+    mux.handle("/version", immediate(|r| pretty_json(r.headers(), StatusCode::OK, &version::info())));
 }
 
 /// First segments of paths, without the API's own. Upstream: statusz.aggregatePaths.
@@ -108,7 +114,11 @@ fn respond(
         Form::Json(version) => {
             object["kind"] = json!(kind);
             object["apiVersion"] = json!(format!("config.k8s.io/{version}"));
-            let mut response = body::json(StatusCode::OK, &object);
+            let mut response = pretty_json(request.headers(), StatusCode::OK, &object);
+            let media = format!("application/json;g=config.k8s.io;v={version};as={kind}");
+            if let Ok(value) = HeaderValue::from_str(&media) {
+                response.headers_mut().insert(header::CONTENT_TYPE, value);
+            }
             if version == "v1alpha1" {
                 let page = kind.to_ascii_lowercase();
                 let text = format!(
@@ -121,28 +131,60 @@ fn respond(
             response
         }
         Form::NotAcceptable => {
-            let types = format!(
-                "only the following media types are accepted: text/plain, application/json;g=config.k8s.io;v=v1beta1;as={kind}"
-            );
-            body::json(
-                StatusCode::NOT_ACCEPTABLE,
-                &status(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", &types),
-            )
+            let types = "only the following media types are accepted: application/json, text/plain";
+            failure(request.headers(), StatusCode::NOT_ACCEPTABLE, "NotAcceptable", types)
         }
     }
 }
 
-/// A failure as API clients know it.
-pub(crate) fn status(code: StatusCode, reason: &str, message: &str) -> Value {
-    json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code.as_u16(),
-    })
+/// A failure as API clients know it; keys in upstream's order.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Failure<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: BTreeMap<(), ()>,
+    status: &'static str,
+    message: &'a str,
+    reason: &'static str,
+    /// Present and empty for a 403.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<BTreeMap<(), ()>>,
+    code: u16,
+}
+
+/// Answers with a `Status`.
+pub(crate) fn failure(
+    headers: &HeaderMap,
+    code: StatusCode,
+    reason: &'static str,
+    message: &str,
+) -> Response<Body> {
+    let details = (code == StatusCode::FORBIDDEN).then(BTreeMap::new);
+    let object = Failure {
+        kind: "Status",
+        api_version: "v1",
+        metadata: BTreeMap::new(),
+        status: "Failure",
+        message,
+        reason,
+        details,
+        code: code.as_u16(),
+    };
+    pretty_json(headers, code, &object)
+}
+
+/// JSON, indented for people: those who ask with curl, Wget or a browser.
+/// Upstream: apiserver/pkg/endpoints/handlers/negotiation isPrettyPrint.
+fn pretty_json<T: Serialize>(headers: &HeaderMap, code: StatusCode, value: &T) -> Response<Body> {
+    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    if !["curl", "Wget", "Mozilla/5.0"].iter().any(|a| agent.starts_with(a)) {
+        return body::json(code, value);
+    }
+    match serde_json::to_vec_pretty(value) {
+        Ok(data) => body::response(code, "application/json", data),
+        Err(_) => body::json(code, value),
+    }
 }
 
 fn flagz(name: &str, flags: &FlagSet, request: &Request<Body>) -> Response<Body> {
@@ -262,6 +304,7 @@ mod tests {
             (200, &json!("Statusz"), &json!("/configz"))
         );
         assert_eq!(get(&mux, "/statusz", "application/json").await.0, 406);
+        install_version(&mut mux);
         assert_eq!(get(&mux, "/version", "").await.0, 200);
         assert_eq!(get(&mux, "/debug/flags/v", "").await, (406, "unsupported http method\n".into()));
     }

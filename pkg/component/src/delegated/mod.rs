@@ -11,9 +11,8 @@ mod lookup;
 
 use std::sync::Arc;
 
-use auth::UserInfo;
 use auth::authorizer::{Attributes, Authorizer};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 pub use access::{AccessReviews, AlwaysAllowPaths};
@@ -22,7 +21,7 @@ pub use lookup::ClusterSettings;
 
 use crate::serving::body::{self, Body};
 use crate::serving::{ConnInfo, Mux};
-use crate::zpages::status;
+use crate::zpages::failure;
 
 /// Lets requests through to a router once they are known and allowed.
 #[derive(Clone)]
@@ -48,7 +47,7 @@ impl Guard {
             Ok(user) => user,
             Err(why) => {
                 crate::v!(2, path = request.uri().path(), err = %why, "Unable to authenticate the request");
-                return failure(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
+                return failure(request.headers(), StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
             }
         };
         let attributes = Attributes {
@@ -65,7 +64,7 @@ impl Guard {
                     format!("Internal Server Error: {}: {error}", crate::quote::quoted(&attributes.path));
                 return body::error(StatusCode::INTERNAL_SERVER_ERROR, &text);
             }
-            return forbidden(&user, &attributes, &verdict.reason);
+            return forbidden(request.headers(), &attributes, &verdict.reason);
         }
         request.extensions_mut().insert(user);
         mux.call(request.map(body::boxed)).await
@@ -87,25 +86,15 @@ impl Guard {
     }
 }
 
-fn failure(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
-    body::json(code, &status(code, reason, message))
-}
-
 /// Upstream: apiserver/pkg/endpoints/handlers/responsewriters/errors.go.
-fn forbidden(user: &UserInfo, attributes: &Attributes, reason: &str) -> Response<Body> {
+fn forbidden(headers: &HeaderMap, attributes: &Attributes, reason: &str) -> Response<Body> {
     let quoted = crate::quote::quoted;
-    let mut message = format!(
-        "forbidden: User {} cannot {} path {}",
-        quoted(&user.name),
-        attributes.verb,
-        quoted(&attributes.path)
-    );
+    let (name, path) = (quoted(&attributes.user.name), quoted(&attributes.path));
+    let mut message = format!("forbidden: User {name} cannot {} path {path}", attributes.verb);
     if !reason.is_empty() {
         message = format!("{message}: {reason}");
     }
-    let mut object = status(StatusCode::FORBIDDEN, "Forbidden", &message);
-    object["details"] = serde_json::json!({});
-    body::json(StatusCode::FORBIDDEN, &object)
+    failure(headers, StatusCode::FORBIDDEN, "Forbidden", &message)
 }
 
 /// Serves a router without asking anybody, for plain health ports.

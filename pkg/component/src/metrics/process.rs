@@ -52,6 +52,16 @@ fn stat_fields() -> Vec<String> {
     rest.split_whitespace().map(String::from).collect()
 }
 
+/// Received and sent bytes of the network namespace: the IpExt lines of /proc/self/net/netstat.
+fn network_bytes() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix("IpExt:"));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return (0.0, 0.0) };
+    let pairs: Vec<(&str, &str)> = names.split_whitespace().zip(values.split_whitespace()).collect();
+    let find = |name| pairs.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.parse().ok()).unwrap_or(0.0);
+    (find("InOctets"), find("OutOctets"))
+}
+
 fn limit(name: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix(name));
@@ -107,6 +117,11 @@ impl Collect for Process {
         );
         one("go_goroutines", "Number of tasks alive in the runtime.", Kind::Gauge, tasks_alive() as f64);
         one("go_threads", "Number of OS threads.", Kind::Gauge, field(17));
+        let (received, sent) = network_bytes();
+        let help = "Number of bytes received by the process over the network.";
+        one("process_network_receive_bytes_total", help, Kind::Counter, received);
+        let help = "Number of bytes sent by the process over the network.";
+        one("process_network_transmit_bytes_total", help, Kind::Counter, sent);
         out.push(build_info());
         out.push(self.features());
     }
@@ -127,7 +142,7 @@ fn build_info() -> Metrics {
     ];
     Metrics {
         name: "kubernetes_build_info".into(),
-        help: "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree \
+        help: "[BETA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree \
                state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it \
                is running."
             .into(),

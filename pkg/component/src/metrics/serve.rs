@@ -8,7 +8,7 @@ use super::{Registry, text};
 use crate::serving::body::{self, Body};
 use crate::serving::mux::{Handler, immediate};
 
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves a registry. `PUT`, `POST` and so on are answered like `GET`, as upstream does.
@@ -19,7 +19,12 @@ pub fn handler(registry: &Registry) -> Handler {
             request.headers().get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(what)))
         };
         let families = registry.gather();
-        let (content_type, data) = if accepts(header::ACCEPT, "application/openmetrics-text") {
+        // Upstream never answers OpenMetrics, and the bounds it writes (`le="1.0"`) are other series than `le="1"`: only a
+        // client that takes nothing else gets it.
+        let only_openmetrics = accepts(header::ACCEPT, "application/openmetrics-text")
+            && !accepts(header::ACCEPT, "text/plain")
+            && !accepts(header::ACCEPT, "*/*");
+        let (content_type, data) = if only_openmetrics {
             (OPENMETRICS, text::openmetrics(&families))
         } else {
             (TEXT, text::prometheus(&families))
