@@ -4,6 +4,7 @@
 //! and reported at start, never pretended.
 
 pub mod endpointslice;
+pub mod namespace;
 pub mod replicaset;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
@@ -24,6 +25,7 @@ pub const ALL: &[Descriptor] = &[
         "root-ca-cert-publisher",
         root_ca_certificate_publisher::build,
     ),
+    on("namespace-controller", "namespace", "namespace-controller", namespace::build),
     on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
 ];
@@ -42,7 +44,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("ttl-after-finished-controller", "ttl-after-finished"),
     ("pod-garbage-collector-controller", "podgc"),
     ("garbage-collector-controller", "garbagecollector"),
-    ("namespace-controller", "namespace"),
     ("resourcequota-controller", "resourcequota"),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
