@@ -51,6 +51,7 @@ type sequence struct {
 
 type answer struct {
 	Obj    json.RawMessage `json:"obj,omitempty"`
+	Sets   []string        `json:"sets,omitempty"` // the texts of fieldsV1, whose order counts
 	Err    string          `json:"err,omitempty"`
 	Status *metav1.Status  `json:"status,omitempty"`
 }
@@ -167,11 +168,7 @@ func run(tc managedfields.TypeConverter, q sequence) (out []answer, err error) {
 		if custom {
 			return crCreater{}.New(gvk)
 		}
-		o, err := s.New(gvk)
-		if err != nil {
-			return nil, err
-		}
-		return s.ConvertToVersion(o, hub)
+		return s.New(gvk)
 	}
 	decode := func(raw []byte) (runtime.Object, error) {
 		if custom {
@@ -201,16 +198,7 @@ func run(tc managedfields.TypeConverter, q sequence) (out []answer, err error) {
 		case "apply":
 			patch := &unstructured.Unstructured{Object: map[string]any{}}
 			if stepErr = yaml.Unmarshal(st.Obj, &patch.Object); stepErr == nil {
-				base := live
-				if !exists {
-					if base, err = s.New(gvk); custom {
-						base, err = crCreater{}.New(gvk)
-					}
-					if err != nil {
-						return nil, err
-					}
-				}
-				next, stepErr = fm.Apply(base.DeepCopyObject(), patch, st.Manager, st.Force)
+				next, stepErr = fm.Apply(live.DeepCopyObject(), patch, st.Manager, st.Force)
 			}
 		case "update":
 			var obj runtime.Object
@@ -243,6 +231,10 @@ func run(tc managedfields.TypeConverter, q sequence) (out []answer, err error) {
 			}
 		}
 		acc.SetManagedFields(mf)
+		var sets []string
+		for _, e := range mf {
+			sets = append(sets, string(e.FieldsV1.GetRawBytes()))
+		}
 		live, exists = next, true
 		var b bytes.Buffer
 		if custom {
@@ -261,7 +253,7 @@ func run(tc managedfields.TypeConverter, q sequence) (out []answer, err error) {
 				return nil, err
 			}
 		}
-		out = append(out, answer{Obj: bytes.TrimSpace(b.Bytes())})
+		out = append(out, answer{Obj: bytes.TrimSpace(b.Bytes()), Sets: sets})
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@
 //! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks,
 //! [`codec`] reads and writes typed objects.
 
+pub mod apply;
 pub mod codec;
 pub mod defaults;
 pub mod resources;

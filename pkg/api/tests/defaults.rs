@@ -94,8 +94,12 @@ fn cases() -> Vec<Json> {
     for (api_version, kind) in kinds() {
         let rounds = if kind.ends_with("List") { 5 } else { 50 };
         for i in 0..rounds {
-            let taste =
-                Taste { fill: [0, 10, 30, 50, 80][i % 5], depth: if i % 10 == 9 { 9 } else { 6 }, zero: 8 };
+            let taste = Taste {
+                fill: [0, 10, 30, 50, 80][i % 5],
+                depth: if i % 10 == 9 { 9 } else { 6 },
+                zero: 8,
+                texts: 40,
+            };
             let o = generate::object(&mut r, api_version, &kind, taste);
             if o.to_string().len() < 20_000 {
                 out.push(o);

@@ -48,7 +48,7 @@ fn form(_: &Json, a: &Json) -> Json {
     }
 }
 
-const TASTE: Taste = Taste { fill: 35, depth: 4, zero: 6 };
+const TASTE: Taste = Taste { fill: 35, depth: 4, zero: 6, texts: 40 };
 
 /// A patch for `v`: some members nulled, replaced, patched, with directives now and then.
 fn patch_struct(r: &mut Rng, v: &Json, id: TypeId, depth: usize) -> Json {
@@ -181,7 +181,7 @@ fn cases() -> Vec<Json> {
     for i in 0..12_000 {
         let (api_version, kind) = KINDS[i % KINDS.len()];
         let id = api::types().kind(api_version, kind).expect("a kind");
-        let taste = Taste { fill: [15, 30, 45][i % 3], depth: 6, zero: 4 };
+        let taste = Taste { fill: [15, 30, 45][i % 3], depth: 6, zero: 4, texts: 40 };
         let doc = generate::object(&mut r, api_version, kind, taste);
         let patch = patch_struct(&mut r, &doc, id, 6);
         if doc.to_string().len() < 20_000 {

@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows a resource, a store or a network.
 
+pub mod apply;
 pub mod content;
 pub mod fields;
 pub mod golang;

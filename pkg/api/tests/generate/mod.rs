@@ -12,9 +12,11 @@ pub struct Taste {
     pub depth: usize,
     /// How often a field is explicitly zero, empty or null, in percent.
     pub zero: usize,
+    /// How many different texts there are; few make keys collide.
+    pub texts: usize,
 }
 
-const TEXTS: [&str; 40] = [
+pub const TEXTS: [&str; 40] = [
     "a",
     "b",
     "c",
@@ -131,7 +133,7 @@ pub fn value(r: &mut Rng, f: &Field, shape: Shape, taste: Taste, depth: usize) -
     let table = api::types();
     match shape {
         Shape::String => match f.extra().enum_values.as_slice() {
-            [] => r.pick(&TEXTS).into(),
+            [] => r.pick(&TEXTS[..taste.texts]).into(),
             values => values[r.below(values.len())].as_str().into(),
         },
         Shape::Bool => r.chance(50).into(),

@@ -16,6 +16,7 @@ mod strict;
 
 pub use json_patch::json_patch;
 pub use merge_patch::merge_patch;
+pub use show::display;
 
 /// A patch that could not be applied, with the HTTP code the API server answers.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

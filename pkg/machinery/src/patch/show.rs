@@ -4,7 +4,7 @@ use crate::value::Value;
 use std::fmt::Write;
 
 /// A tree printed with `%v`: `map[a:1 b:[x y]]`, `<nil>` for null.
-pub(crate) fn display(v: &Value) -> String {
+pub fn display(v: &Value) -> String {
     let mut out = String::new();
     write(v, &mut out);
     out
@@ -20,7 +20,7 @@ fn write(v: &Value, out: &mut String) {
         }
         Value::Float(f) => out.push_str(&float(*f)),
         Value::Str(s) => out.push_str(s),
-        Value::Raw(raw) => match serde_json::from_slice(raw) {
+        Value::Raw(raw) => match crate::json::parse(raw) {
             Ok(Value::Raw(_)) | Err(_) => out.push_str("<nil>"),
             Ok(v) => write(&v, out),
         },

@@ -31,7 +31,9 @@ pub(super) fn pod(m: &mut Map, context: &Context) {
             each(spec, list, |c| {
                 each(c, "ports", |p| {
                     let port = number(p, "containerPort");
-                    if_zero(p, "hostPort", port);
+                    if port != 0 {
+                        if_zero(p, "hostPort", port);
+                    }
                 });
             });
         }

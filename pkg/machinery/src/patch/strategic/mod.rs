@@ -80,7 +80,7 @@ fn bad_retain_keys() -> Error {
 /// The map in a value; raw JSON is parsed. Other types stay what they are.
 fn open(v: Value) -> Value {
     match v {
-        Value::Raw(raw) => serde_json::from_slice(&raw).unwrap_or_default(),
+        Value::Raw(raw) => crate::json::parse(&raw).unwrap_or_default(),
         v => v,
     }
 }

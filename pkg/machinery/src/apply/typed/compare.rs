@@ -1,0 +1,213 @@
+//! What differs between two values of a type.
+
+use super::validate::scalar;
+use super::{Kind, Problems, choose, invalid_atom, item_element, no_type, undeclared};
+use crate::apply::path::PathElement;
+use crate::apply::schema::{List, Map, Resolved, Schema, TypeRef};
+use crate::apply::set::Set;
+use crate::apply::updater::Filter;
+use crate::apply::value::{equal, open, shared};
+use crate::value::Value;
+use std::collections::BTreeMap;
+
+/// The paths that were removed, changed and added. No path is in two of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    pub removed: Set,
+    pub modified: Set,
+    pub added: Set,
+}
+
+impl Comparison {
+    pub fn is_same(&self) -> bool {
+        self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
+    }
+
+    pub(in crate::apply) fn filtered(self, filter: Option<&Filter>) -> Comparison {
+        match filter {
+            None => self,
+            Some(f) => Comparison {
+                removed: f.apply(&self.removed),
+                modified: f.apply(&self.modified),
+                added: f.apply(&self.added),
+            },
+        }
+    }
+}
+
+/// Compares two values of one type. Subtrees that share memory are not visited.
+pub fn compare(schema: &Schema, tr: TypeRef, old: &Value, new: &Value) -> Result<Comparison, Problems> {
+    let mut walk = Walk { schema, path: Vec::new(), out: Comparison::default() };
+    walk.value(Some(tr), Some(old), Some(new)).into_result()?;
+    Ok(walk.out)
+}
+
+struct Walk<'a> {
+    schema: &'a Schema,
+    path: Vec<PathElement>,
+    out: Comparison,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, tr: Option<TypeRef>, old: Option<&Value>, new: Option<&Value>) -> Problems {
+        if let (Some(a), Some(b)) = (old, new)
+            && shared(a, b)
+        {
+            return Problems::default();
+        }
+        let Some(tr) = tr else { return undeclared() };
+        let Some(r) = self.schema.resolve(tr) else { return no_type(tr) };
+        let (old, new) = (old.map(open), new.map(open));
+        let (old, new) = (old.as_deref(), new.as_deref());
+        let (as_old, as_new) = (choose(r.atom, old), choose(r.atom, new));
+        let mut leaf = false;
+        let problems = if new.is_none() {
+            self.handle(r, as_old.0, old, new, &mut leaf)
+        } else if old.is_none() || as_old == as_new {
+            self.handle(r, as_new.0, old, new, &mut leaf)
+        } else {
+            let mut problems = self.handle(r, as_old.0, old, new, &mut false);
+            problems.append(self.handle(r, as_new.0, old, new, &mut leaf));
+            problems
+        };
+        if !leaf {
+            match (old, new) {
+                (None, _) => self.out.added.insert(&self.path),
+                (_, None) => self.out.removed.insert(&self.path),
+                _ => {}
+            }
+        }
+        problems
+    }
+
+    fn handle(
+        &mut self,
+        r: Resolved,
+        kind: Kind,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        leaf: &mut bool,
+    ) -> Problems {
+        match kind {
+            Kind::Map => {
+                let Some(t) = &r.atom.map else { return Problems::default() };
+                let size = |v: Option<&Value>| v.and_then(Value::as_map).map_or(0, crate::Map::len);
+                // Two empty ones are a leaf: that keeps apart empty and null.
+                if r.map_is_atomic(t) || size(old) + size(new) == 0 {
+                    self.leaf(old, new, leaf);
+                    return Problems::default();
+                }
+                self.map(t, old, new)
+            }
+            Kind::Scalar => {
+                let Some(t) = r.atom.scalar else { return Problems::default() };
+                let (mut a, b) = (scalar(t, old, "lhs: "), scalar(t, new, "rhs: "));
+                if !a.is_empty() && !b.is_empty() {
+                    a.append(b);
+                    return a;
+                }
+                self.leaf(old, new, leaf);
+                Problems::default()
+            }
+            Kind::List => {
+                let Some(t) = &r.atom.list else { return Problems::default() };
+                let size = |v: Option<&Value>| super::list_of(v).map_or(0, <[Value]>::len);
+                if r.list_is_atomic(t) || size(old) + size(new) == 0 {
+                    self.leaf(old, new, leaf);
+                    return Problems::default();
+                }
+                self.list(t, old, new)
+            }
+            Kind::None => invalid_atom(r),
+        }
+    }
+
+    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>, leaf: &mut bool) {
+        *leaf = true;
+        match (old, new) {
+            (None, _) => self.out.added.insert(&self.path),
+            (_, None) => self.out.removed.insert(&self.path),
+            (Some(a), Some(b)) if !equal(a, b) => self.out.modified.insert(&self.path),
+            _ => {}
+        }
+    }
+
+    fn child(
+        &mut self,
+        element: PathElement,
+        tr: Option<TypeRef>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Problems {
+        self.path.push(element);
+        let problems = self.value(tr, old, new);
+        match self.path.pop() {
+            Some(element) => problems.under(&element),
+            None => problems,
+        }
+    }
+
+    fn map(&mut self, t: &Map, old: Option<&Value>, new: Option<&Value>) -> Problems {
+        let empty = crate::Map::new();
+        let old = old.and_then(Value::as_map).unwrap_or(&empty);
+        let new = new.and_then(Value::as_map).unwrap_or(&empty);
+        let mut problems = Problems::default();
+        let ty = |key: &str| t.field(key).map(|f| f.ty).or(t.element);
+        for (key, a) in old {
+            problems.append(self.child(PathElement::Field(key.clone()), ty(key), Some(a), new.get(key)));
+        }
+        for (key, b) in new.iter().filter(|(k, _)| !old.contains_key(k)) {
+            problems.append(self.child(PathElement::Field(key.clone()), ty(key), None, Some(b)));
+        }
+        problems
+    }
+
+    fn list(&mut self, t: &List, old: Option<&Value>, new: Option<&Value>) -> Problems {
+        let mut problems = Problems::default();
+        let mut items: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+        for (side, list) in [(0, super::list_of(old)), (1, super::list_of(new))] {
+            for (i, item) in list.unwrap_or_default().iter().enumerate() {
+                match item_element(self.schema, t, item) {
+                    Ok(element) => {
+                        let both = items.entry(element).or_default();
+                        if side == 0 { both.0.push(item) } else { both.1.push(item) }
+                    }
+                    Err(e) => problems.append(Problems::of(format!("element {i}: {e}"))),
+                }
+            }
+        }
+        for (element, (a, b)) in items {
+            let ty = Some(t.element);
+            match (a.as_slice(), b.as_slice()) {
+                ([] | [_], [] | [_]) => {
+                    problems.append(self.child(element, ty, a.first().copied(), b.first().copied()));
+                }
+                ([_, _, ..], [_, _, ..]) => {
+                    if a.len() != b.len() || !a.iter().zip(&b).all(|(x, y)| equal(x, y)) {
+                        self.mark(element, |out| &mut out.modified);
+                    }
+                }
+                // A repeated item became single or went: what it is now is new, the mark of the repeat goes.
+                ([_, _, ..], _) => {
+                    if let Some(b) = b.first() {
+                        problems.append(self.child(element.clone(), ty, None, Some(b)));
+                    }
+                    self.mark(element, |out| &mut out.removed);
+                }
+                (_, _) => {
+                    if let Some(a) = a.first() {
+                        problems.append(self.child(element.clone(), ty, Some(a), None));
+                    }
+                    self.mark(element, |out| &mut out.added);
+                }
+            }
+        }
+        problems
+    }
+
+    fn mark(&mut self, element: PathElement, set: impl Fn(&mut Comparison) -> &mut Set) {
+        self.path.push(element);
+        set(&mut self.out).insert(&self.path);
+        self.path.pop();
+    }
+}

@@ -1,0 +1,121 @@
+//! Checks a value against its type.
+
+use super::{Kind, Problems, choose, invalid_atom, item_element, no_type};
+use crate::apply::path::PathElement;
+use crate::apply::schema::{List, Map, Resolved, Scalar, Schema, TypeRef};
+use crate::apply::value::{go_syntax, go_type, go_value, open, shared};
+use crate::value::Value;
+use std::collections::BTreeSet;
+
+/// Whether items of associative lists may repeat: they may in stored objects, not in applied ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    Allowed,
+    Refused,
+}
+
+/// Answers every violation of the type.
+pub fn validate(schema: &Schema, tr: TypeRef, v: &Value, duplicates: Duplicates) -> Result<(), Problems> {
+    Walk { schema, duplicates }.value(tr, v, None).into_result()
+}
+
+/// As [`validate`], without the subtrees that `v` shares in memory with `known`.
+pub fn validate_changed(
+    schema: &Schema,
+    tr: TypeRef,
+    v: &Value,
+    known: &Value,
+    duplicates: Duplicates,
+) -> Result<(), Problems> {
+    Walk { schema, duplicates }.value(tr, v, Some(known)).into_result()
+}
+
+struct Walk<'a> {
+    schema: &'a Schema,
+    duplicates: Duplicates,
+}
+
+/// Upstream's check of a scalar; nothing and null pass.
+pub(super) fn scalar(t: Scalar, v: Option<&Value>, prefix: &str) -> Problems {
+    let Some(v) = v.filter(|v| !v.is_null()) else { return Problems::default() };
+    let is_number = matches!(v, Value::Int(_) | Value::Float(_));
+    let ok = match t {
+        Scalar::Numeric => is_number,
+        Scalar::String => v.as_str().is_some(),
+        Scalar::Boolean => v.as_bool().is_some(),
+        Scalar::Untyped => is_number || v.as_str().is_some() || v.as_bool().is_some(),
+    };
+    if ok {
+        return Problems::default();
+    }
+    Problems::of(match t {
+        Scalar::Numeric => format!("{prefix}expected numeric (int or float), got {}", go_type(v)),
+        Scalar::String => format!("{prefix}expected string, got {}", go_syntax(v)),
+        Scalar::Boolean => format!("{prefix}expected boolean, got {}", go_value(v)),
+        Scalar::Untyped => format!("{prefix}expected any scalar, got {}", go_value(v)),
+    })
+}
+
+impl Walk<'_> {
+    fn value(&self, tr: TypeRef, v: &Value, known: Option<&Value>) -> Problems {
+        if known.is_some_and(|k| shared(k, v)) {
+            return Problems::default();
+        }
+        let v = &*open(v);
+        let Some(r) = self.schema.resolve(tr) else { return no_type(tr) };
+        match (choose(r.atom, Some(v)).0, &r.atom.map, r.atom.scalar, &r.atom.list) {
+            (Kind::Map, Some(t), _, _) => self.map(t, v, known),
+            (Kind::Scalar, _, Some(t), _) => scalar(t, Some(v), ""),
+            (Kind::List, _, _, Some(t)) => self.list(r, t, v, known),
+            _ => invalid_atom(r),
+        }
+    }
+
+    fn map(&self, t: &Map, v: &Value, known: Option<&Value>) -> Problems {
+        let mut problems = Problems::default();
+        let m = match v {
+            Value::Null => return problems,
+            Value::Map(m) => m,
+            v => return Problems::of(format!("expected map, got {}", go_value(v))),
+        };
+        for (key, v) in m {
+            let element = PathElement::Field(key.clone());
+            let Some(tr) = t.field(key).map(|f| f.ty).or(t.element) else {
+                problems.append(Problems::of("field not declared in schema").under(&element));
+                return problems;
+            };
+            if !v.is_null() {
+                problems.append(self.value(tr, v, known.and_then(|k| k.get(key))).under(&element));
+            }
+        }
+        problems
+    }
+
+    fn list(&self, r: Resolved, t: &List, v: &Value, known: Option<&Value>) -> Problems {
+        let mut problems = Problems::default();
+        let items = match v {
+            Value::Null => return problems,
+            Value::List(l) => l,
+            v => return Problems::of(format!("expected list, got {}", go_value(v))),
+        };
+        let known = super::list_of(known).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for (i, item) in items.iter().enumerate() {
+            let mut element = PathElement::Index(i as i64);
+            if !r.list_is_atomic(t) {
+                match item_element(self.schema, t, item) {
+                    Ok(e) => element = e,
+                    Err(e) => {
+                        problems.append(Problems::of(format!("element {i}: {e}")));
+                        return problems;
+                    }
+                }
+                if !seen.insert(element.clone()) && self.duplicates == Duplicates::Refused {
+                    problems.append(Problems::of(format!("duplicate entries for key {element}")));
+                }
+            }
+            problems.append(self.value(t.element, item, known.get(i)).under(&element));
+        }
+        problems
+    }
+}
