@@ -36,7 +36,7 @@ pub use self::options::Options;
 use self::batch::{Compare, Done, Life, Relation, Step, Target, Txn, TxnDone};
 use self::index::{KeyRange, Select};
 use self::wal::Wal;
-use self::writer::{MAX_UNSYNCED, Op, Reply, Shared, Writer};
+use self::writer::{MAX_UNSYNCED, Op, Past, Reply, Shared, Writer};
 use crate::error::{Error, Result};
 use crate::store::{Get, KeyValue, ListOptions, Page, Revision, Store, Watch, WatchOptions};
 
@@ -77,8 +77,8 @@ impl Embedded {
             replayed.log_bytes,
         );
         let max_value = options.max_value;
-        let mut writer =
-            Writer::new(Arc::clone(&shared), options, wal, replayed.leases, replayed.snapshot_bytes);
+        let past = Past { snapshot_bytes: replayed.snapshot_bytes, segments: replayed.segments };
+        let mut writer = Writer::new(Arc::clone(&shared), options, wal, replayed.leases, past);
         if let Some(revision) = jump {
             writer.jump(revision);
         }

@@ -32,6 +32,8 @@ pub struct Replayed {
     pub log_bytes: u64,
     /// Size of the snapshot.
     pub snapshot_bytes: u64,
+    /// How many segments that was.
+    pub segments: u64,
     /// Whether the store had been closed, so that nothing can have been lost after the last frame.
     pub clean: bool,
 }
@@ -48,7 +50,9 @@ pub fn replay(dir: &Path, now: std::time::Instant) -> Result<Replayed> {
         next_seq: 1,
         log_bytes: 0,
         snapshot_bytes: 0,
-        clean: true,
+        segments: 0,
+        // Only an empty directory is clean without saying so: relaxed writes may be all that was lost.
+        clean: base.is_none() && !names.iter().any(|name| segment_number(name).is_some()),
     };
     if let Some(number) = base {
         snapshot::load(dir, number, &mut replayed, now)?;
@@ -56,6 +60,7 @@ pub fn replay(dir: &Path, now: std::time::Instant) -> Result<Replayed> {
     let mut segments: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     segments.retain(|number| *number >= replayed.next_number);
     segments.sort_unstable();
+    replayed.segments = segments.len() as u64;
     for (at, number) in segments.iter().enumerate() {
         if *number != replayed.next_number {
             return Err(Error::Corrupt(format!(

@@ -28,6 +28,8 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Relaxed writes that may be visible before they are durable; a start after a crash skips this many revisions, so that
 /// no revision means two things.
 pub const MAX_UNSYNCED: Revision = 10_000;
+/// Restarts leave small segments behind; a snapshot gathers them when there are more.
+const MAX_SEGMENTS: u64 = 64;
 /// Versions freed per hold of the state's lock.
 const TRIM: usize = 2048;
 
@@ -133,6 +135,15 @@ impl Shared {
     }
 }
 
+/// What the writer is told of the files it finds.
+#[derive(Clone, Copy, Debug)]
+pub struct Past {
+    /// The size of the snapshot.
+    pub snapshot_bytes: u64,
+    /// The number of segments after it.
+    pub segments: u64,
+}
+
 /// The writer's own data.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -143,9 +154,13 @@ pub struct Writer {
     started: Instant,
     /// Records that go before the first batch.
     preamble: Vec<u8>,
+    /// The last frame there was when the writer started.
+    first_seq: u64,
+    /// The segment at which replay would begin.
+    base_number: u64,
     snapshot_bytes: u64,
-    /// A snapshot is being written; the log it covers.
-    snapshotting: Option<u64>,
+    /// A snapshot is being written: the bytes of log it covers, and its number.
+    snapshotting: Option<(u64, u64)>,
     retry_snapshot: Instant,
     last_sync: Instant,
     unsynced: Revision,
@@ -155,11 +170,14 @@ pub struct Writer {
 
 impl Writer {
     /// A writer going on where the log ends.
-    pub fn new(shared: Arc<Shared>, options: Options, wal: Wal, leases: Leases, snapshot_bytes: u64) -> Self {
+    pub fn new(shared: Arc<Shared>, options: Options, wal: Wal, leases: Leases, past: Past) -> Self {
         let now = Instant::now();
+        let Past { snapshot_bytes, segments } = past;
         Self {
             shared,
             options,
+            first_seq: wal.last_seq(),
+            base_number: wal.next_number().saturating_sub(segments),
             wal,
             leases,
             reuse: LeaseReuse::default(),
@@ -182,6 +200,15 @@ impl Writer {
 
     /// Runs until closed. Must have a thread of its own: it blocks.
     pub fn run(mut self) {
+        if !self.preamble.is_empty() {
+            // On a full disk it goes with the first write that fits.
+            let payload = std::mem::take(&mut self.preamble);
+            match self.wal.append(&payload, true).and_then(|()| self.wal.sync()) {
+                Ok(()) => {}
+                Err(AppendError::Full) => self.preamble = payload,
+                Err(error) => drop(self.failed(error)),
+            }
+        }
         while let Some(requests) = self.next() {
             self.serve(requests);
             self.housekeeping();
@@ -400,7 +427,8 @@ impl Writer {
     }
 
     fn start_snapshot(&mut self, now: Instant) {
-        let due = self.wal.bytes() > self.options.log_bytes.max(self.snapshot_bytes);
+        let large = self.wal.bytes() > self.options.log_bytes.max(self.snapshot_bytes);
+        let due = large || self.wal.next_number() > self.base_number + MAX_SEGMENTS;
         if !due
             || self.snapshotting.is_some()
             || now < self.retry_snapshot
@@ -426,7 +454,7 @@ impl Writer {
             revision,
             leases: self.leases.list(now),
         };
-        let covered = self.wal.bytes();
+        let (covered, number) = (self.wal.bytes(), job.number);
         let shared = Arc::clone(&self.shared);
         let spawned = std::thread::Builder::new().name("storage-snapshot".into()).spawn(move || {
             let outcome = snapshot::write(&job, &shared.state);
@@ -434,7 +462,7 @@ impl Writer {
             shared.wake.notify_one();
         });
         match spawned {
-            Ok(_) => self.snapshotting = Some(covered),
+            Ok(_) => self.snapshotting = Some((covered, number)),
             Err(error) => {
                 tracing::warn!(%error, "cannot start a thread for the snapshot; trying again in a minute");
                 self.retry_snapshot = now + Duration::from_secs(60);
@@ -446,10 +474,11 @@ impl Writer {
     fn snapshot_done(&mut self, outcome: Result<u64>) {
         self.shared.state.write().pin(None);
         self.trimming = true;
-        let covered = self.snapshotting.take().unwrap_or(0);
+        let (covered, number) = self.snapshotting.take().unwrap_or((0, self.base_number));
         match outcome {
             Ok(size) => {
                 self.snapshot_bytes = size;
+                self.base_number = number;
                 self.wal.forget(covered);
             }
             Err(error) => {
@@ -464,7 +493,7 @@ impl Writer {
     /// Marks the log as complete.
     fn end(mut self) {
         self.shared.watchers.wake_all();
-        if self.shared.broken.get().is_some() {
+        if self.shared.broken.get().is_some() || self.wal.last_seq() == self.first_seq {
             return;
         }
         let mut payload = std::mem::take(&mut self.preamble);
