@@ -47,14 +47,16 @@ async fn put(store: &Embedded, key: &str, value: &str) -> Result<Revision, Error
     store.update(key, Bytes::copy_from_slice(value.as_bytes()), now, None).await
 }
 
-async fn contents(store: &Embedded) -> Vec<(String, Revision, String)> {
+type Contents = Vec<(String, Revision, String)>;
+
+async fn contents(store: &Embedded) -> Contents {
     let kvs = store.list(ListOptions::prefix("/")).await.unwrap().kvs;
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     kvs.iter().map(|kv| (text(&kv.key), kv.mod_revision, text(&kv.value))).collect()
 }
 
 /// A directory as a crash leaves it after `writes` durable writes, and the contents after each.
-fn crashed(writes: usize) -> (tempfile::TempDir, Vec<Vec<(String, Revision, String)>>) {
+fn crashed(writes: usize) -> (tempfile::TempDir, Vec<Contents>) {
     let dir = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let store = Embedded::open(strict(dir.path())).unwrap();
@@ -84,7 +86,7 @@ fn frames(data: &[u8]) -> Vec<usize> {
     offsets
 }
 
-fn reopen(dir: &Path) -> Result<Vec<(String, Revision, String)>, Error> {
+fn reopen(dir: &Path) -> Result<Contents, Error> {
     let store = Embedded::open(strict(dir))?;
     Ok(runtime().block_on(contents(&store)))
 }
@@ -557,7 +559,7 @@ fn kill_nine_loses_nothing_acknowledged() {
                 let n: u64 =
                     found.get(key).map_or(0, |value| value.split('.').next().unwrap().parse().unwrap());
                 // Deletions are every seventh write: the key is absent after them.
-                let is = |m: u64| n == m || (n == 0 && (m == 0 || m % 7 == 0));
+                let is = |m: u64| n == m || (n == 0 && (m == 0 || m.is_multiple_of(7)));
                 assert!(
                     is(*acked) || is(*tried),
                     "cycle {cycle}: {key} is at {n}, acknowledged {acked}, tried {tried}"
@@ -597,7 +599,7 @@ fn child_that_writes() {
                     n += 1;
                     println!("try {key} {n}");
                     let now = store.get(&key, 0).await.unwrap().kv.map_or(0, |kv| kv.mod_revision);
-                    let done = if n % 7 == 0 {
+                    let done = if n.is_multiple_of(7) {
                         store.delete(&key, now).await
                     } else {
                         let value = format!("{n}.{}", "x".repeat((n % 50) as usize * 40));
