@@ -8,6 +8,7 @@ pub mod cacher;
 pub mod embedded;
 pub mod error;
 pub mod etcd;
+pub mod facade;
 pub mod lease;
 pub mod store;
 pub mod update;

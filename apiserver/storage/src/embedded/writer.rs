@@ -200,6 +200,7 @@ impl Writer {
 
     /// Runs until closed. Must have a thread of its own: it blocks.
     pub fn run(mut self) {
+        self.note_size();
         if !self.preamble.is_empty() {
             // On a full disk it goes with the first write that fits.
             let payload = std::mem::take(&mut self.preamble);
@@ -313,6 +314,7 @@ impl Writer {
             self.reuse = LeaseReuse::default();
             return Err(self.failed(error));
         }
+        self.note_size();
         self.unsynced = if sync { 0 } else { self.unsynced + changes };
         effects.apply_leases(&mut self.leases, now);
         let revision = self.publish(effects);
@@ -486,6 +488,10 @@ impl Writer {
                 self.retry_snapshot = Instant::now() + Duration::from_secs(60);
             }
         }
+        self.note_size();
+    }
+
+    fn note_size(&self) {
         let size = self.snapshot_bytes + self.wal.bytes();
         self.shared.size.store(size, std::sync::atomic::Ordering::Relaxed);
     }

@@ -1,0 +1,28 @@
+//! Serves an embedded store as etcd on a unix socket: `etcd_facade DIRECTORY SOCKET`. For running others' tests on it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use storage::embedded::{Embedded, Options};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(directory), Some(socket)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: etcd_facade DIRECTORY SOCKET".into());
+    };
+    let store = Arc::new(Embedded::open(Options::new(directory))?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = storage::facade::bind(Path::new(&socket))?;
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                ended.cancel();
+            }
+        });
+        storage::facade::serve(store, listener, stop).await
+    })?;
+    Ok(())
+}
