@@ -1,6 +1,6 @@
 //! The registry's state: the store, the resources, and what hooks and admission need. Start at [`Core`].
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ::api::resources::{ResourceRow, resources};
@@ -85,11 +85,16 @@ pub struct Core {
     clock: Clock,
     authorizer: OnceLock<Arc<dyn Authorizer>>,
     tokens: OnceLock<Arc<dyn Tokens>>,
+    this: Weak<Core>,
 }
 
 impl Core {
     /// Builds the state; nothing is read from the store yet.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self::build(config, this))
+    }
+
+    fn build(config: Config, this: &Weak<Core>) -> Self {
         let rows: Vec<Arc<Resource>> = resources()
             .iter()
             .filter(|row| (config.served)(row))
@@ -112,6 +117,7 @@ impl Core {
             clock: config.clock,
             authorizer: OnceLock::new(),
             tokens: OnceLock::new(),
+            this: this.clone(),
         }
     }
 
@@ -154,6 +160,11 @@ impl Core {
     /// Now.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// The store, for parts that read keys themselves.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// All served resources in discovery order.
@@ -204,6 +215,16 @@ impl Core {
         let mut key = self.key_root(row, if row.namespaced { namespace } else { "" })?;
         key.push_str(name);
         Ok(key)
+    }
+
+    /// A key outside the resources (`ranges/servicenodeports`).
+    pub(crate) fn special_key(&self, key: &str) -> String {
+        format!("{}/{key}", self.prefix)
+    }
+
+    /// This state as a shared one, for work that outlives a call.
+    pub(crate) fn shared(&self) -> Option<Arc<Core>> {
+        self.this.upgrade()
     }
 
     /// Decodes a stored version into the hub version, with its resourceVersion.

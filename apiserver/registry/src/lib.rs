@@ -16,6 +16,7 @@ mod object;
 mod pod_resources;
 mod qos;
 pub mod registry;
+mod services;
 mod shape;
 mod store;
 mod store_errors;

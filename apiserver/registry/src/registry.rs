@@ -25,7 +25,7 @@ pub struct ApiRegistry {
 impl ApiRegistry {
     /// Builds a registry.
     pub fn new(config: Config) -> Self {
-        ApiRegistry { core: Arc::new(Core::new(config)) }
+        ApiRegistry { core: Core::new(config) }
     }
 
     /// The state behind it, for the parts of the server that read objects themselves.

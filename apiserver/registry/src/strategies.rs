@@ -8,6 +8,8 @@ mod endpoints;
 mod namespace;
 mod node;
 mod pod;
+mod service;
+mod unenforced;
 mod volume;
 mod workload;
 
@@ -29,6 +31,7 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("", "configmaps") => Arc::new(configuration::ConfigMaps),
         ("", "secrets") => Arc::new(configuration::Secrets),
         ("", "serviceaccounts") => Arc::new(configuration::ServiceAccounts),
+        ("", "services") => Arc::new(service::Services),
         ("", "replicationcontrollers") => Arc::new(workload::ReplicationControllers),
         ("", "persistentvolumes") => Arc::new(volume::PersistentVolumes),
         ("", "persistentvolumeclaims") => Arc::new(volume::PersistentVolumeClaims),
@@ -43,7 +46,10 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(volume::VolumeAttachments),
-        ("rbac.authorization.k8s.io", _) => Arc::new(Generic::PATH_SEGMENT),
+        ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
+        ("rbac.authorization.k8s.io", _)
+        | ("certificates.k8s.io", "clustertrustbundles")
+        | ("networking.k8s.io", "ipaddresses") => Arc::new(Generic::PATH_SEGMENT),
         _ => Arc::new(Generic::SUBDOMAIN),
     }
 }

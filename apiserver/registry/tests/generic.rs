@@ -2,77 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
+mod common;
 
 use bytes::Bytes;
+use common::{at, body, create, registry, tree};
 use futures::StreamExt;
-use registry::admission::Chain;
-use registry::api::{
-    Body, DeleteOptions, Deleted, ListOptions, MediaType, Patch, PatchType, Registry, RequestContext,
-    RequestInfo, WatchEvent,
-};
-use registry::errors::ApiError;
-use registry::{ApiRegistry, Config, Settings};
+use registry::api::{DeleteOptions, Deleted, ListOptions, Patch, PatchType, Registry, WatchEvent};
 use serde_json::{Value, json};
-
-fn registry(dir: &std::path::Path) -> ApiRegistry {
-    let options = storage::embedded::Options::new(dir);
-    let store = storage::Embedded::open(options).unwrap();
-    let registry = ApiRegistry::new(Config {
-        store: Arc::new(store),
-        prefix: "/registry".into(),
-        served: Box::new(|row| row.stage == ::api::resources::Stage::Ga),
-        admission: Chain::default(),
-        settings: Settings::default(),
-        clock: Arc::new(|| "2030-01-01T00:00:00Z".parse().unwrap()),
-    });
-    registry.core().set_authorizer(Arc::new(auth::authorizer::AlwaysAllow));
-    registry
-}
-
-/// A context from a path such as `v1 ns/configmaps/name/sub`.
-fn at(path: &str) -> RequestContext {
-    let (gv, rest) = path.split_once(' ').unwrap();
-    let (group, version) = gv.rsplit_once('/').unwrap_or(("", gv));
-    let mut parts = rest.split('/').map(str::to_owned);
-    let mut next = || parts.next().unwrap_or_default();
-    let info = RequestInfo {
-        is_resource_request: true,
-        api_group: group.into(),
-        api_version: version.into(),
-        namespace: next(),
-        resource: next(),
-        name: next(),
-        subresource: next(),
-        ..Default::default()
-    };
-    RequestContext {
-        user: Arc::new(auth::UserInfo::new("tester", &[])),
-        info: Arc::new(info),
-        dry_run: false,
-        field_manager: "test".into(),
-        field_validation: Default::default(),
-        user_agent: "test/1".into(),
-        audit_id: String::new(),
-        warnings: Default::default(),
-    }
-}
-
-fn body(value: &Value) -> Body {
-    Body { media_type: MediaType::Json, bytes: Bytes::from(value.to_string()) }
-}
-
-fn tree(object: &registry::api::ObjectRef) -> Value {
-    Value::from(&*object.value().unwrap())
-}
 
 fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"n": name}},
         "data": {"a": "b"}})
-}
-
-async fn create(r: &ApiRegistry, path: &str, value: &Value) -> Result<Value, ApiError> {
-    r.create(&at(path), body(value)).await.map(|w| tree(&w.object))
 }
 
 #[tokio::test]
