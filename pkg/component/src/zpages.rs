@@ -261,10 +261,7 @@ async fn put_verbosity(request: Request<Body>) -> Response<Body> {
         }
         _ => {
             let quoted = crate::quote::quoted(&text);
-            let why = format!(
-                "failed set klog.logging.verbosity {text}: strconv.ParseInt: parsing {quoted}: invalid syntax"
-            );
-            plain(StatusCode::BAD_REQUEST, why)
+            plain(StatusCode::BAD_REQUEST, format!("strconv.ParseUint: parsing {quoted}: invalid syntax"))
         }
     }
 }
