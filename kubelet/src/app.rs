@@ -9,6 +9,7 @@ use std::time::Duration;
 use client::Client;
 use component::app::{Daemon as Shell, Error, Process};
 use component::flags::{Command, FlagSet};
+use component::health::Check;
 use component::{features, logs, metrics};
 use controller::EventRecorder;
 use cri::v1;
@@ -42,6 +43,7 @@ use crate::pod::store::PodStore;
 use crate::pod::view::PodView;
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::Runtime;
+use crate::server;
 use crate::status::manager::StatusManager;
 use crate::volume::manager::VolumeManager;
 use crate::worker::Workers;
@@ -178,6 +180,10 @@ impl Parts {
         let stop = process.shutdown.clone();
         let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
         self.watch_runtime_status(process);
+        let pleg = self.pleg.clone();
+        let loop_check =
+            Check::new("syncloop", move || pleg.problem().map_or(Ok(()), |text| Err(text.into())));
+        server::start(&kubelet, options, process, vec![Check::ping(), Check::log(), loop_check])?;
         let sources_ready = self.start_sources(options, process);
         let workers = self.workers.clone();
         tasks.spawn("pleg", self.pleg.clone().run(move |uid| workers.poke(uid), stop.clone()));

@@ -26,6 +26,7 @@ mod pleg;
 pub mod pod;
 pub mod probe;
 pub mod runtime;
+pub mod server;
 pub mod status;
 pub mod volume;
 pub mod worker;

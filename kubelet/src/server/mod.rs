@@ -1,0 +1,162 @@
+//! The kubelet's own API: logs, commands in containers, forwarded ports, pods, statistics, metrics, configuration.
+//!
+//! [`guard`] decides who may ask; [`Server::answer`] finds the handler. Upstream: pkg/kubelet/server/server.go, v1.37.
+
+mod files;
+mod guard;
+mod logs;
+mod pods;
+pub mod stats;
+mod streams;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use component::app::{Error, Process};
+use component::health::Check;
+use component::metrics;
+use component::serving::body::{self, Body};
+use component::serving::{BindOptions, Listener, Mux, SecureServer, ServeOptions, serve};
+use component::zpages::Pages;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::config::Settings;
+use crate::kubelet::Kubelet;
+use crate::options::Options;
+use guard::Guard;
+use stats::Stats;
+
+/// Answers requests.
+pub struct Server {
+    kubelet: Arc<Kubelet>,
+    stats: Arc<Stats>,
+    settings: Settings,
+    /// Health, configuration and metrics pages.
+    pages: Mux,
+}
+
+/// A path's parts after the first one, decoded.
+type Parts = Vec<String>;
+
+impl Server {
+    /// Answers one request that has been let through.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let mut parts = path.split('/').filter(|p| !p.is_empty()).map(decode);
+        let first = parts.next().unwrap_or_default();
+        let parts: Parts = parts.collect();
+        let get = request.method() == Method::GET;
+        let streaming = get || request.method() == Method::POST;
+        match first.as_str() {
+            "containerLogs" | "exec" | "attach" | "portForward" | "run" | "logs" | "runningpods"
+                if !self.settings.enable_debugging_handlers =>
+            {
+                body::text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n")
+            }
+            "pods" if get => pods::list(&self.kubelet),
+            "runningpods" if get => pods::running(&self.kubelet).await,
+            "containerLogs" if get => logs::container_logs(&self.kubelet, &request, &parts).await,
+            "exec" if streaming => streams::exec(self, request, &parts).await,
+            "attach" if streaming => streams::attach(self, request, &parts).await,
+            "portForward" if streaming => streams::port_forward(self, request, &parts).await,
+            "run" if request.method() == Method::POST => streams::run(&self.kubelet, &request, &parts).await,
+            "stats" if parts == ["summary"] => self.stats.summary_page().await,
+            "metrics" if parts == ["cadvisor"] => self.stats.cadvisor_page().await,
+            "metrics" if parts == ["resource"] => self.stats.resource_page().await,
+            "logs" if get => files::node_logs(&parts),
+            _ => self.pages.call(request.map(body::boxed)).await,
+        }
+    }
+}
+
+/// Undoes percent encoding.
+fn decode(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+/// Serves on all configured ports until the process ends.
+///
+/// # Errors
+/// If a port cannot be bound or a certificate cannot be read.
+pub fn start(
+    kubelet: &Arc<Kubelet>,
+    options: &Options,
+    process: &Process,
+    checks: Vec<Check>,
+) -> Result<(), Error> {
+    let settings = &options.settings;
+    let stats = Arc::new(Stats::new(kubelet.clone(), options));
+    if settings.healthz_port > 0 {
+        let mut mux = Mux::default();
+        component::health::install(&mut mux, "/healthz", checks.clone());
+        let address: IpAddr = settings.healthz_bind_address.parse()?;
+        let listener = Listener::bind(address, settings.healthz_port, BindOptions::default())?;
+        let service = component::delegated::open_service(Arc::new(mux));
+        let stop = process.shutdown.clone();
+        process.tasks.spawn("healthz", serve(listener, ServeOptions::default(), service, stop));
+    }
+    if !settings.enable_server {
+        return Ok(());
+    }
+    let server = Arc::new(Server {
+        kubelet: kubelet.clone(),
+        stats,
+        settings: settings.clone(),
+        pages: pages(options, process, checks),
+    });
+    let guard = Guard::new(kubelet.client.as_ref(), settings, &kubelet.node.name)?;
+    let SecureServer { listener, options: serving, .. } =
+        guard::secure_port(options, kubelet, guard.ca_subjects())?;
+    let (guarded, stop) = (server.clone(), process.shutdown.clone());
+    let service = move |request: Request<Incoming>| -> BoxFuture<'static, Response<Body>> {
+        let (server, guard) = (guarded.clone(), guard.clone());
+        Box::pin(async move {
+            match guard.admit(request).await {
+                Ok(request) => server.answer(request).await,
+                Err(refusal) => *refusal,
+            }
+        })
+    };
+    process.tasks.spawn("server", serve(listener, serving, service, stop));
+    if settings.read_only_port > 0 {
+        read_only(server, settings, process)?;
+    }
+    Ok(())
+}
+
+/// The port without authentication shows, but does nothing.
+fn read_only(server: Arc<Server>, settings: &Settings, process: &Process) -> Result<(), Error> {
+    tracing::warn!(port = settings.read_only_port, "The read-only port serves pods and statistics to anyone");
+    let address: IpAddr = settings.address.parse()?;
+    let listener = Listener::bind(address, settings.read_only_port, BindOptions::default())?;
+    let service = move |request: Request<Incoming>| -> BoxFuture<'static, Response<Body>> {
+        let server = server.clone();
+        Box::pin(async move {
+            let first = request.uri().path().split('/').nth(1).unwrap_or_default();
+            if matches!(first, "healthz" | "pods" | "stats" | "metrics") {
+                server.answer(request).await
+            } else {
+                body::not_found()
+            }
+        })
+    };
+    process
+        .tasks
+        .spawn("read-only", serve(listener, ServeOptions::default(), service, process.shutdown.clone()));
+    Ok(())
+}
+
+fn pages(options: &Options, process: &Process, checks: Vec<Check>) -> Mux {
+    let mut mux = Mux::default();
+    component::health::install(&mut mux, "/healthz", checks);
+    mux.handle("/metrics/probes", metrics::handler(metrics::default_registry()));
+    let pages = Pages {
+        name: "kubelet",
+        flags: process.flags.clone(),
+        config: Some(("kubeletconfig", options.document.clone())),
+    };
+    component::zpages::install(&mut mux, &pages);
+    mux
+}

@@ -1,0 +1,403 @@
+//! Use of resources: the summary for people and autoscalers, and two pages of metrics.
+//!
+//! Containers' figures come from the runtime, pods' and the node's from their control groups. Everything is read when
+//! asked for; nothing is sampled in the background. Upstream: pkg/kubelet/server/stats and pkg/kubelet/metrics/collectors.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use component::serving::body::{self, Body};
+use cri::v1;
+use http::{Response, StatusCode};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::kubelet::Kubelet;
+use crate::node::machine::{Disk, disk, kibibytes};
+use crate::options::Options;
+use crate::pod::store::PodStore;
+use crate::runtime::labels;
+
+/// Content type of metrics in text form.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Reads and shows use of resources.
+pub struct Stats {
+    kubelet: Arc<Kubelet>,
+    root: PathBuf,
+}
+
+/// Figures of one container or group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in nanoseconds since its start.
+    pub cpu_nanos: u64,
+    /// Processor use right now, in billionths of a core, if known.
+    pub cpu_rate: Option<u64>,
+    /// Bytes of memory that cannot be reclaimed easily.
+    pub working_set: u64,
+    /// Bytes of memory in use.
+    pub memory: u64,
+    /// Bytes of anonymous memory.
+    pub rss: u64,
+}
+
+struct Container {
+    pod: (String, String, String),
+    name: String,
+    id: String,
+    usage: Usage,
+    disk: Option<v1::FilesystemUsage>,
+}
+
+impl Stats {
+    pub(super) fn new(kubelet: Arc<Kubelet>, options: &Options) -> Self {
+        Self { kubelet, root: PathBuf::from(&options.root_dir) }
+    }
+
+    async fn containers(&self) -> cri::Result<Vec<Container>> {
+        let answer =
+            self.kubelet.runtime.cri.list_container_stats(v1::ListContainerStatsRequest::default()).await?;
+        Ok(answer.stats.into_iter().filter_map(container).collect())
+    }
+
+    fn group(&self, path: &str) -> Usage {
+        let hierarchy = self.kubelet.runtime.cgroups.hierarchy();
+        let dir = |controller: &str| hierarchy.controller_dir(controller, path);
+        if hierarchy.is_v2() {
+            dir("").map(|d| unified(&d)).unwrap_or_default()
+        } else {
+            split(dir("cpuacct").as_deref(), dir("memory").as_deref())
+        }
+    }
+
+    fn pod(&self, pods: &PodStore, uid: &str) -> Option<Usage> {
+        let pod = pods.get(uid)?;
+        Some(self.group(&self.kubelet.runtime.cgroups.pod_path(&pod)))
+    }
+
+    /// The node as a whole: its root group, and what the kernel says about memory.
+    fn node(&self) -> Usage {
+        let mut usage = self.group("");
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let bytes =
+            |name: &str| u64::try_from(kibibytes(&meminfo, name)).unwrap_or_default().saturating_mul(1024);
+        usage.memory = bytes("MemTotal:").saturating_sub(bytes("MemFree:"));
+        usage.working_set = bytes("MemTotal:").saturating_sub(bytes("MemAvailable:"));
+        usage.rss = bytes("AnonPages:");
+        usage
+    }
+
+    /// `/stats/summary`.
+    pub(super) async fn summary_page(&self) -> Response<Body> {
+        let containers = match self.containers().await {
+            Ok(containers) => containers,
+            Err(error) => return body::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        };
+        let now = Timestamp::now();
+        let disk = disk(&self.root).unwrap_or_default();
+        let memory = self.kubelet.node.limits.memory_capacity;
+        let node = json!({
+            "nodeName": self.kubelet.node.name,
+            "startTime": boot_time(),
+            "cpu": cpu(&self.node(), now),
+            "memory": memory_of(&self.node(), now, u64::try_from(memory).ok()),
+            "fs": fs_of(&disk, now),
+            "runtime": {"imageFs": fs_of(&disk, now), "containerFs": fs_of(&disk, now)},
+            "rlimit": {"time": now, "maxpid": number("/proc/sys/kernel/pid_max"), "curproc": processes()},
+        });
+        let mut pods: BTreeMap<(String, String, String), Vec<Container>> = BTreeMap::new();
+        for container in containers {
+            pods.entry(container.pod.clone()).or_default().push(container);
+        }
+        let pods: Vec<Value> = pods
+            .into_iter()
+            .map(|(pod, containers)| self.pod_summary(&pod, &containers, &disk, now))
+            .collect();
+        body::json(StatusCode::OK, &json!({"node": node, "pods": pods}))
+    }
+
+    fn pod_summary(
+        &self,
+        pod: &(String, String, String),
+        containers: &[Container],
+        disk: &Disk,
+        now: Timestamp,
+    ) -> Value {
+        let (namespace, name, uid) = pod;
+        let usage = self.pod(&self.kubelet.pods, uid).unwrap_or_else(|| sum(containers));
+        let started = self.kubelet.status.get(uid).and_then(|s| s.start_time).map(|t| t.0);
+        let used: u64 = containers.iter().filter_map(|c| c.disk.as_ref()?.used_bytes).map(|b| b.value).sum();
+        let of = |c: &Container| {
+            let own = c.disk.as_ref();
+            json!({
+                "name": c.name,
+                "startTime": started,
+                "cpu": cpu(&c.usage, now),
+                "memory": memory_of(&c.usage, now, None),
+                "rootfs": {
+                    "time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity,
+                    "usedBytes": own.and_then(|d| d.used_bytes).map(|b| b.value),
+                    "inodesUsed": own.and_then(|d| d.inodes_used).map(|i| i.value),
+                },
+                "logs": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity},
+            })
+        };
+        json!({
+            "podRef": {"name": name, "namespace": namespace, "uid": uid},
+            "startTime": started,
+            "containers": containers.iter().map(of).collect::<Vec<_>>(),
+            "cpu": cpu(&usage, now),
+            "memory": memory_of(&usage, now, None),
+            "ephemeral-storage": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": used},
+        })
+    }
+
+    /// `/metrics/resource`.
+    pub(super) async fn resource_page(&self) -> Response<Body> {
+        let mut page = Page::default();
+        let containers = self.containers().await;
+        let failed = f64::from(u8::from(containers.is_err()));
+        let containers = containers.unwrap_or_default();
+        let mut pods: BTreeMap<&(String, String, String), Vec<&Container>> = BTreeMap::new();
+        for c in &containers {
+            pods.entry(&c.pod).or_default().push(c);
+        }
+        page.family(
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the container in core-seconds",
+        );
+        containers.iter().for_each(|c| page.sample(&c.labels(), seconds(c.usage.cpu_nanos)));
+        page.family(
+            "container_memory_working_set_bytes",
+            "gauge",
+            "Current working set of the container in bytes",
+        );
+        containers.iter().for_each(|c| page.sample(&c.labels(), float(c.usage.working_set)));
+        page.family(
+            "node_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the node in core-seconds",
+        );
+        let node = self.node();
+        page.sample(&[], seconds(node.cpu_nanos));
+        page.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
+        page.sample(&[], float(node.working_set));
+        let totals: Vec<_> = (pods.iter())
+            .map(|(pod, list)| {
+                let own = self.pod(&self.kubelet.pods, &pod.2);
+                let summed = || list.iter().fold(Usage::default(), |a, c| add(a, c.usage));
+                ([("namespace", pod.0.as_str()), ("pod", pod.1.as_str())], own.unwrap_or_else(summed))
+            })
+            .collect();
+        page.family(
+            "pod_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the pod in core-seconds",
+        );
+        totals.iter().for_each(|(labels, usage)| page.sample(labels, seconds(usage.cpu_nanos)));
+        page.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+        totals.iter().for_each(|(labels, usage)| page.sample(labels, float(usage.working_set)));
+        page.family(
+            "resource_scrape_error",
+            "gauge",
+            "1 if there was an error while getting container metrics, 0 otherwise",
+        );
+        page.sample(&[], failed);
+        body::response(StatusCode::OK, METRICS, page.0)
+    }
+
+    /// `/metrics/cadvisor`: the figures that dashboards ask for.
+    pub(super) async fn cadvisor_page(&self) -> Response<Body> {
+        let containers = match self.containers().await {
+            Ok(containers) => containers,
+            Err(error) => return body::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        };
+        let mut page = Page::default();
+        page.family(
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed in seconds.",
+        );
+        for c in &containers {
+            let labels = c.cadvisor_labels();
+            let with_cpu: Vec<(&str, &str)> = std::iter::once(("cpu", "total")).chain(labels).collect();
+            page.sample(&with_cpu, seconds(c.usage.cpu_nanos));
+        }
+        let families: [(&str, &str, fn(&Usage) -> u64); 3] = [
+            ("container_memory_rss", "Size of RSS in bytes.", |u| u.rss),
+            (
+                "container_memory_usage_bytes",
+                "Current memory usage in bytes, including all memory regardless of when it was accessed.",
+                |u| u.memory,
+            ),
+            ("container_memory_working_set_bytes", "Current working set in bytes.", |u| u.working_set),
+        ];
+        for (name, help, value) in families {
+            page.family(name, "gauge", help);
+            containers.iter().for_each(|c| page.sample(&c.cadvisor_labels(), float(value(&c.usage))));
+        }
+        page.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
+        page.sample(&[], std::thread::available_parallelism().map_or(1.0, |n| float(n.get() as u64)));
+        page.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
+        page.sample(&[], float(u64::try_from(self.kubelet.node.limits.memory_capacity).unwrap_or_default()));
+        body::response(StatusCode::OK, METRICS, page.0)
+    }
+}
+
+impl Container {
+    fn labels(&self) -> [(&str, &str); 3] {
+        [("container", &self.name), ("namespace", &self.pod.0), ("pod", &self.pod.1)]
+    }
+
+    fn cadvisor_labels(&self) -> [(&str, &str); 4] {
+        [("container", &self.name), ("name", &self.id), ("namespace", &self.pod.0), ("pod", &self.pod.1)]
+    }
+}
+
+fn container(stats: v1::ContainerStats) -> Option<Container> {
+    let attributes = stats.attributes?;
+    let label = |key: &str| attributes.labels.get(key).cloned().unwrap_or_default();
+    let value = |v: Option<v1::UInt64Value>| v.map_or(0, |v| v.value);
+    let (cpu, memory) = (stats.cpu.unwrap_or_default(), stats.memory.unwrap_or_default());
+    let usage = Usage {
+        cpu_nanos: value(cpu.usage_core_nano_seconds),
+        cpu_rate: cpu.usage_nano_cores.map(|v| v.value),
+        working_set: value(memory.working_set_bytes),
+        memory: value(memory.usage_bytes),
+        rss: value(memory.rss_bytes),
+    };
+    Some(Container {
+        pod: (label(labels::POD_NAMESPACE), label(labels::POD_NAME), label(labels::POD_UID)),
+        name: label(labels::CONTAINER_NAME),
+        id: attributes.id.clone(),
+        usage,
+        disk: stats.writable_layer,
+    })
+}
+
+fn add(a: Usage, b: Usage) -> Usage {
+    Usage {
+        cpu_nanos: a.cpu_nanos.saturating_add(b.cpu_nanos),
+        cpu_rate: a.cpu_rate.zip(b.cpu_rate).map(|(a, b)| a.saturating_add(b)),
+        working_set: a.working_set.saturating_add(b.working_set),
+        memory: a.memory.saturating_add(b.memory),
+        rss: a.rss.saturating_add(b.rss),
+    }
+}
+
+fn sum(containers: &[Container]) -> Usage {
+    containers.iter().fold(Usage::default(), |a, c| add(a, c.usage))
+}
+
+fn number(path: impl AsRef<Path>) -> u64 {
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+fn keyed(text: &str, key: &str) -> u64 {
+    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '));
+    line.and_then(|v| v.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Figures of a group of version 1.
+fn split(cpuacct: Option<&Path>, memory: Option<&Path>) -> Usage {
+    let mut usage = Usage::default();
+    if let Some(dir) = cpuacct {
+        usage.cpu_nanos = number(dir.join("cpuacct.usage"));
+    }
+    if let Some(dir) = memory {
+        let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+        usage.memory = number(dir.join("memory.usage_in_bytes"));
+        usage.working_set = usage.memory.saturating_sub(keyed(&stat, "total_inactive_file"));
+        usage.rss = keyed(&stat, "total_rss");
+    }
+    usage
+}
+
+/// Figures of a group of version 2.
+fn unified(dir: &Path) -> Usage {
+    let cpu = fs::read_to_string(dir.join("cpu.stat")).unwrap_or_default();
+    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+    let memory = number(dir.join("memory.current"));
+    Usage {
+        cpu_nanos: keyed(&cpu, "usage_usec").saturating_mul(1000),
+        cpu_rate: None,
+        working_set: memory.saturating_sub(keyed(&stat, "inactive_file")),
+        memory,
+        rss: keyed(&stat, "anon"),
+    }
+}
+
+fn cpu(usage: &Usage, now: Timestamp) -> Value {
+    json!({"time": now, "usageNanoCores": usage.cpu_rate, "usageCoreNanoSeconds": usage.cpu_nanos})
+}
+
+fn memory_of(usage: &Usage, now: Timestamp, capacity: Option<u64>) -> Value {
+    let available = capacity.map(|c| c.saturating_sub(usage.working_set));
+    json!({
+        "time": now, "availableBytes": available, "usageBytes": usage.memory,
+        "workingSetBytes": usage.working_set, "rssBytes": usage.rss,
+    })
+}
+
+fn fs_of(disk: &Disk, now: Timestamp) -> Value {
+    json!({
+        "time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": disk.used,
+        "inodes": disk.inodes, "inodesFree": disk.inodes_free, "inodesUsed": disk.inodes - disk.inodes_free,
+    })
+}
+
+fn boot_time() -> Option<Timestamp> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    Timestamp::from_second(i64::try_from(keyed(&stat, "btime")).ok()?).ok()
+}
+
+fn processes() -> u64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(['/', ' ']).nth(4).and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn seconds(nanos: u64) -> f64 {
+    float(nanos) / 1e9
+}
+
+/// Metrics in text form.
+#[derive(Default)]
+struct Page(String, &'static str);
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        self.1 = name;
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        _ = writeln!(self.0, "{}{labels} {value}", self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form() {
+        let mut page = Page::default();
+        page.family("m", "gauge", "h");
+        page.sample(&[("a", "x\"y")], 1.5);
+        assert_eq!(page.0, "# HELP m h\n# TYPE m gauge\nm{a=\"x\\\"y\"} 1.5\n");
+        assert_eq!(keyed("a 1\ntotal_rss 7\n", "total_rss"), 7);
+    }
+}
