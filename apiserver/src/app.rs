@@ -129,7 +129,8 @@ fn default_address() -> Option<IpAddr> {
 
 fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, Error> {
     let served = config.clone();
-    let admission = registry::admission::Chain::standard(&config.enable_admission, &config.disable_admission)?;
+    let admission =
+        registry::admission::Chain::standard(&config.enable_admission, &config.disable_admission)?;
     Ok(ApiRegistry::new(registry::Config {
         store,
         prefix: config.prefix.clone(),

@@ -1,24 +1,23 @@
 //! Server-side printing: objects as rows of a `Table`.
 //!
-//! Column sets and cells per kind are in the submodules; kinds without one get Name and Created At.
-//! Upstream: `pkg/printers/internalversion/printers.go`, `apiserver/pkg/registry/rest/table.go`.
+//! [`columns`] are facts, cells are made per kind in the other submodules; kinds without their own get Name and
+//! Created At. Upstream: `pkg/printers/internalversion/printers.go`, `apiserver/pkg/registry/rest/table.go`.
+mod columns;
+mod core;
+mod others;
+mod pods;
+mod view;
+mod workloads;
 
 use bytes::Bytes;
-use machinery::Value;
-use registry::api::{Format, List, ObjectRef};
+use jiff::Timestamp;
+use registry::api::{Format, Gvk, List, ObjectRef};
 use registry::errors::ApiError;
+use serde_json::Value as Cell;
 
 use crate::web::query::Query;
-
-/// One column.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Column {
-    pub(crate) name: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) format: &'static str,
-    pub(crate) priority: i32,
-    pub(crate) description: &'static str,
-}
+use columns::Column;
+use view::View;
 
 /// What a row carries besides its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,32 +49,30 @@ impl Options {
                     "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: \
                      must be 'Metadata', 'Object', 'None', or empty"
                 );
-                return Err(ApiError { details: None, ..ApiError::bad_request(why) });
+                return Err(ApiError::bad_request(why));
             }
         };
         Ok(Self { include, no_headers: false })
     }
 }
 
-/// Columns of kinds without their own. Descriptions are ours.
-const DEFAULT: &[Column] = &[
-    Column { name: "Name", kind: "string", format: "name", priority: 0, description: "Name of the object" },
-    Column {
-        name: "Created At",
-        kind: "date",
-        format: "",
-        priority: 0,
-        description: "When the object was created",
-    },
-];
-
-/// Renders objects as one `Table` document.
+/// Renders objects as one `Table` document. An empty list still knows its kind.
 pub(crate) fn render(
     version: &str,
     options: &Options,
     objects: &[ObjectRef],
     list: Option<&List>,
 ) -> Result<Bytes, ApiError> {
+    let gvk = match (objects.first(), list) {
+        (Some(object), _) => object.gvk().clone(),
+        (None, Some(list)) => {
+            let kind = list.gvk.kind.strip_suffix("List").unwrap_or(&list.gvk.kind).to_owned();
+            Gvk { kind, ..list.gvk.clone() }
+        }
+        (None, None) => Gvk::default(),
+    };
+    let columns = columns::of(&gvk.api_version(), &gvk.kind);
+    let now = Timestamp::now();
     let mut out = String::with_capacity(256 + objects.len() * 512);
     out.push_str(&format!("{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":"));
     match (list, objects) {
@@ -87,31 +84,30 @@ pub(crate) fn render(
     if options.no_headers {
         out.push_str("null")
     } else {
-        push_columns(&mut out, DEFAULT)
+        push_columns(&mut out, columns)
     }
     out.push_str(",\"rows\":[");
     for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        push_row(&mut out, version, options, object)?;
+        push_row(&mut out, version, options, object, now)?;
     }
     out.push_str("]}");
     Ok(out.into())
 }
 
 fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Cell::from(text).to_string()
 }
 
 fn push_columns(out: &mut String, columns: &[Column]) {
     let one = |c: &Column| {
         format!(
-            "{{\"name\":{},\"type\":{},\"format\":{},\"description\":{},\"priority\":{}}}",
+            "{{\"name\":{},\"type\":{},\"format\":{},\"description\":\"\",\"priority\":{}}}",
             json(c.name),
             json(c.kind),
             json(c.format),
-            json(c.description),
             c.priority
         )
     };
@@ -119,11 +115,24 @@ fn push_columns(out: &mut String, columns: &[Column]) {
     out.push_str(&format!("[{}]", all.join(",")));
 }
 
-fn push_row(out: &mut String, version: &str, options: &Options, object: &ObjectRef) -> Result<(), ApiError> {
+fn push_row(
+    out: &mut String,
+    version: &str,
+    options: &Options,
+    object: &ObjectRef,
+    now: Timestamp,
+) -> Result<(), ApiError> {
     let tree = object.value()?;
-    out.push_str("{\"cells\":[");
-    out.push_str(&cells(&tree).iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
-    out.push_str("],\"object\":");
+    let view = View { tree: &tree, now };
+    let kind = object.gvk().kind.as_str();
+    let cells: Vec<String> = cells(kind, &view).iter().map(ToString::to_string).collect();
+    out.push_str(&format!("{{\"cells\":[{}],", cells.join(",")));
+    if let Some((reason, message)) = (kind == "Pod").then(|| pods::completed(&view)).flatten() {
+        out.push_str(&format!(
+            "\"conditions\":[{{\"type\":\"Completed\",\"status\":\"True\",\"reason\":{reason:?},\"message\":{message:?}}}],"
+        ));
+    }
+    out.push_str("\"object\":");
     match options.include {
         Include::None => out.push_str("null"),
         Include::Object => out.push_str(&String::from_utf8_lossy(&object.encode(Format::Json)?)),
@@ -136,7 +145,120 @@ fn push_row(out: &mut String, version: &str, options: &Options, object: &ObjectR
     Ok(())
 }
 
-fn cells(tree: &Value) -> Vec<serde_json::Value> {
-    let text = |path: &[&str]| serde_json::Value::from(tree.str_at(path).unwrap_or_default());
-    vec![text(&["metadata", "name"]), text(&["metadata", "creationTimestamp"])]
+/// Name, one or more texts, age.
+fn simple(o: &View<'_>, paths: &[&str]) -> Vec<Cell> {
+    let texts = paths.iter().map(|p| o.text(p).into());
+    std::iter::once(o.name().into()).chain(texts).chain([o.age().into()]).collect()
+}
+
+fn counted(o: &View<'_>, count: i64) -> Vec<Cell> {
+    vec![o.name().into(), count.into(), o.age().into()]
+}
+
+fn cells(kind: &str, o: &View<'_>) -> Vec<Cell> {
+    match kind {
+        "Pod" => pods::cells(o),
+        "ComponentStatus" => core::component_status(o),
+        "ConfigMap" => counted(o, o.size("data") + o.size("binaryData")),
+        "Endpoints" => core::endpoints(o),
+        "Event" => core::event(o),
+        "Namespace" => simple(o, &["status.phase"]),
+        "Node" => core::node(o),
+        "PersistentVolumeClaim" => core::claim(o),
+        "PersistentVolume" => core::volume(o),
+        "PodTemplate" => {
+            let [names, images] = o.containers("template.spec.containers");
+            vec![o.name().into(), names, images, o.labels("template.metadata.labels").into()]
+        }
+        "ReplicationController" | "ReplicaSet" => workloads::replicas(o),
+        "ResourceQuota" => core::quota(o),
+        "Secret" => vec![o.name().into(), o.text("type").into(), o.size("data").into(), o.age().into()],
+        "ServiceAccount" | "DeviceClass" | "ResourceClaimTemplate" => simple(o, &[]),
+        "Service" => core::service(o),
+        "APIService" => others::api_service(o),
+        "ControllerRevision" => workloads::controller_revision(o),
+        "DaemonSet" => workloads::daemon_set(o),
+        "Deployment" => workloads::deployment(o),
+        "StatefulSet" => workloads::stateful_set(o),
+        "HorizontalPodAutoscaler" => workloads::autoscaler(o),
+        "CronJob" => workloads::cron_job(o),
+        "Job" => workloads::job(o),
+        "CertificateSigningRequest" => others::signing_request(o),
+        "ClusterTrustBundle" => vec![o.name().into(), o.text_or("spec.signerName", "<none>").into()],
+        "PodCertificateRequest" => others::pod_certificate(o),
+        "IngressClass" => others::ingress_class(o),
+        "Ingress" => others::ingress(o),
+        "IPAddress" => others::ip_address(o),
+        "NetworkPolicy" => others::network_policy(o),
+        "ServiceCIDR" => others::service_cidr(o),
+        "PodDisruptionBudget" => workloads::disruption_budget(o),
+        "ClusterRoleBinding" | "RoleBinding" => others::binding(o),
+        "CSIDriver" => others::csi_driver(o),
+        "CSINode" => counted(o, o.count("spec.drivers")),
+        "StorageClass" => others::storage_class(o),
+        "VolumeAttachment" => others::attachment(o),
+        "VolumeAttributesClass" => simple(o, &["driverName"]),
+        "MutatingAdmissionPolicy" => others::policy(o, "spec.mutations"),
+        "ValidatingAdmissionPolicy" => others::policy(o, "spec.validations"),
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => others::policy_binding(o),
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => counted(o, o.count("webhooks")),
+        "CustomResourceDefinition" => others::custom_resource_definition(o),
+        "PriorityClass" => {
+            let policy = o.text("preemptionPolicy");
+            let default = o.flag("globalDefault");
+            vec![o.name().into(), o.int("value").into(), default.into(), o.age().into(), policy.into()]
+        }
+        "Lease" => simple(o, &["spec.holderIdentity"]),
+        "RuntimeClass" => simple(o, &["handler"]),
+        "EndpointSlice" => core::endpoint_slice(o),
+        "DeviceTaintRule" => others::taint_rule(o),
+        "ResourceClaim" => others::resource_claim(o),
+        "ResourceSlice" => simple(o, &["spec.nodeName", "spec.driver", "spec.pool.name"]),
+        "FlowSchema" => others::flow_schema(o),
+        "PriorityLevelConfiguration" => others::priority_level(o),
+        "StorageVersionMigration" => others::migration(o),
+        "Scale" => vec![
+            o.name().into(),
+            o.int("spec.replicas").into(),
+            o.int("status.replicas").into(),
+            o.age().into(),
+        ],
+        _ => vec![o.name().into(), o.text("metadata.creationTimestamp").into()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(object: serde_json::Value) -> Vec<Cell> {
+        let tree = machinery::value::to_value(&object).unwrap();
+        let now = "2026-01-01T00:10:00Z".parse().unwrap();
+        cells(object["kind"].as_str().unwrap(), &View { tree: &tree, now })
+    }
+
+    #[test]
+    fn every_kind_fills_its_columns() {
+        for line in include_str!("../../data/table-columns.txt").lines() {
+            let (api_version, rest) = line.split_once(' ').unwrap();
+            let kind = rest.split('\t').next().unwrap();
+            let object =
+                serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": {"name": "x"}});
+            assert_eq!(of(object).len(), columns::of(api_version, kind).len(), "{line}");
+        }
+    }
+
+    #[test]
+    fn pod() {
+        let pod = serde_json::json!({
+            "kind": "Pod", "metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": "n", "containers": [{"name": "a"}, {"name": "b"}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [
+                {"name": "a", "ready": true, "restartCount": 2, "state": {"running": {}},
+                 "lastState": {"terminated": {"finishedAt": "2026-01-01T00:05:00Z"}}},
+                {"name": "b", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]},
+        });
+        let want = ["p", "1/2", "CrashLoopBackOff", "2 (5m ago)", "10m", "10.0.0.1", "n", "<none>", "<none>"];
+        assert_eq!(of(pod), want.map(Cell::from));
+    }
 }
