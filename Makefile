@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -53,3 +53,10 @@ fmt:
 
 update:          ## rewrite committed data that is extracted from upstream's modules
 	hack/update.sh
+
+ORACLE_COUNT ?= 100000
+oracle:          ## our codecs against upstream's on generated input (needs Go); records the answers
+	mkdir -p target/oracle pkg/api/tests/data
+	cd e2e/oracle && go build -o ../../target/oracle/ ./codec
+	ORACLE_CODEC=$(CURDIR)/target/oracle/codec ORACLE_COUNT=$(ORACLE_COUNT) ORACLE_RECORD=$(CURDIR)/pkg/api/tests/data/codec.txt \
+	  cargo test -p api --test oracle -- --nocapture --test-threads=2

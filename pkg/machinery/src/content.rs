@@ -37,7 +37,7 @@ pub fn regex_error(msg: &str, regex: &str, examples: &[&str]) -> String {
         return format!("{msg} (regex used for validation is '{regex}')");
     }
     let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{msg} (e.g. {}regex used for validation is '{regex}')", quoted.join("or "))
+    format!("{msg} (e.g. {}regex used for validation is '{regex}')", quoted.join(" or "))
 }
 
 fn ends_ok(s: &[u8], end: fn(&u8) -> bool) -> bool {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(
             is_dns1123_label("A"),
             [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ]
         );
     }

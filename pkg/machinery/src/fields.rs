@@ -214,7 +214,11 @@ pub fn parse(text: &str) -> Result<Selector, Error> {
     for part in parts.into_iter().filter(|p| !p.is_empty()) {
         let (field, negated, value) = split_term(part)
             .ok_or_else(|| Error::Term { selector: text.to_owned(), part: part.to_owned() })?;
-        out.push(Requirement { field: field.to_owned(), value: unescape(value)?, negated });
+        let value = unescape(value)?;
+        // A condition on nothing is none.
+        if !field.is_empty() || !value.is_empty() {
+            out.push(Requirement { field: field.to_owned(), value, negated });
+        }
     }
     Ok(Selector::new(out))
 }

@@ -22,7 +22,12 @@ pub enum Error {
     MissingKind(String),
     #[error("Object 'apiVersion' is missing in '{0}'")]
     MissingVersion(String),
-    #[error("no kind {} is registered for version {} in scheme", quote(kind), quote(version))]
+    /// The name of the scheme is the one kube-apiserver prints.
+    #[error(
+        "no kind {} is registered for version {} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        quote(kind),
+        quote(version)
+    )]
     Unknown { kind: String, version: String },
 }
 
@@ -60,13 +65,13 @@ impl Path<'_> {
             at = p.parent();
         }
         let mut out = String::new();
-        let key = |out: &mut String, k: &str| {
-            if !out.is_empty() {
+        let mut started = false;
+        let mut key = |out: &mut String, k: &str| {
+            if std::mem::replace(&mut started, true) {
                 out.push('.');
             }
             out.push_str(k);
         };
-        // As upstream, an empty first key does not count as the start of a path.
         for p in steps.iter().rev() {
             match p {
                 Path::Root => {}
@@ -74,7 +79,11 @@ impl Path<'_> {
                 Path::Index(_, i) => out.push_str(&format!("[{i}]")),
             }
         }
-        key(&mut out, leaf);
+        let rooted = steps.len() > 1;
+        if rooted {
+            out.push('.');
+        }
+        out.push_str(leaf);
         out
     }
 
@@ -99,6 +108,14 @@ impl Path<'_> {
 /// Go's names of the embedded structs through which a field is reached.
 fn embedded(table: &TypeTable, id: TypeId, name: &str) -> Vec<String> {
     let own = table.own_fields(id);
+    // TypeMeta is embedded in Go; the table has its two fields in place.
+    if let [kind, version, ..] = own
+        && (kind.name.as_str(), version.name.as_str()) == ("kind", "apiVersion")
+        && matches!(name, "kind" | "apiVersion")
+        && kind.tag == 0
+    {
+        return vec!["TypeMeta".to_owned()];
+    }
     if own.iter().any(|f| !f.flags.inline && f.name == name) {
         return Vec::new();
     }

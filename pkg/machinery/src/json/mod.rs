@@ -24,7 +24,7 @@ pub use errors::Error;
 pub(crate) use lex::lossy;
 pub use meta::{header, watch_event, with_resource_version};
 pub use scan::check as check_syntax;
-pub(crate) use write::{choice_schema, is_omitted, lossy_str, write_name, zero_text};
+pub(crate) use write::{choice_schema, is_kept, lossy_str, write_name, zero_text};
 pub use write::{
     write_any, write_bytes_str, write_compact, write_f64, write_i64, write_shape, write_str, write_typed,
 };

@@ -81,8 +81,14 @@ impl Reader<'_> {
         };
         let mut name = named.trim_start_matches('*');
         for _ in 0..place.below {
-            name = name.strip_prefix("[]").or_else(|| Some(name.split_once(']')?.1)).unwrap_or(name);
-            name = name.trim_start_matches('*');
+            let inner = name
+                .strip_prefix("[]")
+                .or_else(|| name.strip_prefix("map[")?.split_once(']').map(|(_, v)| v));
+            match inner {
+                Some(inner) => name = inner.trim_start_matches('*'),
+                // A named list or map: its elements have plain names.
+                None => return self.table.go_shape(shape),
+            }
         }
         name.to_owned()
     }
@@ -124,6 +130,7 @@ impl Reader<'_> {
                 self.number(c, shape, &place, path)
             }
             Shape::Bytes if first == b'"' => self.bytes(c),
+            Shape::Bytes if first == b'[' => self.byte_array(c, path),
             Shape::Time | Shape::MicroTime | Shape::Duration => self.text(c, shape, path),
             Shape::Quantity => self.quantity(c),
             Shape::IntOrString => self.int_or_string(c, path),
@@ -243,7 +250,7 @@ impl Reader<'_> {
                 None if f.flags.omit_empty && !table.always_written(f) => continue,
                 None => table.zero_field(f),
             };
-            if !write::is_omitted(f, &v) {
+            if write::is_kept(f, &v) {
                 out.push(f.name.clone(), v);
             }
         }
@@ -363,6 +370,38 @@ impl Reader<'_> {
         }
     }
 
+    /// Go also takes an array of numbers for a byte string.
+    fn byte_array(&mut self, c: &mut Cursor<'_>, path: &Path<'_>) -> Read<Value> {
+        c.at += 1;
+        let mut bytes = Vec::new();
+        while syntax(c.peek())? != b']' {
+            match syntax(c.peek())? {
+                b'n' => {
+                    syntax(c.word(b"null"))?;
+                    bytes.push(0);
+                }
+                b'-' | b'0'..=b'9' => {
+                    let text = syntax(c.number())?;
+                    bytes.push(text.parse().unwrap_or_else(|_| {
+                        self.save(path, &format!("number {text}"), "uint8");
+                        0
+                    }));
+                }
+                _ => {
+                    self.mismatch_named(c, path, "uint8")?;
+                    bytes.push(0);
+                }
+            }
+            match c.peek() {
+                Some(b',') => c.at += 1,
+                Some(b']') => {}
+                _ => return Err(Abort::Syntax),
+            }
+        }
+        c.at += 1;
+        Ok(golang::encode_base64(&bytes).into())
+    }
+
     /// Times and durations: a JSON string that Go's own readers parse.
     fn text(&mut self, c: &mut Cursor<'_>, shape: Shape, path: &Path<'_>) -> Read<Value> {
         let fail = |e: String| Err(Abort::Failed(e));
@@ -468,19 +507,16 @@ impl Reader<'_> {
                 syntax(c.raw())?;
                 return Err(Abort::Failed("boolean or JSON schema expected".to_owned()));
             }
+            // Anything else leaves the choice empty, which is not the same as absent.
             _ => {
                 syntax(c.raw())?;
-                Value::Null
+                Value::List(List::new())
             }
         };
         if let Some(e) = inner.saved {
             return Err(Abort::Failed(e));
         }
-        Ok(match value {
-            // Upstream writes an empty list as null.
-            Value::List(l) if l.is_empty() => Value::Null,
-            v => v,
-        })
+        Ok(value)
     }
 }
 

@@ -32,6 +32,20 @@ impl Scanner<'_> {
     fn fail<T>(&self, context: &str) -> Scan<T> {
         Err(match self.data.get(self.at) {
             Some(c) => format!("invalid character {} {context}", quote_char(*c)),
+            // At the end Go's scanner tries a space, which only these places mind.
+            None if [
+                "in literal",
+                "in string escape",
+                "in \\u",
+                "in numeric",
+                "after decimal",
+                "in exponent",
+            ]
+            .iter()
+            .any(|c| context.starts_with(c)) =>
+            {
+                format!("invalid character ' ' {context}")
+            }
             None => END.to_owned(),
         })
     }
@@ -226,7 +240,9 @@ mod tests {
             ("{", END),
             ("{\"a\":1", END),
             ("\"abc", END),
-            ("tru", END),
+            ("tru", "invalid character ' ' in literal true (expecting 'e')"),
+            ("-", "invalid character ' ' in numeric literal"),
+            ("1", ""),
             ("x", "invalid character 'x' looking for beginning of value"),
             ("{]", "invalid character ']' looking for beginning of object key string"),
             ("{\"a\" 1}", "invalid character '1' after object key"),
@@ -246,7 +262,8 @@ mod tests {
             ("'", r"invalid character '\'' looking for beginning of value"),
             ("\u{e9}", "invalid character '\u{c3}' looking for beginning of value"),
         ] {
-            assert_eq!(check(input.as_bytes()), Err(want.to_owned()), "{input}");
+            let want = if want.is_empty() { Ok(()) } else { Err(want.to_owned()) };
+            assert_eq!(check(input.as_bytes()), want, "{input}");
         }
         for input in ["{}", " [ ] ", "{\"a\":[1,{\"b\":null}],\"c\":-1.5e+3}", "\"\\u00e9\""] {
             assert_eq!(check(input.as_bytes()), Ok(()), "{input}");

@@ -181,7 +181,7 @@ fn kinds() {
     assert_eq!(e("{"), "couldn't get version/kind; json parse error: unexpected end of JSON input");
     assert_eq!(
         e(r#"{"kind":"X","apiVersion":"v1"}"#),
-        "no kind \"X\" is registered for version \"v1\" in scheme"
+        "no kind \"X\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
     );
     assert!(decode_kind(&table, br#"{"Kind":"Thing","apiVersion":"v1"}"#, false).is_ok());
 }

@@ -237,6 +237,12 @@ pub(crate) fn is_omitted(f: &Field, v: &Value) -> bool {
     f.flags.omit_empty && is_empty(f, v)
 }
 
+/// Whether canonical trees hold the value: what JSON shows, and empty byte strings, which the wire tells from absent
+/// ones.
+pub(crate) fn is_kept(f: &Field, v: &Value) -> bool {
+    !is_omitted(f, v) || (f.shape == Shape::Bytes && !v.is_null())
+}
+
 fn is_zero(f: &Field, v: &Value) -> bool {
     match v {
         Value::Null => true,
@@ -322,9 +328,10 @@ fn write_choice(table: &TypeTable, id: TypeId, v: &Value, out: &mut Vec<u8>) {
     let schema = choice_schema(table, id);
     match (v, schema) {
         (Value::Map(_), Some(s)) => write_typed(table, s, v, out),
-        (Value::List(l), Some(s)) if table.get(id).choice == Some(Choice::Array) => {
+        (Value::List(l), Some(s)) if !l.is_empty() && table.get(id).choice == Some(Choice::Array) => {
             write_list(l, out, |v, out| write_shape(table, Shape::Struct(s), v, out));
         }
+        (Value::List(l), _) if l.is_empty() => out.extend_from_slice(b"null"),
         (Value::Null, _) if table.get(id).choice == Some(Choice::Bool) => out.extend_from_slice(b"false"),
         _ => write_any(v, out),
     }

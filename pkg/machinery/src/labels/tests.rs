@@ -28,7 +28,7 @@ fn parse_and_print() {
 
 #[test]
 fn errors() {
-    let key = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let key = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
     for (input, want) in [
         (",", "found ',', expected: !, identifier, or 'end of string'".to_owned()),
         ("a,", "found '', expected: identifier after ','".to_owned()),

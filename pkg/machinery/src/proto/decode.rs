@@ -2,7 +2,7 @@
 
 use super::wire::{BYTES, Error, FIXED64, Result, VARINT, Wire};
 use crate::golang;
-use crate::json::{choice_schema, is_omitted, lossy_str};
+use crate::json::{choice_schema, is_kept, lossy_str};
 use crate::quantity::Quantity;
 use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
 use crate::time::{self, Instant};
@@ -56,7 +56,7 @@ fn finish(table: &TypeTable, id: TypeId, mut slots: Slots) -> Value {
             None if f.flags.omit_empty && !table.always_written(f) => continue,
             None => table.zero_field(f),
         };
-        if !is_omitted(f, &v) {
+        if is_kept(f, &v) {
             out.push(f.name.clone(), v);
         }
     }
@@ -177,7 +177,8 @@ fn entry(table: &TypeTable, elem: Shape, f: &Field, data: &[u8], depth: usize) -
             (_, wire) => w.skip(wire)?,
         }
     }
-    Ok((key, found.unwrap_or_else(|| table.zero_of(elem))))
+    let missing = || if elem == Shape::Bytes { Value::Str(Str::const_new("")) } else { table.zero_of(elem) };
+    Ok((key, found.unwrap_or_else(missing)))
 }
 
 fn value(
@@ -347,6 +348,7 @@ fn choice(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Resul
         _ if !list.is_empty() => Value::List(List::from(list)),
         _ if !schemas.is_empty() => structure(table, schema, &schemas, depth + 1)?,
         Choice::Bool => Value::Bool(allows),
-        _ => Value::Null,
+        // Present and empty, which is not the same as absent.
+        _ => Value::List(List::new()),
     })
 }

@@ -30,7 +30,7 @@ fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {
     table.kind(e.api_version, e.kind).ok_or_else(|| Error::Part {
         what: "the type",
         why: format!(
-            "no kind {} is registered for version {} in scheme",
+            "no kind {} is registered for version {} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
             crate::golang::quote(e.kind),
             crate::golang::quote(e.api_version)
         ),

@@ -277,6 +277,10 @@ impl Writer<'_> {
                 self.value(f, elem, &mut w, wire, depth, out)
             }
             (None, Shape::Struct(id)) => self.object(id, &[], depth, out),
+            (None, Shape::Bytes) => {
+                out.extend_from_slice(b"\"\"");
+                Ok(())
+            }
             (None, elem) => {
                 out.extend_from_slice(zero_text(elem));
                 Ok(())

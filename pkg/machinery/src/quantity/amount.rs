@@ -126,19 +126,21 @@ impl Dec {
             let factor = 10_f64.powi((-shift).min(400) as i32) as i64;
             return Self::low_i64(&self.unscaled).wrapping_mul(factor);
         }
+        // Upstream's short path looks at the low 64 bits only, right or wrong, and always rounds upwards.
+        if shift < 19 && self.unscaled < BigInt::from(i64::MAX) {
+            let (low, divisor) = (Self::low_i64(&self.unscaled), 10_i64.pow(shift as u32));
+            return low / divisor + i64::from(low % divisor != 0);
+        }
         if shift > self.digits() {
-            // Go's Euclidean division leaves -1 + 1 for negative ones and 0 + 1 for positive ones.
+            // Floor and one more: -1 + 1 for negative values.
             return i64::from(self.sign() > 0);
         }
         let divisor = pow10(shift);
-        let (quotient, remainder) = (&self.unscaled / &divisor, &self.unscaled % &divisor);
-        let quotient = Self::low_i64(&quotient);
-        match remainder.sign() {
-            Sign::Plus => quotient.wrapping_add(1),
-            // Small values divide towards zero and then add one, large ones floor and add one.
-            Sign::Minus if shift < 19 => quotient.wrapping_add(1),
-            _ => quotient,
+        let (mut quotient, remainder) = (&self.unscaled / &divisor, &self.unscaled % &divisor);
+        if remainder.sign() == Sign::Plus {
+            quotient += 1;
         }
+        Self::low_i64(&quotient)
     }
 }
 
@@ -201,7 +203,12 @@ impl Amount {
         match self {
             Amount::Small { value, scale } => {
                 let up = i64::from(*scale) - i64::from(want);
-                if up < 0 { lower(*value, -up).0 } else { lift(*value, up).unwrap_or(0) }
+                match up {
+                    ..=-1 => lower(*value, -up).0,
+                    // Upstream multiplies these at once and keeps what overflowed, others step by step.
+                    1 | 2 | 3 | 6 | 9 => value.wrapping_mul(10_i64.pow(up as u32)),
+                    _ => lift(*value, up).unwrap_or(0),
+                }
             }
             Amount::Big(d) => d.scaled_value(i64::from(want)),
         }

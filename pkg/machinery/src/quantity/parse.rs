@@ -31,19 +31,24 @@ struct Parts<'a> {
     /// Digits after the point.
     denom: &'a str,
     suffix: &'a str,
+    /// Whether there is any digit before the suffix.
+    digits: bool,
 }
 
 fn split(text: &str) -> Result<Parts<'_>, ParseError> {
     let negative = text.starts_with('-');
     let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let signed = rest;
     let rest = rest.trim_start_matches('0');
+    let zeros = rest.len() < signed.len();
     let digits = |s: &str| s.bytes().take_while(u8::is_ascii_digit).count();
     if rest.is_empty() {
         // Only sign and zeros: upstream forgets the sign here, which does not matter for zero.
-        return Ok(Parts { negative: false, num: "0", denom: "", suffix: "" });
+        return Ok(Parts { negative: false, num: "0", denom: "", suffix: "", digits: true });
     }
     let (num, rest) = rest.split_at(digits(rest));
-    let num = if num.is_empty() { "0" } else { num };
+    let whole = !num.is_empty();
+    let num = if whole { num } else { "0" };
     let (denom, suffix) = match rest.strip_prefix('.') {
         Some(r) => r.split_at(digits(r)),
         None => ("", rest),
@@ -52,7 +57,7 @@ fn split(text: &str) -> Result<Parts<'_>, ParseError> {
     let tail = if tail.len() < suffix.len() || !tail.is_empty() { tail } else { "" };
     let tail = tail.strip_prefix(['-', '+']).unwrap_or(tail);
     if tail.bytes().all(|b| b.is_ascii_digit()) {
-        Ok(Parts { negative, num, denom, suffix })
+        Ok(Parts { negative, num, denom, suffix, digits: zeros || whole || !denom.is_empty() })
     } else {
         Err(ParseError::FormatWrong)
     }
@@ -139,6 +144,9 @@ fn short_path(
 }
 
 fn long_path(p: &Parts<'_>, base: u32, exponent: i32, mut format: Format) -> Result<Quantity, ParseError> {
+    if !p.digits {
+        return Err(ParseError::Numeric);
+    }
     let digits = format!("{}{}", p.num, p.denom);
     let mut unscaled: BigInt = digits.parse().map_err(|_| ParseError::Numeric)?;
     let mut scale = -(p.denom.len() as i64);

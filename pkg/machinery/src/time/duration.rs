@@ -1,6 +1,6 @@
 //! Go's duration text: `1h30m`, `1.5s`, `100ms`.
 
-use crate::golang::quote;
+use super::parse::quote;
 use std::time::Duration;
 
 /// Why a text is not a duration; Go's text.

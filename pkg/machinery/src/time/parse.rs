@@ -23,7 +23,7 @@ pub enum ParseError {
 }
 
 /// The quoting of Go's time package: bytes beyond printable ASCII become `\xNN`.
-fn quote(s: &str) -> String {
+pub(super) fn quote(s: &str) -> String {
     let mut out = String::from("\"");
     for b in s.bytes() {
         match b {

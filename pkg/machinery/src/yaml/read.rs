@@ -16,12 +16,22 @@ struct Node {
     key: Option<Scalar>,
     steps: usize,
     depth: usize,
+    /// Where a map or list begins; 0 for scalars.
+    line: usize,
 }
 
 /// A map or list being read.
-enum Frame {
-    List { items: Vec<Value>, anchor: usize, steps: usize, depth: usize },
-    Map { map: MapFrame, anchor: usize, steps: usize, depth: usize },
+struct Frame {
+    content: Content,
+    anchor: usize,
+    steps: usize,
+    depth: usize,
+    line: usize,
+}
+
+enum Content {
+    List(Vec<Value>),
+    Map(Box<MapFrame>),
 }
 
 #[derive(Default)]
@@ -30,6 +40,7 @@ struct MapFrame {
     seen: HashSet<Str>,
     /// The key whose value is due.
     key: Option<Key>,
+    key_line: usize,
     merged: Vec<Value>,
 }
 
@@ -92,7 +103,7 @@ pub(super) fn read(text: &str, strict: bool) -> Result<Value, Error> {
 
 impl Reader {
     /// Handles one event; answers the root when it is complete.
-    fn event(&mut self, event: Event<'_>, line: usize) -> Result<Option<Node>, Error> {
+    fn event(&mut self, event: Event<'_>, mut line: usize) -> Result<Option<Node>, Error> {
         let node = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|t| format!("{}{}", t.handle(), t.suffix())).unwrap_or_default();
@@ -103,17 +114,21 @@ impl Reader {
                     self.set_key(Key::Merge);
                     return Ok(None);
                 }
-                let node = Node { value: Value::Null, key: Some(scalar), steps: 1, depth: 0 };
+                if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+                    // A block scalar is where its indicator stands: beside the key.
+                    line = self.key_line().unwrap_or(line);
+                }
+                let node = Node { value: Value::Null, key: Some(scalar), steps: 1, depth: 0, line: 0 };
                 self.keep(anchor, &node);
                 node
             }
             Event::Alias(id) => self.alias(id)?,
             Event::SequenceStart(_, anchor, _) => {
-                self.open(Frame::List { items: Vec::new(), anchor, steps: 1, depth: 0 }, anchor)?;
+                self.open(Content::List(Vec::new()), anchor, line)?;
                 return Ok(None);
             }
             Event::MappingStart(_, anchor, _) => {
-                self.open(Frame::Map { map: MapFrame::default(), anchor, steps: 1, depth: 0 }, anchor)?;
+                self.open(Content::Map(Box::default()), anchor, line)?;
                 return Ok(None);
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
@@ -141,7 +156,7 @@ impl Reader {
         let unknown = || Error::Other("yaml: unknown anchor referenced".to_owned());
         let node = self.anchors.get(&id).cloned().ok_or_else(unknown)?;
         self.count(node.steps.saturating_add(1), true)?;
-        Ok(node)
+        Ok(Node { line: 0, ..node })
     }
 
     fn keep(&mut self, anchor: usize, node: &Node) {
@@ -150,7 +165,7 @@ impl Reader {
         }
     }
 
-    fn open(&mut self, frame: Frame, anchor: usize) -> Result<(), Error> {
+    fn open(&mut self, content: Content, anchor: usize, line: usize) -> Result<(), Error> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(Error::Other(format!("yaml: exceeded max depth of {MAX_DEPTH}")));
         }
@@ -158,19 +173,18 @@ impl Reader {
         if anchor > 0 {
             self.open_anchors.insert(anchor);
         }
-        self.stack.push(frame);
+        self.stack.push(Frame { content, anchor, steps: 1, depth: 0, line });
         Ok(())
     }
 
     fn close(&mut self) -> Result<Node, Error> {
-        let (value, anchor, steps, depth) = match self.stack.pop() {
-            Some(Frame::List { items, anchor, steps, depth }) => {
-                (Value::List(List::from(items)), anchor, steps, depth)
-            }
-            Some(Frame::Map { map, anchor, steps, depth }) => (map.finish(), anchor, steps, depth),
-            None => return Err(Error::Other("yaml: unbalanced document".to_owned())),
+        let unbalanced = || Error::Other("yaml: unbalanced document".to_owned());
+        let Frame { content, anchor, steps, depth, line } = self.stack.pop().ok_or_else(unbalanced)?;
+        let value = match content {
+            Content::List(items) => Value::List(List::from(items)),
+            Content::Map(map) => map.finish(),
         };
-        let node = Node { value, key: None, steps, depth: depth + 1 };
+        let node = Node { value, key: None, steps, depth: depth + 1, line };
         if node.depth > MAX_DEPTH {
             return Err(Error::Other(format!("yaml: exceeded max depth of {MAX_DEPTH}")));
         }
@@ -179,12 +193,19 @@ impl Reader {
         Ok(node)
     }
 
+    fn key_line(&self) -> Option<usize> {
+        match &self.stack.last()?.content {
+            Content::Map(map) if map.key.is_some() => Some(map.key_line),
+            _ => None,
+        }
+    }
+
     fn expects_key(&self) -> bool {
-        matches!(self.stack.last(), Some(Frame::Map { map, .. }) if map.key.is_none())
+        matches!(self.stack.last().map(|f| &f.content), Some(Content::Map(map)) if map.key.is_none())
     }
 
     fn set_key(&mut self, key: Key) {
-        if let Some(Frame::Map { map, steps, .. }) = self.stack.last_mut() {
+        if let Some(Frame { content: Content::Map(map), steps, .. }) = self.stack.last_mut() {
             map.key = Some(key);
             *steps += 1;
         }
@@ -198,36 +219,34 @@ impl Reader {
             };
             let name = scalar.clone().into_key().map_err(Error::Other)?;
             self.set_key(Key::Name(scalar, name.into()));
+            if let Some(Content::Map(map)) = self.stack.last_mut().map(|f| &mut f.content) {
+                map.key_line = line;
+            }
             return Ok(None);
         }
         let value = match node.key.clone() {
             Some(scalar) => scalar.into_value().map_err(Error::Other)?,
             None => node.value.clone(),
         };
-        match self.stack.last_mut() {
-            None => return Ok(Some(Node { value, ..node })),
-            Some(Frame::List { items, steps, depth, .. }) => {
-                items.push(value);
-                *steps = steps.saturating_add(node.steps);
-                *depth = (*depth).max(node.depth);
-            }
-            Some(Frame::Map { map, steps, depth, .. }) => {
-                *steps = steps.saturating_add(node.steps);
-                *depth = (*depth).max(node.depth);
-                match map.key.take() {
-                    Some(Key::Merge) => map.merge(value)?,
-                    Some(Key::Name(scalar, name)) => {
-                        // A repeated key: an error if strict, else the later value counts.
-                        if !map.seen.insert(name.clone()) && self.strict {
-                            let key = scalar.go_syntax();
-                            self.problems.push(format!("line {line}: key {key} already set in map"));
-                        } else {
-                            map.entries.push(name, value);
-                        }
+        let line = if node.line > 0 { node.line } else { line };
+        let Some(frame) = self.stack.last_mut() else { return Ok(Some(Node { value, ..node })) };
+        frame.steps = frame.steps.saturating_add(node.steps);
+        frame.depth = frame.depth.max(node.depth);
+        match &mut frame.content {
+            Content::List(items) => items.push(value),
+            Content::Map(map) => match map.key.take() {
+                Some(Key::Merge) => map.merge(value)?,
+                Some(Key::Name(scalar, name)) => {
+                    // A repeated key: an error if strict, else the later value counts.
+                    if !map.seen.insert(name.clone()) && self.strict {
+                        let key = scalar.go_syntax();
+                        self.problems.push(format!("line {line}: key {key} already set in map"));
+                    } else {
+                        map.entries.push(name, value);
                     }
-                    None => {}
                 }
-            }
+                None => {}
+            },
         }
         Ok(None)
     }

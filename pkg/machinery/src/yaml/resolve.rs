@@ -180,17 +180,16 @@ fn number(text: &str) -> Option<Scalar> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    if !body.is_empty() && body.bytes().all(|b| char::from(b).is_digit(radix)) {
-        if let Ok(u) = u64::from_str_radix(body, radix) {
-            return match (negative, i64::try_from(u)) {
-                (false, Ok(i)) => Some(Scalar::Int(i)),
-                (true, Ok(i)) => Some(Scalar::Int(-i)),
-                (true, Err(_)) if u == 1 << 63 => Some(Scalar::Int(i64::MIN)),
-                // Unsigned numbers take no sign.
-                (false, Err(_)) if !plain.starts_with('+') => Some(Scalar::Unsigned(u)),
-                _ => plain.parse().ok().filter(|_| is_float(&plain)).map(Scalar::Float),
-            };
-        }
+    let whole = !body.is_empty() && body.bytes().all(|b| char::from(b).is_digit(radix));
+    if let Some(u) = whole.then(|| u64::from_str_radix(body, radix).ok()).flatten() {
+        return match (negative, i64::try_from(u)) {
+            (false, Ok(i)) => Some(Scalar::Int(i)),
+            (true, Ok(i)) => Some(Scalar::Int(-i)),
+            (true, Err(_)) if u == 1 << 63 => Some(Scalar::Int(i64::MIN)),
+            // Unsigned numbers take no sign.
+            (false, Err(_)) if !plain.starts_with('+') => Some(Scalar::Unsigned(u)),
+            _ => plain.parse().ok().filter(|_| is_float(&plain)).map(Scalar::Float),
+        };
     }
     is_float(&plain).then(|| plain.parse().ok()).flatten().filter(|f: &f64| f.is_finite()).map(Scalar::Float)
 }
