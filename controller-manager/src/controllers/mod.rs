@@ -3,6 +3,7 @@
 //! The table below is the list of what runs. [`NOT_YET`] names upstream's others: they are accepted by `--controllers`
 //! and reported at start, never pretended.
 
+pub mod deployment;
 pub mod endpointslice;
 pub mod namespace;
 pub mod replicaset;
@@ -27,6 +28,7 @@ pub const ALL: &[Descriptor] = &[
     ),
     on("namespace-controller", "namespace", "namespace-controller", namespace::build),
     on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
+    on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
 ];
 
@@ -36,7 +38,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("endpoints-controller", "endpoint"),
     ("endpointslice-mirroring-controller", "endpointslicemirroring"),
     ("replicationcontroller-controller", "replicationcontroller"),
-    ("deployment-controller", "deployment"),
     ("statefulset-controller", "statefulset"),
     ("daemonset-controller", "daemonset"),
     ("job-controller", "job"),
