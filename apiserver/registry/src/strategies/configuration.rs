@@ -24,12 +24,28 @@ impl Strategy for ConfigMaps {
 /// Secrets.
 pub struct Secrets;
 
+/// Write-only text becomes data. Upstream does it in the conversion of `core/v1` (`Convert_v1_Secret_To_core_Secret`).
+fn take_string_data(secret: &mut Value) {
+    use base64::Engine;
+    let Some(Value::Map(texts)) = secret.remove_path(&["stringData"]) else { return };
+    for (key, text) in texts.iter() {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        // The path exists or can be made: `data` is a map in every decoded secret.
+        let _ = secret.set_path(&["data", key.as_str()], encoded.as_str());
+    }
+}
+
 impl Strategy for Secrets {
+    fn prepare_for_create(&self, _call: &Call<'_>, object: &mut Value) {
+        take_string_data(object);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, data::validate_secret)
     }
 
     fn prepare_for_update(&self, _call: &Call<'_>, object: &mut Value, old: &Value) {
+        take_string_data(object);
         if object.str_at(&["type"]).unwrap_or("").is_empty() {
             object.remove_path(&["type"]);
             keep_if_absent(object, old, &["type"]);
