@@ -24,7 +24,7 @@ fn stubs() -> Option<Vec<Stub>> {
     let file = format!("{}/k8s.io/kubernetes@v1.37.2/test/integration/etcd/data.go", cache.trim());
     let text = std::fs::read_to_string(file).ok()?;
     let entry = Regex::new(
-        r#"gvr\("([^"]*)", "([^"]*)", "([^"]*)"\): \{\s*Stub:\s*(`[^`]*`(?:\s*\+\s*\w+\s*\+\s*`[^`]*`)*|"[^\n]*"),\s*ExpectedEtcdPath:\s*([^\n]*),"#,
+        r#"gvr\("([^"]*)", "([^"]*)", "([^"]*)"\): \{\s*Stub:\s*(`[^`]*`(?:\s*\+\s*\w+\s*\+\s*`[^`]*`)*|"[^\n]*"),[^`]*?(?:MutatedStub:[^`]*`[^`]*`,\s*)?ExpectedEtcdPath:\s*([^\n]*),"#,
     )
     .unwrap();
     let plus = Regex::new(r"`\s*\+\s*\w+\s*\+\s*`").unwrap();
