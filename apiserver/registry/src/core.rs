@@ -15,6 +15,7 @@ use crate::admission::Chain;
 use crate::api;
 use crate::codec;
 use crate::errors::ApiError;
+use crate::managed_fields::Managers;
 use crate::meta;
 use crate::store_errors;
 use crate::strategies;
@@ -29,6 +30,8 @@ pub struct Resource {
     pub published: Arc<api::ResourceRow>,
     /// Behaviour.
     pub strategy: Arc<dyn Strategy>,
+    /// Field managers.
+    pub(crate) managers: Managers,
 }
 
 /// Tells the time. Tests pass their own.
@@ -99,7 +102,12 @@ impl Core {
             .iter()
             .filter(|row| (config.served)(row))
             .map(|row| {
-                Arc::new(Resource { row, published: Arc::new(published(row)), strategy: strategies::of(row) })
+                Arc::new(Resource {
+                    row,
+                    published: Arc::new(published(row)),
+                    strategy: strategies::of(row),
+                    managers: Managers::default(),
+                })
             })
             .collect();
         let index = rows

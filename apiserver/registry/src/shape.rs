@@ -56,7 +56,9 @@ pub fn read(kind: RowKind, body: &Body, strict: bool) -> Result<Read, Refusal> {
         return Ok(Read { value, strict: Vec::new() });
     }
     let document = match body.media_type {
-        MediaType::Yaml => Cow::Owned(yaml_to_json(&body.bytes).map_err(Refusal::Unrecognized)?),
+        MediaType::Yaml => Cow::Owned(
+            machinery::yaml::to_json(&body.bytes).map_err(|e| Refusal::Unrecognized(e.to_string()))?,
+        ),
         _ => Cow::Borrowed(&*body.bytes),
     };
     let (version, sent) = json::type_meta(&document).map_err(|e| Refusal::Unrecognized(e.to_string()))?;
@@ -64,13 +66,6 @@ pub fn read(kind: RowKind, body: &Body, strict: bool) -> Result<Read, Refusal> {
     let decoded =
         json::decode(types(), id, &document, strict).map_err(|e| malformed(&sent, e.to_string()))?;
     Ok(Read { value: decoded.value, strict: decoded.strict })
-}
-
-/// YAML of at most one document, as JSON text.
-fn yaml_to_json(text: &[u8]) -> Result<Vec<u8>, String> {
-    let value: serde_json::Value =
-        serde_saphyr::from_slice(text).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
-    serde_json::to_vec(&value).map_err(|e| format!("error converting YAML to JSON: {e}"))
 }
 
 /// Absent apiVersion and kind mean the expected ones; anything else must be them.

@@ -145,3 +145,40 @@ async fn watch_sees_changes_through_its_selector() {
     r.update(&at("v1 d/configmaps/a"), body(&unlabelled)).await.unwrap();
     assert_eq!(kind(watch.next().await), ("DELETED", "a".into()));
 }
+
+fn owners(object: &Value) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
+    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    entries.iter().map(|e| (text(&e["manager"]), text(&e["operation"]))).collect()
+}
+
+#[tokio::test]
+async fn apply_creates_merges_and_conflicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let apply = |manager: &'static str, value: &'static str, force: bool| {
+        let r = r.clone();
+        let text = format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a","namespace":"d"}},"data":{{"k":"{value}"}}}}"#
+        );
+        async move {
+            let mut context = at("v1 d/configmaps/a");
+            context.field_manager = manager.into();
+            let patch = Patch { kind: PatchType::Apply, bytes: Bytes::from(text), force: Some(force) };
+            r.patch(&context, patch).await.map(|w| (w.created, tree(&w.object)))
+        }
+    };
+    let (created, made) = apply("one", "x", false).await.unwrap();
+    assert!(created);
+    assert_eq!(owners(&made), [("one".to_owned(), "Apply".to_owned())]);
+    let (_, same) = apply("one", "x", false).await.unwrap();
+    assert_eq!(same["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let conflict = apply("two", "y", false).await.unwrap_err();
+    assert_eq!(conflict.code, 409);
+    assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"one\": .data.k");
+    assert_eq!(conflict.details.unwrap().causes[0].reason, "FieldManagerConflict");
+    let (_, taken) = apply("two", "y", true).await.unwrap();
+    assert_eq!(taken["data"]["k"], "y");
+    let created = create(&r, "v1 d/configmaps", &config_map("b")).await.unwrap();
+    assert_eq!(owners(&created), [("test".to_owned(), "Update".to_owned())]);
+}

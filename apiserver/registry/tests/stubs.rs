@@ -84,5 +84,5 @@ async fn every_resource_is_stored_where_upstream_stores_it() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert!(stored > 50, "only {stored} stubs were found");
+    assert!(stored > 45, "only {stored} stubs were found");
 }

@@ -20,15 +20,16 @@ pub async fn patch(call: &Call<'_>, patch: &Patch) -> Result<Outcome, ApiError> 
     update::update(call, &Patcher { patch }).await
 }
 
-/// `ValidatePatchOptions`, and the refusal of apply while there is no field manager.
+/// `ValidatePatchOptions`.
 pub fn check_options(call: &Call<'_>, patch: &Patch) -> Result<(), ApiError> {
     use ::api::validation::field::{Error as FieldError, Path};
     let mut errors = Vec::new();
     if patch.kind == PatchType::Apply {
-        return Err(managed_fields::refuse_apply());
-    }
-    let _ = call;
-    if patch.force.is_some() {
+        if call.request.field_manager.is_empty() {
+            let path = Path::new("fieldManager");
+            errors.push(FieldError::required(&path, "is required for apply patch"));
+        }
+    } else if patch.force.is_some() {
         errors.push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
     }
     if errors.is_empty() {
@@ -42,17 +43,32 @@ struct Patcher<'a> {
 }
 
 impl Source for Patcher<'_> {
+    fn creates(&self) -> bool {
+        self.patch.kind == PatchType::Apply
+    }
+
     fn wanted(&self, call: &Call<'_>, current: Option<&Value>) -> Result<Value, ApiError> {
         let info = &call.request.info;
         let row = call.resource.row;
-        let Some(old) = current else {
-            return Err(ApiError::not_found(row.kind.group, row.resource, &info.name));
+        let mut object = match (self.patch.kind, current) {
+            (PatchType::Apply, _) => managed_fields::apply(call, current, self.patch)?,
+            (_, Some(old)) => apply(call, old, row.kind, self.patch)?,
+            (_, None) => return Err(ApiError::not_found(row.kind.group, row.resource, &info.name)),
         };
-        let mut object = apply(call, old, row.kind, self.patch)?;
+        if let (None, uid) = (current, meta::uid(&object))
+            && !uid.is_empty()
+        {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            return Err(ApiError::conflict(row.kind.group, row.resource, &info.name, why));
+        }
         let namespace = if row.namespaced { info.namespace.as_str() } else { "" };
         before::ensure_namespace(&mut object, namespace)?;
         update::check_name(&object, &info.name)?;
-        managed_fields::on_update(call, &mut object, old)?;
+        if let (Some(old), false) = (current, self.creates()) {
+            managed_fields::on_update(call, &mut object, old)?;
+        }
         Ok(object)
     }
 }
@@ -79,7 +95,7 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
         PatchType::Strategic => {
             crate::shape::strategic_patch(codec::served(old, kind)?, kind, &patch.bytes, strict)?
         }
-        PatchType::Apply => return Err(managed_fields::refuse_apply()),
+        PatchType::Apply => return Err(ApiError::internal("an apply patch is not applied to bytes")),
     };
     report(call, &json, &problems)?;
     let body = Body { media_type: MediaType::Json, bytes: Bytes::from(json) };

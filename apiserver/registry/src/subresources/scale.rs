@@ -5,9 +5,10 @@ use ::api::resources::RowKind;
 use ::api::validation::field::{Error as FieldError, Path};
 use machinery::{Map, Value, labels};
 
-use crate::api::{Body, ObjectRef, Patch, Written};
+use crate::api::{Body, ObjectRef, Patch, PatchType, Written};
 use crate::codec;
 use crate::errors::ApiError;
+use crate::managed_fields::ScaleOwners;
 use crate::meta;
 use crate::object::Owned;
 use crate::store::update::Source;
@@ -51,14 +52,15 @@ impl Source for Wanted<'_> {
         let subject = format!("{}/scale", row.resource);
         let name = &call.request.info.name;
         let parent = current.ok_or_else(|| ApiError::not_found(row.kind.group, &subject, name))?;
+        let owners = ScaleOwners::new(call, SCALE);
+        let mut old = scale_of(parent)?;
+        meta::set(&mut old, "managedFields", owners.shown(parent)?.unwrap_or(Value::Null));
         let scale = match self {
-            Wanted::Scale(scale) => scale.clone(),
-            Wanted::Patch(patch) => {
-                let scale = patching::apply(call, &scale_of(parent)?, SCALE, patch)?;
-                updating::check_name(&scale, name)?;
-                scale
-            }
+            Wanted::Scale(scale) => owners.tracked(&old, scale.clone())?,
+            Wanted::Patch(patch) if patch.kind == PatchType::Apply => owners.applied(&old, patch)?,
+            Wanted::Patch(patch) => owners.tracked(&old, patching::apply(call, &old, SCALE, patch)?)?,
         };
+        updating::check_name(&scale, name)?;
         validate(&scale)?;
         let (sent, own) = (meta::uid(&scale), meta::uid(parent));
         if !sent.is_empty() && sent != own {
@@ -73,7 +75,7 @@ impl Source for Wanted<'_> {
         let replicas = scale.i64_at(&["spec", "replicas"]).unwrap_or(0);
         object.set_path(&["spec", "replicas"], replicas).map_err(ApiError::internal)?;
         meta::set(&mut object, "resourceVersion", meta::resource_version(&scale));
-        crate::managed_fields::on_update(call, &mut object, parent)?;
+        owners.write_back(&mut object, parent, &scale)?;
         Ok(object)
     }
 }
