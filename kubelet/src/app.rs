@@ -13,8 +13,8 @@ use component::health::Check;
 use component::{features, logs, metrics};
 use controller::EventRecorder;
 use cri::v1;
-use informer::{Event, Factory, Options as InformerOptions};
-use k8s_openapi::api::core::v1::{Pod, Service, Taint};
+use informer::{Event, Factory, Options as InformerOptions, Store};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -157,6 +157,9 @@ impl Parts {
             events,
             paths,
             client,
+            node_object: node_object(factory.as_ref(), &hostname),
+            max_pods: settings.max_pods,
+            unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
@@ -322,7 +325,21 @@ impl Sink {
     }
 
     fn set(&self, pod: Arc<Pod>) {
+        let known = self.kubelet.pods.get(pod.uid()).is_some();
+        if !known && !pod.is_mirror() && !pod.is_deleted() && !pod.is_api_terminal() {
+            self.kubelet.pods.set(pod.clone());
+            if let Err(rejection) = self.kubelet.admit(&pod) {
+                self.kubelet.reject(&pod, &rejection);
+                return;
+            }
+        }
         self.kubelet.pods.set(pod.clone());
+        let status = self.kubelet.status.get(pod.uid());
+        let rejected = status.is_some_and(|s| s.phase.as_deref() == Some("Failed"))
+            && self.workers.phase(pod.uid()).is_none();
+        if rejected && !pod.is_deleted() && !pod.is_api_terminal() {
+            return;
+        }
         if pod.is_mirror() {
             self.kubelet.status.reconcile();
             if let Some(source) = self.kubelet.pods.source_of(&pod) {
@@ -464,6 +481,12 @@ fn cgroup_settings(settings: &Settings, node: &NodeFacts) -> CgroupSettings {
         allocatable: limits,
         pod_pids: Some(settings.pod_pids_limit).filter(|n| *n > 0),
     }
+}
+
+/// The node's own object, for its labels.
+fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
+    let options = InformerOptions::default().fields(&format!("metadata.name={name}"));
+    factory.map(|f| f.informer::<Node>(options).store())
 }
 
 /// Looks up the runtime handlers of runtime classes.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use client::Client;
-use k8s_openapi::api::core::v1::{Pod, PodStatus as ApiPodStatus, Secret};
+use informer::Store;
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus as ApiPodStatus, Secret};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, Rejection};
 use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::node_facts::NodeFacts;
@@ -47,6 +49,12 @@ pub struct Kubelet {
     pub paths: Paths,
     /// The API server, if there is one.
     pub client: Option<Client>,
+    /// The node's own object; absent without an API server.
+    pub node_object: Option<Store<Node>>,
+    /// Most pods on this node.
+    pub max_pods: i64,
+    /// Sysctls allowed besides the safe ones.
+    pub unsafe_sysctls: Vec<String>,
     /// Why the runtime's network is not ready, if so.
     pub network_error: RwLock<Option<String>>,
     /// Ends with the process.
@@ -81,6 +89,7 @@ impl Kubelet {
         let mirror = if pod.is_static() { self.pods.mirror_of(pod) } else { None };
         let fallback = mirror.as_ref().map_or_else(|| pod.api_status(), |m| m.api_status());
         let failures = self.start_failures.lock().get(pod.uid()).cloned().unwrap_or_default();
+        let eviction = eviction.or_else(|| self.past_deadline(pod, Timestamp::now()));
         pod_status(&Inputs {
             pod,
             runtime,
@@ -97,8 +106,7 @@ impl Kubelet {
     async fn sync_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<Synced, String> {
         let mut runtime = self.query(pod.uid()).await?;
         let now = Timestamp::now();
-        let eviction = self.past_deadline(pod, now);
-        let api = self.generate(pod, &runtime, false, eviction);
+        let api = self.generate(pod, &runtime, false, None);
         runtime.ips = api.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
         let ended = matches!(api.phase.as_deref(), Some("Succeeded" | "Failed"));
         let restart_all = api
@@ -247,6 +255,47 @@ impl Kubelet {
         {
             tracing::error!(pod = pod.log_name(), error, "Failed creating a mirror pod");
         }
+    }
+
+    /// Whether the node takes a pod that it has not seen before.
+    ///
+    /// # Errors
+    /// The reason why it does not.
+    pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
+        let workers = self.workers();
+        let active = |other: &Pod| {
+            let ended = self.status.get(other.uid()).unwrap_or_else(|| other.api_status().clone());
+            let ended = matches!(ended.phase.as_deref(), Some("Failed" | "Succeeded"));
+            let stopping = workers.as_ref().is_some_and(|w| w.may_run(other.uid()));
+            other.uid() != pod.uid() && (!(ended || other.is_api_terminal()) || stopping)
+        };
+        let all = self.pods.list();
+        let others: Vec<&Pod> = all.iter().map(AsRef::as_ref).filter(|other| active(other)).collect();
+        let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
+        admission::admit(
+            pod,
+            &others,
+            &admission::Node {
+                name: &self.node.name,
+                labels: object.as_ref().and_then(|node| node.metadata.labels.as_ref()),
+                allocatable: &self.node.allocatable,
+                max_pods: self.max_pods,
+                unsafe_sysctls: &self.unsafe_sysctls,
+            },
+        )
+    }
+
+    /// Tells the API server that the node does not take a pod.
+    pub fn reject(&self, pod: &Pod, rejection: &Rejection) {
+        self.events.warning(pod, &rejection.reason, &rejection.message);
+        let status = ApiPodStatus {
+            phase: Some("Failed".to_owned()),
+            reason: Some(rejection.reason.clone()),
+            message: Some(format!("Pod was rejected: {}", rejection.message)),
+            qos_class: pod.api_status().qos_class.clone(),
+            ..ApiPodStatus::default()
+        };
+        self.status.set(pod, status);
     }
 
     /// Stops a pod for a reason of the node's own.

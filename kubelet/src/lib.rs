@@ -4,6 +4,7 @@
 //! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
+mod admission;
 pub mod app;
 mod backoff;
 pub mod cgroup;

@@ -1,0 +1,280 @@
+//! Whether this node takes a pod: room, labels, ports, sysctls.
+//!
+//! The scheduler has decided already, but pods may be bound by hand, and the node may have changed meanwhile.
+//! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl and the scheduler's AdmissionCheck, v1.37.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+
+use crate::container::downward::NodeAllocatable;
+use crate::pod::resources::pod_requests;
+use crate::pod::view::PodView;
+
+/// Why the node does not take a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Short reason such as `OutOfcpu`.
+    pub reason: String,
+    /// The details.
+    pub message: String,
+}
+
+/// What the decision depends on besides the pods.
+pub struct Node<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// The node's labels; `None` if they are not known yet.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// What the node has for pods.
+    pub allocatable: &'a NodeAllocatable,
+    /// Most pods.
+    pub max_pods: i64,
+    /// Sysctls, or patterns that end in `*`, allowed besides the safe ones.
+    pub unsafe_sysctls: &'a [String],
+}
+
+/// Sysctls that touch nothing but the pod's own namespaces.
+const SAFE_SYSCTLS: [&str; 14] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_notsent_lowat",
+];
+
+/// Decides whether the node takes the pod beside `others`.
+///
+/// # Errors
+/// The first reason against it.
+pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
+    sysctls(pod, node.unsafe_sysctls)?;
+    room(pod, others, node)?;
+    let predicate =
+        |name: &str| Rejection { reason: name.into(), message: format!("Predicate {name} failed") };
+    if pod.spec().node_name.as_deref().is_some_and(|name| !name.is_empty() && name != node.name) {
+        return Err(predicate("NodeName"));
+    }
+    if node.labels.is_some_and(|labels| !pod.is_static() && !selected(pod, node.name, labels)) {
+        return Err(predicate("NodeAffinity"));
+    }
+    if others.iter().any(|other| ports_clash(pod, other)) {
+        return Err(predicate("NodePorts"));
+    }
+    Ok(())
+}
+
+fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
+    let short = |name: &str, asked: i64, used: i64, capacity: i64| Rejection {
+        reason: format!("OutOf{name}"),
+        message: format!(
+            "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
+        ),
+    };
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if count.saturating_add(1) > node.max_pods {
+        return Err(short("pods", 1, count, node.max_pods));
+    }
+    let asked = pod_requests(pod);
+    let taken: Vec<_> = others.iter().map(|other| pod_requests(other)).collect();
+    let capacity = node.allocatable;
+    let checks = [
+        ("cpu", capacity.cpu_milli, true),
+        ("memory", capacity.memory, false),
+        ("ephemeral-storage", capacity.ephemeral_storage, false),
+    ];
+    for (name, capacity, milli) in checks {
+        let amount = |a: &crate::pod::resources::Amounts| if milli { a.milli(name) } else { a.whole(name) };
+        let own = amount(&asked);
+        let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(amount(a)));
+        if own > 0 && own > capacity.saturating_sub(used) {
+            return Err(short(name, own, used, capacity));
+        }
+    }
+    Ok(())
+}
+
+fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
+    let spec = pod.spec();
+    let forbidden = |message: String| Rejection { reason: "SysctlForbidden".to_owned(), message };
+    for sysctl in spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()) {
+        // Slashes and dots mean the same, as for the sysctl tool.
+        let name = sysctl.name.replace('/', ".");
+        let network = name.starts_with("net.");
+        let ipc = name.starts_with("kernel.shm")
+            || name.starts_with("kernel.msg")
+            || name.starts_with("fs.mqueue.")
+            || name == "kernel.sem";
+        if network && pod.is_host_network() {
+            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowed with host net enabled")));
+        }
+        if ipc && spec.host_ipc == Some(true) {
+            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowed with host ipc enabled")));
+        }
+        let listed = allowed.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *pattern == name,
+        });
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !(listed && (network || ipc)) {
+            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowlisted")));
+        }
+    }
+    Ok(())
+}
+
+/// True if the node has the labels that the pod asks for.
+fn selected(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    let spec = pod.spec();
+    let simple = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let required = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+    let terms = required.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    simple
+        && terms.is_none_or(|selector| {
+            selector.node_selector_terms.iter().any(|term| matches(term, name, labels))
+        })
+}
+
+fn matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    if expressions.is_empty() && fields.is_empty() {
+        return false;
+    }
+    let named = BTreeMap::from([("metadata.name".to_owned(), name.to_owned())]);
+    expressions.iter().all(|e| holds(e, labels)) && fields.iter().all(|f| holds(f, &named))
+}
+
+fn holds(requirement: &NodeSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+    let value = labels.get(&requirement.key);
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let compare = |f: fn(i64, i64) -> bool| {
+        let (have, want) = (value.and_then(|v| v.parse().ok()), values.first().and_then(|v| v.parse().ok()));
+        matches!((have, want), (Some(have), Some(want)) if f(have, want))
+    };
+    match requirement.operator.as_str() {
+        "In" => value.is_some_and(|v| values.contains(v)),
+        "NotIn" => value.is_none_or(|v| !values.contains(v)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compare(|have, want| have > want),
+        "Lt" => compare(|have, want| have < want),
+        _ => false,
+    }
+}
+
+/// True if both want the same port of the node at an address that they share.
+fn ports_clash(a: &Pod, b: &Pod) -> bool {
+    let ports = |pod: &Pod| -> Vec<(String, String, i32)> {
+        let containers = pod.spec().containers.iter();
+        let wanted =
+            containers.flat_map(|c| c.ports.iter().flatten()).filter(|p| p.host_port.unwrap_or(0) > 0);
+        let any =
+            |ip: Option<&String>| ip.filter(|i| !i.is_empty()).map_or("0.0.0.0", String::as_str).to_owned();
+        wanted
+            .map(|p| {
+                (
+                    p.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                    any(p.host_ip.as_ref()),
+                    p.host_port.unwrap_or(0),
+                )
+            })
+            .collect()
+    };
+    let theirs = ports(b);
+    ports(a).iter().any(|(protocol, ip, port)| {
+        theirs
+            .iter()
+            .any(|(p, i, n)| p == protocol && n == port && (i == ip || i == "0.0.0.0" || ip == "0.0.0.0"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    fn check(spec: serde_json::Value, others: &[&Pod], expected: Result<(), (&str, &str)>) {
+        let labels =
+            BTreeMap::from([("disk".to_owned(), "ssd".to_owned()), ("n".to_owned(), "5".to_owned())]);
+        let node = Node {
+            name: "node",
+            labels: Some(&labels),
+            allocatable: &NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
+            max_pods: 2,
+            unsafe_sysctls: &["net.core.*".to_owned()],
+        };
+        let got = admit(&pod(spec), others, &node).map_err(|r| (r.reason, r.message));
+        assert_eq!(got.as_ref().map_err(|(r, m)| (r.as_str(), m.as_str())).copied(), expected);
+    }
+
+    #[test]
+    fn decides() {
+        let big = pod(
+            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}, "ports": [{"containerPort": 1, "hostPort": 80}]}]}),
+        );
+        check(json!({"containers": []}), &[&big], Ok(()));
+        check(
+            json!({"containers": []}),
+            &[&big, &big],
+            Err(("OutOfpods", "Node didn't have enough resource: pods, requested: 1, used: 2, capacity: 2")),
+        );
+        check(
+            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}),
+            &[&big],
+            Err((
+                "OutOfcpu",
+                "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000",
+            )),
+        );
+        check(
+            json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),
+            &[&big],
+            Err(("NodePorts", "Predicate NodePorts failed")),
+        );
+        check(
+            json!({"containers": [], "nodeSelector": {"disk": "hdd"}}),
+            &[],
+            Err(("NodeAffinity", "Predicate NodeAffinity failed")),
+        );
+        let affinity = |key: &str, operator: &str, value: &str| {
+            json!({"containers": [], "affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": key, "operator": operator, "values": [value]}]}]}}}})
+        };
+        check(affinity("n", "Gt", "4"), &[], Ok(()));
+        check(affinity("n", "Lt", "4"), &[], Err(("NodeAffinity", "Predicate NodeAffinity failed")));
+    }
+
+    #[test]
+    fn unsafe_sysctls_are_refused() {
+        let with = |name: &str, host: bool| json!({"containers": [], "hostNetwork": host, "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+        check(with("kernel.shm_rmid_forced", false), &[], Ok(()));
+        check(with("net.core.somaxconn", false), &[], Ok(()));
+        check(
+            with("kernel.msgmax", false),
+            &[],
+            Err(("SysctlForbidden", "forbidden sysctl: \"kernel.msgmax\" not allowlisted")),
+        );
+        check(
+            with("net.ipv4.tcp_syncookies", true),
+            &[],
+            Err((
+                "SysctlForbidden",
+                "forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host net enabled",
+            )),
+        );
+    }
+}
