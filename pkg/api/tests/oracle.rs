@@ -307,6 +307,32 @@ fn selectors() {
     report.finish("selectors");
 }
 
+/// A date that is right most of the time.
+fn date(rng: &mut Rng) -> String {
+    let two = |rng: &mut Rng, max: usize| match rng.below(12) {
+        0 => format!("{}", rng.below(max + 5)),
+        1 => "x".to_owned(),
+        _ => format!("{:02}", rng.below(max)),
+    };
+    let zone = match rng.below(5) {
+        0 => format!("{}{}:{}", rng.pick(&["+", "-", "x"]), two(rng, 25), two(rng, 60)),
+        1 => rng.pick(&["", "z", "+01", "+0100", "Zx"]).to_owned(),
+        _ => "Z".to_owned(),
+    };
+    let fraction = rng.pick(&["", "", ".5", ",25", ".123456", ".123456789012", ".", ".000000"]).to_owned();
+    let year = rng.pick(&["2020", "1999", "0001", "0000", "9999", "20x0", "-200", "2021"]).to_owned();
+    format!(
+        "{year}{}{}-{}{}{}:{}:{}{fraction}{zone}",
+        rng.pick(&["-", "-", "-", "/"]),
+        two(rng, 13),
+        two(rng, 32),
+        rng.pick(&["T", "T", "T", "T", "t", " "]),
+        two(rng, 24),
+        two(rng, 60),
+        two(rng, 60)
+    )
+}
+
 #[test]
 fn times() {
     use machinery::{golang, time};
@@ -314,31 +340,6 @@ fn times() {
     let mut report = Report::default();
     for n in 0..number("ORACLE_COUNT", 2000) {
         let mut rng = Rng::new(n ^ 0x71e);
-        let date = |rng: &mut Rng| {
-            let two = |rng: &mut Rng, max: usize| match rng.below(12) {
-                0 => format!("{}", rng.below(max + 5)),
-                1 => "x".to_owned(),
-                _ => format!("{:02}", rng.below(max)),
-            };
-            let zone = match rng.below(5) {
-                0 => format!("{}{}:{}", rng.pick(&["+", "-", "x"]), two(rng, 25), two(rng, 60)),
-                1 => rng.pick(&["", "z", "+01", "+0100", "Zx"]).to_owned(),
-                _ => "Z".to_owned(),
-            };
-            let fraction =
-                rng.pick(&["", "", ".5", ",25", ".123456", ".123456789012", ".", ".000000"]).to_owned();
-            let year = rng.pick(&["2020", "1999", "0001", "0000", "9999", "20x0", "-200", "2021"]).to_owned();
-            format!(
-                "{year}{}{}-{}{}{}:{}:{}{fraction}{zone}",
-                rng.pick(&["-", "-", "-", "/"]),
-                two(rng, 13),
-                two(rng, 32),
-                rng.pick(&["T", "T", "T", "T", "t", " "]),
-                two(rng, 24),
-                two(rng, 60),
-                two(rng, 60)
-            )
-        };
         let input = match rng.below(3) {
             0 => soup(
                 &mut rng,
@@ -430,80 +431,82 @@ fn times() {
     report.finish("times");
 }
 
+const BITS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"a\"",
+    "\"b\"",
+    "\"\\u00e9\"",
+    "\"\\ud83d\"",
+    "1",
+    "-0",
+    "1.5",
+    "1e3",
+    "1e400",
+    "123456789012345678901",
+    "true",
+    "false",
+    "null",
+    " ",
+    "\n",
+    "\"<&>\u{2028}\"",
+    "01",
+    "nul",
+    "\"",
+    "\\",
+    "'",
+    "0.1e-10",
+];
+
+const LINES: &[&str] = &[
+    "a: 1",
+    "b: yes",
+    "c: [1, 2, {x: y}]",
+    "a: again",
+    "d:\n  - 1\n  - x: y",
+    "e: |\n  text\n  more",
+    "f: 'q'",
+    "g: \"q\\n\"",
+    "h: 0644",
+    "i: 1_000",
+    "j: ~",
+    "k: 2020-01-01",
+    "l: 0x1F",
+    "1: int key",
+    "true: bool key",
+    "1.5: float key",
+    "m: .5",
+    "n: -0b11",
+    "o: +1e3",
+    "p: 1:30",
+    "- x",
+    "q: &a {r: s}",
+    "t: *a",
+    "u:\n  <<: *a\n  v: w",
+    "x: !!str 5",
+    "y: !!float 5",
+    "z: 08",
+    "aa: on",
+    "bb: N",
+    "cc: 0o17",
+    "dd: 1.",
+    "ee: .",
+    "ff: +.5",
+    "gg: 9223372036854775808",
+];
+
 #[test]
 fn untyped_documents() {
     use machinery::yaml;
     let Some(mut oracle) = oracle() else { return };
     let mut report = Report::default();
-    let bits = [
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        ",",
-        "\"a\"",
-        "\"b\"",
-        "\"\\u00e9\"",
-        "\"\\ud83d\"",
-        "1",
-        "-0",
-        "1.5",
-        "1e3",
-        "1e400",
-        "123456789012345678901",
-        "true",
-        "false",
-        "null",
-        " ",
-        "\n",
-        "\"<&>\u{2028}\"",
-        "01",
-        "nul",
-        "\"",
-        "\\",
-        "'",
-        "0.1e-10",
-    ];
-    let lines = [
-        "a: 1",
-        "b: yes",
-        "c: [1, 2, {x: y}]",
-        "a: again",
-        "d:\n  - 1\n  - x: y",
-        "e: |\n  text\n  more",
-        "f: 'q'",
-        "g: \"q\\n\"",
-        "h: 0644",
-        "i: 1_000",
-        "j: ~",
-        "k: 2020-01-01",
-        "l: 0x1F",
-        "1: int key",
-        "true: bool key",
-        "1.5: float key",
-        "m: .5",
-        "n: -0b11",
-        "o: +1e3",
-        "p: 1:30",
-        "- x",
-        "q: &a {r: s}",
-        "t: *a",
-        "u:\n  <<: *a\n  v: w",
-        "x: !!str 5",
-        "y: !!float 5",
-        "z: 08",
-        "aa: on",
-        "bb: N",
-        "cc: 0o17",
-        "dd: 1.",
-        "ee: .",
-        "ff: +.5",
-        "gg: 9223372036854775808",
-    ];
     for n in 0..number("ORACLE_COUNT", 2000) {
         let mut rng = Rng::new(n ^ 0xa11);
-        let mut document = soup(&mut rng, &bits, 10);
+        let mut document = soup(&mut rng, BITS, 10);
         if rng.one_in(2) {
             let member = |rng: &mut Rng| {
                 format!(
@@ -524,7 +527,7 @@ fn untyped_documents() {
                 report.compare("JSON", &document, Some(ours), text(&answer, "json"));
             }
         }
-        let document: String = (0..rng.below(5)).map(|_| rng.pick(&lines).to_owned() + "\n").collect();
+        let document: String = (0..rng.below(5)).map(|_| rng.pick(LINES).to_owned() + "\n").collect();
         let answer = oracle.ask("yaml", document.as_bytes());
         let ours = yaml::to_json(document.as_bytes());
         report.compare(

@@ -172,6 +172,8 @@ impl Reader<'_> {
                         Ok(place.prev.unwrap_or_else(|| self.table.zero_of(shape)))
                     }
                     _ if pointer => Ok(Value::Null),
+                    // RawExtension ignores null, so a repeated one keeps the first content.
+                    Shape::Raw => Ok(place.prev.unwrap_or(Value::Null)),
                     shape => Ok(self.table.zero_of(shape)),
                 }
             }
