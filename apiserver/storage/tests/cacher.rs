@@ -387,6 +387,11 @@ fn a_slow_watch_falls_behind_alone_and_ends_when_history_is_gone() {
         let mut slow = rig.cacher.watch(WatchRequest::from(base)).await.unwrap();
         let mut quick = rig.cacher.watch(WatchRequest::from(base)).await.unwrap();
         let mut stuck = rig.cacher.watch(WatchRequest::from(base)).await.unwrap();
+        // All of them are up to date once, so that what follows goes through their queues.
+        let base = rig.put("a/0", "l/n/x").await;
+        for watch in [&mut slow, &mut quick, &mut stuck] {
+            assert_eq!(next_object(watch).await.2, base);
+        }
         for i in 0..2000 {
             let revision = rig.put(&format!("a/{}", i % 5), "l/n/x").await;
             assert_eq!(next_object(&mut quick).await.2, revision);
@@ -459,24 +464,23 @@ fn r9_watch_list_ends_its_initial_events_with_a_bookmark() {
 
 #[test]
 fn r9_bookmarks_never_overtake_events() {
-    runtime().block_on(async {
-        let rig = rig();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let rig = Arc::new(rig());
         let config = Config {
-            bookmark_every: Duration::from_millis(2),
+            bookmark_every: Duration::from_micros(100),
             ..Config::new(Arc::<Embedded>::clone(&rig.store), PREFIX, decode())
         };
         let cacher = Cacher::new(config);
         let base = cacher.list(ListRequest::all()).await.unwrap().revision;
         let request = WatchRequest { bookmarks: true, filter: Some(app("l1")), ..WatchRequest::from(base) };
         let mut watch = cacher.watch(request).await.unwrap();
-        let writer = async {
-            let mut last = 0;
+        let writer = tokio::spawn(async move {
             for i in 0..3000 {
-                last = rig.put(&format!("a/{}", i % 3), if i % 3 == 0 { "l1/n/x" } else { "l2/n/x" }).await;
+                rig.put(&format!("a/{}", i % 3), if i % 3 == 0 { "l1/n/x" } else { "l2/n/x" }).await;
             }
-            last
-        };
-        let reader = async {
+        });
+        let reader = tokio::spawn(async move {
             let (mut newest, mut bookmarks) = (base, 0);
             // Every third write is shown; the last bookmark comes after all of them.
             let mut shown = 0;
@@ -494,8 +498,9 @@ fn r9_bookmarks_never_overtake_events() {
                     }
                 }
             }
-        };
-        futures::join!(writer, reader);
+        });
+        writer.await.unwrap();
+        reader.await.unwrap();
     });
 }
 

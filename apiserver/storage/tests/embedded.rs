@@ -46,3 +46,35 @@ proptest! {
         });
     }
 }
+
+/// R11: writes that meet in one batch see each other.
+#[test]
+fn concurrent_updates_lose_nothing() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let store = std::sync::Arc::new(Embedded::open(Options::new(dir.path())).unwrap());
+        let count = |kv: Option<&storage::KeyValue>| -> u64 {
+            kv.map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse().unwrap())
+        };
+        let tasks: Vec<_> = (0..16)
+            .map(|_| {
+                let store = std::sync::Arc::clone(&store);
+                tokio::spawn(async move {
+                    for _ in 0..25 {
+                        let add = |kv: Option<&storage::KeyValue>| {
+                            let value = (count(kv) + 1).to_string().into();
+                            Ok::<_, storage::Error>(storage::Change::Put { value, ttl: None })
+                        };
+                        storage::guaranteed_update(&*store, "/registry/n", None, false, add).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let kv = store.get("/registry/n", 0).await.unwrap().kv.unwrap();
+        assert_eq!((count(Some(&kv)), kv.version), (400, 400));
+    });
+}

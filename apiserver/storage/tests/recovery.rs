@@ -511,6 +511,36 @@ fn history_is_bounded_by_count_and_bytes() {
     });
 }
 
+#[test]
+fn a_snapshot_is_complete_although_history_is_trimmed_meanwhile() {
+    runtime().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let busy = || Options { history_events: 4, log_bytes: 30_000, ..strict(dir.path()) };
+        let all = ListOptions::prefix("/");
+        let store = Embedded::open(busy()).unwrap();
+        // Many keys make a snapshot take long enough to meet the writes.
+        let keys = 1000;
+        futures::future::join_all((0..keys).map(|i| {
+            let store = &store;
+            async move { put(store, &format!("/registry/{i:04}"), "first").await.unwrap() }
+        }))
+        .await;
+        for round in 0..3 {
+            futures::future::join_all((0..keys).rev().map(|i| {
+                let store = &store;
+                async move { put(store, &format!("/registry/{i:04}"), &format!("{round}")).await.unwrap() }
+            }))
+            .await;
+        }
+        let before = store.list(all.clone()).await.unwrap().kvs;
+        assert!(before.iter().all(|kv| kv.version == 4));
+        drop(store);
+        // With creation revisions and version counts, which replay derives.
+        let store = Embedded::open(busy()).unwrap();
+        assert_eq!(store.list(all).await.unwrap().kvs, before);
+    });
+}
+
 /// F01, F02: a process is killed at any moment, again and again on the same directory.
 #[test]
 fn kill_nine_loses_nothing_acknowledged() {

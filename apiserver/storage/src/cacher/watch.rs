@@ -458,6 +458,42 @@ fn next_bookmark(now: Instant, every: Duration, deadline: Option<Instant>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cacher::object::{Encodings, Header};
+
+    fn change(seq: u64) -> Change {
+        let object = Object {
+            key: Bytes::from_static(b"/a"),
+            revision: 10,
+            content_revision: 10,
+            header: Arc::new(Header::default()),
+            payload: Bytes::new(),
+            encodings: Encodings::default(),
+        };
+        Change::new(seq, 10, Arc::new(object), false, None, Instant::now())
+    }
+
+    #[test]
+    fn a_change_already_read_from_the_ring_is_not_queued_again() {
+        let inbox = Mutex::new(Inbox { next_seq: 5, ..Inbox::default() });
+        let watcher = Watcher { bucket: Bucket::All, scope: Scope::All, filter: None, after: 0, inbox };
+        [3, 4, 5, 5, 6, 6].into_iter().for_each(|seq| watcher.push(&change(seq)));
+        assert_eq!(watcher.inbox.lock().queue.len(), 2);
+    }
+
+    #[test]
+    fn a_full_queue_puts_the_watch_behind_at_the_first_change_that_did_not_fit() {
+        let watcher = Watcher {
+            bucket: Bucket::All,
+            scope: Scope::All,
+            filter: None,
+            after: 0,
+            inbox: Mutex::default(),
+        };
+        let full = QUEUE as u64;
+        (0..full + 10).for_each(|seq| watcher.push(&change(seq)));
+        let inbox = watcher.inbox.lock();
+        assert_eq!((inbox.behind, inbox.queue.len(), inbox.next_seq), (true, QUEUE, full));
+    }
 
     #[test]
     fn bookmarks_come_regularly_and_before_the_deadline() {

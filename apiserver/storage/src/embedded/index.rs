@@ -323,3 +323,47 @@ fn version_at(versions: &Versions, revision: Revision) -> Option<&Version> {
     let at = versions.partition_point(|v| v.mod_revision <= revision);
     versions.get(at.checked_sub(1)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::replay::tombstone;
+
+    fn put(state: &mut State, key: &'static str) {
+        let key = Bytes::from_static(key.as_bytes());
+        let prev = state.latest(&key);
+        let revision = state.current() + 1;
+        let kv = KeyValue {
+            key,
+            value: Bytes::from(revision.to_string()),
+            mod_revision: revision,
+            create_revision: prev.as_ref().map_or(revision, |kv| kv.create_revision),
+            version: prev.as_ref().map_or(1, |kv| kv.version + 1),
+            lease: 0,
+        };
+        state.apply(vec![Event { kind: EventKind::Put, kv, prev }]);
+    }
+
+    #[test]
+    fn a_pinned_revision_survives_compaction() {
+        let mut state = State::default();
+        ["/a", "/b", "/a"].into_iter().for_each(|key| put(&mut state, key));
+        let pinned = state.current();
+        state.pin(Some(pinned));
+        let expected = state.snapshot_page(None, pinned, 10);
+        ["/a", "/b", "/c", "/b"].into_iter().for_each(|key| put(&mut state, key));
+        let prev = state.latest(b"/a");
+        let kv = tombstone(Bytes::from_static(b"/a"), state.current() + 1);
+        state.apply(vec![Event { kind: EventKind::Delete, kv, prev }]);
+        state.compact(state.current());
+        while state.trim(2) {}
+        assert_eq!(state.snapshot_page(None, pinned, 10), expected);
+        state.pin(None);
+        while state.trim(2) {}
+        assert_eq!(state.snapshot_page(None, pinned, 10), []);
+        assert_eq!(
+            state.range(&KeyRange::prefix(b"/"), Select::default()).map(|page| page.kvs.len()).ok(),
+            Some(2)
+        );
+    }
+}
