@@ -30,6 +30,7 @@ use crate::chain::authenticate::Authentication;
 use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
 use crate::endpoints::health::{Health, Page};
+use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::Local;
 use crate::options::{Config, flags};
@@ -202,6 +203,7 @@ pub async fn build(
     listener: TcpListener,
     process: &Process,
 ) -> Result<Running, Error> {
+    component::metrics::register_process(component::metrics::default_registry(), config.gates.clone());
     let address = advertise(&config, listener.local_addr()?);
     let bundles = hooks::Bundles {
         client: files::bundle("client-ca-file", config.client_ca.as_deref())?,
@@ -221,6 +223,12 @@ pub async fn build(
         extend_expiration: config.service_accounts.extend_expiration,
         authenticator: tokens.clone(),
     }));
+    let openid = OpenId::new(
+        config.service_accounts.issuers.first().map_or("", String::as_str),
+        &config.service_accounts.jwks_uri,
+        &address.to_string(),
+        &files::verifying_keys(&config.service_accounts.keys)?,
+    );
     let resources: Arc<dyn Registry> = Arc::new(resources);
     let local = Local::new(resources.clone());
     objects.set(local.clone());
@@ -245,13 +253,17 @@ pub async fn build(
         health,
         advertise: address.to_string(),
         dialer: Dialer::new(&config.kubelet)?,
+        openid,
         openapi: Default::default(),
         limits: config.limits.clone(),
         lifecycle,
     });
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
-    let options =
-        serve::Options { http2_max_streams: config.http2_max_streams, disable_http2: config.disable_http2 };
+    let options = serve::Options {
+        http2_max_streams: config.http2_max_streams,
+        disable_http2: config.disable_http2,
+        drain: config.limits.request_timeout,
+    };
     Ok(Running { server, listener, acceptor, options, config, shutdown: process.shutdown.clone() })
 }
 

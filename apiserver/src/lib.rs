@@ -8,6 +8,7 @@ mod discovery;
 mod endpoints;
 mod hooks;
 mod local;
+mod metrics;
 pub mod openapi;
 pub mod options;
 mod resource;

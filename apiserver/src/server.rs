@@ -66,6 +66,8 @@ pub struct Server {
     pub advertise: String,
     /// Connections to kubelets, pods and services.
     pub dialer: crate::connect::Dialer,
+    /// Discovery of the service account issuer.
+    pub openid: crate::endpoints::openid::OpenId,
     /// OpenAPI documents.
     pub openapi: crate::openapi::Documents,
     /// Limits and times.

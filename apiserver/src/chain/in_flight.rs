@@ -16,6 +16,13 @@ pub struct InFlight {
     changing: Option<Arc<Semaphore>>,
 }
 
+/// A seat, held while a request is handled.
+#[derive(Default)]
+pub(crate) struct Seat {
+    _permit: Option<OwnedSemaphorePermit>,
+    _counted: Option<crate::metrics::Running>,
+}
+
 /// The limit is reached.
 pub(crate) struct Full;
 
@@ -27,15 +34,20 @@ impl InFlight {
     }
 
     /// Takes a seat for the duration of the request.
-    pub(crate) fn enter(&self, call: &Call) -> Result<Option<OwnedSemaphorePermit>, Full> {
+    pub(crate) fn enter(&self, call: &Call) -> Result<Seat, Full> {
         if call.long_running {
-            return Ok(None);
+            return Ok(Seat::default());
         }
         let read_only = matches!(call.info.verb.as_str(), "get" | "list" | "watch");
-        let Some(limit) = (if read_only { &self.reading } else { &self.changing }) else { return Ok(None) };
+        let Some(limit) = (if read_only { &self.reading } else { &self.changing }) else {
+            return Ok(Seat { _permit: None, _counted: Some(crate::metrics::seat(read_only)) });
+        };
+        let counted = || Some(crate::metrics::seat(read_only));
         match limit.clone().try_acquire_owned() {
-            Ok(seat) => Ok(Some(seat)),
-            Err(_) if call.user.in_group(SYSTEM_PRIVILEGED_GROUP) => Ok(None),
+            Ok(seat) => Ok(Seat { _permit: Some(seat), _counted: counted() }),
+            Err(_) if call.user.in_group(SYSTEM_PRIVILEGED_GROUP) => {
+                Ok(Seat { _permit: None, _counted: counted() })
+            }
             Err(_) => Err(Full),
         }
     }

@@ -23,6 +23,7 @@ use registry::api::{RequestInfo, Warnings};
 use registry::errors::ApiError;
 
 use crate::endpoints;
+use crate::metrics::Labels;
 use crate::server::{Call, Connection, Server};
 use crate::web::query::Query;
 use crate::web::{Response, info, respond};
@@ -85,6 +86,10 @@ async fn resolve(
         deadline,
         connection,
     };
+    let apply = call.header(http::header::CONTENT_TYPE).starts_with("application/apply-patch");
+    let dry_run = call.query.get("dryRun").is_some();
+    let labels = Labels::of(&call.info, &call.parts.method, apply, dry_run);
+    let long_running = call.long_running;
     let http2 = call.parts.version == http::Version::HTTP_2;
     let warnings = call.warnings.clone();
     let mut response = gate(&server, call, body).await;
@@ -99,6 +104,8 @@ async fn resolve(
         // Go's HTTP/2 server turns this header into GOAWAY; ours looks for it in `serve` and drains the connection.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    labels.finished(&response, started.elapsed(), long_running);
+    let headers = response.headers_mut();
     for text in warnings.take() {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quote(&text))) {
             headers.append("warning", value);

@@ -1,6 +1,7 @@
 //! What answers a request once it is through the filter chain: non-resource paths here, resources in `resource`.
 pub(crate) mod health;
 mod index;
+pub(crate) mod openid;
 mod version;
 
 use std::sync::Arc;
@@ -24,10 +25,12 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Re
     }
     match path.as_str() {
         "/version" | "/version/" => version::document(),
+        "/metrics" => crate::metrics::page(),
         "/" | "/index.html" => index::document(&server, &call),
         _ => match health::Page::of(&path) {
             Some((page, check)) => server.health.answer(page, check, &call.query).await,
             None => discovery::answer(&server, &call)
+                .or_else(|| server.openid.answer(&path))
                 .or_else(|| openapi::answer(&server, &call))
                 .unwrap_or_else(not_found),
         },

@@ -29,6 +29,8 @@ where
 {
     let (hook, stop) = (health.hook(name), tasks.shutdown().clone());
     tasks.spawn(name, async move {
+        // Hooks depend on each other's objects (namespaces first), so the first tries come quickly.
+        let mut pause = Duration::from_millis(50);
         loop {
             let result = tokio::select! { result = work() => result, () = stop.cancelled() => return };
             match result {
@@ -36,9 +38,10 @@ where
                     hook.finish();
                     return;
                 }
-                Err(error) => tracing::error!(hook = name, err = %error, "post-start hook failed, will retry"),
+                Err(error) => tracing::info!(hook = name, err = %error, "post-start hook failed, will retry"),
             }
-            tokio::select! { () = tokio::time::sleep(Duration::from_secs(1)) => {}, () = stop.cancelled() => return }
+            tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.cancelled() => return }
+            pause = (pause * 2).min(Duration::from_secs(2));
         }
     });
 }

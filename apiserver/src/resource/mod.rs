@@ -101,8 +101,21 @@ fn method_not_allowed() -> ApiError {
     ApiError { details: Some(Box::default()), ..ApiError::new(405, "MethodNotAllowed", message) }
 }
 
+/// Kinds whose use is discouraged, with upstream's words. Upstream: `apiserver/pkg/endpoints/deprecation`.
+fn warn_deprecated(call: &Call, row: &ResourceRow) {
+    let text = match (row.gvk.group.as_str(), row.gvk.version.as_str(), row.gvk.kind.as_str()) {
+        ("", "v1", "ComponentStatus") => "v1 ComponentStatus is deprecated in v1.19+",
+        ("", "v1", "Endpoints") => {
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+        }
+        _ => return,
+    };
+    call.warnings.add(text);
+}
+
 async fn dispatch(server: &Arc<Server>, call: &Call, body: Incoming) -> Result<Response, ApiError> {
     let target = find(server, call)?;
+    warn_deprecated(call, &target.row);
     match call.info.verb.as_str() {
         "get" => get(server, call, &target).await,
         "list" | "watch" => watch::list_or_watch(server, call, &target).await,

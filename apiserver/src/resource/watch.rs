@@ -13,6 +13,7 @@ use registry::errors::ApiError;
 use tokio::time::Instant;
 
 use super::{Target, context, encode, framing};
+use crate::metrics::Labels;
 use crate::server::{Call, Server};
 use crate::tables;
 use crate::web::body::{self, BodyError};
@@ -72,12 +73,15 @@ fn timeout(server: &Server, options: &ListOptions) -> Duration {
 struct Framer {
     output: Output,
     table: Option<tables::Options>,
+    sent: Arc<component::metrics::Counter>,
+    _running: crate::metrics::Running,
     query: query::Query,
     version: String,
 }
 
 impl Framer {
     fn frame(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {
+        self.sent.inc();
         let (kind, object) = match event {
             WatchEvent::Added(object) => ("ADDED", self.encode(object)?),
             WatchEvent::Modified(object) => ("MODIFIED", self.encode(object)?),
@@ -121,7 +125,9 @@ fn respond(
         _ => (None, String::new()),
     };
     let media = output.media;
-    let framer = Framer { output, table, query: call.query.clone(), version };
+    let sent = crate::metrics::watch_events(&call.info);
+    let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
+    let framer = Framer { output, table, sent, _running, query: call.query.clone(), version };
     let stop = server.lifecycle.draining.clone();
     let frames = frames(events, framer, Instant::now() + timeout, stop);
     let mut response = Response::new(body::stream(frames));

@@ -29,6 +29,8 @@ pub struct Options {
     pub http2_max_streams: u32,
     /// `--disable-http2-serving`
     pub disable_http2: bool,
+    /// How long open connections may take to finish after the end of serving.
+    pub drain: Duration,
 }
 
 /// Serves until `stop`, then lets open connections finish; returns when all are closed.
@@ -59,7 +61,8 @@ pub async fn run(
     }
     drop(listener);
     connections.close();
-    connections.wait().await;
+    // Requests have their own deadlines; what is still open after this time is cut.
+    let _ = tokio::time::timeout(options.drain, connections.wait()).await;
 }
 
 async fn connection(
