@@ -5,6 +5,7 @@
 
 pub mod deployment;
 pub mod endpointslice;
+pub mod garbagecollector;
 pub mod namespace;
 pub mod replicaset;
 pub mod root_ca_certificate_publisher;
@@ -30,6 +31,12 @@ pub const ALL: &[Descriptor] = &[
     on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
     on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
+    on(
+        "garbage-collector-controller",
+        "garbagecollector",
+        "generic-garbage-collector",
+        garbagecollector::build,
+    ),
 ];
 
 /// Upstream's controllers that are not there yet, with their aliases.
@@ -44,7 +51,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("cronjob-controller", "cronjob"),
     ("ttl-after-finished-controller", "ttl-after-finished"),
     ("pod-garbage-collector-controller", "podgc"),
-    ("garbage-collector-controller", "garbagecollector"),
     ("resourcequota-controller", "resourcequota"),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),

@@ -1,0 +1,200 @@
+//! One metadata informer per resource that can be deleted, kept in step with what the server offers.
+//! Upstream: garbagecollector.go Sync, GetDeletableResources; graph_builder.go syncMonitors.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::discovery::Discovered;
+use client::{ApiResource, Gvr, Meta, PartialObjectMetadata};
+use informer::{Event, Factory, Informer, Options, Subscription};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Shell;
+use super::graph::Identity;
+
+/// Resources by group version and kind.
+#[derive(Default)]
+pub struct Kinds(HashMap<(String, String), Arc<ApiResource>>);
+
+impl Kinds {
+    fn of(found: &Discovered) -> Self {
+        let mut kinds = HashMap::new();
+        for resource in &found.resources {
+            kinds
+                .entry((resource.gvr.group_version(), resource.kind.clone()))
+                .or_insert_with(|| Arc::new(resource.clone()));
+        }
+        Self(kinds)
+    }
+
+    /// The resource that serves a kind.
+    pub fn get(&self, api_version: &str, kind: &str) -> Option<Arc<ApiResource>> {
+        self.0.get(&(api_version.to_string(), kind.to_string())).cloned()
+    }
+}
+
+struct Monitor {
+    informer: Informer<PartialObjectMetadata>,
+    subscription: Subscription,
+}
+
+pub struct Monitors {
+    factory: Factory,
+    shell: Arc<Shell>,
+}
+
+/// What can be collected: preferred versions that can be deleted and watched, but no events.
+fn deletable(found: &Discovered) -> Vec<&ApiResource> {
+    let is_event = |g: &Gvr| g.resource == "events" && matches!(g.group.as_str(), "" | "events.k8s.io");
+    let mut all = found.preferred();
+    all.retain(|r| r.supports(&["delete", "list", "watch"]) && !is_event(&r.gvr));
+    all
+}
+
+/// The monitors to end: what is no longer offered, unless its group's server only fails to answer.
+fn lost<'a>(have: impl Iterator<Item = &'a Gvr>, wanted: &HashSet<&Gvr>, found: &Discovered) -> Vec<Gvr> {
+    let failed = |g: &Gvr| found.failed.iter().any(|(version, _)| *version == g.group_version());
+    have.filter(|g| !wanted.contains(g) && !failed(g)).cloned().collect()
+}
+
+impl Monitors {
+    pub fn new(factory: Factory, shell: Arc<Shell>) -> Self {
+        Self { factory, shell }
+    }
+
+    /// Follows discovery until the token ends; tells `synced` when all monitors have their first state.
+    pub async fn run(self, period: Duration, token: CancellationToken, synced: Arc<Notify>) {
+        let mut monitors: HashMap<Gvr, Monitor> = HashMap::new();
+        loop {
+            match self.shell.client.discover().await {
+                Ok(found) if !found.resources.is_empty() => {
+                    self.sync(&mut monitors, &found, &token);
+                    let all = async {
+                        for monitor in monitors.values() {
+                            monitor.informer.wait_synced(&token).await;
+                            monitor.subscription.wait_synced(&token).await;
+                        }
+                    };
+                    if tokio::time::timeout(period, all).await.is_err() {
+                        let late: Vec<String> = monitors
+                            .iter()
+                            .filter(|(_, m)| !m.informer.has_synced())
+                            .map(|(g, _)| g.to_string())
+                            .collect();
+                        tracing::warn!(resources = late.join(","), "Waiting for informers of the garbage collector");
+                    } else {
+                        synced.notify_one();
+                    }
+                }
+                Ok(_) => tracing::info!("Discovery reported no resources, leaving the garbage collector as it is"),
+                Err(error) => tracing::warn!(%error, "Discovering what can be collected failed"),
+            }
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = tokio::time::sleep(period) => {}
+            }
+        }
+    }
+
+    fn sync(&self, monitors: &mut HashMap<Gvr, Monitor>, found: &Discovered, token: &CancellationToken) {
+        *self.shell.kinds.write() = Arc::new(Kinds::of(found));
+        let wanted = deletable(found);
+        let names: HashSet<&Gvr> = wanted.iter().map(|r| &r.gvr).collect();
+        for gone in lost(monitors.keys(), &names, found) {
+            if let Some(monitor) = monitors.remove(&gone) {
+                monitor.subscription.cancel();
+                self.factory.forget(&gone);
+            }
+        }
+        for resource in wanted {
+            if !monitors.contains_key(&resource.gvr) {
+                monitors.insert(resource.gvr.clone(), self.start(resource, token));
+            }
+        }
+    }
+
+    fn start(&self, resource: &ApiResource, token: &CancellationToken) -> Monitor {
+        // The graph needs no labels.
+        let options = Options::default().transform(|o: &mut PartialObjectMetadata| {
+            o.metadata.labels = None;
+            o.metadata.annotations = None;
+        });
+        let informer = self.factory.metadata(&resource.gvr, options);
+        let shell = self.shell.clone();
+        let (kind, version): (Arc<str>, Arc<str>) =
+            (resource.kind.as_str().into(), resource.gvr.group_version().into());
+        let subscription = informer.subscribe(move |event| {
+            let object = event.object();
+            let identity = Identity {
+                kind: kind.clone(),
+                api_version: version.clone(),
+                namespace: object.namespace().into(),
+                name: object.name().into(),
+                uid: object.uid().into(),
+            };
+            let mut graph = shell.graph.lock();
+            let work = match &event {
+                Event::Added(new) => graph.seen(&identity, None, &new.metadata),
+                Event::Updated { old, new } if old.metadata.uid != new.metadata.uid => {
+                    let before = Identity { uid: old.uid().into(), ..identity.clone() };
+                    let mut work = graph.gone(&before, false);
+                    work.extend(graph.seen(&identity, None, &new.metadata));
+                    work
+                }
+                Event::Updated { old, new } => graph.seen(&identity, Some(&old.metadata), &new.metadata),
+                Event::Deleted(_) => graph.gone(&identity, false),
+            };
+            drop(graph);
+            shell.queue(work);
+        });
+        informer.start(token);
+        Monitor { informer, subscription }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(group: &str, name: &str, verbs: &[&str]) -> ApiResource {
+        ApiResource {
+            gvr: Gvr::new(group, "v1", name),
+            kind: name.to_string(),
+            singular: String::new(),
+            namespaced: true,
+            verbs: verbs.iter().map(ToString::to_string).collect(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_can_be_deleted_and_watched_is_collected_except_events() {
+        let all = &["delete", "list", "watch", "get"];
+        let found = Discovered {
+            resources: vec![
+                resource("", "pods", all),
+                resource("", "events", all),
+                resource("events.k8s.io", "events", all),
+                resource("", "bindings", &["create"]),
+                resource("x.io", "events", all),
+            ],
+            failed: Vec::new(),
+        };
+        let names: Vec<String> = deletable(&found).iter().map(|r| r.gvr.to_string()).collect();
+        assert_eq!(names, ["v1/pods", "x.io/v1/events"]);
+    }
+
+    #[test]
+    fn a_group_that_only_fails_to_answer_keeps_its_monitors() {
+        let have = [Gvr::new("a.io", "v1", "as"), Gvr::new("b.io", "v1", "bs")];
+        let found = Discovered {
+            resources: Vec::new(),
+            failed: vec![("a.io/v1".to_string(), "down".to_string())],
+        };
+        assert_eq!(lost(have.iter(), &HashSet::new(), &found), [have[1].clone()]);
+    }
+}
