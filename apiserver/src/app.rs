@@ -215,6 +215,9 @@ pub async fn build(
     let resources = api_registry(&config, store.clone())?;
     let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization_modes);
     resources.core().set_authorizer(authorizer.clone());
+    if let Some(rbac) = &rbac {
+        resources.core().set_rbac(rbac.clone());
+    }
     resources.core().set_tokens(Arc::new(TokenService {
         key: files::signing_key(config.service_accounts.signing_key.as_deref())?,
         issuer: config.service_accounts.issuers.first().cloned().unwrap_or_default(),

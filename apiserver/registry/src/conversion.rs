@@ -15,8 +15,35 @@ pub fn hub(kind: RowKind) -> RowKind {
     }
 }
 
+/// The paths of pod specs in the kinds that have one.
+fn pod_spec_path(kind: &str) -> Option<&'static [&'static str]> {
+    Some(match kind {
+        "Pod" => &["spec"],
+        "PodTemplate" => &["template", "spec"],
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController" => {
+            &["spec", "template", "spec"]
+        }
+        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
+        _ => return None,
+    })
+}
+
+/// `serviceAccount` is the old name of `serviceAccountName`; both always say the same
+/// (`Convert_v1_PodSpec_To_core_PodSpec` and back).
+fn sync_service_account(object: &mut Value, kind: RowKind) {
+    let Some(spec) = pod_spec_path(kind.kind).and_then(|p| object.get_path_mut(p)) else { return };
+    let text = |field: &str| spec.str_at(&[field]).unwrap_or("").to_owned();
+    let (new, old) = (text("serviceAccountName"), text("serviceAccount"));
+    let name = if new.is_empty() { old.clone() } else { new.clone() };
+    if let (true, Value::Map(map)) = (new != name || old != name, spec) {
+        map.insert("serviceAccountName", name.as_str());
+        map.insert("serviceAccount", name.as_str());
+    }
+}
+
 /// Request version to hub.
 pub fn to_hub(object: &mut Value, from: RowKind) -> Result<(), ApiError> {
+    sync_service_account(object, from);
     convert(object, from, hub(from))
 }
 

@@ -88,6 +88,7 @@ pub struct Core {
     clock: Clock,
     authorizer: OnceLock<Arc<dyn Authorizer>>,
     tokens: OnceLock<Arc<dyn Tokens>>,
+    rbac: OnceLock<auth::rbac::Rbac>,
     this: Weak<Core>,
 }
 
@@ -125,6 +126,7 @@ impl Core {
             clock: config.clock,
             authorizer: OnceLock::new(),
             tokens: OnceLock::new(),
+            rbac: OnceLock::new(),
             this: this.clone(),
         }
     }
@@ -143,6 +145,16 @@ impl Core {
         self.authorizer.get().ok_or_else(|| {
             ApiError::internal("no authorizer provided, unable to authorize a create on update")
         })
+    }
+
+    /// Hands over the RBAC state that escalation checks and rules reviews read. Only the first call counts.
+    pub fn set_rbac(&self, rbac: auth::rbac::Rbac) {
+        let _ = self.rbac.set(rbac);
+    }
+
+    /// The RBAC state, if that authorizer is in use.
+    pub(crate) fn rbac(&self) -> Option<&auth::rbac::Rbac> {
+        self.rbac.get()
     }
 
     /// Hands over the issuer and reviewer of tokens. Only the first call counts.

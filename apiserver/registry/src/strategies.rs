@@ -8,6 +8,7 @@ mod endpoints;
 mod namespace;
 mod node;
 mod pod;
+mod rbac;
 mod service;
 mod unenforced;
 mod volume;
@@ -47,9 +48,10 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(volume::VolumeAttachments),
         ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
-        ("rbac.authorization.k8s.io", _)
-        | ("certificates.k8s.io", "clustertrustbundles")
-        | ("networking.k8s.io", "ipaddresses") => Arc::new(Generic::PATH_SEGMENT),
+        ("rbac.authorization.k8s.io", _) => Arc::new(rbac::Rbac),
+        ("certificates.k8s.io", "clustertrustbundles") | ("networking.k8s.io", "ipaddresses") => {
+            Arc::new(Generic::PATH_SEGMENT)
+        }
         _ => Arc::new(Generic::SUBDOMAIN),
     }
 }
