@@ -97,6 +97,8 @@ pub enum Failure {
     TooNew,
     /// The server does not do what was asked (400, 404 of a feature, 422): not a streaming list, or not at all.
     Refused,
+    /// The server met an error of its own (5xx, also inside a stream): another way of asking may succeed.
+    Internal,
     /// Anything that a later try may cure: no connection, cut stream, 429, 5xx, 401, 403.
     Transient,
     /// The events do not make sense (decoding failed): only a new list helps.
@@ -166,11 +168,16 @@ impl Machine {
             self.state = State::Streaming { rv: rv.clone() };
             Action::Stream { rv }
         } else {
-            // Version "0" is served from the watch cache in one piece, so pages would only be refused there.
-            let limit = if rv == "0" { 0 } else { PAGE };
-            self.state = State::Listing { rv: rv.clone(), token: String::new() };
-            Action::List { rv, token: String::new(), limit }
+            self.list(rv)
         }
+    }
+
+    /// A list in pages, whatever is usually tried.
+    fn list(&mut self, rv: String) -> Action {
+        // Version "0" is served from the watch cache in one piece, so pages would only be refused there.
+        let limit = if rv == "0" { 0 } else { PAGE };
+        self.state = State::Listing { rv: rv.clone(), token: String::new() };
+        Action::List { rv, token: String::new(), limit }
     }
 
     fn first_rv(&self) -> String {
@@ -246,6 +253,9 @@ impl Machine {
             Input::Failed(Failure::Expired | Failure::TooNew) if !rv.is_empty() => {
                 self.pause(Next::Relist { rv: String::new() }, true)
             }
+            // A server on an old etcd offers streaming lists and then cannot serve them.
+            // Upstream: reflector.go ListAndWatch falls back to a list after any error of a watch list.
+            Input::Failed(Failure::Internal) => self.list(rv),
             _ => self.pause(Next::Relist { rv }, false),
         }
     }
@@ -269,7 +279,9 @@ impl Machine {
                 self.pause(Next::Relist { rv: String::new() }, false)
             }
             // A stream that worked is resumed at once; one that never did waits.
-            Input::Failed(Failure::Transient | Failure::TooNew) => self.pause(Next::Rewatch { rv }, alive),
+            Input::Failed(Failure::Transient | Failure::Internal | Failure::TooNew) => {
+                self.pause(Next::Rewatch { rv }, alive)
+            }
             Input::Start | Input::Timer | Input::Page { .. } => {
                 let rv = self.first_rv();
                 self.relist(rv)
@@ -381,6 +393,21 @@ mod tests {
                 (event("9"), Action::Read),
                 (Input::Failed(Failure::Expired), pause(true)),
                 (Input::Timer, list("9", "", 500)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_server_that_cannot_stream_is_listed() {
+        run(
+            true,
+            &[
+                (Input::Start, stream("")),
+                (Input::Failed(Failure::Internal), list("", "", 500)),
+                (page("8", ""), Action::ReplaceAndWatch { rv: "8".into() }),
+                (event("9"), Action::Read),
+                (Input::Failed(Failure::Internal), pause(true)),
+                (Input::Timer, watch("9")),
             ],
         );
     }

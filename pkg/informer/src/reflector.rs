@@ -257,6 +257,8 @@ pub(crate) fn classify(e: &Error) -> Failure {
         Failure::Garbled
     } else if e.is_invalid() || e.is_bad_request() || e.is_method_not_allowed() {
         Failure::Refused
+    } else if e.code().is_some_and(|code| code >= 500) {
+        Failure::Internal
     } else {
         Failure::Transient
     }
