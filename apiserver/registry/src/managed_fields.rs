@@ -10,8 +10,7 @@ use std::sync::Arc;
 use ::api::resources::{ResourceRow, RowKind, resources};
 use ::api::types;
 use machinery::apply::{
-    self, Config, Convert, ConvertError, FieldManager, Filter, PathElement, Pattern, ReplicasPaths, Set,
-    keep_unchanged_times,
+    self, Config, Convert, ConvertError, FieldManager, PathElement, ReplicasPaths, keep_unchanged_times,
 };
 use machinery::{Value, json, yaml};
 use parking_lot::Mutex;
@@ -76,7 +75,7 @@ fn build(row: &ResourceRow, kind: RowKind, subresource: &str) -> Result<FieldMan
             .ok_or_else(|| ApiError::internal(format!("no apply type for {}", kind.kind)))?;
         known.insert(api_version, own);
     }
-    let reset = reset_fields(row, subresource);
+    let reset = ::api::apply::reset_fields(row.kind.group, row.resource, subresource);
     let reset_fields = match reset {
         Some(filter) => known.keys().map(|v| (v.clone(), filter.clone())).collect(),
         None => HashMap::new(),
@@ -91,47 +90,6 @@ fn build(row: &ResourceRow, kind: RowKind, subresource: &str) -> Result<FieldMan
         converter: Arc::new(Versions(kind)),
         empty: empty(kind)?,
     }))
-}
-
-fn excluded(paths: &[&[&str]]) -> Filter {
-    let mut set = Set::default();
-    paths.iter().for_each(|p| set.insert_fields(p));
-    Filter::Exclude(set)
-}
-
-fn field(name: &str) -> Option<PathElement> {
-    Some(PathElement::Field(name.into()))
-}
-
-/// The fields that writes to a (sub)resource cannot change.
-fn reset_fields(row: &ResourceRow, subresource: &str) -> Option<Filter> {
-    let prefix =
-        |pattern: Vec<(Option<PathElement>, Pattern)>| Some(Filter::Include(Pattern::Elements(pattern)));
-    Some(match (row.resource, subresource) {
-        ("certificatesigningrequests", "") => excluded(&[&["spec"], &["status"]]),
-        ("deployments", "status") => excluded(&[&["spec"], &["metadata", "labels"]]),
-        ("pods", "status") => {
-            excluded(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]])
-        }
-        ("customresourcedefinitions" | "apiservices" | "volumeattachments", "status") => {
-            excluded(&[&["metadata"], &["spec"]])
-        }
-        ("certificatesigningrequests", "approval") => excluded(&[&["spec"], &["status", "certificate"]]),
-        ("namespaces", "finalize") => excluded(&[&["status"]]),
-        ("pods", "ephemeralcontainers") => {
-            let below = Pattern::Elements(vec![(field("ephemeralContainers"), Pattern::Any)]);
-            return prefix(vec![(field("spec"), below)]);
-        }
-        ("pods", "resize") => {
-            let fields = vec![(field("resources"), Pattern::Any), (field("resizePolicy"), Pattern::Any)];
-            let list = Pattern::Elements(vec![(None, Pattern::Elements(fields))]);
-            let lists = vec![(field("containers"), list.clone()), (field("initContainers"), list)];
-            return prefix(vec![(field("spec"), Pattern::Elements(lists))]);
-        }
-        (_, "status") => excluded(&[&["spec"]]),
-        (_, "") if row.subresource("status").is_some() => excluded(&[&["status"]]),
-        _ => return None,
-    })
 }
 
 /// An object of the kind with nothing set.
