@@ -163,6 +163,7 @@ impl Parts {
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
+            allocations: Mutex::new(HashMap::new()),
             workers: RwLock::new(None),
         });
         let workers = Workers::new(Arc::new(WorkerSteps(kubelet.clone())), stop);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use client::Client;
 use informer::Store;
-use k8s_openapi::api::core::v1::{Node, Pod, PodStatus as ApiPodStatus, Secret};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus as ApiPodStatus, Secret};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -19,17 +19,51 @@ use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::node_facts::NodeFacts;
 use crate::paths::{Paths, make_dir};
+use crate::pod::resources::pod_requests;
 use crate::pod::restart;
 use crate::pod::store::PodStore;
-use crate::pod::view::PodView;
+use crate::pod::view::{PodView, init_containers};
 use crate::probe::manager::{ProbeManager, Surroundings};
 use crate::runtime::manager::{Outcome, PodSync, Runtime};
 use crate::runtime::model::PodStatus;
 use crate::runtime::query;
+use crate::runtime::resize;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
 use crate::volume::manager::{Context, Volumes, remove_pod_dir};
 use crate::worker::{Kill, Steps, Synced, Workers};
+
+/// Resources promised to a pod, and what stands in the way of others.
+#[derive(Clone, Debug, Default)]
+pub struct Allocation {
+    /// The pod with the promised resources.
+    pod: Option<Arc<Pod>>,
+    /// Why the resources that it asks for now are not promised.
+    pending: Option<Rejection>,
+    /// Why the promised ones could not be put in force.
+    error: Option<String>,
+}
+
+fn same_resources(a: &Pod, b: &Pod) -> bool {
+    let all = |pod: &Pod| -> Vec<_> {
+        let spec = pod.spec();
+        init_containers(spec).iter().chain(&spec.containers).map(|c| c.resources.clone()).collect()
+    };
+    all(a) == all(b) && a.spec().resources == b.spec().resources
+}
+
+/// The pod with the resources of another version of it.
+fn with_resources(pod: &Pod, old: &Pod) -> Pod {
+    let mut out = pod.clone();
+    let spec = out.spec.get_or_insert_default();
+    spec.resources.clone_from(&old.spec().resources);
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        if let Some(known) = old.find_container(&container.name) {
+            container.resources = known.to_container().resources;
+        }
+    }
+    out
+}
 
 /// The kubelet's parts.
 pub struct Kubelet {
@@ -61,6 +95,8 @@ pub struct Kubelet {
     pub stop: CancellationToken,
     /// Why containers could not be started, by pod.
     pub start_failures: Mutex<HashMap<String, HashMap<String, StartFailure>>>,
+    /// Resources promised to pods, by pod.
+    pub allocations: Mutex<HashMap<String, Allocation>>,
     /// Workers; set once, right after construction.
     pub workers: RwLock<Option<Arc<Workers>>>,
 }
@@ -100,10 +136,67 @@ impl Kubelet {
             terminal,
             eviction,
             recursive_read_only: self.runtime.recursive_read_only(pod),
+            resize: self.resize_conditions(pod, runtime, terminal),
         })
     }
 
+    /// What is to be said about a change of the pod's resources: waiting for room, or under way.
+    fn resize_conditions(&self, pod: &Pod, runtime: &PodStatus, terminal: bool) -> Vec<PodCondition> {
+        let mut out = Vec::new();
+        let condition = |kind: &str, reason: Option<String>, message: Option<String>| PodCondition {
+            type_: kind.to_owned(),
+            status: "True".to_owned(),
+            reason,
+            message,
+            observed_generation: pod.metadata.generation,
+            ..PodCondition::default()
+        };
+        let known = self.allocations.lock().get(pod.uid()).cloned().unwrap_or_default();
+        if let Some(pending) = known.pending.filter(|_| !terminal) {
+            out.push(condition("PodResizePending", Some(pending.reason), Some(pending.message)));
+        }
+        if !terminal && !resize::plan(pod, runtime, &self.node.limits).is_empty() {
+            let error = known.error;
+            out.push(condition("PodResizeInProgress", error.is_some().then(|| "Error".to_owned()), error));
+        }
+        out
+    }
+
+    /// The pod with the resources that this node has promised it: what it asks for if there is room, else what it has.
+    fn allocate(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        let rejection = {
+            let all = self.allocations.lock();
+            let Some(known) = all.get(pod.uid()) else {
+                drop(all);
+                let first = Allocation { pod: Some(pod.clone()), ..Allocation::default() };
+                self.allocations.lock().insert(pod.uid().to_owned(), first);
+                return pod.clone();
+            };
+            let same = known.pod.as_ref().is_some_and(|old| same_resources(old, pod));
+            drop(all);
+            if same { None } else { self.admit(pod).err() }
+        };
+        let mut all = self.allocations.lock();
+        let entry = all.entry(pod.uid().to_owned()).or_default();
+        match rejection {
+            None => {
+                entry.pod = Some(pod.clone());
+                entry.pending = None;
+                pod.clone()
+            }
+            Some(rejection) => {
+                let requests = pod_requests(pod);
+                let room = &self.node.allocatable;
+                let never = requests.milli("cpu") > room.cpu_milli || requests.whole("memory") > room.memory;
+                let reason = if never { "Infeasible" } else { "Deferred" };
+                entry.pending = Some(Rejection { reason: reason.to_owned(), message: rejection.message });
+                entry.pod.as_ref().map_or_else(|| pod.clone(), |old| Arc::new(with_resources(pod, old)))
+            }
+        }
+    }
+
     async fn sync_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<Synced, String> {
+        let pod = &self.allocate(pod);
         let mut runtime = self.query(pod.uid()).await?;
         let now = Timestamp::now();
         let api = self.generate(pod, &runtime, false, None);
@@ -155,7 +248,10 @@ impl Kubelet {
                 }
             }
         }
-        if outcome.acted || outcome.failed() {
+        if let Some(entry) = self.allocations.lock().get_mut(pod.uid()) {
+            entry.error.clone_from(&outcome.resize_error);
+        }
+        if outcome.acted || outcome.resized || outcome.failed() {
             let runtime = self.query(pod.uid()).await?;
             let api = self.generate(pod, &runtime, false, None);
             self.status.set(pod, api);
@@ -341,6 +437,7 @@ impl Kubelet {
             tracing::error!(pod_uid = uid, %error, "Failed to remove the folder of a pod");
         }
         self.start_failures.lock().remove(uid);
+        self.allocations.lock().remove(uid);
         self.status.forget(uid);
     }
 }

@@ -102,6 +102,14 @@ impl CgroupManager {
         self.hierarchy.create(&self.pod_path(pod), &limits)
     }
 
+    /// Changes limits of the pod's group.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_pod(&self, pod: &Pod, limits: &CgroupLimits) -> Result<(), Error> {
+        if self.settings.per_qos { self.hierarchy.set(&self.pod_path(pod), limits) } else { Ok(()) }
+    }
+
     /// Removes the group of a pod, in whichever class it is.
     ///
     /// # Errors

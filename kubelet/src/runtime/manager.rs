@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::actions::{self, KillReason, PodActions, Probes};
 use super::model::{ContainerState, PodStatus};
+use super::resize;
 use crate::backoff::{Backoff, go_seconds};
 use crate::cgroup::manager::CgroupManager;
 use crate::container::sandbox;
@@ -68,6 +69,11 @@ pub struct Outcome {
     pub held_until: Option<Timestamp>,
     /// True if anything was changed on the runtime.
     pub acted: bool,
+    /// True if limits of running containers were changed. Not `acted`: nothing else waits for it, and a runtime that
+    /// reports other limits than it was given must not keep the worker busy.
+    pub resized: bool,
+    /// Why limits could not be changed.
+    pub resize_error: Option<String>,
     /// True if containers were removed for a restart of the whole pod.
     pub reset: bool,
 }
@@ -75,7 +81,7 @@ pub struct Outcome {
 impl Outcome {
     /// True if the pod has to be looked at again soon.
     pub fn failed(&self) -> bool {
-        !self.errors.is_empty() || self.starts.values().any(Option::is_some)
+        !self.errors.is_empty() || self.resize_error.is_some() || self.starts.values().any(Option::is_some)
     }
 }
 
@@ -172,7 +178,13 @@ impl Runtime {
 impl PodSync<'_> {
     /// Brings the pod to its desired state, as far as one step can.
     pub async fn run(&self, probes: &(dyn Probes + Sync), restart_all: bool) -> Outcome {
-        let plan = actions::plan(self.pod, self.status, probes, restart_all);
+        let mut plan = actions::plan(self.pod, self.status, probes, restart_all);
+        let resizes = if plan.kill_pod || restart_all {
+            Vec::new()
+        } else {
+            resize::plan(self.pod, self.status, &self.runtime.node.limits)
+        };
+        resize::add_restarts(&resizes, &mut plan);
         let mut outcome = Outcome::default();
         if plan.create_sandbox && !plan.sandbox_id.is_empty() {
             let message = "Pod sandbox changed, it will be killed and re-created.";
@@ -183,6 +195,13 @@ impl PodSync<'_> {
             return outcome;
         }
         self.prune_init_containers().await;
+        if !resizes.is_empty() {
+            outcome.resized = true;
+            if let Err(error) = self.runtime.resize(self.pod, &resizes).await {
+                self.runtime.events.warning(self.pod, "ResizeError", &format!("Pod resize error: {error}"));
+                outcome.resize_error = Some(error);
+            }
+        }
         let mut sandbox = (plan.sandbox_id.clone(), self.status.ips.clone());
         if plan.create_sandbox {
             outcome.acted = true;

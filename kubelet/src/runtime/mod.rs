@@ -11,4 +11,5 @@ pub mod labels;
 pub mod manager;
 pub mod model;
 pub mod query;
+pub mod resize;
 mod start;

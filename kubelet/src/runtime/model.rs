@@ -65,17 +65,6 @@ impl From<v1::ContainerState> for ContainerState {
     }
 }
 
-/// Limits that the runtime says are in force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ActualResources {
-    /// CPU request in thousandths of a core.
-    pub cpu_request_milli: Option<i64>,
-    /// CPU limit in thousandths of a core.
-    pub cpu_limit_milli: Option<i64>,
-    /// Memory limit in bytes.
-    pub memory_limit_bytes: Option<i64>,
-}
-
 /// User of a container's first process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -119,7 +108,7 @@ pub struct ContainerStatus {
     /// What the container left as its termination message, or the runtime's message.
     pub message: String,
     /// Limits in force, if the runtime tells.
-    pub resources: Option<ActualResources>,
+    pub limits: Option<v1::LinuxContainerResources>,
     /// User in force, if the runtime tells.
     pub user: Option<User>,
     /// Log file on the node.

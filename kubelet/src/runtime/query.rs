@@ -6,10 +6,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use cri::v1;
 
 use super::labels::{self, ContainerInfo, container_info};
-use super::model::{
-    ActualResources, ContainerId, ContainerState, ContainerStatus, PodStatus, SandboxStatus, User,
-};
-use crate::container::limits::{quota_to_milli, shares_to_milli};
+use super::model::{ContainerId, ContainerState, ContainerStatus, PodStatus, SandboxStatus, User};
 
 /// Most bytes of a termination message.
 const MESSAGE_LIMIT: u64 = 4096;
@@ -191,7 +188,7 @@ fn convert(runtime: &str, status: v1::ContainerStatus) -> ContainerStatus {
         restart_count: info.restart_count,
         reason: status.reason,
         message,
-        resources: status.resources.and_then(|r| r.linux).map(|r| actual_resources(&r)),
+        limits: status.resources.and_then(|r| r.linux),
         user: status.user.and_then(|u| u.linux).map(|u| User {
             uid: u.uid,
             gid: u.gid,
@@ -201,15 +198,6 @@ fn convert(runtime: &str, status: v1::ContainerStatus) -> ContainerStatus {
         sandbox_id: String::new(),
         image_runtime_handler: status.image.map(|i| i.runtime_handler).unwrap_or_default(),
         annotations,
-    }
-}
-
-fn actual_resources(r: &v1::LinuxContainerResources) -> ActualResources {
-    let positive = |value: i64| (value > 0).then_some(value);
-    ActualResources {
-        cpu_request_milli: positive(shares_to_milli(r.cpu_shares)),
-        cpu_limit_milli: positive(quota_to_milli(r.cpu_quota, r.cpu_period)),
-        memory_limit_bytes: positive(r.memory_limit_in_bytes),
     }
 }
 

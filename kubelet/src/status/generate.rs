@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus as ApiPodStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus as ApiPodStatus,
+};
 
 use super::containers::{Kind, statuses};
 use super::{conditions, phase};
@@ -72,6 +74,8 @@ pub struct Inputs<'a> {
     pub eviction: Option<Eviction>,
     /// True if the pod's runtime handler can make mounts read-only recursively.
     pub recursive_read_only: bool,
+    /// What is to be said about a change of the pod's resources.
+    pub resize: Vec<PodCondition>,
 }
 
 /// The pod's next status, without the times of transitions (the cache knows them).
@@ -123,6 +127,7 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         conditions.retain(|c| c.type_ != "DisruptionTarget");
         conditions.push(disruption.clone());
     }
+    conditions.extend(inputs.resize.iter().cloned());
     let owned = conditions::all(pod, runtime, old, &all, &conditions, &phase);
     conditions.extend(owned);
     out.conditions = Some(conditions);

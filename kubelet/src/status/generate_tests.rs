@@ -57,6 +57,7 @@ fn generate(
         terminal: false,
         eviction: None,
         recursive_read_only: false,
+        resize: vec![],
     })
 }
 
