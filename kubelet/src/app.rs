@@ -42,7 +42,7 @@ use crate::pod::source::file;
 use crate::pod::store::PodStore;
 use crate::pod::view::PodView;
 use crate::probe::manager::ProbeManager;
-use crate::runtime::manager::Runtime;
+use crate::runtime::manager::{Handlers, Runtime};
 use crate::server;
 use crate::status::manager::StatusManager;
 use crate::volume::manager::VolumeManager;
@@ -185,8 +185,7 @@ impl Parts {
         let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
         self.watch_runtime_status(process);
         let pleg = self.pleg.clone();
-        let loop_check =
-            Check::new("syncloop", move || pleg.problem().map_or(Ok(()), |text| Err(text.into())));
+        let loop_check = Check::new("syncloop", move || pleg.problem().map_or(Ok(()), Err));
         server::start(&kubelet, options, process, vec![Check::ping(), Check::log(), loop_check])?;
         let sources_ready = self.start_sources(options, process);
         let workers = self.workers.clone();
@@ -491,7 +490,7 @@ fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
 }
 
 /// Looks up the runtime handlers of runtime classes.
-fn handlers(factory: Option<&Factory>) -> Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync> {
+fn handlers(factory: Option<&Factory>) -> Handlers {
     let Some(factory) = factory else { return Arc::new(|_| Err(NO_CLIENT.to_owned())) };
     let classes = factory.informer::<RuntimeClass>(InformerOptions::default()).store();
     Arc::new(move |name| {

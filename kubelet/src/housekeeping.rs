@@ -290,8 +290,8 @@ mod tests {
             image: String::new(),
         };
         let dead = v1::ContainerState::ContainerExited;
-        let mut pod = PodSketch::default();
-        pod.sandboxes = BTreeMap::from([("old".into(), (false, 1)), ("new".into(), (true, 2))]);
+        let sandboxes = BTreeMap::from([("old".into(), (false, 1)), ("new".into(), (true, 2))]);
+        let mut pod = PodSketch { sandboxes, ..PodSketch::default() };
         for (id, created) in [("1", 1), ("2", 2), ("3", 3)] {
             pod.containers.insert(id.into(), container(dead, created, "new"));
         }

@@ -18,7 +18,7 @@ pub fn for_image(image: &str, secrets: &[std::sync::Arc<Secret>]) -> Vec<AuthCon
         }
     }
     // The longest match is the most specific one.
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
     found.into_iter().map(|(_, auth)| auth).collect()
 }
 

@@ -177,21 +177,29 @@ impl NodeManager {
         Ok(())
     }
 
-    /// Registers, then reports until `stop`.
-    pub async fn run(&self, stop: CancellationToken) {
+    /// Registers, as often as it takes; false if the process ends first.
+    async fn register_until(&self, stop: &CancellationToken) -> bool {
         let mut pause = Duration::from_millis(100);
-        while self.settings.register_node {
+        loop {
             match self.register().await {
-                Ok(()) => break,
+                Ok(()) => return true,
                 Err(error) => {
-                    tracing::error!(node = self.kubelet.node.name, err = %error, "Unable to register node with API server")
+                    let node = &self.kubelet.node.name;
+                    tracing::error!(node, err = %error, "Unable to register node with API server");
                 }
             }
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return false,
                 () = tokio::time::sleep(pause) => {}
             }
             pause = pause.saturating_mul(2).min(Duration::from_secs(7));
+        }
+    }
+
+    /// Registers, then reports until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        if self.settings.register_node && !self.register_until(&stop).await {
+            return;
         }
         tracing::info!(node = self.kubelet.node.name, "Successfully registered node");
         self.events.node(&self.kubelet.node.name, false, "Starting", "Starting kubelet.");

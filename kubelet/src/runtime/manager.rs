@@ -32,6 +32,9 @@ use crate::volume::manager::{VolumeManager, Volumes};
 /// First pause between restarts of a container that keeps ending.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
+/// Answers with the runtime handler of a runtime class, or with what is wrong.
+pub type Handlers = Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
+
 /// Everything needed to run pods on the runtime.
 pub struct Runtime {
     /// The runtime.
@@ -53,7 +56,7 @@ pub struct Runtime {
     /// Services that pods are told about; absent without an API server.
     pub services: Option<Store<Service>>,
     /// Runtime handlers of runtime classes, by class name.
-    pub handlers: Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync>,
+    pub handlers: Handlers,
     /// Pauses between restarts.
     pub backoff: Mutex<Backoff>,
 }

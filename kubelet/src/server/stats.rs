@@ -21,6 +21,9 @@ use crate::options::Options;
 use crate::pod::store::PodStore;
 use crate::runtime::labels;
 
+/// One figure of a container.
+type Figure = fn(&Usage) -> u64;
+
 /// Content type of metrics in text form.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -228,7 +231,7 @@ impl Stats {
             let with_cpu: Vec<(&str, &str)> = std::iter::once(("cpu", "total")).chain(labels).collect();
             page.sample(&with_cpu, seconds(c.usage.cpu_nanos));
         }
-        let families: [(&str, &str, fn(&Usage) -> u64); 3] = [
+        let families: [(&'static str, &str, Figure); 3] = [
             ("container_memory_rss", "Size of RSS in bytes.", |u| u.rss),
             (
                 "container_memory_usage_bytes",
