@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -60,3 +60,10 @@ oracle:          ## our codecs against upstream's on generated input (needs Go);
 	cd e2e/oracle && go build -o ../../target/oracle/ ./codec
 	ORACLE_CODEC=$(CURDIR)/target/oracle/codec ORACLE_COUNT=$(ORACLE_COUNT) ORACLE_RECORD=$(CURDIR)/pkg/api/tests/data/codec.txt \
 	  cargo test -p api --test oracle -- --nocapture --test-threads=2
+
+POD ?= $(shell go env GOMODCACHE)/k8s.io/apiserver@v0.37.2/pkg/endpoints/handlers/responsewriters/testdata/exemplar_pod.yaml
+bench:           ## our codecs beside upstream's on a realistic pod (needs Go)
+	mkdir -p target/oracle
+	cd e2e/oracle && go mod download k8s.io/apiserver && go build -o ../../target/oracle/ ./bench
+	target/oracle/bench $(POD) target/oracle/pod.json > target/oracle/upstream.txt
+	cargo bench -p api --bench codec -- $(CURDIR)/target/oracle/pod.json $(CURDIR)/target/oracle/upstream.txt
