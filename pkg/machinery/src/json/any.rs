@@ -1,6 +1,6 @@
 //! Reads JSON without a type, as upstream reads unstructured objects.
 
-use super::errors::{Abort, Path, Strict};
+use super::errors::{Abort, Keys, Path, Strict};
 use super::lex::{Cursor, key_str, untyped_number};
 use crate::value::{List, MAX_DEPTH, MapBuilder, Str, Value};
 
@@ -39,7 +39,7 @@ impl AnyReader<'_> {
         }
         c.at += 1;
         let mut out = MapBuilder::default();
-        let mut seen = std::collections::HashSet::new();
+        let mut keys = Keys::new(0);
         if c.peek() == Some(b'}') {
             c.at += 1;
             return Ok(Value::Map(out.build()));
@@ -48,7 +48,7 @@ impl AnyReader<'_> {
             let key = c.string().ok_or(Abort::Syntax)?;
             c.expect(b':').ok_or(Abort::Syntax)?;
             let key: Str = key_str(key);
-            if self.strict.on() && !seen.insert(key.clone()) {
+            if self.strict.on() && !keys.is_new(&out, &key) {
                 self.strict.duplicate(path, &key);
             }
             let value = self.value(c, &Path::Key(path, &key), depth)?;

@@ -2,6 +2,7 @@
 
 use crate::golang::quote;
 use crate::schema::{TypeId, TypeTable};
+use crate::value::{MapBuilder, Str};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -139,6 +140,31 @@ pub(super) fn type_error(table: &TypeTable, path: &Path<'_>, found: &str, wanted
             format!("json: cannot unmarshal {found} into Go struct field {name}.{fields} of type {wanted}")
         }
         None => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
+    }
+}
+
+/// Tells repeated keys of a map. While keys come in ascending order, as writers put them, nothing is kept.
+pub(super) struct Keys {
+    /// Entries of the builder that an earlier occurrence of the map left there.
+    base: usize,
+    seen: HashSet<Str>,
+}
+
+impl Keys {
+    pub fn new(base: usize) -> Self {
+        Self { base, seen: HashSet::new() }
+    }
+
+    /// Whether the key, about to be pushed, is new.
+    pub fn is_new(&mut self, map: &MapBuilder, key: &Str) -> bool {
+        if self.seen.is_empty() {
+            let mut keys = map.keys().skip(self.base);
+            if keys.len() == 0 || keys.next_back().is_some_and(|last| last < key) {
+                return true;
+            }
+            self.seen.extend(map.keys().skip(self.base).cloned());
+        }
+        self.seen.insert(key.clone())
     }
 }
 

@@ -52,24 +52,16 @@ impl<'a> Cursor<'a> {
     pub fn string(&mut self) -> Option<Cow<'a, str>> {
         self.expect(b'"')?;
         let from = self.at;
-        let mut ascii = true;
-        loop {
-            let b = *self.data.get(self.at)?;
-            match b {
-                b'"' => break,
-                b'\\' => return self.escaped(from).map(Cow::Owned),
-                0..0x20 => return None,
-                0x80.. => ascii = false,
-                _ => {}
-            }
-            self.at += 1;
+        let rest = self.data.get(from..)?;
+        let end = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20))?;
+        self.at += end;
+        match rest[end] {
+            b'"' => {}
+            b'\\' => return self.escaped(from).map(Cow::Owned),
+            _ => return None,
         }
         let bytes = &self.data[from..self.at];
         self.at += 1;
-        if ascii {
-            // Cheap for ASCII, and no unsafe code.
-            return std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
-        }
         Some(lossy(bytes))
     }
 

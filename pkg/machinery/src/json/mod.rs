@@ -157,8 +157,41 @@ pub fn type_meta(data: &[u8]) -> Result<(Str, Str), Error> {
     Ok((api_version, kind))
 }
 
+/// `kind` and `apiVersion` if they stand first, as every writer of canonical JSON puts them.
+fn leading_type_meta(data: &[u8]) -> Option<(Str, Str)> {
+    let mut c = Cursor::new(data);
+    c.expect(b'{')?;
+    let (mut api_version, mut kind) = (None, None);
+    for _ in 0..2 {
+        let key = c.string()?;
+        c.expect(b':')?;
+        c.peek()?;
+        let slot = match &*key {
+            "apiVersion" => &mut api_version,
+            "kind" => &mut kind,
+            _ => return None,
+        };
+        *slot = Some(Str::from(c.string()?));
+        if c.peek()? == b',' {
+            c.at += 1;
+        }
+    }
+    Some((api_version?, kind?))
+}
+
 /// Reads a document as the type its own `apiVersion` and `kind` name.
 pub fn decode_kind(table: &TypeTable, data: &[u8], strict: bool) -> Result<(TypeId, Decoded), Error> {
+    // The usual case needs no pass of its own for the two names. It counts only if nothing later contradicts them;
+    // everything odd, errors included, takes the long way.
+    if let Some((api_version, kind)) = leading_type_meta(data)
+        && let Some(id) = table.kind(&api_version, &kind)
+        && let Ok(decoded) = decode(table, id, data, true)
+        && decoded.value.get("kind").and_then(Value::as_str) == Some(&kind)
+        && decoded.value.get("apiVersion").and_then(Value::as_str) == Some(&api_version)
+        && decoded.strict.is_empty()
+    {
+        return Ok((id, decoded));
+    }
     let (api_version, kind) = type_meta(data)?;
     let text = || String::from_utf8_lossy(data).into_owned();
     if kind.is_empty() {

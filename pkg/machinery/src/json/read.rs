@@ -4,7 +4,7 @@
 //! first value that does not fit is remembered and reading goes on; a type's own reader (quantities, times, ...)
 //! ends it at once; a repeated field is read over the first one, so that maps and structs merge.
 
-use super::errors::{Abort, Path, Strict, type_error};
+use super::errors::{Abort, Keys, Path, Strict, type_error};
 use super::lex::{Cursor, key_str};
 use super::{any::AnyReader, write};
 use crate::golang;
@@ -242,7 +242,7 @@ impl Reader<'_> {
     /// Puts a struct into canonical form: zero values where Go writes them, nothing where it does not.
     fn finish(&self, id: TypeId, slots: SmallVec<[Option<Value>; 16]>) -> Value {
         let table = self.table;
-        let mut out = MapBuilder::default();
+        let mut out = MapBuilder::with_capacity(slots.iter().flatten().count() + table.zero_len(id));
         // In order of name, so that nothing has to be sorted.
         let mut slots = slots;
         for at in table.sorted_ids(id) {
@@ -315,7 +315,7 @@ impl Reader<'_> {
                 out.push(k, v);
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut keys = Keys::new(out.len());
         c.at += 1;
         if c.peek() == Some(b'}') {
             c.at += 1;
@@ -324,7 +324,7 @@ impl Reader<'_> {
         loop {
             let key: Str = key_str(syntax(c.string())?);
             syntax(c.expect(b':'))?;
-            if self.strict.on() && !seen.insert(key.clone()) {
+            if self.strict.on() && !keys.is_new(&out, &key) {
                 self.strict.duplicate(path, &key);
             }
             let place = Place { field: place.field, below: place.below + 1, prev: None };
@@ -529,6 +529,11 @@ impl TypeTable {
             return if self.get(id).choice == Some(Choice::Bool) { Value::Bool(false) } else { Value::Null };
         }
         self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].clone()
+    }
+
+    /// Entries of the struct's zero value: how many fields are always there.
+    pub(crate) fn zero_len(&self, id: TypeId) -> usize {
+        self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].as_map().map_or(0, Map::len)
     }
 
     fn compute_zeros(&self) -> Vec<Value> {

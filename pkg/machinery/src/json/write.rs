@@ -199,11 +199,7 @@ pub fn write_typed(table: &TypeTable, id: TypeId, v: &Value, out: &mut Vec<u8>) 
     let flat = table.flat_ids(id);
     // Positions in the declared order; the map itself is sorted by name.
     let mut slots: smallvec::SmallVec<[Option<&Value>; 64]> = smallvec::smallvec![None; flat.len()];
-    for (k, v) in m {
-        if let Some(at) = table.position(id, k, usize::MAX) {
-            slots[at] = Some(v);
-        }
-    }
+    table.join(id, m, |at, v| slots[at] = Some(v));
     out.push(b'{');
     let mut first = true;
     for (i, slot) in flat.iter().zip(&slots) {

@@ -46,7 +46,7 @@ fn structure(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Re
 }
 
 fn finish(table: &TypeTable, id: TypeId, mut slots: Slots) -> Value {
-    let mut out = MapBuilder::default();
+    let mut out = MapBuilder::with_capacity(slots.iter().flatten().count() + table.zero_len(id));
     for at in table.sorted_ids(id) {
         let f = table.field_at(table.flat_ids(id)[usize::from(*at)]);
         let v = match slots[usize::from(*at)].take() {

@@ -75,14 +75,16 @@ impl Back {
     }
 
     pub fn finish(mut self) -> Vec<u8> {
-        self.buf.drain(..self.at);
+        let used = self.len();
+        self.buf.copy_within(self.at.., 0);
+        self.buf.truncate(used);
         self.buf
     }
 }
 
 /// Encodes the message of a struct, without envelope.
 pub fn encode_message(table: &TypeTable, id: TypeId, value: &Value) -> Vec<u8> {
-    let mut out = Back::new(1024);
+    let mut out = Back::new(4096);
     message(table, id, value, &mut out);
     out.finish()
 }
@@ -93,12 +95,23 @@ fn message(table: &TypeTable, id: TypeId, value: &Value, out: &mut Back) {
     }
     let empty = Map::new();
     let m = value.as_map().unwrap_or(&empty);
-    for i in table.wire_fields(id).iter().rev() {
+    // Values by position among the wire fields; embedded structs look theirs up themselves.
+    let wire = table.wire_fields(id);
+    let (first, last) = table.get(id).fields;
+    let flat = table.flat_ids(id);
+    let mut slots: smallvec::SmallVec<[&Value; 64]> = smallvec::smallvec![&Value::Null; wire.len()];
+    table.join(id, m, |at, v| {
+        let i = flat[at];
+        if (first..last).contains(&i) && table.field_at(i).tag > 0 {
+            slots[table.wire_position(id, (i - first) as usize)] = v;
+        }
+    });
+    for (i, v) in wire.iter().zip(&slots).rev() {
         let f = table.field_at(*i);
         if f.flags.inline {
             inline(table, f, value, m, out);
         } else {
-            field(table, f, m.get(&f.name).unwrap_or(&Value::Null), out);
+            field(table, f, v, out);
         }
     }
 }

@@ -327,6 +327,32 @@ impl TypeTable {
         Some(usize::from(sorted[found]))
     }
 
+    /// Brings a map together with a struct's fields: calls `each` with the position in the flat view of every entry
+    /// that is a field. Both are sorted by name, so this walks them side by side.
+    pub(crate) fn join<'v>(
+        &self,
+        id: TypeId,
+        map: &'v crate::value::Map,
+        mut each: impl FnMut(usize, &'v Value),
+    ) {
+        let flat = self.flat_ids(id);
+        let mut fields = self.sorted_ids(id).iter();
+        let mut field = fields.next();
+        for (key, value) in map {
+            while let Some(at) = field {
+                match self.field_at(flat[usize::from(*at)]).name.as_str().cmp(key) {
+                    std::cmp::Ordering::Less => field = fields.next(),
+                    std::cmp::Ordering::Equal => {
+                        each(usize::from(*at), value);
+                        field = fields.next();
+                        break;
+                    }
+                    std::cmp::Ordering::Greater => break,
+                }
+            }
+        }
+    }
+
     /// Own wire fields by ascending tag.
     pub fn wire_fields(&self, id: TypeId) -> &[u32] {
         let (from, to) = self.get(id).wire;

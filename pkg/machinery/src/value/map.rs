@@ -324,6 +324,10 @@ pub struct MapBuilder {
 }
 
 impl MapBuilder {
+    pub fn with_capacity(n: usize) -> Self {
+        Self { entries: Vec::with_capacity(n), unsorted: false }
+    }
+
     pub fn push(&mut self, key: Str, value: Value) {
         self.unsorted |= self.entries.last().is_some_and(|(k, _)| *k >= key);
         self.entries.push((key, value));
@@ -335,6 +339,11 @@ impl MapBuilder {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The keys pushed so far, in that order.
+    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = &Str> + DoubleEndedIterator {
+        self.entries.iter().map(|(k, _)| k)
     }
 
     /// The map; of entries with the same key the last pushed one stays.
