@@ -15,10 +15,10 @@ use futures::StreamExt;
 use proptest::strategy::{Strategy, ValueTree};
 use storage::{Etcd, EtcdOptions, ListOptions, Store, WatchItem, WatchOptions};
 
-/// Every etcd found here: the distribution's and the one the reference cluster uses.
+/// Every etcd found here: the distribution's, and the one beside upstream's binaries.
 fn binaries() -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let found: Vec<_> = [PathBuf::from("/usr/bin/etcd"), home.join(".cache/kube-reference/bin/etcd")]
+    let upstream = std::env::var_os("CORTEN_UPSTREAM_BIN").map(PathBuf::from).unwrap_or_default();
+    let found: Vec<_> = [PathBuf::from("/usr/bin/etcd"), upstream.join("etcd")]
         .into_iter()
         .filter(|path| path.exists())
         .collect();

@@ -81,8 +81,8 @@ fn stopping_ends_watches_and_the_server() {
 /// Runs the reference cluster's etcdctl, `None` when it is not there. (3.4's names the socket's path as the authority,
 /// which HTTP/2 does not allow; it cannot be used with a unix socket.)
 fn etcdctl(url: &str, arguments: &[&str]) -> Option<(bool, String)> {
-    let home = std::env::var_os("HOME")?;
-    let out = Command::new(std::path::Path::new(&home).join(".cache/kube-reference/bin/etcdctl"))
+    let folder = std::env::var_os("CORTEN_UPSTREAM_BIN")?;
+    let out = Command::new(std::path::Path::new(&folder).join("etcdctl"))
         .arg(format!("--endpoints={url}"))
         .args(arguments)
         .output()

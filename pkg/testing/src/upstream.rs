@@ -1,7 +1,7 @@
 //! Upstream's etcd and kube-apiserver as child processes, for tests that compare with the real thing.
 //!
-//! The binaries are looked for in `$KUBE_REFERENCE/bin`, by default `~/.cache/kube-reference/bin`; tests print a line and
-//! pass when they are absent. Everything else (certificates, data) lives in a temporary directory.
+//! The binaries are looked for in the folder that `CORTEN_UPSTREAM_BIN` names (`make upstream` fills one); tests print a
+//! line and pass when the variable is not set. Everything else (certificates, data) lives in a temporary directory.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,7 @@ pub struct ControlPlane {
 
 /// Where the binaries are, if they are.
 pub fn binaries() -> Option<PathBuf> {
-    let base = std::env::var_os("KUBE_REFERENCE")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/kube-reference")))?;
-    let bin = base.join("bin");
+    let bin = std::env::var_os("CORTEN_UPSTREAM_BIN").map(PathBuf::from)?;
     let there = ["etcd", "kube-apiserver"].iter().all(|b| bin.join(b).is_file());
     there.then_some(bin)
 }
