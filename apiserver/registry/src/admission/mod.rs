@@ -8,6 +8,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod objects;
+mod pod_security;
 mod pods;
 mod resource_quota;
 mod service_account;
@@ -255,6 +256,7 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "ServiceAccount" => Arc::new(service_account::ServiceAccount),
         "NodeRestriction" => Arc::new(node_restriction::NodeRestriction),
         "TaintNodesByCondition" => Arc::new(objects::TaintNodesByCondition),
+        "PodSecurity" => Arc::new(pod_security::PodSecurity),
         "Priority" => Arc::new(pods::Priority),
         "DefaultTolerationSeconds" => Arc::new(pods::DefaultTolerationSeconds),
         "DefaultStorageClass" => Arc::new(objects::DefaultStorageClass),
