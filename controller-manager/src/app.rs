@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::controllers::NOT_YET;
 use crate::credentials::Clients;
 use crate::options::{COMMAND, Options};
+use crate::serving::{self, Health};
 
 /// The daemon, configured and not yet running.
 pub struct KubeControllerManager {
@@ -37,14 +38,19 @@ impl Daemon for KubeControllerManager {
         features::install(self.options.gates);
         metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
+        metrics::rest_client::install();
+        controller::metrics::install();
         report_missing(&process.flags);
         let clients = clients(&self.options, &process.flags)?;
+        let health = Health::new(&self.options.controllers);
+        let elector =
+            if process.flags.bool("leader-elect") { Some(elector(&clients, &process)?) } else { None };
+        serving::start(&self.options.serving, &process, &health, elector.clone()).await?;
         process.notifier.ready();
-        if process.flags.bool("leader-elect") {
-            lead(self.options, clients, process).await
-        } else {
-            let token = process.shutdown.clone();
-            controllers(&self.options, &clients, &process, &token).await
+        let token = process.shutdown.clone();
+        match elector {
+            Some(elector) => lead(&elector, self.options, clients, process, health).await,
+            None => controllers(&self.options, &clients, &process, &health, &token).await,
         }
     }
 }
@@ -75,9 +81,8 @@ fn clients(options: &Options, flags: &FlagSet) -> Result<Clients, Error> {
     Ok(Clients::new(base, options.api.clone(), settings, flags.bool("use-service-account-credentials")))
 }
 
-/// Runs the controllers while holding the lease. Losing it ends the process: another one may be at work already.
-async fn lead(options: Options, clients: Clients, process: Process) -> Result<(), Error> {
-    let flags = process.flags.clone();
+fn elector(clients: &Clients, process: &Process) -> Result<Arc<LeaderElector>, Error> {
+    let flags = &process.flags;
     let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let identity = format!("{host}_{}", uuid::Uuid::new_v4());
     let client = clients.base().named("leader-election");
@@ -92,11 +97,21 @@ async fn lead(options: Options, clients: Clients, process: Process) -> Result<()
             &identity,
         )
     };
-    let elector = LeaderElector::new(&client.with_timeout(config.renew_deadline / 2), config)?;
+    Ok(Arc::new(LeaderElector::new(&client.with_timeout(config.renew_deadline / 2), config)?))
+}
+
+/// Runs the controllers while holding the lease. Losing it ends the process: another one may be at work already.
+async fn lead(
+    elector: &LeaderElector,
+    options: Options,
+    clients: Clients,
+    process: Process,
+    health: Health,
+) -> Result<(), Error> {
     let failure: Arc<Mutex<Option<Error>>> = Arc::default();
     let (told, shutdown) = (failure.clone(), process.shutdown.clone());
     let work = move |token: CancellationToken| async move {
-        if let Err(error) = controllers(&options, &clients, &process, &token).await {
+        if let Err(error) = controllers(&options, &clients, &process, &health, &token).await {
             *told.lock() = Some(error);
             process.shutdown.cancel();
         }
@@ -116,6 +131,7 @@ async fn controllers(
     options: &Options,
     clients: &Clients,
     process: &Process,
+    health: &Health,
     token: &CancellationToken,
 ) -> Result<(), Error> {
     let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -131,7 +147,7 @@ async fn controllers(
         let own = Context { account: descriptor.account, ..context.clone() };
         let work = (descriptor.build)(&own).map_err(|e| format!("starting {}: {e}", descriptor.name))?;
         tracing::info!(controller = descriptor.name, "Started controller");
-        process.tasks.spawn(descriptor.name, work);
+        process.tasks.spawn(descriptor.name, health.watch(descriptor.name, work));
     }
     context.factory.start(token);
     token.cancelled().await;

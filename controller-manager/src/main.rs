@@ -9,6 +9,7 @@ mod credentials;
 mod descriptor;
 mod flags;
 mod options;
+mod serving;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

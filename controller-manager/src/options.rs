@@ -4,6 +4,7 @@
 
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
+use component::serving::SecureServing;
 use component::{logs, metrics};
 
 use crate::controllers;
@@ -28,6 +29,8 @@ pub struct Options {
     pub metrics: metrics::Options,
     /// `--feature-gates`.
     pub gates: Gates,
+    /// "Secure serving" flags.
+    pub serving: SecureServing,
     /// What `--controllers` selects.
     pub controllers: Vec<Descriptor>,
     /// Where the API server is and who we are.
@@ -55,10 +58,14 @@ impl Options {
             problems.push(e.to_string());
             Vec::new()
         });
+        let serving = SecureServing::from_flags(flags, "kube-controller-manager", false)
+            .map_err(|mut e| problems.append(&mut e));
         let api = client::Config::from_flags(flags.string("master"), flags.string("kubeconfig"));
         let api = api.map_err(|e| problems.push(e.to_string()));
-        match api {
-            Ok(api) if problems.is_empty() => Ok(Options { logging, metrics, gates, controllers, api }),
+        match (api, serving) {
+            (Ok(api), Ok(serving)) if problems.is_empty() => {
+                Ok(Options { logging, metrics, gates, serving, controllers, api })
+            }
             _ => Err(problems),
         }
     }

@@ -3,14 +3,23 @@
 //! The table below is the list of what runs. [`NOT_YET`] names upstream's others: they are accepted by `--controllers`
 //! and reported at start, never pretended.
 
+pub mod certificates;
+pub mod clusterroleaggregation;
 pub mod deployment;
 pub mod endpointslice;
 pub mod garbagecollector;
 pub mod namespace;
+pub mod nodeipam;
+pub mod nodelifecycle;
+pub mod podgc;
 pub mod replicaset;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
 pub mod shared;
+pub mod tainteviction;
+pub mod tokencleaner;
+pub mod ttl;
+pub mod ttlafterfinished;
 
 use crate::descriptor::{Build, Descriptor};
 
@@ -31,6 +40,34 @@ pub const ALL: &[Descriptor] = &[
     on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
     on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
+    on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
+    on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
+    on("taint-eviction-controller", "", "node-controller", tainteviction::build),
+    on("pod-garbage-collector-controller", "podgc", "pod-garbage-collector", podgc::build),
+    on(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation",
+        "clusterrole-aggregation-controller",
+        clusterroleaggregation::build,
+    ),
+    on("ttl-after-finished-controller", "ttl-after-finished", "ttl-after-finished-controller", ttlafterfinished::build),
+    on(
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        "certificate-controller",
+        certificates::approver::build,
+    ),
+    on(
+        "certificatesigningrequest-cleaner-controller",
+        "csrcleaner",
+        "certificate-controller",
+        certificates::cleaner::build,
+    ),
+    Descriptor {
+        off_by_default: true,
+        ..on("token-cleaner-controller", "tokencleaner", "token-cleaner", tokencleaner::build)
+    },
+    on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
         "garbagecollector",
@@ -49,23 +86,14 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("daemonset-controller", "daemonset"),
     ("job-controller", "job"),
     ("cronjob-controller", "cronjob"),
-    ("ttl-after-finished-controller", "ttl-after-finished"),
-    ("pod-garbage-collector-controller", "podgc"),
     ("resourcequota-controller", "resourcequota"),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("disruption-controller", "disruption"),
     ("certificatesigningrequest-signing-controller", "csrsigning"),
-    ("certificatesigningrequest-approving-controller", "csrapproving"),
-    ("certificatesigningrequest-cleaner-controller", "csrcleaner"),
     ("podcertificaterequest-cleaner-controller", ""),
     ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
     ("bootstrap-signer-controller", "bootstrapsigner"),
-    ("token-cleaner-controller", "tokencleaner"),
-    ("node-ipam-controller", "nodeipam"),
-    ("node-lifecycle-controller", "nodelifecycle"),
-    ("taint-eviction-controller", ""),
-    ("ttl-controller", "ttl"),
     ("persistentvolume-binder-controller", "persistentvolume-binder"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),
     ("persistentvolume-expander-controller", "persistentvolume-expander"),
@@ -74,7 +102,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("ephemeral-volume-controller", "ephemeral-volume"),
     ("volumeattributesclass-protection-controller", ""),
     ("selinux-warning-controller", ""),
-    ("clusterrole-aggregation-controller", "clusterrole-aggregation"),
     ("service-cidr-controller", ""),
     ("validatingadmissionpolicy-status-controller", ""),
     ("storage-version-migrator-controller", "svm"),

@@ -26,3 +26,24 @@ pub fn selector(selector: &LabelSelector) -> Result<Selector, Error> {
     });
     Selector::from_parts(labels, expressions)
 }
+
+/// Writing what becomes of a pod that the control plane ends.
+pub mod fail_pod {
+    use client::{Api, Meta, Patch, PatchParams};
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    /// Writes phase and conditions, whatever else has changed meanwhile; the uid guards against a namesake.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn patch_status(api: &Api<Pod>, pod: &Pod) -> client::Result<()> {
+        let status = pod.status.clone().unwrap_or_default();
+        let mut changes = json!({"conditions": status.conditions, "observedGeneration": pod.metadata.generation});
+        if let Some(phase) = status.phase {
+            changes["phase"] = json!(phase);
+        }
+        let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": changes}));
+        api.patch_status(pod.name(), &patch, &PatchParams::default()).await.map(drop)
+    }
+}

@@ -1,0 +1,277 @@
+//! Taint eviction: deletes pods that do not tolerate the NoExecute taints of their node, at once or in time.
+//!
+//! Start reading at [`verdict`]. Upstream: pkg/controller/tainteviction/taint_eviction.go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, DeleteParams, Meta};
+use component::app::Error;
+use controller::{EventRecorder, NORMAL, WorkQueue, pods};
+use informer::{Event, Options, Store};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, PodCondition, Taint, Toleration};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::nodelifecycle::{BY_NODE, taints::NO_EXECUTE};
+use super::shared::{fail_pod, key};
+use crate::context::Context;
+use crate::descriptor::Running;
+
+const WORKERS: usize = 8;
+
+/// How long a pod may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Stays,
+    /// This long from when the taints were met.
+    For(Duration),
+    Goes,
+}
+
+fn no_execute(node: &Node) -> Vec<Taint> {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    taints.iter().filter(|t| t.effect == NO_EXECUTE).cloned().collect()
+}
+
+/// Upstream: api/core/v1/toleration.go ToleratesTaint.
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let same = |a: &Option<String>, b: &str| a.as_deref().is_none_or(|a| a.is_empty() || a == b);
+    if !same(&toleration.effect, &taint.effect) || !same(&toleration.key, &taint.key) {
+        return false;
+    }
+    match toleration.operator.as_deref().unwrap_or_default() {
+        "" | "Equal" => {
+            toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+        }
+        "Exists" => true,
+        _ => false,
+    }
+}
+
+/// Judges a pod by the NoExecute taints of its node. Each taint counts by the first toleration that covers it; the
+/// shortest time of these counts.
+fn verdict(taints: &[Taint], tolerations: &[Toleration]) -> Verdict {
+    let mut shortest: Option<i64> = None;
+    for taint in taints {
+        let Some(toleration) = tolerations.iter().find(|t| tolerates(t, taint)) else {
+            return Verdict::Goes;
+        };
+        if let Some(seconds) = toleration.toleration_seconds {
+            shortest = Some(shortest.map_or(seconds, |s| s.min(seconds)));
+        }
+    }
+    match shortest.map(u64::try_from) {
+        None => Verdict::Stays,
+        Some(Ok(seconds)) if seconds > 0 => Verdict::For(Duration::from_secs(seconds)),
+        Some(_) => Verdict::Goes,
+    }
+}
+
+struct Shell {
+    client: Client,
+    nodes: Store<Node>,
+    pods: Store<Pod>,
+    recorder: EventRecorder,
+    /// Since when pods are tolerated for a time.
+    since: Mutex<HashMap<String, Instant>>,
+}
+
+/// Builds the controller.
+pub fn build(context: &Context) -> Result<Running, Error> {
+    let nodes = context.factory.informer::<Node>(Options::default());
+    let all_pods = context.factory.informer::<Pod>(Options::default().index(BY_NODE, pods::node_index));
+    let shell = Arc::new(Shell {
+        client: context.client(),
+        nodes: nodes.store(),
+        pods: all_pods.store(),
+        recorder: context.recorder("taint-eviction-controller"),
+        since: Mutex::default(),
+    });
+    let queue: WorkQueue<String> = WorkQueue::new("noexec_taint_pod");
+    let (to, pods_of) = (queue.clone(), all_pods.store());
+    nodes.subscribe(move |event| {
+        let (old, new) = match &event {
+            Event::Added(node) => (Vec::new(), no_execute(node)),
+            Event::Updated { old, new } => (no_execute(old), no_execute(new)),
+            Event::Deleted(_) => return,
+        };
+        if old != new {
+            pods_of.index_keys(BY_NODE, event.object().name()).iter().for_each(|k| to.add(k.to_string()));
+        }
+    });
+    let to = queue.clone();
+    all_pods.subscribe(move |event| {
+        let settings = |p: &Pod| p.spec.as_ref().map(|s| (s.node_name.clone(), s.tolerations.clone()));
+        if let Event::Updated { old, new } = &event
+            && settings(old) == settings(new)
+        {
+            return;
+        }
+        to.add(key(&**event.object()));
+    });
+    let token = context.token.clone();
+    Ok(Box::pin(async move {
+        if !(nodes.wait_synced(&token).await && all_pods.wait_synced(&token).await) {
+            return;
+        }
+        queue
+            .run(WORKERS, &token, move |pod: String| {
+                let shell = shell.clone();
+                async move { shell.sync(&pod).await }
+            })
+            .await;
+    }))
+}
+
+impl Shell {
+    async fn sync(&self, pod_key: &str) -> Result<Option<Duration>, String> {
+        let pod = self.pods.get(pod_key);
+        let node = pod.as_ref().and_then(|p| self.nodes.get(pods::node_name(p)));
+        let (Some(pod), Some(node)) = (pod, node) else {
+            self.forgive(pod_key);
+            return Ok(None);
+        };
+        let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+        match verdict(&no_execute(&node), tolerations) {
+            Verdict::Stays => {
+                self.forgive(pod_key);
+                Ok(None)
+            }
+            Verdict::For(time) => {
+                let since = *self.since.lock().entry(pod_key.to_string()).or_insert_with(Instant::now);
+                let left = time.saturating_sub(since.elapsed());
+                if left.is_zero() { self.evict(&pod).await.map(|()| None) } else { Ok(Some(left)) }
+            }
+            Verdict::Goes => self.evict(&pod).await.map(|()| None),
+        }
+    }
+
+    /// The pod may stay after all.
+    fn forgive(&self, pod_key: &str) {
+        if self.since.lock().remove(pod_key).is_some() {
+            self.tell(pod_key, "Cancelling deletion of Pod");
+        }
+    }
+
+    fn tell(&self, pod_key: &str, what: &str) {
+        let (namespace, name) = client::split_key(pod_key);
+        let object = ObjectReference {
+            api_version: Some("v1".to_string()),
+            kind: Some("Pod".to_string()),
+            namespace: Some(namespace.to_string()),
+            name: Some(name.to_string()),
+            ..ObjectReference::default()
+        };
+        self.recorder.event(&object, NORMAL, "TaintManagerEviction", &format!("{what} {pod_key}"));
+    }
+
+    async fn evict(&self, known: &Pod) -> Result<(), String> {
+        let pod_key = key(known);
+        if known.metadata.deletion_timestamp.is_some() {
+            self.since.lock().remove(&pod_key);
+            return Ok(());
+        }
+        self.tell(&pod_key, "Marking for deletion Pod");
+        let api = self.client.namespaced::<Pod>(known.namespace());
+        let evict = async {
+            let Some(mut pod) = api.get_opt(known.name()).await? else { return Ok(()) };
+            if pod.metadata.uid != known.metadata.uid {
+                return Ok(());
+            }
+            let condition = PodCondition {
+                type_: "DisruptionTarget".to_string(),
+                status: "True".to_string(),
+                reason: Some("DeletionByTaintManager".to_string()),
+                message: Some("Taint manager: deleting due to NoExecute taint".to_string()),
+                ..PodCondition::default()
+            };
+            if pods::set_condition(&mut pod, condition, Timestamp::now()) {
+                fail_pod::patch_status(&api, &pod).await?;
+            }
+            api.delete(known.name(), &DeleteParams::with_uid(known.uid())).await
+        };
+        match evict.await {
+            Err(error) if !error.is_not_found() => Err(format!("evicting pod {pod_key}: {error}")),
+            _ => {
+                self.since.lock().remove(&pod_key);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// `"key=value"`.
+    fn taints(all: &[&str]) -> Vec<Taint> {
+        let taint = |text: &&str| {
+            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            serde_json::from_value(json!({"key": key, "value": value, "effect": "NoExecute"})).expect("a taint")
+        };
+        all.iter().map(taint).collect()
+    }
+
+    /// `"key=value for=10"`; without value: Exists; `"*"`: everything.
+    fn tolerations(all: &[&str]) -> Vec<Toleration> {
+        let toleration = |text: &&str| {
+            let (what, time) = text.split_once(" for=").map_or((*text, None), |(w, t)| (w, t.parse::<i64>().ok()));
+            let mut value = match what.split_once('=') {
+                Some((key, value)) => json!({"key": key, "value": value}),
+                None if what == "*" => json!({"operator": "Exists"}),
+                None => json!({"key": what, "operator": "Exists"}),
+            };
+            value["tolerationSeconds"] = json!(time);
+            serde_json::from_value(value).expect("a toleration")
+        };
+        all.iter().map(toleration).collect()
+    }
+
+    fn check(node: &[&str], pod: &[&str], expected: Verdict) {
+        assert_eq!(verdict(&taints(node), &tolerations(pod)), expected, "{node:?} {pod:?}");
+    }
+
+    #[test]
+    fn pods_go_stay_or_stay_for_a_time() {
+        let seconds = |s| Verdict::For(Duration::from_secs(s));
+        check(&[], &[], Verdict::Stays);
+        check(&["a"], &[], Verdict::Goes);
+        check(&["a"], &["b"], Verdict::Goes);
+        check(&["a", "b"], &["a"], Verdict::Goes);
+        check(&["a", "b"], &["*"], Verdict::Stays);
+        check(&["a=1"], &["a=1"], Verdict::Stays);
+        check(&["a=1"], &["a=2"], Verdict::Goes);
+        check(&["a"], &["a for=300"], seconds(300));
+        check(&["a", "b"], &["a for=300", "b for=30"], seconds(30));
+        check(&["a", "b"], &["a", "b for=30"], seconds(30));
+        check(&["a"], &["a for=0"], Verdict::Goes);
+        check(&["a"], &["a for=-1"], Verdict::Goes);
+        check(&["a"], &["b for=1", "*"], Verdict::Stays);
+    }
+
+    proptest! {
+        /// A pod that tolerates everything stays whatever comes; on a node without taints every pod does.
+        #[test]
+        fn satisfied_pods_stay(keys in prop::collection::vec("[ab]", 0..4)) {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            prop_assert_eq!(verdict(&taints(&keys), &tolerations(&["*"])), Verdict::Stays);
+            prop_assert_eq!(verdict(&[], &tolerations(&keys)), Verdict::Stays);
+        }
+
+        /// Dropping the taints that a pod does not tolerate for ever lets it stay.
+        #[test]
+        fn taking_taints_off_settles(keys in prop::collection::vec("[abc]", 0..4)) {
+            let own = tolerations(&["a", "b for=5"]);
+            let mut left = taints(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+            left.retain(|t| verdict(std::slice::from_ref(t), &own) == Verdict::Stays);
+            prop_assert_eq!(verdict(&left, &own), Verdict::Stays);
+        }
+    }
+}
