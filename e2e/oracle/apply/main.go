@@ -107,17 +107,17 @@ func run(tc managedfields.TypeConverter, q sequence) (out []answer, err error) {
 		return nil, err
 	}
 	gvk := gv.WithKind(q.Kind)
-	custom := len(q.Schema) > 0
+	custom := len(q.Schema) > 0 && string(q.Schema) != "null"
 	hub := schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}
 	if custom {
 		hub = gv
-		var sc spec.Schema
-		if err := json.Unmarshal(q.Schema, &sc); err != nil {
-			return nil, err
-		}
-		if string(q.Schema) == "null" || string(q.Schema) == `"deduced"` {
+		if string(q.Schema) == `"deduced"` {
 			tc = managedfields.NewDeducedTypeConverter()
 		} else {
+			var sc spec.Schema
+			if err := json.Unmarshal(q.Schema, &sc); err != nil {
+				return nil, err
+			}
 			if sc.Extensions == nil {
 				sc.Extensions = spec.Extensions{}
 			}
