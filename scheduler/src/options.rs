@@ -2,7 +2,12 @@
 
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
+use component::serving::SecureServing;
 use component::{logs, metrics};
+
+use crate::config::KubeSchedulerConfiguration;
+use crate::framework::Profile;
+use crate::plugins::registry;
 
 /// The command line.
 pub static COMMAND: Command = Command {
@@ -15,8 +20,14 @@ pub static COMMAND: Command = Command {
 };
 
 /// What the flags say.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
+    /// `--config`, or what the flags say in its place.
+    pub config: KubeSchedulerConfiguration,
+    /// Its profiles with their plugins.
+    pub profiles: Vec<Profile>,
+    /// "Secure serving" flags.
+    pub serving: SecureServing,
     /// "Logs" flags.
     pub logging: logs::Options,
     /// "Metrics" flags.
@@ -45,7 +56,23 @@ impl Options {
             problems.append(&mut e);
             metrics::Options::default()
         });
-        if problems.is_empty() { Ok(Options { logging, metrics, gates }) } else { Err(problems) }
+        let serving = SecureServing::from_flags(flags, "kube-scheduler", false)
+            .map_err(|mut e| problems.append(&mut e));
+        let config = KubeSchedulerConfiguration::from_flags(flags).map_err(|mut e| problems.append(&mut e));
+        let mut profiles = Vec::new();
+        for profile in config.iter().flat_map(|c| &c.profiles) {
+            let percentage = config.as_ref().map_or(0, |c| c.percentage_of_nodes_to_score);
+            match registry::build(profile, percentage) {
+                Ok(built) => profiles.push(built),
+                Err(mut e) => problems.append(&mut e),
+            }
+        }
+        match (serving, config) {
+            (Ok(serving), Ok(config)) if problems.is_empty() => {
+                Ok(Options { config, profiles, serving, logging, metrics, gates })
+            }
+            _ => Err(problems),
+        }
     }
 }
 

@@ -1,0 +1,227 @@
+//! What follows from a decision: binding, events, conditions, evictions. The only writes of the scheduler.
+//! Upstream: pkg/scheduler/schedule_one.go bindingCycle, handleSchedulingFailure; framework/preemption/executor.go.
+
+use std::sync::Arc;
+
+use client::{DeleteParams, Patch, PatchParams};
+use controller::{NORMAL, WARNING, reference};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::framework::Change;
+use crate::model::PodInfo;
+use crate::queue::Popped;
+use crate::scheduler::{Eviction, Outcome, Scheduler};
+
+/// Longest note of an event.
+const NOTE: usize = 1024;
+
+/// Does what a cycle decided.
+pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, started: Instant) {
+    match outcome {
+        Outcome::Nothing => {}
+        Outcome::Deleted => {
+            let pod = &popped.info;
+            let note = format!("skip schedule deleting pod: {}", pod.key());
+            event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", &note);
+        }
+        Outcome::Bind { node } => bind(scheduler, &popped, &node, started).await,
+        Outcome::Refused { message, reason, nominate, eviction } => {
+            count(
+                scheduler,
+                &popped.info,
+                if reason == "Unschedulable" { "unschedulable" } else { "error" },
+                started,
+            );
+            tracing::info!(pod = popped.info.key(), err = message, "Unable to schedule pod; no fit; waiting");
+            refused(scheduler, &popped.info, &message, reason, nominate).await;
+            if let Some(eviction) = eviction {
+                evict(scheduler, &popped.info, eviction).await;
+            }
+        }
+    }
+}
+
+fn count(scheduler: &Scheduler, pod: &PodInfo, result: &str, started: Instant) {
+    let Some(running) = scheduler.running(pod) else { return };
+    let labels = [running.profile.scheduler_name.as_str(), result];
+    scheduler.metrics.attempts.with(&labels).inc();
+    scheduler.metrics.attempt_duration.with(&labels).observe_duration(started.elapsed());
+}
+
+fn event(scheduler: &Scheduler, pod: &PodInfo, kind: &str, reason: &str, action: &str, note: &str) {
+    if let Some(running) = scheduler.running(pod) {
+        running.recorder.event(&reference(&*pod.pod), None, kind, reason, action, truncated(note).as_ref());
+    }
+}
+
+/// Upstream: truncateMessage.
+fn truncated(note: &str) -> std::borrow::Cow<'_, str> {
+    if note.len() <= NOTE {
+        return note.into();
+    }
+    let mut end = NOTE - 4;
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} ...", &note[..end]).into()
+}
+
+async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
+    let pod = &popped.info;
+    let binding = Binding {
+        metadata: ObjectMeta {
+            name: pod.pod.metadata.name.clone(),
+            namespace: pod.pod.metadata.namespace.clone(),
+            uid: pod.pod.metadata.uid.clone(),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.into()),
+            ..ObjectReference::default()
+        },
+    };
+    let api = scheduler.client.namespaced::<Pod>(&pod.namespace);
+    match api.post_status(pod.name(), "binding", &binding).await {
+        Ok(_) => {
+            scheduler.state.lock().queue.remove(&pod.uid);
+            tracing::info!(pod = pod.key(), node, "Successfully bound pod to node");
+            count(scheduler, pod, "scheduled", started);
+            scheduler.metrics.pod_attempts.one().observe(f64::from(popped.attempts));
+            if let Some(first) = popped.first_added {
+                let label = if popped.attempts >= 15 { "15+".into() } else { popped.attempts.to_string() };
+                scheduler.metrics.sli_duration.with(&[&label]).observe_duration(first.elapsed());
+            }
+            let note = format!("Successfully assigned {} to {node}", pod.key());
+            event(scheduler, pod, NORMAL, "Scheduled", "Binding", &note);
+        }
+        Err(error) => {
+            let message = format!("running Bind plugin \"DefaultBinder\": {error}");
+            tracing::error!(pod = pod.key(), node, %error, "Error scheduling pod; retrying");
+            let waiting = {
+                let mut state = scheduler.state.lock();
+                if state.cache.forget(&pod.uid) {
+                    scheduler.wake(&mut state, &Change::PodGone(pod));
+                    state.queue.failed(&pod.uid, Instant::now());
+                } else {
+                    // Seen bound all the same, or deleted.
+                    state.queue.remove(&pod.uid);
+                }
+                state.queue.contains(&pod.uid)
+            };
+            scheduler.poke();
+            count(scheduler, pod, "error", started);
+            if waiting {
+                refused(scheduler, pod, &message, "SchedulerError", None).await;
+            }
+        }
+    }
+}
+
+/// Event and condition of a pod that was not placed; `nominate` is written if it differs.
+async fn refused(
+    scheduler: &Scheduler,
+    pod: &Arc<PodInfo>,
+    message: &str,
+    reason: &str,
+    nominate: Option<String>,
+) {
+    event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", message);
+    let mut status = serde_json::Map::new();
+    if let Some(condition) = condition(pod, "PodScheduled", "False", reason, message) {
+        status.insert("conditions".into(), json!([condition]));
+    }
+    if let Some(node) = nominate.filter(|n| n != pod.nominated().unwrap_or_default()) {
+        let value = if node.is_empty() { serde_json::Value::Null } else { node.into() };
+        status.insert("nominatedNodeName".into(), value);
+    }
+    if !status.is_empty()
+        && let Err(error) = patch_status(scheduler, pod, status.into()).await
+        && !error.is_not_found()
+    {
+        tracing::error!(pod = pod.key(), %error, "Error updating pod");
+    }
+}
+
+async fn patch_status(scheduler: &Scheduler, pod: &PodInfo, status: serde_json::Value) -> client::Result<()> {
+    let api = scheduler.client.namespaced::<Pod>(&pod.namespace);
+    let patch = Patch::Strategic(json!({ "status": status }));
+    api.patch_status(pod.name(), &patch, &PatchParams::default()).await.map(drop)
+}
+
+/// A condition to write; `None` if the pod says the same already.
+/// Upstream: pkg/api/v1/pod/util.go UpdatePodCondition.
+fn condition(
+    pod: &PodInfo,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+) -> Option<serde_json::Value> {
+    let conditions = pod.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let known = conditions.into_iter().flatten().find(|c| c.type_ == kind);
+    let same = |k: &&k8s_openapi::api::core::v1::PodCondition| k.status == status;
+    if known
+        .filter(same)
+        .is_some_and(|k| k.reason.as_deref() == Some(reason) && k.message.as_deref() == Some(message))
+    {
+        return None;
+    }
+    let since = known.filter(same).and_then(|k| k.last_transition_time.as_ref()).map(|t| t.0);
+    let since = since.unwrap_or_else(jiff::Timestamp::now);
+    let mut condition = json!({
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": null,
+        "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    });
+    if let Some(generation) = pod.pod.metadata.generation {
+        condition["observedGeneration"] = generation.into();
+    }
+    Some(condition)
+}
+
+/// Sends victims away. If that fails the pod is tried again, for no deletion may wake it.
+async fn evict(scheduler: &Scheduler, pod: &Arc<PodInfo>, eviction: Eviction) {
+    for other in &eviction.displaced {
+        if let Err(error) = patch_status(scheduler, other, json!({ "nominatedNodeName": null })).await {
+            tracing::error!(pod = other.key(), %error, "Cannot clear 'NominatedNodeName' field");
+        }
+    }
+    let mut failed = false;
+    for victim in eviction.victims.iter().filter(|v| !v.terminating()) {
+        match evict_one(scheduler, pod, victim).await {
+            Ok(()) => {
+                let note = format!("Preempted by pod {} on node {}", pod.uid, eviction.node);
+                let (about, by) = (reference(&*victim.pod), reference(&*pod.pod));
+                if let Some(running) = scheduler.running(pod) {
+                    running.recorder.event(&about, Some(&by), NORMAL, "Preempted", "Preempting", &note);
+                }
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                tracing::error!(pod = victim.key(), preemptor = pod.key(), %error, "Tried to preempted pod");
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        scheduler.state.lock().queue.wake_one(&pod.uid, Instant::now());
+        scheduler.poke();
+    }
+}
+
+async fn evict_one(scheduler: &Scheduler, pod: &PodInfo, victim: &PodInfo) -> client::Result<()> {
+    let name = scheduler.running(pod).map_or("", |r| r.profile.scheduler_name.as_str());
+    let message = format!("{name}: preempting to accommodate a higher priority pod");
+    if let Some(c) = condition(victim, "DisruptionTarget", "True", "PreemptionByScheduler", &message) {
+        patch_status(scheduler, victim, json!({ "conditions": [c] })).await?;
+    }
+    let api = scheduler.client.namespaced::<Pod>(&victim.namespace);
+    api.delete(victim.name(), &DeleteParams::with_uid(&victim.uid)).await
+}

@@ -1,0 +1,116 @@
+//! The extension points. A plugin implements those it has; [`super::Points`] says which ones run.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{Change, CycleState, View};
+use crate::model::{NodeRow, PodInfo};
+
+/// Whether taking pods away could help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    Unschedulable,
+    /// Upstream: UnschedulableAndUnresolvable.
+    Unresolvable,
+}
+
+/// A plugin's no.
+#[derive(Clone, Debug)]
+pub struct Reject {
+    pub code: Code,
+    pub plugin: &'static str,
+    pub reasons: SmallVec<[Cow<'static, str>; 1]>,
+}
+
+impl Reject {
+    pub fn unschedulable(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::Unschedulable, plugin, reasons: smallvec![reason.into()] }
+    }
+
+    pub fn unresolvable(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::Unresolvable, plugin, reasons: smallvec![reason.into()] }
+    }
+}
+
+pub type Verdict = Result<(), Reject>;
+
+/// Answer of a plugin before nodes are looked at.
+pub enum PreFilter {
+    /// This plugin has nothing to say about the pod on any node.
+    Skip,
+    /// Every node is to be looked at.
+    All,
+    /// Only these can do.
+    Nodes(BTreeSet<String>),
+    /// None can.
+    Reject(Reject),
+}
+
+/// A plugin.
+pub trait Plugin: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// Whether the pod may be queued at all.
+    fn pre_enqueue(&self, _pod: &PodInfo) -> Verdict {
+        Ok(())
+    }
+
+    fn pre_filter(&self, _view: View<'_>, _pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
+        PreFilter::All
+    }
+
+    fn filter(&self, _view: View<'_>, _state: &CycleState, _pod: &PodInfo, _row: &NodeRow) -> Verdict {
+        Ok(())
+    }
+
+    /// Follows a tried-out change: `other` comes to (`delta` 1) or leaves (-1) `row`.
+    fn adjust(
+        &self,
+        _view: View<'_>,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _other: &PodInfo,
+        _row: &NodeRow,
+        _delta: i64,
+    ) {
+    }
+
+    /// False: scores of this plugin do not count for this pod.
+    fn pre_score(
+        &self,
+        _view: View<'_>,
+        _state: &mut CycleState,
+        _pod: &PodInfo,
+        _nodes: &[&NodeRow],
+    ) -> bool {
+        true
+    }
+
+    fn score(&self, _view: View<'_>, _state: &CycleState, _pod: &PodInfo, _row: &NodeRow) -> i64 {
+        0
+    }
+
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeRow], _scores: &mut [i64]) {}
+
+    /// Whether a change may make a pod fit that this plugin refused.
+    fn wakes(&self, _change: &Change<'_>, _pod: &PodInfo) -> bool {
+        true
+    }
+}
+
+/// Scales to 0..=100. Upstream: plugins/helper/normalize_score.go.
+pub fn default_normalize(scores: &mut [i64], reverse: bool) {
+    let highest = scores.iter().copied().max().unwrap_or(0).max(0);
+    for score in scores {
+        let scaled = if highest == 0 { 0 } else { super::MAX_SCORE * *score / highest };
+        *score = if reverse {
+            super::MAX_SCORE - scaled
+        } else if highest == 0 {
+            *score
+        } else {
+            scaled
+        };
+    }
+}

@@ -1,0 +1,205 @@
+//! A profile: which plugins run at which point, and how they run.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Change, Code, CycleState, Diagnosis, Plugin, PreFilter, Reject, Verdict, View};
+use crate::model::{NodeRow, PodInfo};
+
+type Plugins = Vec<Arc<dyn Plugin>>;
+
+/// The enabled plugins of each extension point.
+#[derive(Clone, Default)]
+pub struct Points {
+    pub pre_enqueue: Plugins,
+    pub pre_filter: Plugins,
+    pub filter: Plugins,
+    pub pre_score: BTreeSet<&'static str>,
+    pub score: Vec<(Arc<dyn Plugin>, i64)>,
+    pub preemption: bool,
+}
+
+/// Plugins under the name that pods ask for.
+#[derive(Clone)]
+pub struct Profile {
+    pub scheduler_name: String,
+    pub points: Points,
+    pub percentage: i32,
+    pub preemption: crate::preemption::Settings,
+}
+
+/// Filters that have a say about a pod: indexes into [`Points::filter`].
+pub type Active = SmallVec<[usize; 20]>;
+
+/// What is known before nodes are looked at.
+pub struct Prepared {
+    pub active: Active,
+    pub nodes: Option<BTreeSet<String>>,
+    /// Plugins that limited the nodes.
+    pub limited_by: BTreeSet<&'static str>,
+}
+
+impl Profile {
+    pub fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
+        self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(pod))
+    }
+
+    /// Upstream: frameworkImpl.RunPreFilterPlugins.
+    pub fn pre_filter(
+        &self,
+        view: View<'_>,
+        pod: &PodInfo,
+        state: &mut CycleState,
+    ) -> Result<Prepared, Reject> {
+        let mut skipped: SmallVec<[&str; 16]> = SmallVec::new();
+        let mut nodes: Option<BTreeSet<String>> = None;
+        let mut limited_by = BTreeSet::new();
+        for plugin in &self.points.pre_filter {
+            match plugin.pre_filter(view, pod, state) {
+                PreFilter::Skip => skipped.push(plugin.name()),
+                PreFilter::All => {}
+                PreFilter::Reject(reject) => return Err(reject),
+                PreFilter::Nodes(set) => {
+                    limited_by.insert(plugin.name());
+                    let left = match nodes.take() {
+                        None => set,
+                        Some(before) => before.intersection(&set).cloned().collect(),
+                    };
+                    if left.is_empty() {
+                        return Err(Reject::unresolvable(plugin.name(), simultaneously(&limited_by)));
+                    }
+                    nodes = Some(left);
+                }
+            }
+        }
+        let filters = self.points.filter.iter().enumerate();
+        let active = filters.filter(|(_, p)| !skipped.contains(&p.name())).map(|(i, _)| i).collect();
+        Ok(Prepared { active, nodes, limited_by })
+    }
+
+    /// Filters one node as it is.
+    pub fn filter_row(
+        &self,
+        view: View<'_>,
+        state: &CycleState,
+        active: &Active,
+        pod: &PodInfo,
+        row: &NodeRow,
+    ) -> Verdict {
+        active.iter().try_for_each(|i| self.points.filter[*i].filter(view, state, pod, row))
+    }
+
+    /// Filters one node with the pods that wait for room on it, and without them: they may never come.
+    /// Upstream: frameworkImpl.RunFilterPluginsWithNominatedPods.
+    pub fn filter(
+        &self,
+        view: View<'_>,
+        state: &CycleState,
+        active: &Active,
+        pod: &PodInfo,
+        row: &NodeRow,
+    ) -> Verdict {
+        let waiting = view.nominated.get(&*row.name).map(Vec::as_slice).unwrap_or_default();
+        let before = |other: &&Arc<PodInfo>| other.priority >= pod.priority && other.uid != pod.uid;
+        if waiting.iter().any(|w| before(&w)) {
+            let (mut state, mut row) = (state.clone(), row.clone());
+            for other in waiting.iter().filter(before) {
+                row.add(other.clone());
+                self.adjust(view, &mut state, active, pod, other, &row, 1);
+            }
+            self.filter_row(view, &state, active, pod, &row)?;
+        }
+        self.filter_row(view, state, active, pod, row)
+    }
+
+    /// Tells plugins about a tried-out change.
+    #[expect(clippy::too_many_arguments, reason = "a change, where it happens and for whom")]
+    pub fn adjust(
+        &self,
+        view: View<'_>,
+        state: &mut CycleState,
+        active: &Active,
+        pod: &PodInfo,
+        other: &PodInfo,
+        row: &NodeRow,
+        delta: i64,
+    ) {
+        for i in active {
+            self.points.filter[*i].adjust(view, state, pod, other, row, delta);
+        }
+    }
+
+    /// Weighted sums by node, in the order of `nodes`.
+    pub fn scores(
+        &self,
+        view: View<'_>,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        nodes: &[&NodeRow],
+    ) -> Vec<i64> {
+        let mut sums = vec![0; nodes.len()];
+        self.each_score(view, state, pod, nodes, |_, scores| {
+            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
+        });
+        sums
+    }
+
+    /// Weighted scores plugin by plugin.
+    pub fn each_score(
+        &self,
+        view: View<'_>,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        nodes: &[&NodeRow],
+        mut sink: impl FnMut(&'static str, &[i64]),
+    ) {
+        let mut scores = Vec::with_capacity(nodes.len());
+        for (plugin, weight) in &self.points.score {
+            let prepares = self.points.pre_score.contains(plugin.name());
+            if prepares && !plugin.pre_score(view, state, pod, nodes) {
+                continue;
+            }
+            scores.clear();
+            scores.extend(nodes.iter().map(|row| plugin.score(view, state, pod, row)));
+            plugin.normalize(state, nodes, &mut scores);
+            scores.iter_mut().for_each(|s| *s *= weight);
+            sink(plugin.name(), &scores);
+        }
+    }
+
+    /// Whether a change may help a pod that these plugins refused. Plugins that are gone count as helped.
+    pub fn wakes(&self, change: &Change<'_>, pod: &PodInfo, refused_by: &BTreeSet<&'static str>) -> bool {
+        let points = &self.points;
+        let known = |name: &str| {
+            points
+                .pre_filter
+                .iter()
+                .chain(&points.filter)
+                .chain(&points.pre_enqueue)
+                .find(|p| p.name() == name)
+        };
+        refused_by.is_empty()
+            || refused_by.iter().any(|name| known(name).is_none_or(|p| p.wakes(change, pod)))
+    }
+}
+
+fn simultaneously(plugins: &BTreeSet<&'static str>) -> String {
+    format!("node(s) didn't satisfy plugin(s) {} simultaneously", go_list(plugins))
+}
+
+/// A list as Go prints it.
+pub fn go_list(names: &BTreeSet<&'static str>) -> String {
+    format!("[{}]", names.iter().copied().collect::<Vec<_>>().join(" "))
+}
+
+impl Diagnosis {
+    /// Whether taking pods away from a node could help.
+    pub fn could_help(&self, node: &str) -> bool {
+        match (&self.pre_filter, self.nodes.get(node)) {
+            (Some(reject), _) | (None, Some(reject)) => reject.code == Code::Unschedulable,
+            (None, None) => false,
+        }
+    }
+}

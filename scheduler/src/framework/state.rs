@@ -1,0 +1,32 @@
+//! What a cycle reads, and what plugins hand on within one cycle.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::listers::Listers;
+use crate::model::{Cache, PodInfo};
+use crate::plugins::{inter_pod_affinity, pod_topology_spread, volume_binding};
+
+type Hash = foldhash::fast::RandomState;
+
+/// Pods that wait for room on a node, by node.
+pub type Nominated = HashMap<String, Vec<Arc<PodInfo>>, Hash>;
+
+/// All a cycle reads.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub cache: &'a Cache,
+    pub listers: &'a Listers,
+    pub nominated: &'a Nominated,
+}
+
+/// What plugins computed before filtering or scoring. Cloned where a change is tried out.
+#[derive(Clone, Default)]
+pub struct CycleState {
+    pub spread: Option<pod_topology_spread::Counts>,
+    pub spread_score: Option<pod_topology_spread::Scoring>,
+    pub affinity: Option<inter_pod_affinity::Counts>,
+    pub affinity_score: Option<inter_pod_affinity::Scoring>,
+    pub volumes: Option<Arc<volume_binding::Claims>>,
+}

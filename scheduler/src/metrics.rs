@@ -1,0 +1,64 @@
+//! The scheduler's own metrics, by upstream's names and buckets. Upstream: pkg/scheduler/metrics/metrics.go.
+
+use component::metrics::{Counter, Family, Gauge, Histogram, Opts, Stability, exponential_buckets};
+
+/// Shared handles; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub attempts: Family<Counter>,
+    pub attempt_duration: Family<Histogram>,
+    pub algorithm_duration: Family<Histogram>,
+    pub sli_duration: Family<Histogram>,
+    pub pod_attempts: Family<Histogram>,
+    pub pending: Family<Gauge>,
+    pub cache_size: Family<Gauge>,
+    pub preemption_attempts: Family<Counter>,
+    pub preemption_victims: Family<Histogram>,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register() -> Self {
+        let spans = exponential_buckets(0.001, 2.0, 15);
+        let stable = |name, help| Opts::new(name, help).stability(Stability::Stable);
+        Self {
+            attempts: Family::counter(
+                stable("scheduler_schedule_attempts_total", "Attempts to schedule pods, by result")
+                    .labels(&["profile", "result"]),
+            ),
+            attempt_duration: Family::histogram(
+                stable("scheduler_scheduling_attempt_duration_seconds", "Attempt latency with binding")
+                    .labels(&["profile", "result"]),
+                &spans,
+            ),
+            algorithm_duration: Family::histogram(
+                Opts::new("scheduler_scheduling_algorithm_duration_seconds", "Latency of the decision"),
+                &spans,
+            ),
+            sli_duration: Family::histogram(
+                Opts::new("scheduler_pod_scheduling_sli_duration_seconds", "From queueing to bound")
+                    .labels(&["attempts"]),
+                &exponential_buckets(0.01, 2.0, 20),
+            ),
+            pod_attempts: Family::histogram(
+                stable("scheduler_pod_scheduling_attempts", "Attempts a pod took to be scheduled"),
+                &exponential_buckets(1.0, 2.0, 5),
+            ),
+            pending: Family::gauge(
+                stable("scheduler_pending_pods", "Pending pods, by queue").labels(&["queue"]),
+            ),
+            cache_size: Family::gauge(
+                Opts::new("scheduler_cache_size", "Nodes, pods and assumed pods in the cache")
+                    .labels(&["type"]),
+            ),
+            preemption_attempts: Family::counter(stable(
+                "scheduler_preemption_attempts_total",
+                "Attempts to make room by preemption",
+            )),
+            preemption_victims: Family::histogram(
+                stable("scheduler_preemption_victims", "Pods selected to go"),
+                &exponential_buckets(1.0, 2.0, 7),
+            ),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The plugins, one file each, named as upstream names them, and how a profile gets its own.
+
+mod balanced_allocation;
+mod dynamic_resources;
+mod image_locality;
+pub mod inter_pod_affinity;
+pub mod node_affinity;
+mod node_name;
+mod node_ports;
+pub mod node_resources_fit;
+mod node_unschedulable;
+mod node_volume_limits;
+pub mod pod_topology_spread;
+pub mod registry;
+mod scheduling_gates;
+mod taint_toleration;
+pub mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;

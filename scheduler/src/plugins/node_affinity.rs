@@ -1,0 +1,119 @@
+//! Node selectors and node affinity. Upstream: plugins/nodeaffinity.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Node, NodeAffinity as Wanted, NodeSelectorTerm};
+
+use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
+use crate::model::{NodeRow, NodeSelector, PodInfo};
+
+pub const NAME: &str = "NodeAffinity";
+
+/// With affinity that the profile adds to every pod.
+#[derive(Default)]
+pub struct NodeAffinity {
+    required: Option<NodeSelector>,
+    preferred: Vec<(i32, NodeSelector)>,
+}
+
+impl NodeAffinity {
+    pub fn new(added: Option<&Wanted>) -> Self {
+        let required = added.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        let preferred = added.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+        Self {
+            required: required.map(|r| NodeSelector::new(&r.node_selector_terms)),
+            preferred: preferred
+                .into_iter()
+                .flatten()
+                .map(|p| (p.weight, NodeSelector::new([&p.preference])))
+                .collect(),
+        }
+    }
+}
+
+/// Whether the pod's own selector and affinity allow the node.
+pub fn allowed(pod: &PodInfo, row: &NodeRow) -> bool {
+    pod.node_labels.as_ref().is_none_or(|s| s.matches(row.labels()))
+        && pod.required.as_ref().is_none_or(|r| r.matches(row.labels(), &row.name))
+}
+
+/// Node names a term allows; `None` for all.
+fn names_of(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
+    let fields = term.match_fields.iter().flatten();
+    let named = fields.filter(|f| f.key == "metadata.name" && f.operator == "In");
+    let sets = named.map(|f| f.values.iter().flatten().cloned().collect::<BTreeSet<String>>());
+    sets.reduce(|a, b| a.intersection(&b).cloned().collect())
+}
+
+impl Plugin for NodeAffinity {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
+        if pod.required.is_none() && self.required.is_none() && pod.node_labels.is_none() {
+            return PreFilter::Skip;
+        }
+        let affinity = pod.spec().and_then(|s| s.affinity.as_ref()?.node_affinity.as_ref());
+        let required = affinity.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
+        let Some(terms) = required.map(|r| &r.node_selector_terms).filter(|t| !t.is_empty()) else {
+            return PreFilter::All;
+        };
+        let mut names = BTreeSet::new();
+        for term in terms {
+            match names_of(term) {
+                None => return PreFilter::All,
+                Some(more) => names.extend(more),
+            }
+        }
+        if names.is_empty() {
+            return PreFilter::Reject(Reject::unresolvable(NAME, "pod affinity terms conflict"));
+        }
+        PreFilter::Nodes(names)
+    }
+
+    fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+        if self.required.as_ref().is_some_and(|r| !r.matches(row.labels(), &row.name)) {
+            return Err(Reject::unresolvable(NAME, "node(s) didn't match scheduler-enforced node affinity"));
+        }
+        if allowed(pod, row) {
+            return Ok(());
+        }
+        Err(Reject::unresolvable(NAME, "node(s) didn't match Pod's node affinity/selector"))
+    }
+
+    fn pre_score(
+        &self,
+        _view: View<'_>,
+        _state: &mut CycleState,
+        pod: &PodInfo,
+        _nodes: &[&NodeRow],
+    ) -> bool {
+        !pod.preferred.is_empty() || !self.preferred.is_empty()
+    }
+
+    fn score(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> i64 {
+        let all = self.preferred.iter().chain(&pod.preferred);
+        all.filter(|(_, s)| s.matches(row.labels(), &row.name)).map(|(weight, _)| i64::from(*weight)).sum()
+    }
+
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeRow], scores: &mut [i64]) {
+        default_normalize(scores, false);
+    }
+
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+        let fits = |node: &Node| {
+            let mut row = NodeRow::new(node.metadata.name.as_deref().unwrap_or_default());
+            row.node = Some(std::sync::Arc::new(node.clone()));
+            allowed(pod, &row) && self.required.as_ref().is_none_or(|r| r.matches(row.labels(), &row.name))
+        };
+        match change {
+            Change::NodeAdded(node) => fits(node),
+            Change::NodeUpdated { old, new } => {
+                old.metadata.labels != new.metadata.labels && !fits(old) && fits(new)
+            }
+            Change::Itself => true,
+            _ => false,
+        }
+    }
+}

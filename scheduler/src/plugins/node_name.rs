@@ -1,0 +1,26 @@
+//! A pod that names its node goes nowhere else. Upstream: plugins/nodename.
+
+use crate::framework::{Change, CycleState, Plugin, Reject, Verdict, View};
+use crate::model::{NodeRow, PodInfo};
+
+pub const NAME: &str = "NodeName";
+
+pub struct NodeName;
+
+impl Plugin for NodeName {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+        match pod.spec().and_then(|s| s.node_name.as_deref()) {
+            None | Some("") => Ok(()),
+            Some(name) if *name == *row.name => Ok(()),
+            Some(_) => Err(Reject::unresolvable(NAME, "node(s) didn't match the requested node name")),
+        }
+    }
+
+    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
+        matches!(change, Change::NodeAdded(_))
+    }
+}

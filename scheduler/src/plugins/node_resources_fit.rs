@@ -1,0 +1,152 @@
+//! A node must have what the pod asks for; nodes are ranked by how much is left. Upstream:
+//! plugins/noderesources/fit.go, least_allocated.go, most_allocated.go, requested_to_capacity_ratio.go.
+
+use smallvec::SmallVec;
+
+use crate::config::{ResourceSpec, Shape};
+use crate::framework::{Change, Code, CycleState, MAX_SCORE, Plugin, Reject, Verdict, View};
+use crate::model::{NodeRow, PodInfo, Resources};
+
+pub const NAME: &str = "NodeResourcesFit";
+
+/// How what is left is ranked.
+#[derive(Clone, Debug)]
+pub enum Strategy {
+    Least,
+    Most,
+    Ratio(Vec<Shape>),
+}
+
+pub struct NodeResourcesFit {
+    pub strategy: Strategy,
+    pub resources: Vec<ResourceSpec>,
+    pub ignored: Vec<String>,
+    pub ignored_groups: Vec<String>,
+}
+
+impl NodeResourcesFit {
+    fn ignores(&self, name: &str) -> bool {
+        let group = name.split('/').next().unwrap_or_default();
+        is_extended(name)
+            && (self.ignored.iter().any(|i| i == name) || self.ignored_groups.iter().any(|g| g == group))
+    }
+}
+
+/// Upstream: pkg/apis/core/v1/helper IsExtendedResourceName.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.split('/').next().unwrap_or_default().ends_with("kubernetes.io")
+}
+
+/// Extended resources, huge pages and the like count only for pods that ask for them.
+pub fn is_scalar(name: &str) -> bool {
+    !matches!(name, "cpu" | "memory" | "ephemeral-storage")
+}
+
+impl Plugin for NodeResourcesFit {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+        let mut reject = Reject { code: Code::Unschedulable, plugin: NAME, reasons: SmallVec::new() };
+        if row.pods.len() as i64 + 1 > row.allowed_pods {
+            reject.reasons.push("Too many pods".into());
+        }
+        let (want, has, taken) = (&pod.requests, &row.allocatable, &row.requested);
+        let mut check = |reason: std::borrow::Cow<'static, str>, want: i64, has: i64, taken: i64| {
+            if want > 0 && want > has - taken {
+                reject.reasons.push(reason);
+                if want > has {
+                    reject.code = Code::Unresolvable;
+                }
+            }
+        };
+        check("Insufficient cpu".into(), want.milli_cpu, has.milli_cpu, taken.milli_cpu);
+        check("Insufficient memory".into(), want.memory, has.memory, taken.memory);
+        check("Insufficient ephemeral-storage".into(), want.ephemeral, has.ephemeral, taken.ephemeral);
+        for (name, amount) in want.scalars.iter().filter(|(n, a)| *a > 0 && !self.ignores(n)) {
+            let (has, taken) = (has.get(name), taken.get(name));
+            if *amount > has - taken {
+                check(format!("Insufficient {name}").into(), *amount, has, taken);
+            }
+        }
+        if reject.reasons.is_empty() { Ok(()) } else { Err(reject) }
+    }
+
+    fn score(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> i64 {
+        let (mut sum, mut weights) = (0, 0);
+        for spec in &self.resources {
+            let want = pod.ranked.get(&spec.name);
+            let has = row.allocatable.get(&spec.name);
+            if has == 0 || (want == 0 && is_scalar(&spec.name)) {
+                continue;
+            }
+            let requested = row.ranked.get(&spec.name) + want;
+            let part = match &self.strategy {
+                Strategy::Least if requested > has => 0,
+                Strategy::Least => (has - requested) * MAX_SCORE / has,
+                Strategy::Most => requested.min(has) * MAX_SCORE / has,
+                Strategy::Ratio(shape) => ratio(shape, requested, has),
+            };
+            // A ratio of 0 does not count, as upstream: buildRequestedToCapacityRatioScorerFunction.
+            if matches!(self.strategy, Strategy::Ratio(_)) && part <= 0 {
+                continue;
+            }
+            sum += part * spec.weight;
+            weights += spec.weight;
+        }
+        if weights == 0 {
+            return 0;
+        }
+        if matches!(self.strategy, Strategy::Ratio(_)) {
+            return (sum as f64 / weights as f64).round() as i64;
+        }
+        sum / weights
+    }
+
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+        match change {
+            Change::NodeAdded(node) => {
+                let mut row = NodeRow::new("");
+                row.set_node(std::sync::Arc::new((*node).clone()));
+                row.allowed_pods > 0 && covers(&row.allocatable, &pod.requests)
+            }
+            Change::NodeUpdated { old, new } => {
+                let offered = |n: &k8s_openapi::api::core::v1::Node| {
+                    n.status.as_ref().and_then(|s| s.allocatable.clone())
+                };
+                offered(old) != offered(new)
+            }
+            Change::PodGone(_) | Change::Itself => true,
+            Change::PodChanged { smaller, .. } => *smaller,
+            _ => false,
+        }
+    }
+}
+
+fn covers(has: &Resources, want: &Resources) -> bool {
+    has.milli_cpu >= want.milli_cpu
+        && has.memory >= want.memory
+        && has.ephemeral >= want.ephemeral
+        && want.scalars.iter().all(|(n, a)| has.get(n) >= *a)
+}
+
+/// Upstream: plugins/helper/shape_score.go; scores of the shape are out of 10.
+fn ratio(shape: &[Shape], requested: i64, has: i64) -> i64 {
+    let used = if has == 0 || requested > has { MAX_SCORE } else { requested * MAX_SCORE / has };
+    let score = |s: &Shape| i64::from(s.score) * (MAX_SCORE / 10);
+    let mut before: Option<&Shape> = None;
+    for point in shape {
+        if used <= i64::from(point.utilization) {
+            return match before {
+                None => score(point),
+                Some(b) => {
+                    let (from, to) = (i64::from(b.utilization), i64::from(point.utilization));
+                    score(b) + (score(point) - score(b)) * (used - from) / (to - from).max(1)
+                }
+            };
+        }
+        before = Some(point);
+    }
+    shape.last().map_or(0, score)
+}

@@ -1,0 +1,225 @@
+//! From a profile's configuration to its plugins. Upstream: apis/config/v1/default_plugins.go,
+//! framework/runtime/framework.go expandMultiPointPlugins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+
+use super::*;
+use crate::config::{
+    BalancedArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs, PluginRef, PluginSet,
+    PreemptionArgs, ResourceSpec, SpreadArgs,
+};
+use crate::framework::{Plugin, Points, Profile};
+use node_resources_fit::{NodeResourcesFit, Strategy};
+
+/// Extension points of which plugins here can have code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Point {
+    PreEnqueue,
+    PreFilter,
+    Filter,
+    PreScore,
+    Score,
+    PostFilter,
+    /// Queue order and binding: there is one plugin for each, which cannot be replaced.
+    Fixed,
+}
+
+impl Point {
+    const ALL: [(Point, &'static str); 6] = [
+        (Point::PreEnqueue, "preEnqueue"),
+        (Point::PreFilter, "preFilter"),
+        (Point::Filter, "filter"),
+        (Point::PreScore, "preScore"),
+        (Point::Score, "score"),
+        (Point::PostFilter, "postFilter"),
+    ];
+}
+
+use Point::{Filter, Fixed, PostFilter, PreEnqueue, PreFilter, PreScore, Score};
+
+/// Upstream's default plugins in their order, with weight and extension points.
+const DEFAULTS: &[(&str, i64, &[Point])] = &[
+    ("SchedulingGates", 0, &[PreEnqueue]),
+    ("PrioritySort", 0, &[Fixed]),
+    ("NodeName", 0, &[Filter]),
+    ("NodeUnschedulable", 0, &[Filter]),
+    ("TaintToleration", 3, &[Filter, PreScore, Score]),
+    ("NodeAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
+    ("NodePorts", 0, &[PreFilter, Filter]),
+    ("NodeResourcesFit", 1, &[PreFilter, Filter, PreScore, Score]),
+    ("VolumeRestrictions", 0, &[PreFilter, Filter]),
+    ("NodeVolumeLimits", 0, &[PreFilter, Filter]),
+    ("VolumeBinding", 0, &[PreFilter, Filter]),
+    ("VolumeZone", 0, &[PreFilter, Filter]),
+    ("PodTopologySpread", 2, &[PreFilter, Filter, PreScore, Score]),
+    ("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
+    ("DynamicResources", 2, &[PreFilter, Filter]),
+    ("DefaultPreemption", 0, &[PostFilter]),
+    ("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
+    ("ImageLocality", 1, &[Score]),
+    ("DefaultBinder", 0, &[Fixed]),
+];
+
+fn known(name: &str) -> Option<&'static (&'static str, i64, &'static [Point])> {
+    DEFAULTS.iter().find(|(n, _, _)| *n == name)
+}
+
+fn resources(mut given: Vec<ResourceSpec>) -> Vec<ResourceSpec> {
+    if given.is_empty() {
+        given = ["cpu", "memory"].map(|n| ResourceSpec { name: n.into(), weight: 1 }).into();
+    }
+    given.iter_mut().filter(|r| r.weight == 0).for_each(|r| r.weight = 1);
+    given
+}
+
+fn system_defaults() -> Vec<TopologySpreadConstraint> {
+    [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)]
+        .map(|(key, skew)| TopologySpreadConstraint {
+            max_skew: skew,
+            topology_key: key.into(),
+            when_unsatisfiable: "ScheduleAnyway".into(),
+            ..TopologySpreadConstraint::default()
+        })
+        .into()
+}
+
+fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plugin>>, String> {
+    Ok(Some(match name {
+        "SchedulingGates" => Arc::new(scheduling_gates::SchedulingGates),
+        "NodeName" => Arc::new(node_name::NodeName),
+        "NodeUnschedulable" => Arc::new(node_unschedulable::NodeUnschedulable),
+        "TaintToleration" => Arc::new(taint_toleration::TaintToleration),
+        "NodeAffinity" => {
+            let args: NodeAffinityArgs = profile.args(name)?;
+            Arc::new(node_affinity::NodeAffinity::new(args.added_affinity.as_ref()))
+        }
+        "NodePorts" => Arc::new(node_ports::NodePorts),
+        "NodeResourcesFit" => Arc::new(fit(profile.args(name)?)?),
+        "VolumeRestrictions" => Arc::new(volume_restrictions::VolumeRestrictions),
+        "NodeVolumeLimits" => Arc::new(node_volume_limits::NodeVolumeLimits),
+        "VolumeBinding" => Arc::new(volume_binding::VolumeBinding),
+        "VolumeZone" => Arc::new(volume_zone::VolumeZone),
+        "PodTopologySpread" => {
+            let args: SpreadArgs = profile.args(name)?;
+            let system = matches!(args.defaulting_type.as_str(), "" | "System");
+            Arc::new(pod_topology_spread::PodTopologySpread {
+                defaults: if system { system_defaults() } else { args.default_constraints },
+                system_defaults: system,
+            })
+        }
+        "InterPodAffinity" => {
+            let args: InterPodArgs = profile.args(name)?;
+            Arc::new(inter_pod_affinity::InterPodAffinity {
+                hard_weight: args.hard_pod_affinity_weight,
+                ignore_preferred_of_existing: args.ignore_preferred_terms_of_existing_pods,
+            })
+        }
+        "DynamicResources" => Arc::new(dynamic_resources::DynamicResources),
+        "NodeResourcesBalancedAllocation" => {
+            let args: BalancedArgs = profile.args(name)?;
+            Arc::new(balanced_allocation::BalancedAllocation { resources: resources(args.resources) })
+        }
+        "ImageLocality" => Arc::new(image_locality::ImageLocality),
+        _ => return Ok(None),
+    }))
+}
+
+fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
+    let strategy = match args.scoring_strategy.kind.as_str() {
+        "" | "LeastAllocated" => Strategy::Least,
+        "MostAllocated" => Strategy::Most,
+        "RequestedToCapacityRatio" => {
+            Strategy::Ratio(args.scoring_strategy.requested_to_capacity_ratio.shape)
+        }
+        other => return Err(format!("scoringStrategy.type: Unsupported value: {other:?}")),
+    };
+    Ok(NodeResourcesFit {
+        strategy,
+        resources: resources(args.scoring_strategy.resources),
+        ignored: args.ignored_resources,
+        ignored_groups: args.ignored_resource_groups,
+    })
+}
+
+/// The default plugins with a profile's changes to them.
+fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
+    let off = |name: &str| custom.disabled.iter().any(|d| d.name == name || d.name == "*");
+    let defaults = DEFAULTS.iter().filter(|(n, _, _)| !off(n)).map(|(name, weight, _)| {
+        let own = custom.enabled.iter().find(|e| e.name == *name).cloned();
+        own.unwrap_or_else(|| PluginRef { name: (*name).into(), weight: *weight })
+    });
+    let mut all: Vec<PluginRef> = defaults.collect();
+    let more = custom.enabled.iter().filter(|e| !all.iter().any(|a| a.name == e.name));
+    let more: Vec<PluginRef> = more.cloned().collect();
+    all.extend(more);
+    all
+}
+
+/// Builds a profile.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile, Vec<String>> {
+    let mut problems = Vec::new();
+    let at = |name: &str| profile.plugins.get(name).cloned().unwrap_or_default();
+    let multi = multi_point(&at("multiPoint"));
+    let named = profile.plugins.values().flat_map(|s| &s.enabled).map(|p| p.name.as_str());
+    for name in named.collect::<BTreeSet<_>>().into_iter().filter(|n| known(n).is_none()) {
+        problems.push(format!("profile {}: plugin {name:?} does not exist", profile.scheduler_name));
+    }
+    let mut points = Points::default();
+    for (point, key) in Point::ALL {
+        let set = at(key);
+        let has = |p: &PluginRef| known(&p.name).is_some_and(|(_, _, points)| points.contains(&point));
+        let off = |name: &str| set.disabled.iter().any(|d| d.name == name || d.name == "*");
+        let own = |name: &str| set.enabled.iter().find(|e| e.name == name);
+        let overriding = multi.iter().filter_map(|m| own(&m.name));
+        let rest = multi.iter().filter(|m| own(&m.name).is_none() && !off(&m.name));
+        let more = set.enabled.iter().filter(|e| !multi.iter().any(|m| m.name == e.name));
+        for plugin in overriding.chain(rest).chain(more).filter(|p| has(p)) {
+            if point == PostFilter {
+                points.preemption = true;
+                continue;
+            }
+            let made = match make(&plugin.name, profile) {
+                Ok(Some(made)) => made,
+                Ok(None) => continue,
+                Err(problem) => {
+                    problems.push(format!("profile {}: {problem}", profile.scheduler_name));
+                    continue;
+                }
+            };
+            match point {
+                PreEnqueue => points.pre_enqueue.push(made),
+                PreFilter => points.pre_filter.push(made),
+                Filter => points.filter.push(made),
+                PreScore => {
+                    points.pre_score.insert(made.name());
+                }
+                Score => points.score.push((made, if plugin.weight == 0 { 1 } else { plugin.weight })),
+                PostFilter | Fixed => {}
+            }
+        }
+    }
+    let args: PreemptionArgs = profile.args("DefaultPreemption").unwrap_or_else(|problem| {
+        problems.push(problem);
+        PreemptionArgs::default()
+    });
+    if !problems.is_empty() {
+        problems.sort();
+        problems.dedup();
+        return Err(problems);
+    }
+    Ok(Profile {
+        scheduler_name: profile.scheduler_name.clone(),
+        points,
+        percentage: profile.percentage_of_nodes_to_score.unwrap_or(percentage),
+        preemption: crate::preemption::Settings {
+            percentage: args.min_candidate_nodes_percentage,
+            absolute: args.min_candidate_nodes_absolute,
+        },
+    })
+}

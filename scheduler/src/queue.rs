@@ -1,0 +1,318 @@
+//! Pods that wait: ready ones by priority, those in backoff, those that nothing has changed for, gated ones.
+//!
+//! Time is an argument. A cycle runs while the owner of the queue holds its lock, so no change can slip between a
+//! verdict and the pod's way back into the queue. Upstream: pkg/scheduler/backend/queue/scheduling_queue.go.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::time::Instant;
+
+use crate::model::{PodInfo, Uid};
+
+type Hash = foldhash::fast::RandomState;
+type ActiveKey = (Reverse<i32>, Instant, u64);
+type BackoffKey = (Instant, u64);
+
+/// Names of the plugins that refused a pod.
+pub type RefusedBy = BTreeSet<&'static str>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Active(ActiveKey),
+    Backoff(BackoffKey),
+    Unschedulable(Instant),
+    Gated,
+    InFlight,
+}
+
+#[derive(Debug)]
+struct Entry {
+    info: Arc<PodInfo>,
+    attempts: u32,
+    /// Failures since it was last let go by a plugin; decides how long it backs off.
+    failures: u32,
+    first_added: Option<Instant>,
+    last_tried: Instant,
+    /// The attempt failed for no fault of the pod: then it must wait its backoff in full.
+    by_error: bool,
+    refused_by: RefusedBy,
+    place: Place,
+}
+
+/// A pod to be tried.
+#[derive(Debug)]
+pub struct Popped {
+    pub info: Arc<PodInfo>,
+    pub attempts: u32,
+    pub first_added: Option<Instant>,
+}
+
+/// Time limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Periods {
+    pub initial_backoff: Duration,
+    pub max_backoff: Duration,
+    /// Longest stay among the unschedulable.
+    pub max_unschedulable: Duration,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    periods: Periods,
+    entries: HashMap<Uid, Entry, Hash>,
+    active: BTreeMap<ActiveKey, Uid>,
+    backoff: BTreeMap<BackoffKey, Uid>,
+    /// Waiting for a change, oldest first is not needed: looked through when something changes.
+    unschedulable: BTreeSet<Uid>,
+    sequence: u64,
+    next_flush: Option<Instant>,
+}
+
+/// How often the unschedulable are looked through for ones that stayed too long.
+const FLUSH: Duration = Duration::from_secs(30);
+
+impl Queue {
+    pub fn new(periods: Periods) -> Self {
+        Self {
+            periods,
+            entries: HashMap::default(),
+            active: BTreeMap::new(),
+            backoff: BTreeMap::new(),
+            unschedulable: BTreeSet::new(),
+            sequence: 0,
+            next_flush: None,
+        }
+    }
+
+    fn lift(&mut self, uid: &Uid) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(uid)?;
+        match entry.place {
+            Place::Active(key) => drop(self.active.remove(&key)),
+            Place::Backoff(key) => drop(self.backoff.remove(&key)),
+            Place::Unschedulable(_) => drop(self.unschedulable.remove(uid)),
+            Place::Gated | Place::InFlight => {}
+        }
+        Some(entry)
+    }
+
+    fn activate(&mut self, uid: &Uid, now: Instant) {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let Some(entry) = self.lift(uid) else { return };
+        let key = (Reverse(entry.info.priority), now, sequence);
+        entry.first_added.get_or_insert(now);
+        entry.place = Place::Active(key);
+        self.active.insert(key, uid.clone());
+    }
+
+    fn back_off(&mut self, uid: &Uid, until: Instant) {
+        self.sequence += 1;
+        let key = (until, self.sequence);
+        let Some(entry) = self.lift(uid) else { return };
+        entry.place = Place::Backoff(key);
+        self.backoff.insert(key, uid.clone());
+    }
+
+    fn park(&mut self, uid: &Uid, now: Instant) {
+        let Some(entry) = self.lift(uid) else { return };
+        entry.place = Place::Unschedulable(now);
+        self.unschedulable.insert(uid.clone());
+        self.next_flush.get_or_insert(now + FLUSH);
+    }
+
+    /// When a pod may be tried again.
+    fn ready_at(&self, entry: &Entry) -> Instant {
+        let doublings = entry.failures.saturating_sub(1).min(20);
+        let wait = self.periods.initial_backoff.saturating_mul(1 << doublings).min(self.periods.max_backoff);
+        entry.last_tried + if entry.failures == 0 { Duration::ZERO } else { wait }
+    }
+
+    /// To the ready ones, or into backoff while that lasts.
+    fn requeue(&mut self, uid: &Uid, now: Instant) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        let ready = self.ready_at(entry);
+        if ready <= now { self.activate(uid, now) } else { self.back_off(uid, ready) }
+    }
+
+    /// A new pod. With `gate`, the plugin that keeps it from being tried.
+    pub fn add(&mut self, info: Arc<PodInfo>, gate: Option<&'static str>, now: Instant) {
+        let uid = info.uid.clone();
+        self.remove(&uid);
+        let entry = Entry {
+            info,
+            attempts: 0,
+            failures: 0,
+            first_added: None,
+            last_tried: now,
+            by_error: false,
+            refused_by: gate.into_iter().collect(),
+            place: Place::Gated,
+        };
+        self.entries.insert(uid.clone(), entry);
+        if gate.is_none() {
+            self.activate(&uid, now);
+        }
+    }
+
+    /// A waiting pod changed. `useful`: given who refused it, whether the change may help.
+    pub fn update(
+        &mut self,
+        info: Arc<PodInfo>,
+        gate: Option<&'static str>,
+        now: Instant,
+        useful: impl FnOnce(&RefusedBy) -> bool,
+    ) {
+        let uid = info.uid.clone();
+        let Some(entry) = self.entries.get_mut(&uid) else { return self.add(info, gate, now) };
+        entry.info = info;
+        match (entry.place, gate) {
+            (Place::InFlight, _) => {}
+            (_, Some(gate)) => {
+                entry.refused_by = [gate].into();
+                if let Some(entry) = self.lift(&uid) {
+                    entry.place = Place::Gated;
+                }
+            }
+            (Place::Gated, None) => {
+                entry.refused_by.clear();
+                self.activate(&uid, now);
+            }
+            // The priority may have changed.
+            (Place::Active((_, since, _)), None) => self.activate(&uid, since),
+            (Place::Backoff(_), None) => {}
+            (Place::Unschedulable(_), None) => {
+                if useful(&entry.refused_by) {
+                    self.requeue(&uid, now);
+                }
+            }
+        }
+    }
+
+    pub fn remove(&mut self, uid: &Uid) {
+        if self.lift(uid).is_some() {
+            self.entries.remove(uid);
+        }
+    }
+
+    pub fn contains(&self, uid: &Uid) -> bool {
+        self.entries.contains_key(uid)
+    }
+
+    /// A waiting pod by its name.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<&Arc<PodInfo>> {
+        self.entries.values().map(|e| &e.info).find(|i| &*i.namespace == namespace && i.name() == name)
+    }
+
+    /// Where a pod is and who refused it.
+    pub fn describe(&self, uid: &Uid) -> serde_json::Value {
+        let Some(entry) = self.entries.get(uid) else { return serde_json::Value::Null };
+        let place = match entry.place {
+            Place::Active(_) => "active",
+            Place::Backoff(_) => "backoff",
+            Place::Unschedulable(_) => "unschedulable",
+            Place::Gated => "gated",
+            Place::InFlight => "inFlight",
+        };
+        serde_json::json!({ "place": place, "attempts": entry.attempts, "refusedBy": entry.refused_by })
+    }
+
+    /// The next pod to try. With no ready one, one in backoff: waiting would only waste time.
+    pub fn pop(&mut self, now: Instant) -> Option<Popped> {
+        let uid = match self.active.first_key_value() {
+            Some((_, uid)) => uid.clone(),
+            None => self.early()?,
+        };
+        let entry = self.lift(&uid)?;
+        entry.place = Place::InFlight;
+        entry.attempts = entry.attempts.saturating_add(1);
+        entry.last_tried = now;
+        Some(Popped { info: entry.info.clone(), attempts: entry.attempts, first_added: entry.first_added })
+    }
+
+    /// Among those in backoff that no error put there, the first to become ready.
+    fn early(&self) -> Option<Uid> {
+        self.backoff.values().find(|uid| self.entries.get(*uid).is_some_and(|e| !e.by_error)).cloned()
+    }
+
+    /// A tried pod fits nowhere.
+    pub fn refused(&mut self, uid: &Uid, by: RefusedBy, now: Instant) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        entry.by_error = false;
+        entry.refused_by = by;
+        self.park(uid, now);
+    }
+
+    /// An attempt failed for another reason: it is made again after a while.
+    pub fn failed(&mut self, uid: &Uid, now: Instant) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        entry.by_error = true;
+        entry.last_tried = now;
+        entry.refused_by.clear();
+        let until = self.entries.get(uid).map_or(now, |e| self.ready_at(e));
+        self.back_off(uid, until);
+    }
+
+    /// Something changed: those whom it may help go on.
+    pub fn wake(&mut self, now: Instant, helps: impl Fn(&PodInfo, &RefusedBy) -> bool) {
+        let chosen = self
+            .unschedulable
+            .iter()
+            .filter(|uid| self.entries.get(*uid).is_some_and(|e| helps(&e.info, &e.refused_by)));
+        for uid in chosen.cloned().collect::<Vec<_>>() {
+            self.requeue(&uid, now);
+        }
+    }
+
+    /// One pod goes on whatever refused it.
+    pub fn wake_one(&mut self, uid: &Uid, now: Instant) {
+        if self.unschedulable.contains(uid) {
+            self.requeue(uid, now);
+        }
+    }
+
+    /// Moves those whose time has come.
+    pub fn flush(&mut self, now: Instant) {
+        while let Some((&(until, _), uid)) = self.backoff.first_key_value()
+            && until <= now
+        {
+            let uid = uid.clone();
+            self.activate(&uid, now);
+        }
+        if self.next_flush.is_none_or(|at| at > now) {
+            return;
+        }
+        let limit = self.periods.max_unschedulable;
+        let old = self.unschedulable.iter().filter(|uid| {
+            matches!(self.entries.get(*uid).map(|e| e.place), Some(Place::Unschedulable(since)) if since + limit <= now)
+        });
+        for uid in old.cloned().collect::<Vec<_>>() {
+            self.requeue(&uid, now);
+        }
+        self.next_flush = (!self.unschedulable.is_empty()).then_some(now + FLUSH);
+    }
+
+    /// When [`Queue::flush`] has something to do next.
+    pub fn deadline(&self) -> Option<Instant> {
+        let backoff = self.backoff.first_key_value().map(|((until, _), _)| *until);
+        [backoff, self.next_flush].into_iter().flatten().min()
+    }
+
+    /// Numbers of pods: active, backoff, unschedulable, gated.
+    pub fn sizes(&self) -> [(&'static str, usize); 4] {
+        let waiting = self.active.len() + self.backoff.len() + self.unschedulable.len();
+        let flying = self.entries.values().filter(|e| e.place == Place::InFlight).count();
+        [
+            ("active", self.active.len()),
+            ("backoff", self.backoff.len()),
+            ("unschedulable", self.unschedulable.len()),
+            ("gated", self.entries.len().saturating_sub(waiting + flying)),
+        ]
+    }
+}

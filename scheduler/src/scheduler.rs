@@ -1,0 +1,282 @@
+//! The running scheduler: state behind one lock, a loop that takes pods one by one, tasks that write.
+//!
+//! A decision and all it changes in memory (assume, requeue, nominate) happen within one critical section; only
+//! writes to the API server happen outside. Start reading at [`Scheduler::run`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Client;
+use controller::SeriesRecorder;
+use informer::Subscription;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::actions;
+use crate::cycle::{self, Decision, Rotation};
+use crate::framework::{Change, Nominated, Profile, View, no_nodes};
+use crate::listers::Listers;
+use crate::metrics::Metrics;
+use crate::model::{Cache, Place, PodInfo, Uid};
+use crate::preemption::Preemption;
+use crate::queue::{Periods, Popped, Queue};
+
+/// Writes under way at a time; beyond it no further pod is taken.
+const WRITES: usize = 1024;
+
+/// What the lock guards.
+pub struct State {
+    pub cache: Cache,
+    pub queue: Queue,
+    pub nominated: Nominated,
+    nodes_of_nominated: BTreeMap<Uid, String>,
+    rotation: Rotation,
+    rng: StdRng,
+}
+
+/// A profile and the recorder that speaks in its name.
+pub struct Running {
+    pub profile: Profile,
+    pub recorder: SeriesRecorder,
+}
+
+/// The scheduler. Shared by the loop, informers, pages and writes.
+pub struct Scheduler {
+    pub state: Mutex<State>,
+    pub profiles: Vec<Running>,
+    pub listers: Listers,
+    pub client: Client,
+    pub metrics: Metrics,
+    subscriptions: Mutex<Vec<Subscription>>,
+    work: Notify,
+    writes: Arc<Semaphore>,
+}
+
+/// What is to be written after a cycle.
+pub enum Outcome {
+    Bind { node: String },
+    Refused { message: String, reason: &'static str, nominate: Option<String>, eviction: Option<Eviction> },
+    Deleted,
+    Nothing,
+}
+
+/// Pods that make room.
+pub struct Eviction {
+    pub node: String,
+    pub victims: Vec<Arc<PodInfo>>,
+    /// Less important pods that waited for the same node.
+    pub displaced: Vec<Arc<PodInfo>>,
+}
+
+impl State {
+    pub fn view<'a>(&'a self, listers: &'a Listers) -> View<'a> {
+        View { cache: &self.cache, listers, nominated: &self.nominated }
+    }
+
+    /// Notes for which node a pod waits.
+    pub fn nominate(&mut self, info: &Arc<PodInfo>, node: Option<&str>) {
+        if let Some(before) = self.nodes_of_nominated.remove(&info.uid)
+            && let Some(list) = self.nominated.get_mut(&before)
+        {
+            list.retain(|p| p.uid != info.uid);
+            if list.is_empty() {
+                self.nominated.remove(&before);
+            }
+        }
+        if let Some(node) = node {
+            self.nodes_of_nominated.insert(info.uid.clone(), node.to_string());
+            self.nominated.entry(node.to_string()).or_default().push(info.clone());
+        }
+    }
+}
+
+impl Scheduler {
+    pub fn new(
+        client: Client,
+        listers: Listers,
+        profiles: Vec<Running>,
+        periods: Periods,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let state = State {
+            cache: Cache::default(),
+            queue: Queue::new(periods),
+            nominated: Nominated::default(),
+            nodes_of_nominated: BTreeMap::new(),
+            rotation: Rotation::default(),
+            rng: rand::make_rng(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            profiles,
+            listers,
+            client,
+            metrics,
+            subscriptions: Mutex::default(),
+            work: Notify::new(),
+            writes: Arc::new(Semaphore::new(WRITES)),
+        })
+    }
+
+    /// Keeps a subscription, and waits for it in [`Scheduler::settled`].
+    pub fn keep(&self, subscription: Subscription) {
+        self.subscriptions.lock().push(subscription);
+    }
+
+    /// Waits until everything that the informers found at first is in cache and queue.
+    pub async fn settled(&self, token: &CancellationToken) -> bool {
+        let waiting = std::mem::take(&mut *self.subscriptions.lock());
+        let mut all = true;
+        for subscription in &waiting {
+            all = all && subscription.wait_synced(token).await;
+        }
+        *self.subscriptions.lock() = waiting;
+        all
+    }
+
+    /// The profile a pod asks for.
+    pub fn running(&self, pod: &PodInfo) -> Option<&Running> {
+        let name = pod.spec().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
+        self.profiles.iter().find(|r| r.profile.scheduler_name == name)
+    }
+
+    /// There may be something to do.
+    pub fn poke(&self) {
+        self.work.notify_one();
+    }
+
+    /// Lets pods go on that a change may help.
+    pub fn wake(&self, state: &mut State, change: &Change<'_>) {
+        let helps = |pod: &PodInfo, by: &crate::queue::RefusedBy| {
+            self.running(pod).is_some_and(|r| r.profile.wakes(change, pod, by))
+        };
+        state.queue.wake(Instant::now(), helps);
+    }
+
+    /// Takes pods until the token ends.
+    pub async fn run(self: Arc<Self>, token: CancellationToken) {
+        while !token.is_cancelled() {
+            let permit = tokio::select! {
+                () = token.cancelled() => return,
+                permit = self.writes.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
+            let (step, deadline) = self.step(Instant::now());
+            match step {
+                Some((popped, outcome, started)) => {
+                    let scheduler = self.clone();
+                    tokio::spawn(async move {
+                        actions::carry_out(&scheduler, popped, outcome, started).await;
+                        drop(permit);
+                    });
+                    // Others have work to do on this thread too.
+                    tokio::task::yield_now().await;
+                }
+                None => {
+                    drop(permit);
+                    let pause = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+                    tokio::select! {
+                        () = token.cancelled() => return,
+                        () = self.work.notified() => {}
+                        () = tokio::time::sleep_until(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sizes of queue and cache, for `/metrics`.
+    pub fn gauge(&self) {
+        let state = self.state.lock();
+        for (queue, size) in state.queue.sizes() {
+            self.metrics.pending.with(&[queue]).set(size as f64);
+        }
+        self.metrics.cache_size.with(&["nodes"]).set(state.cache.len() as f64);
+        self.metrics.cache_size.with(&["pods"]).set(state.cache.pods() as f64);
+    }
+
+    /// Takes one pod and decides about it.
+    fn step(&self, now: Instant) -> (Option<(Popped, Outcome, Instant)>, Option<Instant>) {
+        let mut state = self.state.lock();
+        state.queue.flush(now);
+        let Some(popped) = state.queue.pop(now) else { return (None, state.queue.deadline()) };
+        let outcome = self.decide(&mut state, &popped, now);
+        (Some((popped, outcome, now)), None)
+    }
+
+    fn decide(&self, state: &mut State, popped: &Popped, now: Instant) -> Outcome {
+        let pod = &popped.info;
+        let Some(running) = self.running(pod) else {
+            state.queue.remove(&pod.uid);
+            return Outcome::Nothing;
+        };
+        if pod.terminating() {
+            state.queue.remove(&pod.uid);
+            return Outcome::Deleted;
+        }
+        if state.cache.node_of(&pod.uid).is_some() {
+            state.queue.remove(&pod.uid);
+            return Outcome::Nothing;
+        }
+        let State { cache, nominated, rotation, rng, .. } = state;
+        let view = View { cache, listers: &self.listers, nominated };
+        let decision = cycle::schedule(&running.profile, view, pod, rotation, rng);
+        self.metrics.algorithm_duration.one().observe_duration(now.elapsed());
+        match decision {
+            Decision::Place { node, evaluated, feasible } => {
+                tracing::debug!(pod = pod.key(), node, evaluated, feasible, "Attempting to bind pod to node");
+                state.cache.place(pod.clone(), &node, Place::Assumed);
+                state.nominate(pod, None);
+                Outcome::Bind { node }
+            }
+            Decision::NoNodes => {
+                state.queue.refused(&pod.uid, Default::default(), now);
+                Outcome::Refused {
+                    message: no_nodes().into(),
+                    reason: "SchedulerError",
+                    nominate: None,
+                    eviction: None,
+                }
+            }
+            Decision::Unfit { diagnosis, preemption } => {
+                let message = diagnosis.message();
+                state.queue.refused(&pod.uid, diagnosis.plugins, now);
+                let (nominate, eviction) = self.prepare(state, pod, preemption);
+                Outcome::Refused { message, reason: "Unschedulable", nominate, eviction }
+            }
+        }
+    }
+
+    /// Memory's part of preemption: (nomination to write, eviction to carry out).
+    fn prepare(
+        &self,
+        state: &mut State,
+        pod: &Arc<PodInfo>,
+        preemption: Preemption,
+    ) -> (Option<String>, Option<Eviction>) {
+        if !matches!(preemption, Preemption::Off) {
+            self.metrics.preemption_attempts.one().inc();
+        }
+        match preemption {
+            Preemption::Off | Preemption::Ineligible(_) => (None, None),
+            Preemption::Useless(_) => {
+                state.nominate(pod, None);
+                (Some(String::new()), None)
+            }
+            Preemption::Evict { node, victims } => {
+                self.metrics.preemption_victims.one().observe(victims.len() as f64);
+                let waiting = state.nominated.get(&node).cloned().unwrap_or_default();
+                let displaced: Vec<_> = waiting.into_iter().filter(|w| w.priority < pod.priority).collect();
+                for other in &displaced {
+                    state.nominate(other, None);
+                }
+                state.nominate(pod, Some(&node));
+                (Some(node.clone()), Some(Eviction { node, victims, displaced }))
+            }
+        }
+    }
+}
