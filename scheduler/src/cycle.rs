@@ -195,3 +195,6 @@ pub struct Explanation {
     /// Weighted scores by node and plugin.
     pub scores: Vec<(String, Vec<(&'static str, i64)>)>,
 }
+
+#[cfg(test)]
+mod tests;

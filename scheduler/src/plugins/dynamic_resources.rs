@@ -19,6 +19,10 @@ impl Plugin for DynamicResources {
             let reason = "pod has resourceClaims, which this scheduler does not allocate yet";
             return PreFilter::Reject(Reject::unresolvable(NAME, reason));
         }
+        if pod.spec().is_some_and(|s| s.scheduling_group.is_some()) {
+            let reason = "pod has a schedulingGroup, which this scheduler does not place as one yet";
+            return PreFilter::Reject(Reject::unresolvable(NAME, reason));
+        }
         PreFilter::Skip
     }
 

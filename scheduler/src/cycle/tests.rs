@@ -1,0 +1,131 @@
+//! Decisions on small clusters, written as the objects an API server would show.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rand::SeedableRng;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::KubeSchedulerProfile;
+use crate::framework::Nominated;
+use crate::listers::Listers;
+use crate::model::{Cache, Place};
+use crate::plugins::registry;
+
+fn node(name: &str, more: Value) -> Arc<Node> {
+    let mut node = json!({
+        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "spec": {},
+        "status": { "allocatable": { "cpu": "2", "memory": "4Gi", "pods": "10" } },
+    });
+    merge(&mut node, more);
+    Arc::new(serde_json::from_value(node).unwrap())
+}
+
+fn pod(name: &str, cpu: &str, spec: Value) -> Arc<PodInfo> {
+    let mut pod = json!({
+        "metadata": { "name": name, "namespace": "ns", "uid": name, "labels": { "app": "a" } },
+        "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
+    });
+    merge(&mut pod["spec"], spec);
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (k, v) in b {
+                merge(a.entry(k).or_insert(Value::Null), v);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+/// "node" or the message.
+fn decide(nodes: &[Arc<Node>], placed: &[(Arc<PodInfo>, &str)], pod: &Arc<PodInfo>) -> String {
+    let mut cache = Cache::default();
+    nodes.iter().for_each(|n| cache.set_node(n.clone()));
+    placed.iter().for_each(|(p, n)| cache.place(p.clone(), n, Place::Seen));
+    let profile = registry::build(&KubeSchedulerProfile::default(), 0).unwrap();
+    let (listers, nominated) = (Listers::default(), Nominated::default());
+    let view = View { cache: &cache, listers: &listers, nominated: &nominated };
+    let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+    match schedule(&profile, view, pod, &mut Rotation::default(), &mut rng) {
+        Decision::Place { node, .. } => node,
+        Decision::NoNodes => "none".into(),
+        Decision::Unfit { diagnosis, .. } => diagnosis.message(),
+    }
+}
+
+const USELESS: &str = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+
+#[test]
+fn the_emptier_node_is_taken() {
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    let placed = [(pod("x", "1", json!({})), "a")];
+    assert_eq!(decide(&nodes, &placed, &pod("p", "500m", json!({}))), "b");
+    assert_eq!(decide(&[], &[], &pod("p", "1", json!({}))), "none");
+}
+
+#[test]
+fn refusals_read_as_upstreams() {
+    let check = |node: Arc<Node>, pod: Arc<PodInfo>, expected: &str| {
+        let expected = format!("0/1 nodes are available: 1 {expected}. {USELESS}");
+        assert_eq!(decide(&[node], &[], &pod), expected);
+    };
+    let taint = json!({ "spec": { "taints": [{ "key": "k", "effect": "NoSchedule" }] } });
+    check(node("a", taint), pod("p", "1", json!({})), "node(s) had untolerated taint(s)");
+    check(node("a", json!({})), pod("p", "3", json!({})), "Insufficient cpu");
+    let selector = json!({ "nodeSelector": { "disk": "ssd" } });
+    let text = "node(s) didn't match Pod's node affinity/selector";
+    check(node("a", json!({})), pod("p", "1", selector), text);
+    let cordoned = node("a", json!({ "spec": { "unschedulable": true } }));
+    check(cordoned, pod("p", "1", json!({})), "node(s) were unschedulable");
+}
+
+#[test]
+fn no_victims_is_said() {
+    let placed = [(pod("x", "2", json!({})), "a")];
+    let text = decide(&[node("a", json!({}))], &placed, &pod("p", "1", json!({})));
+    let expected = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+                    1 No preemption victims found for incoming pod.";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn the_cheapest_victim_goes() {
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    let placed = [
+        (pod("x", "2", json!({ "priority": 5 })), "a"),
+        (pod("y", "1", json!({ "priority": 1 })), "b"),
+        (pod("z", "1", json!({ "priority": 1 })), "b"),
+    ];
+    let text = decide(&nodes, &placed, &pod("p", "1", json!({ "priority": 10 })));
+    assert!(text.ends_with("found a potential placement for pod on node b, preempting 1 victims"), "{text}");
+}
+
+#[test]
+fn anti_affinity_and_spreading_keep_apart() {
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    let like = json!({ "labelSelector": { "matchLabels": { "app": "a" } }, "topologyKey": "kubernetes.io/hostname" });
+    let apart = json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [like] } } });
+    let placed = [(pod("x", "100m", json!({})), "a")];
+    assert_eq!(decide(&nodes, &placed, &pod("p", "100m", apart)), "b");
+    let mut spread = like.clone();
+    merge(&mut spread, json!({ "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule" }));
+    let spread = json!({ "topologySpreadConstraints": [spread] });
+    assert_eq!(decide(&nodes, &placed, &pod("p", "100m", spread)), "b");
+}
+
+#[test]
+fn what_is_not_there_stays_pending() {
+    let claims = json!({ "resourceClaims": [{ "name": "gpu", "resourceClaimName": "gpu" }] });
+    let text = decide(&[node("a", json!({}))], &[], &pod("p", "1", claims));
+    assert!(text.contains("resourceClaims, which this scheduler does not allocate yet"), "{text}");
+    let group = json!({ "schedulingGroup": { "podGroupName": "g" } });
+    let text = decide(&[node("a", json!({}))], &[], &pod("p", "1", group));
+    assert!(text.contains("schedulingGroup"), "{text}");
+}
