@@ -34,14 +34,24 @@ impl Cluster {
         if let Some(root) = &spec.cgroup_root {
             cgroup::create(root)?;
         }
-        let pki = Pki::create(&spec.dir.join("kubernetes"), &spec.node, spec.address, spec::SERVICE_IP, &spec.server())?;
+        let pki = Pki::create(
+            &spec.dir.join("kubernetes"),
+            &spec.node,
+            spec.address,
+            spec::SERVICE_IP,
+            &spec.server(),
+        )?;
         let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
         Ok(Self { spec, processes, pki })
     }
 
     /// A kubectl that acts as `user`.
     pub fn kubectl(&self, user: &str) -> Kubectl<'_> {
-        Kubectl { program: &self.spec.kubectl, kubeconfig: self.pki.kubeconfig_path(user), processes: &self.processes }
+        Kubectl {
+            program: &self.spec.kubectl,
+            kubeconfig: self.pki.kubeconfig_path(user),
+            processes: &self.processes,
+        }
     }
 
     /// Starts everything and waits until the node is Ready.
@@ -73,7 +83,8 @@ impl Cluster {
             self.processes.stop(daemon, Signal::SIGTERM, soft)?;
         }
         if proxy_ran {
-            self.run(&self.spec.binary("kube-proxy"), &["--cleanup"]).context("removing kube-proxy's rules")?;
+            self.run(&self.spec.binary("kube-proxy"), &["--cleanup"])
+                .context("removing kube-proxy's rules")?;
         }
         self.unmount()?;
         if self.spec.netns.is_none() {
@@ -110,20 +121,36 @@ impl Cluster {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let output = self.processes.command(program).args(arguments).output().with_context(|| format!("running {program}"))?;
+        let output = self
+            .processes
+            .command(program)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("running {program}"))?;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), stderr.trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn start_etcd(&self) -> Result<()> {
-        let etcd = spec::find_program("etcd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
-            .context("there is no etcd on this machine (apt-get install etcd-server)")?;
+        let etcd =
+            spec::find_program("etcd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
+                .context("there is no etcd on this machine (apt-get install etcd-server)")?;
         let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
         let argv: Vec<String> = [
-            &etcd.display().to_string(), "--data-dir", &self.spec.path("etcd"), "--listen-client-urls", client,
-            "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", &format!("default={peer}"),
+            &etcd.display().to_string(),
+            "--data-dir",
+            &self.spec.path("etcd"),
+            "--listen-client-urls",
+            client,
+            "--advertise-client-urls",
+            client,
+            "--listen-peer-urls",
+            peer,
+            "--initial-advertise-peer-urls",
+            peer,
+            "--initial-cluster",
+            &format!("default={peer}"),
         ]
         .iter()
         .map(ToString::to_string)
@@ -166,10 +193,12 @@ impl Cluster {
     }
 
     fn start_containerd(&self) -> Result<()> {
-        let program = spec::find_program("containerd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
-            .context("there is no containerd on this machine (apt-get install containerd)")?;
+        let program =
+            spec::find_program("containerd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
+                .context("there is no containerd on this machine (apt-get install containerd)")?;
         let program = program.display().to_string();
-        let version = String::from_utf8_lossy(&Command::new(&program).arg("--version").output()?.stdout).into_owned();
+        let version =
+            String::from_utf8_lossy(&Command::new(&program).arg("--version").output()?.stdout).into_owned();
         let config = self.spec.path("containerd.toml");
         fs::write(&config, self.containerd_config(&version))?;
         fs::create_dir_all(self.spec.dir.join("cni"))?;
@@ -198,7 +227,9 @@ impl Cluster {
             self.spec.runtime_socket()
         );
         let cni = self.spec.path("cni");
-        let major = version.split_whitespace().find_map(|w| w.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
+        let major = version
+            .split_whitespace()
+            .find_map(|w| w.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
         if major.unwrap_or(1) >= 2 {
             format!(
                 "version = 3\n{head}[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{pause}\"\n\
@@ -238,7 +269,8 @@ impl Cluster {
 
     fn wipe(&self) -> Result<()> {
         cgroup::remove(self.spec.cgroup_root.as_deref().unwrap_or("/kubepods"))?;
-        fs::remove_dir_all(&self.spec.dir).with_context(|| format!("removing {}", self.spec.dir.display()))?;
+        fs::remove_dir_all(&self.spec.dir)
+            .with_context(|| format!("removing {}", self.spec.dir.display()))?;
         if let Some(name) = &self.spec.netns {
             let _ = Command::new("ip").args(["netns", "del", name]).status();
         }
@@ -264,8 +296,14 @@ fn make_netns(name: &str, address: &str) -> Result<()> {
         return Ok(());
     }
     let ip = |arguments: &[&str]| -> Result<()> {
-        let output = Command::new("ip").args(arguments).output().context("running ip (apt-get install iproute2)")?;
-        ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        let output =
+            Command::new("ip").args(arguments).output().context("running ip (apt-get install iproute2)")?;
+        ensure!(
+            output.status.success(),
+            "ip {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
         Ok(())
     };
     ip(&["netns", "add", name])?;

@@ -71,12 +71,16 @@ fn pause(work: &Path) -> Result<Vec<u8>> {
     let (source, binary) = (work.join("pause.c"), work.join("pause"));
     fs::write(&source, PAUSE_SOURCE)?;
     let status = Command::new("gcc").args(["-Os", "-static", "-s", "-o"]).arg(&binary).arg(&source).status();
-    ensure!(status.context("running gcc (apt-get install gcc)")?.success(), "gcc could not compile {source:?}");
+    ensure!(
+        status.context("running gcc (apt-get install gcc)")?.success(),
+        "gcc could not compile {source:?}"
+    );
     Ok(fs::read(binary)?)
 }
 
 fn busybox() -> Result<Vec<u8>> {
-    let program = fs::read("/bin/busybox").context("reading /bin/busybox (apt-get install busybox-static)")?;
+    let program =
+        fs::read("/bin/busybox").context("reading /bin/busybox (apt-get install busybox-static)")?;
     let list = Command::new("/bin/busybox").arg("--list").output()?;
     let mut files: Vec<File> = ["tmp", "root", "etc", "home", "www", "bin"]
         .iter()
@@ -120,7 +124,8 @@ fn layer(files: &[File]) -> Result<Vec<u8>> {
 }
 
 fn pack(out: &Path, images: &[Image]) -> Result<()> {
-    let mut tar = tar::Builder::new(fs::File::create(out).with_context(|| format!("creating {}", out.display()))?);
+    let mut tar =
+        tar::Builder::new(fs::File::create(out).with_context(|| format!("creating {}", out.display()))?);
     let mut manifest = Vec::new();
     for image in images {
         let digest = hex(&image.layer);

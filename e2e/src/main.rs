@@ -110,19 +110,26 @@ fn machine_spec() -> Result<Spec> {
 
 /// The cluster of `smoke`: a network namespace of its own, so that it disturbs nothing and nothing disturbs it.
 fn smoke_spec() -> Result<Spec> {
-    let dir = env("CORTEN_DIR")
-        .map_or_else(|| PathBuf::from(format!("/var/tmp/corten-smoke-{}", std::process::id())), PathBuf::from);
+    let dir = env("CORTEN_DIR").map_or_else(
+        || PathBuf::from(format!("/var/tmp/corten-smoke-{}", std::process::id())),
+        PathBuf::from,
+    );
     let name = dir.file_name().context("CORTEN_DIR is no folder's path")?.to_string_lossy().into_owned();
     spec_at(dir, Some(name))
 }
 
 fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
-    ensure!(nix::unistd::geteuid().is_root(), "only root can run containers and set routing rules: run it as root");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "only root can run containers and set routing rules: run it as root"
+    );
     let here = std::env::current_exe()?.parent().map(PathBuf::from).context("no folder of this program")?;
     let path = env("PATH").unwrap_or_default();
     let kubectl = match env("KUBECTL") {
         Some(given) => PathBuf::from(given),
-        None => spec::find_program("kubectl", &path).context("there is no kubectl (hack/kubectl.sh gets one)")?,
+        None => {
+            spec::find_program("kubectl", &path).context("there is no kubectl (hack/kubectl.sh gets one)")?
+        }
     };
     let address = if netns.is_some() { [10, 199, 0, 1].into() } else { spec::machine_address()? };
     Ok(Spec {

@@ -102,12 +102,16 @@ impl Pki {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         lifetime(&mut params);
         let key_path = self.path(&format!("{file}.key"));
         let key = if Path::new(&key_path).exists() {
-            KeyPair::from_pem(&fs::read_to_string(&key_path)?).with_context(|| format!("reading {key_path}"))?
+            KeyPair::from_pem(&fs::read_to_string(&key_path)?)
+                .with_context(|| format!("reading {key_path}"))?
         } else {
             let key = KeyPair::generate()?;
             write_secret(&key_path, &key.serialize_pem())?;
@@ -118,7 +122,8 @@ impl Pki {
     }
 
     fn leaf(&self, ca: &Authority, leaf: &Leaf<'_>) -> Result<()> {
-        let (crt, key_path) = (self.path(&format!("{}.crt", leaf.file)), self.path(&format!("{}.key", leaf.file)));
+        let (crt, key_path) =
+            (self.path(&format!("{}.crt", leaf.file)), self.path(&format!("{}.key", leaf.file)));
         if Path::new(&crt).exists() && Path::new(&key_path).exists() {
             return Ok(());
         }

@@ -45,10 +45,12 @@ impl Processes {
     /// Runs `work` on a thread inside the cluster's network namespace.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let Some(name) = &self.netns else { return work() };
-        let namespace = File::open(format!("/run/netns/{name}")).with_context(|| format!("opening namespace {name}"))?;
+        let namespace =
+            File::open(format!("/run/netns/{name}")).with_context(|| format!("opening namespace {name}"))?;
         std::thread::scope(|scope| {
             let inner = scope.spawn(|| {
-                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).context("entering the namespace")?;
+                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                    .context("entering the namespace")?;
                 work()
             });
             inner.join().map_err(|_| anyhow::anyhow!("a thread inside namespace {name} panicked"))?
@@ -86,7 +88,8 @@ impl Processes {
         if self.running(name).is_some() {
             kill(Pid::from_raw(record.pid), signal).with_context(|| format!("signalling {name}"))?;
             if !wait_gone(record, grace) {
-                kill(Pid::from_raw(record.pid), Signal::SIGKILL).with_context(|| format!("killing {name}"))?;
+                kill(Pid::from_raw(record.pid), Signal::SIGKILL)
+                    .with_context(|| format!("killing {name}"))?;
                 if !wait_gone(record, Duration::from_secs(10)) {
                     bail!("{name} (pid {}) does not end after SIGKILL", record.pid);
                 }
@@ -151,7 +154,8 @@ fn wait_gone(record: Record, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     while Instant::now() < end {
         // A child of ours stays a zombie until it is waited for.
-        let _ = nix::sys::wait::waitpid(Pid::from_raw(record.pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        let _ =
+            nix::sys::wait::waitpid(Pid::from_raw(record.pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
         if start_ticks(record.pid) != Some(record.start_ticks) {
             return true;
         }

@@ -118,12 +118,14 @@ impl Flow<'_> {
 fn http_get(address: &str, path: &str) -> Result<String> {
     let address = address.parse().with_context(|| format!("reading the address {address}"))?;
     let limit = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address, limit).with_context(|| format!("connecting to {address}"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, limit).with_context(|| format!("connecting to {address}"))?;
     stream.set_read_timeout(Some(limit))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{address} answered {answer:?}"))?;
+    let (_, body) =
+        answer.split_once("\r\n\r\n").with_context(|| format!("{address} answered {answer:?}"))?;
     Ok(body.to_string())
 }
 
@@ -165,7 +167,10 @@ fn logs(flow: &Flow<'_>) -> Result<()> {
 }
 
 fn exec(flow: &Flow<'_>) -> Result<()> {
-    let text = flow.cluster.kubectl("admin").run_with(&["exec", "-i", "deployment/web", "--", "cat"], "to and fro\n")?;
+    let text = flow
+        .cluster
+        .kubectl("admin")
+        .run_with(&["exec", "-i", "deployment/web", "--", "cat"], "to and fro\n")?;
     ensure!(text == "to and fro\n", "exec cat echoed {text:?}");
     let error = flow.kubectl(&["exec", "deployment/web", "--", "sh", "-c", "exit 7"]);
     let text = error.err().map(|e| format!("{e:#}")).unwrap_or_default();
@@ -218,7 +223,13 @@ fn rollout(flow: &Flow<'_>) -> Result<()> {
 fn rollback(flow: &Flow<'_>) -> Result<()> {
     flow.kubectl(&["rollout", "undo", "deployment/web"])?;
     flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
-    let env = flow.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env}"])?;
+    let env = flow.kubectl(&[
+        "get",
+        "deployment",
+        "web",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].env}",
+    ])?;
     ensure!(env.is_empty(), "the environment after the roll back is {env:?}");
     flow.wait("two pods are left", || Ok(flow.pods(".metadata.name")?.len() == 2))
 }
@@ -304,7 +315,8 @@ fn namespace(flow: &Flow<'_>) -> Result<()> {
         flow.kubectl(&["get", "serviceaccount", "default", "-n", "passing"]).map(|_| true)
     })?;
     flow.kubectl(&["delete", "namespace", "passing", "--timeout=60s"])?;
-    let gone = flow.kubectl(&["get", "namespace", "passing"]).err().map(|e| format!("{e:#}")).unwrap_or_default();
+    let gone =
+        flow.kubectl(&["get", "namespace", "passing"]).err().map(|e| format!("{e:#}")).unwrap_or_default();
     ensure!(gone.contains("(NotFound): namespaces \"passing\" not found"), "{gone}");
     Ok(())
 }

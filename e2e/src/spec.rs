@@ -93,7 +93,9 @@ impl Spec {
 pub fn machine_address() -> Result<IpAddr> {
     // Connecting a datagram socket sends nothing; it only asks the kernel for a route.
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("192.0.2.1:9").context("this machine has no address besides loopback: add one (ip addr add)")?;
+    socket
+        .connect("192.0.2.1:9")
+        .context("this machine has no address besides loopback: add one (ip addr add)")?;
     Ok(socket.local_addr()?.ip())
 }
 

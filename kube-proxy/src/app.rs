@@ -291,11 +291,13 @@ fn follow(factory: &Factory, lanes: &[Lane]) {
         let gone = matches!(event, Event::Deleted(_));
         to.iter().for_each(|inbox| inbox.service(&key, (!gone).then_some(object)));
     });
-    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(|s: &mut EndpointSlice| {
-        for endpoint in s.endpoints.iter_mut().flatten() {
-            endpoint.target_ref = None;
-        }
-    }));
+    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(
+        |s: &mut EndpointSlice| {
+            for endpoint in s.endpoints.iter_mut().flatten() {
+                endpoint.target_ref = None;
+            }
+        },
+    ));
     slices.subscribe(move |event| match event {
         Event::Deleted(slice) => inboxes.iter().for_each(|inbox| inbox.slice_removed(&slice)),
         Event::Added(slice) | Event::Updated { new: slice, .. } => {
