@@ -98,15 +98,18 @@ fn fixtures_are_byte_equal_both_ways() {
                     problems.push("protobuf straight to JSON");
                 }
             }
-            let text = read(&base, "yaml");
-            let from_yaml = yaml::to_json(&text).expect("YAML");
-            if json::decode(table, id, &from_yaml, true).expect("JSON of YAML").value != decoded.value {
-                problems.push("YAML to tree");
-            }
-            let mut written = String::new();
-            yaml::write(&json::parse(&source).expect("JSON"), &mut written);
-            if written.as_bytes() != text {
-                problems.push("JSON to YAML");
+            // The YAML of older releases says nothing new.
+            if release == "HEAD" {
+                let text = read(&base, "yaml");
+                let from_yaml = yaml::to_json(&text).expect("YAML");
+                if json::decode(table, id, &from_yaml, true).expect("JSON of YAML").value != decoded.value {
+                    problems.push("YAML to tree");
+                }
+                let mut written = String::new();
+                yaml::write(&json::parse(&source).expect("JSON"), &mut written);
+                if written.as_bytes() != text {
+                    problems.push("JSON to YAML");
+                }
             }
             if back != decoded.value {
                 problems.push("trees");

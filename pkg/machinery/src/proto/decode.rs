@@ -218,6 +218,13 @@ fn value(
         }
         Shape::Time | Shape::MicroTime => match instant(w.bytes()?)? {
             t if t.is_zero() => Value::Null,
+            // A year without four digits could not be read back from its text.
+            t if !time::YEARS.contains(&t.seconds) => {
+                return Err(Error::Part {
+                    what: "a time",
+                    why: format!("{} seconds are out of range", t.seconds),
+                });
+            }
             t if shape == Shape::MicroTime => time::format_micro(t).into(),
             t => time::format_rfc3339(t.seconds).into(),
         },
