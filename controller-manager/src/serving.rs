@@ -59,7 +59,11 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.health.0.iter().filter(|(n, _)| *n == self.name).for_each(|(_, e)| e.store(true, Ordering::Relaxed));
+        self.health
+            .0
+            .iter()
+            .filter(|(n, _)| *n == self.name)
+            .for_each(|(_, e)| e.store(true, Ordering::Relaxed));
     }
 }
 
@@ -96,7 +100,8 @@ pub async fn start(
     let mut mux = Mux::default();
     let mut checks: Vec<Check> = Vec::new();
     if let Some(elector) = elector {
-        checks.push(Check::new("leaderElection", move || elector.check(LEADER_TOLERANCE).map_err(Into::into)));
+        checks
+            .push(Check::new("leaderElection", move || elector.check(LEADER_TOLERANCE).map_err(Into::into)));
     }
     checks.extend(health.checks());
     health::install(&mut mux, "/healthz", checks);

@@ -32,7 +32,8 @@ fn plan(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Result<Option<Vec<Polic
     sources.sort_by_key(|r| r.name().to_string());
     let mut rules: Vec<PolicyRule> = Vec::new();
     for labels in aggregation.cluster_role_selectors.iter().flatten() {
-        let matches = selector(labels).map_err(|e| format!("reading a selector of role {}: {e}", role.name()))?;
+        let matches =
+            selector(labels).map_err(|e| format!("reading a selector of role {}: {e}", role.name()))?;
         for source in sources.iter().filter(|r| matches.matches(&r.metadata.labels.as_ref())) {
             for rule in source.rules.iter().flatten() {
                 if !rules.iter().any(|r| is_same(r, rule)) {
@@ -80,8 +81,7 @@ async fn sync(client: &Client, roles: &Store<ClusterRole>, name: &str) -> Result
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": name}, "rules": rules,
     }));
-    let params =
-        PatchParams { field_manager: MANAGER.to_string(), force: true, ..PatchParams::default() };
+    let params = PatchParams { field_manager: MANAGER.to_string(), force: true, ..PatchParams::default() };
     let result = client.all::<ClusterRole>().patch(name, &patch, &params).await;
     result.map(drop).map_err(|e| format!("writing the rules of role {name}: {e}"))
 }
@@ -97,10 +97,13 @@ mod tests {
     fn role(text: &str) -> Arc<ClusterRole> {
         let (head, rules) = text.split_once(':').unwrap_or((text, ""));
         let (name, label) = head.split_once(' ').unwrap_or((head, "none"));
-        let rules: Vec<_> = rules.split_whitespace().map(|v| json!({"verbs": [v], "resources": ["x"]})).collect();
+        let rules: Vec<_> =
+            rules.split_whitespace().map(|v| json!({"verbs": [v], "resources": ["x"]})).collect();
         Arc::new(
-            serde_json::from_value(json!({"metadata": {"name": name, "labels": {"to": label}}, "rules": rules}))
-                .expect("a role"),
+            serde_json::from_value(
+                json!({"metadata": {"name": name, "labels": {"to": label}}, "rules": rules}),
+            )
+            .expect("a role"),
         )
     }
 

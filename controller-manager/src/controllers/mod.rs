@@ -50,7 +50,12 @@ pub const ALL: &[Descriptor] = &[
         "clusterrole-aggregation-controller",
         clusterroleaggregation::build,
     ),
-    on("ttl-after-finished-controller", "ttl-after-finished", "ttl-after-finished-controller", ttlafterfinished::build),
+    on(
+        "ttl-after-finished-controller",
+        "ttl-after-finished",
+        "ttl-after-finished-controller",
+        ttlafterfinished::build,
+    ),
     on(
         "certificatesigningrequest-approving-controller",
         "csrapproving",

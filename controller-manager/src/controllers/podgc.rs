@@ -154,7 +154,9 @@ async fn verify(
                 gone.insert(name.to_string());
             }
             Ok(Some(_)) => {}
-            Err(error) => tracing::warn!(node = name, %error, "Reading a node that is not in the cache failed"),
+            Err(error) => {
+                tracing::warn!(node = name, %error, "Reading a node that is not in the cache failed")
+            }
         }
     }
     gone

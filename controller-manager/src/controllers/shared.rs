@@ -39,7 +39,8 @@ pub mod fail_pod {
     /// The call's.
     pub async fn patch_status(api: &Api<Pod>, pod: &Pod) -> client::Result<()> {
         let status = pod.status.clone().unwrap_or_default();
-        let mut changes = json!({"conditions": status.conditions, "observedGeneration": pod.metadata.generation});
+        let mut changes =
+            json!({"conditions": status.conditions, "observedGeneration": pod.metadata.generation});
         if let Some(phase) = status.phase {
             changes["phase"] = json!(phase);
         }

@@ -214,7 +214,8 @@ mod tests {
     fn taints(all: &[&str]) -> Vec<Taint> {
         let taint = |text: &&str| {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            serde_json::from_value(json!({"key": key, "value": value, "effect": "NoExecute"})).expect("a taint")
+            serde_json::from_value(json!({"key": key, "value": value, "effect": "NoExecute"}))
+                .expect("a taint")
         };
         all.iter().map(taint).collect()
     }
@@ -222,7 +223,8 @@ mod tests {
     /// `"key=value for=10"`; without value: Exists; `"*"`: everything.
     fn tolerations(all: &[&str]) -> Vec<Toleration> {
         let toleration = |text: &&str| {
-            let (what, time) = text.split_once(" for=").map_or((*text, None), |(w, t)| (w, t.parse::<i64>().ok()));
+            let (what, time) =
+                text.split_once(" for=").map_or((*text, None), |(w, t)| (w, t.parse::<i64>().ok()));
             let mut value = match what.split_once('=') {
                 Some((key, value)) => json!({"key": key, "value": value}),
                 None if what == "*" => json!({"operator": "Exists"}),

@@ -30,7 +30,8 @@ fn plan(secret: &Secret, now: Timestamp) -> Plan {
     if secret.type_.as_deref() != Some(TYPE) {
         return Plan::Nothing;
     }
-    let Some(text) = secret.data.as_ref().and_then(|d| d.get("expiration")).filter(|e| !e.0.is_empty()) else {
+    let Some(text) = secret.data.as_ref().and_then(|d| d.get("expiration")).filter(|e| !e.0.is_empty())
+    else {
         return Plan::Nothing;
     };
     match std::str::from_utf8(&text.0).ok().and_then(|t| t.parse::<Timestamp>().ok()) {
@@ -64,7 +65,11 @@ pub fn build(context: &Context) -> Result<Running, Error> {
     }))
 }
 
-async fn sync(client: &Client, secrets: &Store<Secret>, secret_key: &str) -> Result<Option<Duration>, String> {
+async fn sync(
+    client: &Client,
+    secrets: &Store<Secret>,
+    secret_key: &str,
+) -> Result<Option<Duration>, String> {
     let Some(secret) = secrets.get(secret_key) else { return Ok(None) };
     match plan(&secret, Timestamp::now()) {
         Plan::Nothing => Ok(None),

@@ -25,7 +25,8 @@ enum Plan {
 /// When the job finished.
 fn finished(job: &Job) -> Option<Timestamp> {
     let mut conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let done = conditions.find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
+    let done =
+        conditions.find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
     done.last_transition_time.as_ref().map(|t| t.0)
 }
 
@@ -81,8 +82,10 @@ async fn sync(client: &Client, jobs: &Store<Job>, job_key: &str) -> Result<Optio
         Plan::Nothing => Ok(None),
         Plan::Wait(pause) => Ok(Some(pause)),
         Plan::Delete => {
-            let params =
-                DeleteParams { propagation: Some(Propagation::Foreground), ..DeleteParams::with_uid(fresh.uid()) };
+            let params = DeleteParams {
+                propagation: Some(Propagation::Foreground),
+                ..DeleteParams::with_uid(fresh.uid())
+            };
             match api.delete(fresh.name(), &params).await {
                 Err(error) if !error.is_not_found() => Err(format!("deleting job {job_key}: {error}")),
                 _ => Ok(None),

@@ -8,9 +8,7 @@ use component::app::Error;
 use controller::WorkQueue;
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::request::Request;
@@ -83,7 +81,10 @@ async fn sync(client: &Client, requests: &Store<Csr>, name: &str) -> Result<(), 
     let Some(csr) = requests.get(name) else { return Ok(()) };
     let ways = plan(&csr)?;
     for (permission, message) in &ways {
-        if may(client, &csr, permission).await.map_err(|e| format!("asking whether csr {name} is allowed: {e}"))? {
+        if may(client, &csr, permission)
+            .await
+            .map_err(|e| format!("asking whether csr {name} is allowed: {e}"))?
+        {
             let new = approved(&csr, message, Timestamp::now());
             let api = client.all::<Csr>();
             let result = api.replace_with(&new, "approval", &WriteParams::default()).await;

@@ -93,8 +93,11 @@ mod tests {
         let status = csr.status.get_or_insert_default();
         if !condition.is_empty() {
             let time = Some(Time(at(0)));
-            status.conditions =
-                Some(vec![Condition { type_: condition.to_string(), last_update_time: time, ..Condition::default() }]);
+            status.conditions = Some(vec![Condition {
+                type_: condition.to_string(),
+                last_update_time: time,
+                ..Condition::default()
+            }]);
         }
         status.certificate = (!certificate.is_empty()).then(|| ByteString(certificate.as_bytes().to_vec()));
         csr

@@ -25,9 +25,12 @@ impl Request {
         }
         let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| e.to_string())?;
         let subject = &parsed.certification_request_info.subject;
-        let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or_default().to_string();
+        let text =
+            |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or_default().to_string();
         let names = parsed.requested_extensions().into_iter().flatten().map(|extension| match extension {
-            ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().filter(|n| counts(n)).count(),
+            ParsedExtension::SubjectAlternativeName(names) => {
+                names.general_names.iter().filter(|n| counts(n)).count()
+            }
             _ => 0,
         });
         Ok(Self {
@@ -53,7 +56,10 @@ impl Request {
 fn counts(name: &GeneralName<'_>) -> bool {
     matches!(
         name,
-        GeneralName::DNSName(_) | GeneralName::IPAddress(_) | GeneralName::RFC822Name(_) | GeneralName::URI(_)
+        GeneralName::DNSName(_)
+            | GeneralName::IPAddress(_)
+            | GeneralName::RFC822Name(_)
+            | GeneralName::URI(_)
     )
 }
 
@@ -75,7 +81,11 @@ pub mod tests {
     fn check(common_name: &str, organization: &str, names: &[&str], usages: &[&str], expected: bool) {
         let request = Request::parse(pem(common_name, organization, names).as_bytes()).expect("a request");
         let usages: Vec<String> = usages.iter().map(ToString::to_string).collect();
-        assert_eq!(request.is_kubelet_client(&usages), expected, "{common_name} {organization} {names:?} {usages:?}");
+        assert_eq!(
+            request.is_kubelet_client(&usages),
+            expected,
+            "{common_name} {organization} {names:?} {usages:?}"
+        );
     }
 
     #[test]

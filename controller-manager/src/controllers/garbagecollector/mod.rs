@@ -202,10 +202,10 @@ impl Shell {
     }
 
     fn resource(&self, api_version: &str, kind: &str) -> Result<Arc<ApiResource>, Failure> {
-        self.kinds.read().get(api_version, kind).ok_or_else(|| Failure::UnknownKind {
-            kind: kind.to_string(),
-            version: api_version.to_string(),
-        })
+        self.kinds
+            .read()
+            .get(api_version, kind)
+            .ok_or_else(|| Failure::UnknownKind { kind: kind.to_string(), version: api_version.to_string() })
     }
 
     fn api(&self, of: &Identity) -> Result<client::Api<PartialObjectMetadata>, Failure> {
@@ -291,9 +291,7 @@ impl Shell {
         let api = self.api(item)?;
         let params = PatchParams::default();
         let result = match api.patch(&item.name, strategic, &params).await {
-            Err(error) if error.is_unsupported_media_type() => {
-                api.patch(&item.name, &merge(), &params).await
-            }
+            Err(error) if error.is_unsupported_media_type() => api.patch(&item.name, &merge(), &params).await,
             other => other,
         };
         result.map(drop).map_err(calling("patching", item))

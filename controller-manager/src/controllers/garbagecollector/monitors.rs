@@ -83,12 +83,17 @@ impl Monitors {
                             .filter(|(_, m)| !m.informer.has_synced())
                             .map(|(g, _)| g.to_string())
                             .collect();
-                        tracing::warn!(resources = late.join(","), "Waiting for informers of the garbage collector");
+                        tracing::warn!(
+                            resources = late.join(","),
+                            "Waiting for informers of the garbage collector"
+                        );
                     } else {
                         synced.notify_one();
                     }
                 }
-                Ok(_) => tracing::info!("Discovery reported no resources, leaving the garbage collector as it is"),
+                Ok(_) => {
+                    tracing::info!("Discovery reported no resources, leaving the garbage collector as it is")
+                }
                 Err(error) => tracing::warn!(%error, "Discovering what can be collected failed"),
             }
             tokio::select! {
@@ -191,10 +196,8 @@ mod tests {
     #[test]
     fn a_group_that_only_fails_to_answer_keeps_its_monitors() {
         let have = [Gvr::new("a.io", "v1", "as"), Gvr::new("b.io", "v1", "bs")];
-        let found = Discovered {
-            resources: Vec::new(),
-            failed: vec![("a.io/v1".to_string(), "down".to_string())],
-        };
+        let found =
+            Discovered { resources: Vec::new(), failed: vec![("a.io/v1".to_string(), "down".to_string())] };
         assert_eq!(lost(have.iter(), &HashSet::new(), &found), [have[1].clone()]);
     }
 }

@@ -103,7 +103,5 @@ pub fn drop_finalizer(latest: &ObjectMeta, finalizer: &str) -> Option<Patch> {
         return None;
     }
     let left: Vec<_> = latest.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
-    Some(Patch::Merge(
-        json!({"metadata": {"resourceVersion": latest.resource_version, "finalizers": left}}),
-    ))
+    Some(Patch::Merge(json!({"metadata": {"resourceVersion": latest.resource_version, "finalizers": left}})))
 }

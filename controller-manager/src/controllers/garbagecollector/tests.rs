@@ -86,9 +86,7 @@ impl Cluster {
     fn standing(&self, reference: &OwnerReference) -> Standing {
         match self.objects.get(&reference.uid) {
             None => Standing::Dangling,
-            Some(o)
-                if o.deletion_timestamp.is_some() && super::graph::has_finalizer(o, FOREGROUND) =>
-            {
+            Some(o) if o.deletion_timestamp.is_some() && super::graph::has_finalizer(o, FOREGROUND) => {
                 Standing::Waiting
             }
             Some(_) => Standing::Solid,
@@ -101,8 +99,7 @@ impl Cluster {
             self.work.extend(self.graph.gone(&facts.identity, true));
             return;
         };
-        let standings: Vec<_> =
-            latest.owner_references.iter().flatten().map(|r| self.standing(r)).collect();
+        let standings: Vec<_> = latest.owner_references.iter().flatten().map(|r| self.standing(r)).collect();
         let verdict = if facts.deleting_dependents {
             judge_waiting(&facts)
         } else {
@@ -233,8 +230,7 @@ fn an_absent_owner_under_one_name_may_exist_under_another() {
 fn forest() -> impl Strategy<Value = Vec<Vec<usize>>> {
     prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..3), 1..12).prop_map(|all| {
         let owners = |(i, picks): (usize, Vec<prop::sample::Index>)| {
-            let mut of: Vec<usize> =
-                if i == 0 { vec![] } else { picks.iter().map(|p| p.index(i)).collect() };
+            let mut of: Vec<usize> = if i == 0 { vec![] } else { picks.iter().map(|p| p.index(i)).collect() };
             of.sort_unstable();
             of.dedup();
             of

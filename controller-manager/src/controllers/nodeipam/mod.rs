@@ -61,8 +61,11 @@ fn from_flags(flags: &FlagSet) -> Result<Vec<Ranges>, Error> {
     let services = parse("service-cluster-ip-range")?;
     let dual = clusters.len() == 2;
     let mask = |cluster: &IpNet| {
-        let (family, default) =
-            if cluster.addr().is_ipv4() { ("node-cidr-mask-size-ipv4", 24) } else { ("node-cidr-mask-size-ipv6", 64) };
+        let (family, default) = if cluster.addr().is_ipv4() {
+            ("node-cidr-mask-size-ipv4", 24)
+        } else {
+            ("node-cidr-mask-size-ipv6", 64)
+        };
         let set = |flag: &str| u8::try_from(flags.int(flag)).ok().filter(|m| *m > 0);
         set(family).or_else(|| set("node-cidr-mask-size").filter(|_| !dual)).unwrap_or(default)
     };
@@ -118,8 +121,13 @@ impl Shell {
         let given = cidrs(node);
         if !given.is_empty() {
             // A promise that somebody else forestalled is free again.
-            for (ranges, unused) in
-                state.promised.remove(node.uid()).into_iter().flatten().enumerate().filter(|(_, c)| !given.contains(c))
+            for (ranges, unused) in state
+                .promised
+                .remove(node.uid())
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .filter(|(_, c)| !given.contains(c))
             {
                 if let Some(ranges) = state.ranges.get_mut(ranges) {
                     ranges.release(&unused);

@@ -12,7 +12,9 @@ const MOST_BITS: u8 = 16;
 pub enum Error {
     #[error("the node mask /{mask} is shorter than that of {cluster}: choose a larger --node-cidr-mask-size")]
     TooShort { cluster: IpNet, mask: u8 },
-    #[error("the node mask /{mask} is too much longer than that of {cluster}: the difference may be 16 at most")]
+    #[error(
+        "the node mask /{mask} is too much longer than that of {cluster}: the difference may be 16 at most"
+    )]
     TooLong { cluster: IpNet, mask: u8 },
 }
 
@@ -51,9 +53,7 @@ impl Ranges {
     fn at(&self, index: u64) -> Option<IpNet> {
         let address = number(self.cluster.addr()) + (u128::from(index) << self.shift());
         match self.cluster {
-            IpNet::V4(_) => {
-                Ipv4Net::new(u32::try_from(address).ok()?.into(), self.mask).ok().map(IpNet::V4)
-            }
+            IpNet::V4(_) => Ipv4Net::new(u32::try_from(address).ok()?.into(), self.mask).ok().map(IpNet::V4),
             IpNet::V6(_) => Ipv6Net::new(Ipv6Addr::from(address), self.mask).ok().map(IpNet::V6),
         }
     }

@@ -49,7 +49,12 @@ impl Health {
         let ready = condition(node, "Ready");
         let heartbeat = ready.map(|c| c.last_heartbeat_time.clone());
         let created = node.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-        let fresh = |probed| Health { probed, heartbeat: heartbeat.clone(), renewed: None, lease_version: String::new() };
+        let fresh = |probed| Health {
+            probed,
+            heartbeat: heartbeat.clone(),
+            renewed: None,
+            lease_version: String::new(),
+        };
         let mut health = match known {
             // A node that never reported is given time from its creation on.
             None if ready.is_none() => fresh(created),

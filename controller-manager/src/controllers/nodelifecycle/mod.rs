@@ -265,14 +265,22 @@ impl Shell {
         }
         for node in gone {
             let name = node.name();
-            self.tell(&node, "RemovingNode", &format!("Node {name} event: Removing Node {name} from Controller"));
+            self.tell(
+                &node,
+                "RemovingNode",
+                &format!("Node {name} event: Removing Node {name} from Controller"),
+            );
             self.health.lock().remove(name);
             self.unmarked.lock().remove(name);
             self.zones.lock().forget(name);
         }
         for node in added {
             let name = node.name();
-            self.tell(&node, "RegisteredNode", &format!("Node {name} event: Registered Node {name} in Controller"));
+            self.tell(
+                &node,
+                "RegisteredNode",
+                &format!("Node {name} event: Registered Node {name} in Controller"),
+            );
             self.zones.lock().add(&zones::of(&node));
             self.untaint(&node).await;
         }
@@ -285,7 +293,11 @@ impl Shell {
     async fn untaint(&self, node: &Node) {
         self.zones.lock().forget(node.name());
         if let Err(error) = self.swap(node, |_| taints::no_execute("True")).await {
-            tracing::warn!(node = node.name(), error, "Taking taints off failed, trying again in the next round");
+            tracing::warn!(
+                node = node.name(),
+                error,
+                "Taking taints off failed, trying again in the next round"
+            );
         }
     }
 
@@ -299,7 +311,11 @@ impl Shell {
                 (node, is)
             }
             Err(error) => {
-                tracing::warn!(node = name, error, "Looking at a node's health failed, its pods are left alone");
+                tracing::warn!(
+                    node = name,
+                    error,
+                    "Looking at a node's health failed, its pods are left alone"
+                );
                 return None;
             }
         };
@@ -314,7 +330,11 @@ impl Shell {
             let mut failed = false;
             for pod in self.pods.by_index(BY_NODE, name) {
                 if let Err(error) = self.mark_unready(&pod).await {
-                    tracing::warn!(node = name, error, "Marking a pod failed, trying again in the next round");
+                    tracing::warn!(
+                        node = name,
+                        error,
+                        "Marking a pod failed, trying again in the next round"
+                    );
                     failed = true;
                 }
             }
@@ -338,13 +358,17 @@ impl Shell {
             let (health, late) = Health::observe(known, &node, lease.as_deref(), self.grace, now);
             let version = health.lease_version.clone();
             self.health.lock().insert(name.to_string(), health);
-            let Some(conditions) = late.then(|| health::silent(&node, now)).flatten() else { return Ok(node) };
+            let Some(conditions) = late.then(|| health::silent(&node, now)).flatten() else {
+                return Ok(node);
+            };
             self.is_really_silent(name, &version).await?;
             let mut new = Node::clone(&node);
             new.status.get_or_insert_default().conditions = Some(conditions);
             match api.replace_status(&new).await {
                 Ok(new) => return Ok(Arc::new(new)),
-                Err(error) => tracing::warn!(node = name, %error, "Writing the status of a silent node failed"),
+                Err(error) => {
+                    tracing::warn!(node = name, %error, "Writing the status of a silent node failed")
+                }
             }
             node = Arc::new(api.get(name).await.map_err(|e| format!("reading node {name}: {e}"))?);
         }
@@ -395,7 +419,8 @@ impl Shell {
             let due = self.zones.lock().due(start.elapsed());
             for name in due {
                 let Some(node) = self.nodes.get(&name) else { continue };
-                let swap = |n: &Node| ready(n).filter(|r| *r != "True").map(taints::no_execute).unwrap_or_default();
+                let swap =
+                    |n: &Node| ready(n).filter(|r| *r != "True").map(taints::no_execute).unwrap_or_default();
                 if let Err(error) = self.swap(&node, swap).await {
                     tracing::warn!(node = name, error, "Tainting failed, trying again");
                     self.zones.lock().queue(&zones::of(&node), &name);

@@ -61,7 +61,8 @@ fn conditions_become_taints_that_keep_new_pods_away() {
 #[test]
 fn old_labels_repeat_the_new_ones() {
     let mut node = node("");
-    let set = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+    let set =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
     node.metadata.labels = Some(set(&[("kubernetes.io/os", "linux"), ("beta.kubernetes.io/arch", "arm")]));
     assert_eq!(labels(&node), BTreeMap::from([("beta.kubernetes.io/os", "linux".to_string())]));
 }

@@ -49,7 +49,9 @@ pub struct Zones {
 /// The zone of a node. Upstream: component-helpers/node/topology GetZoneKey.
 pub fn of(node: &Node) -> String {
     let labels = node.metadata.labels.as_ref();
-    let label = |old: &str, new: &str| labels.and_then(|l| l.get(old).or_else(|| l.get(new))).map_or("", String::as_str);
+    let label = |old: &str, new: &str| {
+        labels.and_then(|l| l.get(old).or_else(|| l.get(new))).map_or("", String::as_str)
+    };
     let zone = label("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone");
     let region = label("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region");
     if zone.is_empty() && region.is_empty() { String::new() } else { format!("{region}:\0:{zone}") }
