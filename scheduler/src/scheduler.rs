@@ -237,7 +237,7 @@ impl Scheduler {
                 state.queue.refused(&pod.uid, Default::default(), now);
                 Outcome::Refused {
                     message: no_nodes().into(),
-                    reason: "SchedulerError",
+                    reason: "Unschedulable",
                     nominate: None,
                     eviction: None,
                 }
