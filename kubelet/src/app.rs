@@ -26,6 +26,7 @@ use crate::cgroup::manager::{CgroupManager, Settings as CgroupSettings};
 use crate::config::Settings;
 use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
 use crate::events::Events;
+use crate::eviction;
 use crate::housekeeping;
 use crate::image::manager::ImageManager;
 use crate::kubelet::{Kubelet, WorkerSteps};
@@ -196,8 +197,17 @@ impl Parts {
             let may_run = |uid: &str| workers.may_run(uid);
             status.run(may_run, status_stop).await;
         });
+        let (pressure, wake) = (Arc::new(RwLock::new(Pressure::default())), Arc::new(Notify::new()));
+        let eviction = eviction::manager::run(
+            kubelet.clone(),
+            options.settings.clone(),
+            pressure.clone(),
+            wake.clone(),
+            stop.clone(),
+        );
+        tasks.spawn("eviction", eviction);
         if let Some(client) = &kubelet.client {
-            self.start_node(client, options, process);
+            self.start_node(client, options, process, (pressure, wake));
         }
         let (pleg, settings) = (self.pleg.clone(), options.settings.clone());
         tasks.spawn("housekeeping", async move {
@@ -281,7 +291,13 @@ impl Parts {
         }
     }
 
-    fn start_node(&self, client: &Client, options: &Options, process: &Process) {
+    fn start_node(
+        &self,
+        client: &Client,
+        options: &Options,
+        process: &Process,
+        (pressure, wake): (Arc<RwLock<Pressure>>, Arc<Notify>),
+    ) {
         let taints: Vec<Taint> =
             serde_json::from_value(options.settings.register_with_taints.clone()).unwrap_or_default();
         let manager = NodeManager {
@@ -296,9 +312,9 @@ impl Parts {
             taints,
             root: PathBuf::from(&options.root_dir),
             health: self.health.clone(),
-            pressure: Arc::new(RwLock::new(Pressure::default())),
+            pressure,
             events: self.kubelet.events.clone(),
-            wake: Arc::new(Notify::new()),
+            wake,
         };
         let stop = process.shutdown.clone();
         process.tasks.spawn("node-status", async move { manager.run(stop).await });

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod config;
 pub mod container;
 mod events;
+pub mod eviction;
 mod flags;
 mod hooks;
 mod housekeeping;

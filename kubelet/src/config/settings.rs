@@ -73,6 +73,7 @@ pub struct Settings {
     pub max_parallel_image_pulls: Option<usize>,
     pub eviction_hard: Option<BTreeMap<String, String>>,
     pub eviction_soft: BTreeMap<String, String>,
+    pub eviction_pressure_transition_period: GoDuration,
     pub pods_per_core: i64,
     pub fail_swap_on: bool,
     pub container_log_max_size: String,

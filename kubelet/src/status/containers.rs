@@ -23,6 +23,10 @@ use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::runtime::actions::any_regular_created;
 use crate::runtime::model::{self, ContainerState as Runtime};
 
+/// Least CPU limit that the kernel can keep, in thousandths: one millisecond of a hundred.
+const LEAST_CPU_LIMIT: i64 = 10;
+/// CPU request, in thousandths, of the least weight that the kernel knows.
+const LEAST_CPU_REQUEST: i64 = 2;
 /// Exit code reported when the real one is not known: as if killed.
 const UNKNOWN_EXIT: i32 = 137;
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
@@ -223,11 +227,15 @@ fn resources(container: &Container, found: &model::ContainerStatus) -> ResourceR
         }
     };
     let cpu = quota_to_milli(actual.cpu_quota, actual.cpu_period);
-    put(&mut out.limits, "cpu", cpu, cpus(cpu));
+    // The kernel rounds very small amounts up; what the user wrote is then the better answer.
+    let tiny = |list: &Option<Quantities>, most: i64| {
+        list.as_ref().and_then(|l| l.get("cpu")).is_some_and(|q| amount(q) <= i128::from(most))
+    };
+    if !(cpu <= LEAST_CPU_LIMIT && tiny(&out.limits, LEAST_CPU_LIMIT)) {
+        put(&mut out.limits, "cpu", cpu, cpus(cpu));
+    }
     let request = shares_to_milli(actual.cpu_shares);
-    let least =
-        |list: &Option<Quantities>| list.as_ref().and_then(|l| l.get("cpu")).is_some_and(|q| amount(q) <= 2);
-    if !(request <= 2 && least(&out.requests)) {
+    if !(request <= LEAST_CPU_REQUEST && tiny(&out.requests, LEAST_CPU_REQUEST)) {
         put(&mut out.requests, "cpu", request, cpus(request));
     }
     let memory = actual.memory_limit_in_bytes;

@@ -111,6 +111,7 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         out.reason = old.reason.clone().or_else(|| pod.api_status().reason.clone());
         out.message = old.message.clone().or_else(|| pod.api_status().message.clone());
     }
+    let evicted = inputs.eviction.as_ref().filter(|e| e.reason == "Evicted");
     if let Some(eviction) = &inputs.eviction {
         phase = "Failed".to_owned();
         out.reason = Some(eviction.reason.clone());
@@ -126,6 +127,18 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
     if let Some(disruption) = old.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget") {
         conditions.retain(|c| c.type_ != "DisruptionTarget");
         conditions.push(disruption.clone());
+    }
+    if let Some(eviction) = evicted {
+        // Tells controllers that the pod did not fail by itself.
+        conditions.retain(|c| c.type_ != "DisruptionTarget");
+        conditions.push(PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("TerminationByKubelet".to_owned()),
+            message: Some(eviction.message.clone()),
+            observed_generation: pod.metadata.generation,
+            ..PodCondition::default()
+        });
     }
     conditions.extend(inputs.resize.iter().cloned());
     let owned = conditions::all(pod, runtime, old, &all, &conditions, &phase);
