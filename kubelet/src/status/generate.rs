@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::{
 
 use super::containers::{Kind, statuses};
 use super::{conditions, phase};
+use crate::node::status::{binary, cpus};
 use crate::pod::qos::qos_class;
+use crate::pod::resources::{Amounts, Quantities, has_pod_level, pod_requests};
 use crate::pod::view::{PodView, ephemeral_as_container, ephemeral_containers, init_containers, is_sidecar};
 use crate::runtime::actions::any_regular_active;
 use crate::runtime::model::PodStatus;
@@ -105,6 +107,8 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         pod_ips: none_if_empty(runtime.ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()),
         pod_ip: runtime.ips.first().cloned(),
         qos_class: Some(qos_class(pod).as_str().to_owned()),
+        allocated_resources: quantities(&pod_requests(pod)),
+        resources: spec.resources.clone().filter(|_| has_pod_level(pod)),
         ..ApiPodStatus::default()
     };
     if Some(phase.as_str()) == old.phase.as_deref() {
@@ -150,6 +154,16 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
     out.ephemeral_container_statuses = none_if_empty(ephemeral);
     addresses(pod, inputs.host_ips, &mut out);
     out
+}
+
+/// Amounts in canonical form.
+fn quantities(amounts: &Amounts) -> Option<Quantities> {
+    let quantity = |name: &str| match name {
+        "cpu" => cpus(amounts.milli(name)),
+        _ => binary(amounts.whole(name)),
+    };
+    let list: Quantities = amounts.0.keys().map(|name| (name.clone(), quantity(name))).collect();
+    (!list.is_empty()).then_some(list)
 }
 
 fn none_if_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
