@@ -11,7 +11,7 @@ use auth::authenticator::{TokenAuthenticator, TokenUnion};
 use auth::jwt::authenticator::ServiceAccountTokens;
 use auth::tokens::BootstrapTokens;
 use auth::x509::CaBundle;
-use component::app::{Daemon, Error, Process};
+use component::app::{Daemon, Error, Process, Tasks};
 use component::flags::{Command, FlagSet};
 use component::logs;
 use jiff::Timestamp;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
-use crate::assemble::{files, followers, self_signed, store};
-use crate::chain::authenticate::Authentication;
+use crate::assemble::{files, followers, reload, self_signed, store};
+use crate::chain::authenticate::{Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
 use crate::endpoints::health::{Health, Page};
@@ -171,25 +171,26 @@ fn tls_acceptor(
     config: &Config,
     bundles: &hooks::Bundles,
     address: SocketAddr,
+    tasks: &Tasks,
 ) -> Result<TlsAcceptor, Error> {
     let (certificate, key) = match &config.serving {
         Some(pair) => pair.clone(),
         None => {
             let extra: Vec<IpAddr> =
-                hooks_first_addresses(config).chain([IpAddr::from([127, 0, 0, 1])]).collect();
+                first_service_addresses(config).chain([IpAddr::from([127, 0, 0, 1])]).collect();
             self_signed::pair(&config.cert_dir, address.ip(), &extra)?
         }
     };
-    let mut pairs = vec![files::serving(&certificate, &key, Vec::new())?];
-    for (certificate, key, names) in &config.sni {
-        pairs.push(files::serving(certificate, key, names.clone())?);
-    }
+    let mut all = vec![(certificate, key, Vec::new())];
+    all.extend(config.sni.iter().cloned());
+    let pairs: tls::ServingPairs = Arc::new(ArcSwap::from_pointee(reload::read_pairs(&all)?));
+    reload::serving(tasks, all, pairs.clone());
     let hints: Vec<Arc<CaBundle>> = bundles.client.iter().chain(&bundles.front_proxy).cloned().collect();
-    let tls = tls::config(Arc::new(ArcSwap::from_pointee(pairs)), &hints, !config.disable_http2)?;
+    let tls = tls::config(pairs, &hints, !config.disable_http2)?;
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
-fn hooks_first_addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
+fn first_service_addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
     config.service_cidrs.iter().filter_map(|net| net.hosts().next())
 }
 
@@ -209,7 +210,7 @@ pub async fn build(
         client: files::bundle("client-ca-file", config.client_ca.as_deref())?,
         front_proxy: files::bundle("requestheader-client-ca-file", config.front_proxy_ca.as_deref())?,
     };
-    let acceptor = tls_acceptor(&config, &bundles, address)?;
+    let acceptor = tls_acceptor(&config, &bundles, address, &process.tasks)?;
     let objects = Objects::default();
     let tokens = token_authenticators(&config, &objects)?;
     let resources = api_registry(&config, store.clone())?;
@@ -241,12 +242,21 @@ pub async fn build(
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     followers::start(&local, &process.tasks, rbac, node, informed);
     hooks::start(&process.tasks, &health, &local, &config, bundles.clone(), address);
+    let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));
+    let front_proxy_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.front_proxy));
+    reload::bundle(&process.tasks, "client-ca-file", config.client_ca.clone(), client_ca.clone());
+    reload::bundle(
+        &process.tasks,
+        "requestheader-client-ca-file",
+        config.front_proxy_ca.clone(),
+        front_proxy_ca.clone(),
+    );
     let server = Arc::new(Server {
         registry: resources,
         authentication: Authentication {
-            client_ca: Arc::new(ArcSwapOption::new(bundles.client)),
+            client_ca,
             front_proxy: config.front_proxy.clone(),
-            front_proxy_ca: Arc::new(ArcSwapOption::new(bundles.front_proxy)),
+            front_proxy_ca,
             tokens,
             api_audiences: config.api_audiences.clone(),
             anonymous: config.anonymous,

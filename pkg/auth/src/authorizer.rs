@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::UserInfo;
+use crate::rbac::rule::Rule;
 
 /// What a request wants to do. `resource_request` tells which half is meaningful.
 #[derive(Debug, Clone, Default)]
@@ -77,11 +78,27 @@ impl Verdict {
     }
 }
 
+/// What a user may do, as far as it can be enumerated.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    /// Rules about resources and paths.
+    pub rules: Vec<Rule>,
+    /// Whether more may be allowed than the rules say.
+    pub incomplete: bool,
+    /// Problems met while collecting.
+    pub errors: Vec<String>,
+}
+
 /// Decides whether a request may proceed.
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
     /// Answers for one request.
     async fn authorize(&self, attributes: &Attributes) -> Verdict;
+
+    /// What a user may do in a namespace. Authorizers that cannot say contribute nothing.
+    fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> RuleSet {
+        RuleSet::default()
+    }
 }
 
 /// Asks several authorizers in turn; the first that is not `NoOpinion` decides.
@@ -108,6 +125,17 @@ impl Authorizer for Union {
         };
         Verdict { decision: Decision::NoOpinion, reason: reasons.join("\n"), error }
     }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str) -> RuleSet {
+        let mut all = RuleSet::default();
+        for authorizer in &self.0 {
+            let found = authorizer.rules_for(user, namespace);
+            all.rules.extend(found.rules);
+            all.incomplete |= found.incomplete;
+            all.errors.extend(found.errors);
+        }
+        all
+    }
 }
 
 /// `AlwaysAllow` mode.
@@ -117,6 +145,13 @@ pub struct AlwaysAllow;
 impl Authorizer for AlwaysAllow {
     async fn authorize(&self, _: &Attributes) -> Verdict {
         Verdict::new(Decision::Allow, "")
+    }
+
+    fn rules_for(&self, _: &UserInfo, _: &str) -> RuleSet {
+        let all = || vec!["*".to_owned()];
+        let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+        let paths = Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() };
+        RuleSet { rules: vec![resources, paths], ..RuleSet::default() }
     }
 }
 

@@ -35,7 +35,7 @@ pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
         "SubjectAccessReview" | "LocalSubjectAccessReview" => access(call, review, false).await?,
         "SelfSubjectAccessReview" => access(call, review, true).await?,
         "SelfSubjectReview" => who_am_i(call, review),
-        "SelfSubjectRulesReview" => my_rules(call, review)?,
+        "SelfSubjectRulesReview" => rules(call, review)?,
         "TokenReview" => call.core.tokens()?.review(call, review).await?,
         _ => return Err(super::not_implemented(call)),
     };
@@ -180,6 +180,44 @@ fn question(review: &Value, user: Arc<UserInfo>) -> AuthzAttributes {
     AuthzAttributes { user, verb: text(path, "verb"), path: text(path, "path"), ..AuthzAttributes::default() }
 }
 
+/// What the user may do in a namespace. Upstream: `pkg/registry/authorization/selfsubjectrulesreview/rest.go`.
+fn rules(call: &Call<'_>, mut review: Value) -> Result<Value, ApiError> {
+    let namespace = review.str_at(&["spec", "namespace"]).unwrap_or_default().to_owned();
+    if namespace.is_empty() {
+        return Err(ApiError::bad_request("no namespace on request"));
+    }
+    let found = call.core.authorizer()?.rules_for(&call.request.user, &namespace);
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    for rule in found.rules {
+        let mut out = Map::new();
+        out.insert("verbs", rule.verbs);
+        if rule.non_resource_urls.is_empty() {
+            for (field, list) in [
+                ("apiGroups", rule.api_groups),
+                ("resources", rule.resources),
+                ("resourceNames", rule.resource_names),
+            ] {
+                if !list.is_empty() {
+                    out.insert(field, list);
+                }
+            }
+            resources.push(Value::Map(out));
+        } else {
+            out.insert("nonResourceURLs", rule.non_resource_urls);
+            paths.push(Value::Map(out));
+        }
+    }
+    let mut status = Map::new();
+    status.insert("resourceRules", resources);
+    status.insert("nonResourceRules", paths);
+    status.insert("incomplete", found.incomplete);
+    if !found.errors.is_empty() {
+        status.insert("evaluationError", found.errors.join(", "));
+    }
+    review.set_path(&["status"], status).map_err(ApiError::internal)?;
+    Ok(review)
+}
+
 fn who_am_i(call: &Call<'_>, mut review: Value) -> Value {
     let user = &call.request.user;
     let mut info = Map::new();
@@ -199,43 +237,4 @@ fn who_am_i(call: &Call<'_>, mut review: Value) -> Value {
     // The review was decoded as an object, so the path holds.
     let _ = review.set_path(&["status", "userInfo"], info);
     review
-}
-
-/// What the user may do in a namespace, as far as RBAC knows.
-fn my_rules(call: &Call<'_>, mut review: Value) -> Result<Value, ApiError> {
-    let namespace = review.str_at(&["spec", "namespace"]).unwrap_or("").to_owned();
-    if namespace.is_empty() {
-        return Err(ApiError::bad_request("no namespace on request"));
-    }
-    let (rules, problems) = match call.core.rbac() {
-        Some(rbac) => rbac.rules_for(&call.request.user, &namespace),
-        None => (Vec::new(), vec!["the authorizer in use does not support user rule resolution".to_owned()]),
-    };
-    let rule = |fields: &[(&str, &Vec<String>)]| -> Value {
-        let present = fields.iter().filter(|(_, list)| !list.is_empty());
-        Value::Map(present.map(|(k, list)| (*k, Value::from((*list).clone()))).collect())
-    };
-    let (mut resource, mut other) = (Vec::new(), Vec::new());
-    for r in &rules {
-        if !r.resources.is_empty() {
-            resource.push(rule(&[
-                ("verbs", &r.verbs),
-                ("apiGroups", &r.api_groups),
-                ("resources", &r.resources),
-                ("resourceNames", &r.resource_names),
-            ]));
-        }
-        if !r.non_resource_urls.is_empty() {
-            other.push(rule(&[("verbs", &r.verbs), ("nonResourceURLs", &r.non_resource_urls)]));
-        }
-    }
-    let mut status = Map::new();
-    status.insert("resourceRules", resource);
-    status.insert("nonResourceRules", other);
-    status.insert("incomplete", !problems.is_empty());
-    if !problems.is_empty() {
-        status.insert("evaluationError", problems.join(", "));
-    }
-    review.set_path(&["status"], status).map_err(ApiError::internal)?;
-    Ok(review)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use crate::authorizer::{Attributes, Authorizer, Decision, Verdict};
+use crate::authorizer::{Attributes, Authorizer, Decision, RuleSet, Verdict};
 use crate::rbac::rule::Rule;
 use crate::{NODES_GROUP, UserInfo};
 use relations::{Kind, Relations};
@@ -217,6 +217,14 @@ fn own_node(node: &str, a: &Attributes) -> Verdict {
 impl Authorizer for Node {
     async fn authorize(&self, attributes: &Attributes) -> Verdict {
         self.decide(attributes)
+    }
+
+    fn rules_for(&self, user: &UserInfo, _: &str) -> RuleSet {
+        if node_identity(user).is_none() {
+            return RuleSet::default();
+        }
+        let why = "node authorizer does not support user rule resolution".to_owned();
+        RuleSet { rules: vec![], incomplete: true, errors: vec![why] }
     }
 }
 

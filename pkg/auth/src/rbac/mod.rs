@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use crate::UserInfo;
-use crate::authorizer::{Attributes, Authorizer, Decision, Verdict};
+use crate::authorizer::{Attributes, Authorizer, Decision, RuleSet, Verdict};
 use rule::Rule;
 use state::{Bound, State};
 
@@ -79,6 +79,11 @@ impl Rbac {
 impl Authorizer for Rbac {
     async fn authorize(&self, attributes: &Attributes) -> Verdict {
         self.decide(attributes)
+    }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str) -> RuleSet {
+        let (rules, errors) = Rbac::rules_for(self, user, namespace);
+        RuleSet { rules, incomplete: !errors.is_empty(), errors }
     }
 }
 
