@@ -225,6 +225,11 @@ impl ApiError {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {list}"))
     }
 
+    /// The answer of the routes themselves, before any handler: no such path, method or media type.
+    pub fn of_route(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { details: Some(Box::default()), ..Self::new(code, reason, message) }
+    }
+
     /// 415.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         Self::new(
@@ -319,9 +324,8 @@ impl ApiError {
 
     /// The `Status` document, with fields in Go's declaration order.
     pub fn to_json(&self) -> Vec<u8> {
-        use serde_json::json;
         // serde_json sorts keys of `json!` objects, so the order Go prints is assembled by hand.
-        let text = |value: &str| json!(value).to_string();
+        let text = go_json;
         let mut out = String::from(r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure""#);
         let mut push = |name: &str, value: &str| {
             out.push_str(",\"");
@@ -402,6 +406,13 @@ fn enveloped(raw: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A JSON string as Go writes it, with `<`, `>` and `&` escaped.
+fn go_json(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    machinery::json::write_str(text, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Appends one length-delimited protobuf field. Field numbers here are below 16, so the tag is one byte.
 fn put(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag << 3 | 2);
@@ -436,7 +447,7 @@ fn details_protobuf(details: &Details) -> Vec<u8> {
 }
 
 fn details_json(details: &Details) -> String {
-    let text = |value: &str| serde_json::json!(value).to_string();
+    let text = go_json;
     let mut fields = Vec::new();
     for (name, value) in
         [("name", &details.name), ("group", &details.group), ("kind", &details.kind), ("uid", &details.uid)]
@@ -459,7 +470,7 @@ fn cause_json(cause: &Cause) -> String {
     let mut fields = Vec::new();
     for (name, value) in [("reason", &cause.reason), ("message", &cause.message), ("field", &cause.field)] {
         if !value.is_empty() {
-            fields.push(format!("\"{name}\":{}", serde_json::json!(value)));
+            fields.push(format!("\"{name}\":{}", go_json(value)));
         }
     }
     format!("{{{}}}", fields.join(","))

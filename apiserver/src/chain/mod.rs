@@ -165,7 +165,10 @@ async fn admit(server: Arc<Server>, mut call: Call, body: Incoming) -> Response 
 
 /// Upstream: `responsewriters.InternalError`.
 fn internal(uri: &http::Uri, why: String) -> Response {
-    let text = authorize::sanitize(&format!("Internal Server Error: {:?}: {why}", uri.to_string()));
+    let text = authorize::sanitize(&format!(
+        "Internal Server Error: {:?}: {why}",
+        uri.path_and_query().map_or("", |p| p.as_str())
+    ));
     respond::plain(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 

@@ -357,18 +357,31 @@ async fn service_proxy(local: &Local, call: &Call) -> Result<Target, ApiError> {
             // An endpoint without a statement counts as ready.
             let ready = endpoint.bool_at(&["conditions", "ready"]).unwrap_or(true);
             let address = endpoint.list_at(&["addresses"]).and_then(|l| l.first()).and_then(|a| a.as_str());
-            if let (true, Some(address)) = (ready, address) {
-                candidates.push((address.to_owned(), port));
+            if let (true, Some(address), true) =
+                (ready, address, endpoint.str_at(&["targetRef", "kind"]) == Some("Pod"))
+            {
+                let pod = endpoint.str_at(&["targetRef", "name"]).unwrap_or_default();
+                candidates.push((address.to_owned(), port, pod.to_owned()));
             }
         }
     }
-    candidates.retain(|(ip, _)| ip.parse().is_ok_and(allowed));
-    if candidates.is_empty() {
-        return Err(none());
+    candidates.retain(|(ip, ..)| ip.parse().is_ok_and(allowed));
+    while !candidates.is_empty() {
+        let index = rand::random_range(0..candidates.len());
+        let (host, port, pod) = candidates.swap_remove(index);
+        if is_pod_address(local, namespace, &pod, &host).await {
+            return Ok(proxy_target(call, transport_of(scheme).0, host, port));
+        }
     }
-    let index = rand::random_range(0..candidates.len());
-    let (host, port) = candidates.swap_remove(index);
-    Ok(proxy_target(call, transport_of(scheme).0, host, port))
+    Err(none())
+}
+
+/// Only addresses that really are a pod's: endpoints are written by users, and this connection is made by the server.
+/// Upstream: `isValidAddress`.
+async fn is_pod_address(local: &Local, namespace: &str, pod: &str, ip: &str) -> bool {
+    let Ok(Some(pod)) = local.get(Gvr::PODS, namespace, pod).await else { return false };
+    let all = pod.list_at(&["status", "podIPs"]).into_iter().flat_map(|l| l.iter());
+    all.filter_map(|p| p.str_at(&["ip"])).any(|own| own == ip)
 }
 
 async fn node_proxy(server: &Server, local: &Local, call: &Call) -> Result<Target, ApiError> {

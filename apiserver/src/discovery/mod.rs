@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::{ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use registry::api::{MediaType, ResourceRow};
+use registry::errors::ApiError;
 
 use crate::server::{Call, Server};
 use crate::web::negotiate::{self, Restrictions};
@@ -121,7 +122,9 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
 fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option<Response> {
     let groups = groups(server.registry.resources());
     let group = groups.iter().find(|g| g.name == group)?;
-    let found = group.versions.iter().find(|v| v.name == version)?;
+    let Some(found) = group.versions.iter().find(|v| v.name == version) else {
+        return Some(respond::error(&ApiError::page_not_found(), &call.parts.headers, &call.query));
+    };
     Some(document(call, legacy::resource_list(group, found), false))
 }
 

@@ -31,12 +31,16 @@ pub(super) fn bytes_for(output: &Output, query: &Query, object: &ObjectRef) -> R
             let options = tables::Options::from_query(query)?;
             tables::render(version, &options, std::slice::from_ref(object), None)
         }
-        Some(Transform::PartialList(_)) => Err(not_a_list()),
+        Some(Transform::PartialList(_)) => Err(not_a_list(&object.gvk().kind)),
     }
 }
 
-fn not_a_list() -> ApiError {
-    ApiError::new(406, "NotAcceptable", "the resource cannot be converted to PartialObjectMetadataList")
+/// Upstream names the Go type; ours is the same name.
+fn not_a_list(kind: &str) -> ApiError {
+    let text = format!(
+        "you requested PartialObjectMetadataList, but the requested object is not a list (*core.{kind})"
+    );
+    ApiError::new(406, "NotAcceptable", text)
 }
 
 /// `PartialObjectMetadata`: with kind in JSON, a bare message in protobuf.
@@ -84,7 +88,10 @@ pub(super) fn list(call: &Call, output: &Output, list: &List) -> Result<Response
             vec![tables::render(version, &options, &list.items, Some(list))?]
         }
         Some(Transform::Partial(_)) => {
-            let text = "you requested PartialObjectMetadata, but the requested object is a list";
+            let kind = &list.gvk.kind;
+            let text = format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*core.{kind})"
+            );
             return Err(ApiError::new(406, "NotAcceptable", text));
         }
     };

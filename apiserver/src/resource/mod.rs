@@ -23,6 +23,9 @@ use crate::web::{Response, respond};
 
 /// Answers a resource request.
 pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+    if call.info.path.starts_with("//") {
+        return crate::endpoints::not_found();
+    }
     let info = &call.info;
     let known =
         |row: &Arc<ResourceRow>| row.gvk.group == info.api_group && row.gvk.version == info.api_version;
@@ -87,6 +90,10 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         let sub = row.subresources.iter().find(|s| s.name == info.subresource);
         &sub.ok_or_else(ApiError::page_not_found)?.verbs
     };
+    let of_item = matches!(info.verb.as_str(), "update" | "patch" | "delete" | "get");
+    if of_item && info.name.is_empty() {
+        return Err(method_not_allowed());
+    }
     let needs_namespace = row.namespaced && info.namespace.is_empty();
     let everywhere = matches!(info.verb.as_str(), "list" | "watch");
     if !verbs.contains(&info.verb) || (needs_namespace && !everywhere) {
@@ -97,8 +104,11 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
 }
 
 fn method_not_allowed() -> ApiError {
-    let message = "the server does not allow this method on the requested resource";
-    ApiError { details: Some(Box::default()), ..ApiError::new(405, "MethodNotAllowed", message) }
+    ApiError::of_route(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+    )
 }
 
 /// Kinds whose use is discouraged, with upstream's words. Upstream: `apiserver/pkg/endpoints/deprecation`.
@@ -199,7 +209,8 @@ async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -
 }
 
 async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
-    let kind = negotiate::patch(&call.parts.headers, target.built_in)?;
+    let kind = negotiate::patch(&call.parts.headers, target.built_in)
+        .map_err(|_| ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"))?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let bytes = read_body(server, body).await?;
     let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };

@@ -133,7 +133,7 @@ fn check_list(options: &ListOptions) -> Vec<Cause> {
             causes.push(forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
         }
         if !matches!(matching, "Exact" | NOT_OLDER_THAN) {
-            causes.push(not_supported(MATCH, &format!("{matching:?}"), &["", "Exact", NOT_OLDER_THAN]));
+            causes.push(not_supported(MATCH, &format!("{matching:?}"), &["Exact", NOT_OLDER_THAN, ""]));
         }
         if matching == "Exact" && options.resource_version == "0" {
             let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
