@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auth::node::Node;
 use auth::rbac::Rbac;
 use auth::rbac::rule::Rule;
-use auth::{AlwaysAllow, AlwaysDeny, Authorizer, PrivilegedGroups, SYSTEM_PRIVILEGED_GROUP, Union};
+use auth::{AlwaysAllow, AlwaysDeny, Authorizer, Named, PrivilegedGroups, SYSTEM_PRIVILEGED_GROUP};
 
 /// The union, and the parts that must be kept informed.
 pub(crate) struct Authorization {
@@ -17,25 +17,29 @@ pub(crate) struct Authorization {
 /// Builds the authorizers. Superusers come first whatever the modes are.
 pub(crate) fn build(modes: &[String]) -> Authorization {
     let superusers = PrivilegedGroups(vec![SYSTEM_PRIVILEGED_GROUP.to_owned()]);
-    let mut all: Vec<Arc<dyn Authorizer>> = vec![Arc::new(superusers)];
+    let mut all: Vec<(String, Arc<dyn Authorizer>)> =
+        vec![("system-masters".to_owned(), Arc::new(superusers))];
     let (mut rbac, mut node) = (None, None);
     for mode in modes {
-        match mode.as_str() {
+        // Upstream names authorizers by their mode in lower case.
+        let name = mode.to_ascii_lowercase();
+        let made: Arc<dyn Authorizer> = match mode.as_str() {
             "RBAC" => {
                 let made = Rbac::default();
-                all.push(Arc::new(made.clone()));
-                rbac = Some(made);
+                rbac = Some(made.clone());
+                Arc::new(made)
             }
             "Node" => {
                 let made = Node::new(node_rules());
-                all.push(Arc::new(made.clone()));
-                node = Some(made);
+                node = Some(made.clone());
+                Arc::new(made)
             }
-            "AlwaysAllow" => all.push(Arc::new(AlwaysAllow)),
-            _ => all.push(Arc::new(AlwaysDeny)),
-        }
+            "AlwaysAllow" => Arc::new(AlwaysAllow),
+            _ => Arc::new(AlwaysDeny),
+        };
+        all.push((name, made));
     }
-    Authorization { authorizer: Arc::new(Union(all)), rbac, node }
+    Authorization { authorizer: Arc::new(Named(all)), rbac, node }
 }
 
 /// What `system:node` allows, from the bootstrap policy.

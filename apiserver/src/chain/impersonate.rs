@@ -1,7 +1,7 @@
 //! Acting as somebody else: `Impersonate-*` headers.
 //!
 //! Constrained modes (`impersonate:<mode>` together with `impersonate-on:<mode>:<verb>`) are tried first, the legacy
-//! verb `impersonate` last; the error of the legacy mode is the one the client sees.
+//! verb `impersonate` last; when all refuse, the client sees the first refusal.
 //! Upstream: `k8s.io/apiserver/pkg/endpoints/filters/impersonation/{constrained_impersonation,mode}.go`.
 
 use std::sync::Arc;
@@ -23,15 +23,21 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// Switches the request's user, if the headers ask for it and the real user may.
 pub(crate) async fn apply(server: &Server, call: &mut Call) -> Result<(), ApiError> {
     let Some(wanted) = take_headers(&mut call.parts.headers)? else { return Ok(()) };
+    let mut first = None;
     for mode in [Mode::AssociatedNode, Mode::ArbitraryNode, Mode::ServiceAccount, Mode::UserInfo] {
-        if mode.fits(&wanted, &call.user)
-            && let Ok(user) = constrained(server, call, mode, &wanted).await
-        {
-            call.user = Arc::new(user);
-            return Ok(());
+        if !mode.fits(&wanted, &call.user) {
+            continue;
+        }
+        match constrained(server, call, mode, &wanted).await {
+            Ok(user) => {
+                call.user = Arc::new(user);
+                return Ok(());
+            }
+            Err(error) => first = first.or(Some(error)),
         }
     }
-    let user = checked_user(server, &call.user, "impersonate", None, &wanted).await?;
+    let legacy = checked_user(server, &call.user, "impersonate", None, &wanted).await;
+    let user = legacy.map_err(|error| first.unwrap_or(error))?;
     tracing::info!(requestor = %call.user.name, user = %user.name, "impersonating");
     call.user = Arc::new(user);
     Ok(())

@@ -18,6 +18,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use registry::api::{RequestInfo, Warnings};
 use registry::errors::ApiError;
@@ -141,16 +142,35 @@ async fn gate(server: &Arc<Server>, call: Call, body: Incoming) -> Response {
     })
 }
 
+/// Reads what is left of a refused request's body, within reason: an HTTP/2 stream that is answered and closed while
+/// the client still sends may be reset before the client has seen the answer. Go's server does the same for HTTP/1.
+async fn drain(mut body: Incoming) {
+    const MOST: usize = 256 << 10;
+    let reading = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if seen > MOST {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(500), reading).await;
+}
+
 /// Authentication, impersonation, requests in flight, authorization, endpoint.
 async fn admit(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
     let Some(user) = server.authentication.authenticate(&mut call).await else {
+        drain(body).await;
         return respond::error(&ApiError::unauthorized(), &call.parts.headers, &call.query);
     };
     call.user = user;
     if let Err(error) = impersonate::apply(&server, &mut call).await {
+        drain(body).await;
         return respond::error(&error, &call.parts.headers, &call.query);
     }
     let Ok(_seat) = server.in_flight.enter(&call) else {
+        drain(body).await;
         let text = "Too many requests, please try again later.";
         let mut response = respond::plain(StatusCode::TOO_MANY_REQUESTS, text);
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -158,7 +178,10 @@ async fn admit(server: Arc<Server>, mut call: Call, body: Incoming) -> Response 
     };
     match authorize::check(&server, &call).await {
         Ok(()) => endpoints::route(server.clone(), call, body).await,
-        Err(authorize::Refusal::Forbidden(error)) => respond::error(&error, &call.parts.headers, &call.query),
+        Err(authorize::Refusal::Forbidden(error)) => {
+            drain(body).await;
+            respond::error(&error, &call.parts.headers, &call.query)
+        }
         Err(authorize::Refusal::Failed(why)) => internal(&call.parts.uri, why),
     }
 }

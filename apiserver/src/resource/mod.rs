@@ -186,9 +186,10 @@ async fn get(server: &Server, call: &Call, target: &Target) -> Result<Response, 
 }
 
 async fn create(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+    // Bodies are read before anything can be refused, see `chain::drain`.
+    let bytes = read_body(server, body).await?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let media_type = negotiate::input(&call.parts.headers, target.built_in)?;
-    let bytes = read_body(server, body).await?;
     let (context, _) = write_context(call, Write::Create)?;
     let written = server.registry.create(&context, Body { media_type, bytes }).await?;
     encode::object(StatusCode::CREATED, call, &output, &written.object)
@@ -200,8 +201,8 @@ fn written(call: &Call, output: &negotiate::Output, written: &Written) -> Result
 }
 
 async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
-    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let bytes = read_body(server, body).await?;
+    let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let (context, _) = write_context(call, Write::Update)?;
     let media_type = negotiate::input(&call.parts.headers, target.built_in)?;
     let result = server.registry.update(&context, Body { media_type, bytes }).await?;
@@ -209,10 +210,10 @@ async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -
 }
 
 async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+    let bytes = read_body(server, body).await?;
     let kind = negotiate::patch(&call.parts.headers, target.built_in)
         .map_err(|_| ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"))?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
-    let bytes = read_body(server, body).await?;
     let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };
     let (context, force) = write_context(call, write)?;
     let result = server.registry.patch(&context, registry::api::Patch { kind, bytes, force }).await?;

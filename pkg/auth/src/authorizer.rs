@@ -101,40 +101,71 @@ pub trait Authorizer: Send + Sync + 'static {
     }
 }
 
-/// Asks several authorizers in turn; the first that is not `NoOpinion` decides.
+/// Asks several named authorizers in turn; the first that is not `NoOpinion` decides. When none does, each reason is
+/// given with its authorizer's name.
+pub struct Named(pub Vec<(String, Arc<dyn Authorizer>)>);
+
+/// [`Named`] with authorizers that have no names.
 pub struct Union(pub Vec<Arc<dyn Authorizer>>);
+
+/// One authorizer of a union: its name, or empty.
+type Member<'a> = (&'a str, &'a dyn Authorizer);
+
+async fn ask(members: impl Iterator<Item = Member<'_>> + Send, attributes: &Attributes) -> Verdict {
+    let (mut reasons, mut errors) = (Vec::new(), Vec::new());
+    for (name, authorizer) in members {
+        let verdict = authorizer.authorize(attributes).await;
+        if verdict.decision != Decision::NoOpinion {
+            return verdict;
+        }
+        match (verdict.reason.is_empty(), name.is_empty()) {
+            (true, _) => {}
+            (false, true) => reasons.push(verdict.reason),
+            (false, false) => reasons.push(format!("{name}: {}", verdict.reason)),
+        }
+        errors.extend(verdict.error);
+    }
+    let error = match errors.len() {
+        0 => None,
+        1 => errors.pop(),
+        _ => Some(format!("[{}]", errors.join(", "))),
+    };
+    Verdict { decision: Decision::NoOpinion, reason: reasons.join("\n"), error }
+}
+
+fn collect<'a>(
+    members: impl Iterator<Item = &'a dyn Authorizer>,
+    user: &UserInfo,
+    namespace: &str,
+) -> RuleSet {
+    let mut all = RuleSet::default();
+    for found in members.map(|m| m.rules_for(user, namespace)) {
+        all.rules.extend(found.rules);
+        all.incomplete |= found.incomplete;
+        all.errors.extend(found.errors);
+    }
+    all
+}
+
+#[async_trait]
+impl Authorizer for Named {
+    async fn authorize(&self, attributes: &Attributes) -> Verdict {
+        ask(self.0.iter().map(|(name, member)| (name.as_str(), &**member)), attributes).await
+    }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str) -> RuleSet {
+        collect(self.0.iter().map(|(_, member)| &**member), user, namespace)
+    }
+}
 
 #[async_trait]
 impl Authorizer for Union {
     async fn authorize(&self, attributes: &Attributes) -> Verdict {
-        let (mut reasons, mut errors) = (Vec::new(), Vec::new());
-        for authorizer in &self.0 {
-            let verdict = authorizer.authorize(attributes).await;
-            if verdict.decision != Decision::NoOpinion {
-                return verdict;
-            }
-            if !verdict.reason.is_empty() {
-                reasons.push(verdict.reason);
-            }
-            errors.extend(verdict.error);
-        }
-        let error = match errors.len() {
-            0 => None,
-            1 => errors.pop(),
-            _ => Some(format!("[{}]", errors.join(", "))),
-        };
-        Verdict { decision: Decision::NoOpinion, reason: reasons.join("\n"), error }
+        ask(self.0.iter().map(|member| ("", &**member)), attributes).await
     }
 
     fn rules_for(&self, user: &UserInfo, namespace: &str) -> RuleSet {
-        let mut all = RuleSet::default();
-        for authorizer in &self.0 {
-            let found = authorizer.rules_for(user, namespace);
-            all.rules.extend(found.rules);
-            all.incomplete |= found.incomplete;
-            all.errors.extend(found.errors);
-        }
-        all
+        collect(self.0.iter().map(|member| &**member), user, namespace)
     }
 }
 

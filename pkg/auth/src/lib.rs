@@ -13,7 +13,8 @@ pub mod user;
 pub mod x509;
 
 pub use authorizer::{
-    AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Decision, PrivilegedGroups, RuleSet, Union, Verdict,
+    AlwaysAllow, AlwaysDeny, Attributes, Authorizer, Decision, Named, PrivilegedGroups, RuleSet, Union,
+    Verdict,
 };
 pub use user::{
     ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, API_SERVER_USER, NODES_GROUP, SYSTEM_PRIVILEGED_GROUP,
