@@ -580,7 +580,9 @@ fn kill_nine_loses_nothing_acknowledged() {
                 _ => {}
             }
         }
-        child.wait().unwrap();
+        let status = child.wait().unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(signal, Some(9), "cycle {cycle}: the writer ended by itself, its error is above");
         let store = Embedded::open(crash_options(dir.path())).unwrap();
         runtime().block_on(async {
             assert!(store.current_revision().await.unwrap() >= newest);
@@ -639,6 +641,6 @@ fn child_that_writes() {
                 }
             })
         });
-        futures::future::join_all(tasks).await;
+        futures::future::try_join_all(tasks).await.unwrap();
     });
 }
