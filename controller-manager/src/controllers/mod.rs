@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
+pub mod protection;
 pub mod replicaset;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
@@ -72,6 +73,13 @@ pub const ALL: &[Descriptor] = &[
         off_by_default: true,
         ..on("token-cleaner-controller", "tokencleaner", "token-cleaner", tokencleaner::build)
     },
+    on("persistentvolume-protection-controller", "pv-protection", "pv-protection-controller", protection::build_volumes),
+    on(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection",
+        "pvc-protection-controller",
+        protection::build_claims,
+    ),
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -102,8 +110,6 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("persistentvolume-binder-controller", "persistentvolume-binder"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),
     ("persistentvolume-expander-controller", "persistentvolume-expander"),
-    ("persistentvolume-protection-controller", "pv-protection"),
-    ("persistentvolumeclaim-protection-controller", "pvc-protection"),
     ("ephemeral-volume-controller", "ephemeral-volume"),
     ("volumeattributesclass-protection-controller", ""),
     ("selinux-warning-controller", ""),
