@@ -204,7 +204,7 @@ pub async fn build(
     listener: TcpListener,
     process: &Process,
 ) -> Result<Running, Error> {
-    component::metrics::register_process(component::metrics::default_registry(), config.gates.clone());
+    component::metrics::register_process(component::metrics::default_registry(), config.gates);
     let address = advertise(&config, listener.local_addr()?);
     let bundles = hooks::Bundles {
         client: files::bundle("client-ca-file", config.client_ca.as_deref())?,

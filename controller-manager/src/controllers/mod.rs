@@ -73,7 +73,12 @@ pub const ALL: &[Descriptor] = &[
         off_by_default: true,
         ..on("token-cleaner-controller", "tokencleaner", "token-cleaner", tokencleaner::build)
     },
-    on("persistentvolume-protection-controller", "pv-protection", "pv-protection-controller", protection::build_volumes),
+    on(
+        "persistentvolume-protection-controller",
+        "pv-protection",
+        "pv-protection-controller",
+        protection::build_volumes,
+    ),
     on(
         "persistentvolumeclaim-protection-controller",
         "pvc-protection",

@@ -85,15 +85,16 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 /// No container of the pod runs any more. Upstream: pkg/volume/util IsPodTerminated.
 fn has_ended(pod: &Pod) -> bool {
     let mut containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-    let stopped = containers
-        .all(|c| c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.waiting.is_some()));
+    let stopped =
+        containers.all(|c| c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.waiting.is_some()));
     pods::is_terminal(pod) || (pod.metadata.deletion_timestamp.is_some() && stopped)
 }
 
 /// A pod that has not ended names the claim, on a node or not.
 fn names(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let owned = is_controlled_by(&claim.metadata, &pod.metadata);
-    !has_ended(pod) && claims(pod).iter().any(|(name, ephemeral)| name == claim.name() && (!ephemeral || owned))
+    !has_ended(pod)
+        && claims(pod).iter().any(|(name, ephemeral)| name == claim.name() && (!ephemeral || owned))
 }
 
 fn unused(claim: &PersistentVolumeClaim) -> Option<&ClaimCondition> {
@@ -135,7 +136,8 @@ fn lets_go(pod: &Pod, deleted: bool) -> bool {
 
 /// Builds the controller of claims.
 pub fn build_claims(context: &Context) -> Result<Running, Error> {
-    let by_claim = |pod: &Pod| claims(pod).iter().map(|(name, _)| format!("{}/{name}", pod.namespace())).collect();
+    let by_claim =
+        |pod: &Pod| claims(pod).iter().map(|(name, _)| format!("{}/{name}", pod.namespace())).collect();
     let claims_informer = context.factory.informer::<PersistentVolumeClaim>(Options::default());
     let all_pods = context.factory.informer::<Pod>(Options::default().index(BY_CLAIM, by_claim));
     let tells = features::enabled(Gate::PersistentVolumeClaimUnusedSinceTime);
@@ -143,7 +145,8 @@ pub fn build_claims(context: &Context) -> Result<Running, Error> {
     let to = queue.clone();
     claims_informer.subscribe(move |event| {
         if let Event::Added(claim) | Event::Updated { new: claim, .. } = event
-            && (plan(&claim.metadata, CLAIM_FINALIZER) != Plan::Nothing || (tells && unused(&claim).is_none()))
+            && (plan(&claim.metadata, CLAIM_FINALIZER) != Plan::Nothing
+                || (tells && unused(&claim).is_none()))
         {
             to.add(key(&*claim));
         }
@@ -208,13 +211,16 @@ async fn tell(
     users: &Store<Pod>,
     claim_key: &str,
 ) -> Result<(), String> {
-    let bound = |c: &PersistentVolumeClaim| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
+    let bound =
+        |c: &PersistentVolumeClaim| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
     let claim = stored.get(claim_key).filter(|c| bound(c) && c.metadata.deletion_timestamp.is_none());
     let Some(claim) = claim else { return Ok(()) };
     let in_use = is_used(client, users, &claim, names).await?;
     let Some(new) = told(&claim, in_use, Timestamp::now()) else { return Ok(()) };
     match client.namespaced::<PersistentVolumeClaim>(claim.namespace()).replace_status(&new).await {
-        Err(error) if !error.is_not_found() => Err(format!("writing the status of claim {claim_key}: {error}")),
+        Err(error) if !error.is_not_found() => {
+            Err(format!("writing the status of claim {claim_key}: {error}"))
+        }
         _ => Ok(()),
     }
 }
@@ -239,7 +245,9 @@ async fn write<K: Object>(client: &Client, object: &K, finalizer: &str, plan: Pl
     }
     let api = client.namespaced::<K>(object.namespace());
     match api.replace(&changed(object, finalizer, plan)).await {
-        Err(error) if !error.is_not_found() => Err(format!("writing finalizer {finalizer} of {}: {error}", object.key())),
+        Err(error) if !error.is_not_found() => {
+            Err(format!("writing finalizer {finalizer} of {}: {error}", object.key()))
+        }
         _ => Ok(()),
     }
 }
@@ -316,7 +324,8 @@ mod tests {
         let words: Vec<&str> = text.split(' ').collect();
         let value = |p: &str| words.iter().find_map(|w| w.strip_prefix(p));
         let mut volumes = Vec::new();
-        volumes.extend(value("claim=").map(|c| json!({"name": "v", "persistentVolumeClaim": {"claimName": c}})));
+        volumes
+            .extend(value("claim=").map(|c| json!({"name": "v", "persistentVolumeClaim": {"claimName": c}})));
         volumes.extend(value("ephemeral=").map(|v| json!({"name": v, "ephemeral": {}})));
         let gone = words.contains(&"gone");
         serde_json::from_value(json!({
@@ -330,11 +339,14 @@ mod tests {
 
     fn check_use(text: &str, claim: &str, owner: Option<&str>, expected: bool) {
         let owners: Vec<_> = owner
-            .map(|uid| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}))
+            .map(
+                |uid| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}),
+            )
             .into_iter()
             .collect();
         let claim: PersistentVolumeClaim =
-            serde_json::from_value(json!({"metadata": {"name": claim, "ownerReferences": owners}})).expect("a claim");
+            serde_json::from_value(json!({"metadata": {"name": claim, "ownerReferences": owners}}))
+                .expect("a claim");
         assert_eq!(uses(&pod(text), &claim), expected, "{text}");
     }
 
