@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -141,25 +142,35 @@ impl Processes {
 
 /// Start time in clock ticks since boot; none when there is no such process, or it is a zombie.
 fn start_ticks(pid: i32) -> Option<u64> {
+    read_stat(pid).and_then(|(state, ticks)| (state != "Z").then_some(ticks))
+}
+
+/// State and start time.
+fn read_stat(pid: i32) -> Option<(String, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(") ")?.1;
     let mut fields = after_name.split(' ');
-    if fields.next()? == "Z" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let state = fields.next()?.to_string();
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 fn wait_gone(record: Record, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     while Instant::now() < end {
-        // A child of ours stays a zombie until it is waited for.
-        let _ =
-            nix::sys::wait::waitpid(Pid::from_raw(record.pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
-        if start_ticks(record.pid) != Some(record.start_ticks) {
+        if is_gone(record) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     false
+}
+
+/// The process and all its threads have ended. A zombie whose other threads still end holds its ports: only its
+/// parent's wait, or its disappearance, tells that they are free.
+fn is_gone(record: Record) -> bool {
+    match waitpid(Pid::from_raw(record.pid), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => false,
+        Ok(_) => true,
+        Err(_) => read_stat(record.pid).is_none_or(|(_, ticks)| ticks != record.start_ticks),
+    }
 }
