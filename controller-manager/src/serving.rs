@@ -100,8 +100,7 @@ pub async fn start(
     let mut mux = Mux::default();
     let mut checks: Vec<Check> = Vec::new();
     if let Some(elector) = elector {
-        checks
-            .push(Check::new("leaderElection", move || elector.check(LEADER_TOLERANCE)));
+        checks.push(Check::new("leaderElection", move || elector.check(LEADER_TOLERANCE)));
     }
     checks.extend(health.checks());
     health::install(&mut mux, "/healthz", checks);
