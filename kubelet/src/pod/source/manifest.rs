@@ -3,6 +3,7 @@
 use api::defaults::{Context, Gates};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
+use super::uid;
 use crate::pod::view::{
     CONFIG_FIRST_SEEN_ANNOTATION, CONFIG_HASH_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodView,
 };
@@ -23,14 +24,16 @@ pub enum Error {
 /// # Errors
 /// If it is no pod, or one that needs the API server to run.
 pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Error> {
-    let document: serde_json::Value =
+    let mut document: serde_json::Value =
         serde_saphyr::from_str(text).map_err(|e| Error::Parse(e.to_string()))?;
+    whole_numbers(&mut document);
     if document.get("kind").and_then(|k| k.as_str()) != Some("Pod") {
         return Err(Error::Parse("its kind is not Pod".to_owned()));
     }
     let json = document.to_string();
-    let mut pod: Pod = api::decode(api::MediaType::Json, with_defaults(&json)?.as_bytes())
-        .map_err(|e| Error::Parse(e.to_string()))?;
+    let complete = with_defaults(&json)?;
+    let mut pod: Pod =
+        api::decode(api::MediaType::Json, complete.as_bytes()).map_err(|e| Error::Parse(e.to_string()))?;
     refuse(&pod)?;
     if pod.name().is_empty() {
         return Err(Error::Invalid("metadata.name: Required value"));
@@ -38,10 +41,10 @@ pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Err
     if pod.spec().containers.is_empty() {
         return Err(Error::Invalid("spec.containers: Required value"));
     }
-    // Differs from upstream, which hashes its internal structures: after a swap static pods without a uid of their own
-    // are started anew.
-    let hash = fnv128a(&format!("{json}host:{node}file:{origin}"));
-    let own = pod.metadata.uid.clone().filter(|uid| !uid.is_empty()).unwrap_or(hash);
+    let own = match pod.metadata.uid.clone().filter(|uid| !uid.is_empty()) {
+        Some(own) => own,
+        None => generated_uid(&complete, &json, node, origin),
+    };
     pod.metadata.uid = Some(own.clone());
     pod.metadata.name = Some(format!("{}-{}", pod.name(), node.to_lowercase()));
     if pod.namespace().is_empty() {
@@ -60,6 +63,32 @@ pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Err
     });
     pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
     Ok(pod)
+}
+
+/// Go writes a whole floating-point number (`1e3`) without a fraction, and quantities keep their text.
+fn whole_numbers(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        serde_json::Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        serde_json::Value::Number(number) if number.is_f64() => {
+            #[expect(clippy::cast_possible_truncation, reason = "whole and far below 2^63")]
+            if let Some(whole) =
+                number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e18).map(|f| f as i64)
+            {
+                *value = serde_json::Value::from(whole);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Upstream's uid, or one that only this kubelet gives.
+fn generated_uid(complete: &str, json: &str, node: &str, origin: &str) -> String {
+    let tree = serde_json::from_str(complete).unwrap_or_default();
+    uid::of_file(&tree, node, origin).unwrap_or_else(|error| {
+        tracing::warn!(origin, %error, "The uid of a static pod differs from upstream's; it would restart if the kubelets were exchanged");
+        uid::fnv128a(&format!("{json}host:{node}file:{origin}"))
+    })
 }
 
 fn with_defaults(json: &str) -> Result<String, Error> {
@@ -94,14 +123,6 @@ fn refuse(pod: &Pod) -> Result<(), Error> {
         return Err(Error::Reference("secrets or configmaps in the environment"));
     }
     Ok(())
-}
-
-/// FNV-1a, 128 bits, in hexadecimal.
-fn fnv128a(text: &str) -> String {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-    format!("{hash:032x}")
 }
 
 #[cfg(test)]
