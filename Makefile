@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -62,6 +62,10 @@ oracle:          ## our codecs against upstream's on generated input (needs Go);
 	  cargo test -p api --test oracle -- --nocapture --test-threads=2
 
 POD ?= $(shell go env GOMODCACHE)/k8s.io/apiserver@v0.37.2/pkg/endpoints/handlers/responsewriters/testdata/exemplar_pod.yaml
+bench-kubelet: build upstream ## our kubelet beside upstream's: start of pods, processor time and memory at rest (root)
+	@hack/deps.sh cluster
+	BIN=$(BIN) OURS=$(BIN)/kubelet UPSTREAM=$(UPSTREAM)/kubelet KUBECTL=$(UPSTREAM)/kubectl e2e/kubelet-bench.sh
+
 bench:           ## our codecs beside upstream's on a realistic pod (needs Go)
 	mkdir -p target/oracle
 	cd e2e/oracle && go mod download k8s.io/apiserver && go build -o ../../target/oracle/ ./bench
