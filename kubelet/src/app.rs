@@ -2,25 +2,29 @@
 //! Upstream: cmd/kubelet/app/server.go run, pkg/kubelet/kubelet.go NewMainKubelet and Run, v1.37.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Client;
+use client::limiter::Bucket;
+use client::{Client, ContentType};
 use component::app::{Daemon as Shell, Error, Process};
+use component::features::Gate;
 use component::flags::{Command, FlagSet};
 use component::health::Check;
 use component::{features, logs, metrics};
 use controller::EventRecorder;
 use cri::v1;
 use informer::{Event, Factory, Options as InformerOptions, Store};
-use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, Pod, Service, Taint};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::certificate::bootstrap;
 use crate::cgroup::fs::Hierarchy;
 use crate::cgroup::manager::{CgroupManager, Settings as CgroupSettings};
 use crate::config::Settings;
@@ -29,16 +33,19 @@ use crate::events::Events;
 use crate::eviction;
 use crate::housekeeping;
 use crate::image::manager::ImageManager;
+use crate::image::provider::Providers;
 use crate::kubelet::{Kubelet, WorkerSteps};
-use crate::network::dns;
+use crate::network::{self, dns};
 use crate::node::lease;
 use crate::node::machine::{self, Machine, disk};
-use crate::node::manager::{NodeManager, RuntimeHealth, allocatable, runtime_health};
+use crate::node::manager::{NodeManager, RuntimeHealth, allocatable, runtime_health, update_pod_cidr};
 use crate::node::status::Pressure;
+use crate::node::tunables;
 use crate::node_facts::NodeFacts;
 use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir};
 use crate::pleg::Pleg;
+use crate::pod::resources::{milli, whole};
 use crate::pod::source::file;
 use crate::pod::store::PodStore;
 use crate::pod::view::PodView;
@@ -46,6 +53,7 @@ use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::server;
 use crate::status::manager::StatusManager;
+use crate::userns::{self, UserNamespaces};
 use crate::volume::manager::VolumeManager;
 use crate::worker::Workers;
 
@@ -76,6 +84,8 @@ impl Shell for Daemon {
         metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
         adjust_oom_score(self.options.settings.oom_score_adj);
+        crate::config::support::remark(&self.options.document, &process.flags);
+        prepare_node(&self.options.settings)?;
         let built = Parts::build(&self.options, &process).await?;
         built.start(&self.options, &process).await?;
         process.notifier.ready();
@@ -89,6 +99,19 @@ fn adjust_oom_score(score: i64) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         tracing::warn!(%error, score, "Failed to set the kubelet's own oom_score_adj");
     }
+}
+
+/// Brings the kernel and this process into the state that pods need, or says what is not as it must be.
+fn prepare_node(settings: &Settings) -> Result<(), Error> {
+    if settings.fail_swap_on && tunables::swap_is_on() {
+        return Err(
+            "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false"
+                .into(),
+        );
+    }
+    tunables::set(settings.protect_kernel_defaults)?;
+    tunables::allow_open_files(settings.max_open_files);
+    Ok(())
 }
 
 /// Everything built, nothing running.
@@ -117,37 +140,52 @@ impl Parts {
             settings.runtime_request_timeout.to_std(),
         )?;
         let version = wait_for_runtime(&cri, &stop).await?;
+        let hostname = options.hostname.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
         let client = match &options.kubeconfig {
-            Some(path) => Some(connect(path, settings)?),
+            Some(path) => Some(connect(path, options, &hostname, process).await?),
             None => None,
         };
-        let hostname = options.hostname.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
         let recorder = client.as_ref().map(|c| {
-            let limited = c.named("events");
-            EventRecorder::new(&limited, "kubelet", &hostname, &stop)
+            let limited = c.with_options(&event_options(settings)).unwrap_or_else(|_| c.clone());
+            EventRecorder::new(&limited.named("events"), "kubelet", &hostname, &stop)
         });
+        crate::metrics::install(&hostname);
         let events = Events::new(recorder);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths));
         let cgroups = CgroupManager::new(hierarchy, cgroup_settings(settings, &node));
         cgroups.create_tree().map_err(|e| format!("failed to start ContainerManager: {e}"))?;
+        cgroups
+            .limit_reserved(&reserved_limits(settings))
+            .map_err(|e| format!("failed to start ContainerManager: {e}"))?;
         let factory = client.clone().map(Factory::new);
         let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
         let volumes = Arc::new(VolumeManager::new(paths.clone(), client.clone(), &stop));
         let runtime = Arc::new(Runtime {
-            images: ImageManager::new(cri.clone(), events.clone(), settings.parallel_pulls()),
+            images: ImageManager::new(
+                cri.clone(),
+                events.clone(),
+                settings.parallel_pulls(),
+                pull_rate(settings),
+                providers(options)?,
+                paths.root.clone(),
+            ),
             cri: cri.clone(),
             name: version.runtime_name.clone(),
             events: events.clone(),
             volumes,
             cgroups,
+            userns: user_namespaces(settings, &paths)?,
             node: node.clone(),
             paths: paths.clone(),
             services,
             handlers: handlers(factory.as_ref()),
             backoff: Runtime::restart_backoff(settings.longest_restart_pause()),
         });
+        if client.is_none() && !settings.pod_cidr.is_empty() {
+            update_pod_cidr(&cri, &settings.pod_cidr).await?;
+        }
         let pods = Arc::new(PodStore::default());
         let kubelet = Arc::new(Kubelet {
             probes: Arc::new(ProbeManager::new(cri.clone(), events.clone(), Timestamp::now())),
@@ -167,7 +205,8 @@ impl Parts {
             allocations: Mutex::new(HashMap::new()),
             workers: RwLock::new(None),
         });
-        let workers = Workers::new(Arc::new(WorkerSteps(kubelet.clone())), stop);
+        let workers =
+            Workers::new(Arc::new(WorkerSteps(kubelet.clone())), settings.sync_frequency.to_std(), stop);
         *kubelet.workers.write() = Some(workers.clone());
         Ok(Self {
             kubelet,
@@ -185,6 +224,11 @@ impl Parts {
         let stop = process.shutdown.clone();
         let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
         self.watch_runtime_status(process);
+        if options.settings.make_iptables_util_chains {
+            for program in ["iptables", "ip6tables"] {
+                tasks.spawn("iptables", network::iptables::run(program, stop.clone()));
+            }
+        }
         let pleg = self.pleg.clone();
         let loop_check = Check::new("syncloop", move || pleg.problem().map_or(Ok(()), Err));
         server::start(&kubelet, options, process, vec![Check::ping(), Check::log(), loop_check])?;
@@ -228,11 +272,12 @@ impl Parts {
                 let answer = kubelet.runtime.cri.status(v1::StatusRequest::default()).await;
                 let (mut now, network) = runtime_health(answer);
                 now.errors.extend(pleg.problem());
-                let can = |f: &k8s_openapi::api::core::v1::NodeRuntimeHandler| {
-                    f.features.as_ref().and_then(|f| f.recursive_read_only_mounts).unwrap_or(false)
+                let able = |can: fn(&NodeRuntimeHandlerFeatures) -> Option<bool>| -> Vec<String> {
+                    let can = |h: &&NodeRuntimeHandler| h.features.as_ref().and_then(can).unwrap_or(false);
+                    now.handlers.iter().filter(can).filter_map(|h| h.name.clone()).collect()
                 };
-                let names = now.handlers.iter().filter(|h| can(h)).filter_map(|h| h.name.clone()).collect();
-                *kubelet.node.recursive_read_only.write() = names;
+                *kubelet.node.recursive_read_only.write() = able(|f| f.recursive_read_only_mounts);
+                *kubelet.node.user_namespaces.write() = able(|f| f.user_namespaces);
                 *kubelet.network_error.write() = network;
                 *health.write() = now;
                 tokio::select! {
@@ -314,6 +359,7 @@ impl Parts {
             health: self.health.clone(),
             pressure,
             events: self.kubelet.events.clone(),
+            pod_cidrs: RwLock::default(),
             wake,
         };
         let stop = process.shutdown.clone();
@@ -420,17 +466,66 @@ async fn wait_for_runtime(cri: &cri::Client, stop: &CancellationToken) -> Result
     }
 }
 
-fn connect(kubeconfig: &str, settings: &Settings) -> Result<Client, Error> {
-    let config = client::Config::from_kubeconfig(kubeconfig)?;
-    let version = component::version::info();
-    let options = client::Options {
+/// The client, with credentials that are first obtained or kept fresh as configured.
+async fn connect(
+    kubeconfig: &str,
+    options: &Options,
+    node: &str,
+    process: &Process,
+) -> Result<Client, Error> {
+    let settings = &options.settings;
+    let client_options = client::Options {
         #[expect(clippy::cast_precision_loss, reason = "a small number of requests per second")]
         qps: if settings.kube_api_qps == 0 { -1.0 } else { settings.kube_api_qps as f32 },
         burst: settings.kube_api_burst,
-        user_agent: client::user_agent("kubelet", component::version::reported(), &version.git_commit),
+        user_agent: user_agent(),
+        content_type: content_type(settings),
         ..client::Options::default()
     };
-    Ok(Client::new(config, options)?)
+    let places = bootstrap::Places {
+        kubeconfig: Path::new(kubeconfig),
+        bootstrap: options.bootstrap_kubeconfig.as_deref().map(Path::new),
+        cert_dir: Path::new(&options.cert_dir),
+        node,
+    };
+    if settings.rotate_certificates {
+        tracing::info!("Client rotation is on, will bootstrap in background");
+        let (client, manager) = bootstrap::rotating(&places, &client_options)?;
+        let stop = process.shutdown.clone();
+        process.tasks.spawn("client-certificate", manager.clone().run(stop.clone()));
+        process.tasks.spawn_critical("client-certificate-watch", manager.watch_over(stop));
+        return Ok(client);
+    }
+    bootstrap::obtain(&places, &client_options, &process.shutdown).await?;
+    Ok(Client::new(client::Config::from_kubeconfig(kubeconfig)?, client_options)?)
+}
+
+fn user_agent() -> String {
+    let version = component::version::info();
+    client::user_agent("kubelet", component::version::reported(), &version.git_commit)
+}
+
+fn content_type(settings: &Settings) -> ContentType {
+    if settings.content_type == "application/json" { ContentType::Json } else { ContentType::Protobuf }
+}
+
+/// Events have a rate of their own, so that many of them delay nothing else.
+fn event_options(settings: &Settings) -> client::Options {
+    client::Options {
+        #[expect(clippy::cast_precision_loss, reason = "a small number of requests per second")]
+        qps: if settings.event_record_qps == 0 { -1.0 } else { settings.event_record_qps as f32 },
+        burst: u32::try_from(settings.event_burst).unwrap_or(u32::MAX),
+        user_agent: user_agent(),
+        content_type: content_type(settings),
+        ..client::Options::default()
+    }
+}
+
+/// Pulls per second and at once; `None` for no limit.
+fn pull_rate(settings: &Settings) -> Option<Bucket> {
+    let burst = u32::try_from(settings.registry_burst).unwrap_or(u32::MAX);
+    #[expect(clippy::cast_precision_loss, reason = "a small number of pulls per second")]
+    (settings.registry_pull_qps > 0).then(|| Bucket::new(settings.registry_pull_qps as f64, burst))
 }
 
 fn facts(
@@ -452,6 +547,7 @@ fn facts(
         None => (hierarchy.is_v2(), false),
     };
     let swap_v2 = v2 && machine.swap > 0;
+    let allocatable = allocatable(settings, machine, storage);
     let period = i64::try_from(settings.cpu_cfs_quota_period.to_std().as_micros()).unwrap_or(100_000);
     NodeFacts {
         name: hostname.to_owned(),
@@ -463,8 +559,12 @@ fn facts(
             single_process_oom_kill: settings.single_process_oom_kill.unwrap_or(!v2),
             swap_controller: memsw || swap_v2,
             huge_page_sizes: machine.huge_pages.iter().map(|(size, _)| page_size(*size)).collect(),
+            limited_swap: (settings.memory_swap.swap_behavior == "LimitedSwap").then_some(machine.swap),
+            memory_qos: v2 && options.gates.enabled(Gate::MemoryQoS),
+            throttling: settings.memory_throttling_factor,
+            allocatable_memory: allocatable.memory,
         },
-        allocatable: allocatable(settings, machine, storage),
+        allocatable,
         seccomp_default: settings.seccomp_default,
         seccomp_root: paths.seccomp().display().to_string(),
         dns: dns::Settings {
@@ -476,6 +576,7 @@ fn facts(
         resolv_conf: Some(settings.resolv_conf.clone()).filter(|path| !path.is_empty()),
         host_ips: RwLock::new(Arc::new(ips)),
         recursive_read_only: RwLock::default(),
+        user_namespaces: RwLock::default(),
     }
 }
 
@@ -497,6 +598,49 @@ fn cgroup_settings(settings: &Settings, node: &NodeFacts) -> CgroupSettings {
         allocatable: limits,
         pod_pids: Some(settings.pod_pids_limit).filter(|n| *n > 0),
     }
+}
+
+/// The programs that know registry credentials, if there are some.
+fn providers(options: &Options) -> Result<Providers, Error> {
+    match &options.credential_providers {
+        Some((config, bin)) => Providers::load(Path::new(config), Path::new(bin))
+            .map_err(|e| format!("failed to register CRI auth plugins: {}", e.join(", ")).into()),
+        None => Ok(Providers::default()),
+    }
+}
+
+fn user_namespaces(settings: &Settings, paths: &Paths) -> Result<UserNamespaces, Error> {
+    let length = u32::try_from(settings.user_namespaces.ids_per_pod.unwrap_or(65_536)).unwrap_or_default();
+    let pods = u32::try_from(settings.max_pods).unwrap_or_default();
+    let failed = |e: String| format!("create user namespace manager: {e}");
+    let ids = userns::available_ids(length).map_err(failed)?;
+    Ok(UserNamespaces::new(paths.clone(), length, ids, pods).map_err(failed)?)
+}
+
+/// Groups of the system's and Kubernetes' own daemons that are to be limited to what is reserved for them.
+fn reserved_limits(settings: &Settings) -> Vec<(String, CgroupLimits)> {
+    let kinds = [
+        ("system-reserved", &settings.system_reserved_cgroup, &settings.system_reserved),
+        ("kube-reserved", &settings.kube_reserved_cgroup, &settings.kube_reserved),
+    ];
+    let mut out = Vec::new();
+    for (level, cgroup, reserved) in kinds {
+        let amount = |name: &str| reserved.get(name).map(|text| Quantity(text.clone()));
+        let cpu = amount("cpu").map(|q| i64::try_from(milli(&q)).unwrap_or(i64::MAX));
+        let compressible = CgroupLimits { shares: cpu.map(milli_to_shares), ..CgroupLimits::default() };
+        let all = CgroupLimits {
+            memory: amount("memory").map(|q| whole(&q)),
+            pids: amount("pid").map(|q| whole(&q)),
+            ..compressible.clone()
+        };
+        let has = |wanted: &str| settings.enforce_node_allocatable.iter().any(|l| l == wanted);
+        if has(level) {
+            out.push((cgroup.clone(), all));
+        } else if has(&format!("{level}-compressible")) {
+            out.push((cgroup.clone(), compressible));
+        }
+    }
+    out
 }
 
 /// The node's own object, for its labels.

@@ -316,7 +316,15 @@ impl Kubelet {
 
     async fn mount(&self, pod: &Arc<Pod>, ips: &[String], now: Timestamp) -> Result<Volumes, String> {
         let addresses = self.node.addresses(ips);
-        let context = Context { addresses: &addresses, node: &self.node.allocatable, now };
+        let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
+        let labels = object.as_ref().and_then(|node| node.metadata.labels.clone()).unwrap_or_default();
+        let context = Context {
+            addresses: &addresses,
+            node: &self.node.allocatable,
+            node_name: &self.node.name,
+            node_labels: &labels,
+            now,
+        };
         self.runtime.volumes.mount(pod, &context).await.map_err(|error| {
             let message = error.to_string();
             self.events.warning(pod, "FailedMount", &message);
@@ -436,6 +444,7 @@ impl Kubelet {
         if let Err(error) = remove_pod_dir(&self.paths, uid) {
             tracing::error!(pod_uid = uid, %error, "Failed to remove the folder of a pod");
         }
+        self.runtime.userns.release(uid);
         self.start_failures.lock().remove(uid);
         self.allocations.lock().remove(uid);
         self.status.forget(uid);
@@ -504,6 +513,7 @@ impl Steps for WorkerSteps {
         let uid = pod.uid();
         kubelet.runtime.volumes.unmount(uid).await.map_err(|e| format!("cannot unmount volumes: {e}"))?;
         kubelet.runtime.cgroups.remove_pod(uid).map_err(|e| e.to_string())?;
+        kubelet.runtime.userns.release(uid);
         kubelet.status.terminate(pod);
         Ok(())
     }

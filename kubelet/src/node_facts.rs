@@ -29,6 +29,8 @@ pub struct NodeFacts {
     pub host_ips: RwLock<Arc<Vec<String>>>,
     /// Runtime handlers that can make mounts read-only recursively; "" is the default one.
     pub recursive_read_only: RwLock<Vec<String>>,
+    /// Runtime handlers that can make user namespaces; "" is the default one.
+    pub user_namespaces: RwLock<Vec<String>>,
 }
 
 impl NodeFacts {

@@ -27,6 +27,10 @@ pub struct Options {
     pub document: serde_json::Value,
     /// `--kubeconfig`; absent without an API server.
     pub kubeconfig: Option<String>,
+    /// `--bootstrap-kubeconfig`.
+    pub bootstrap_kubeconfig: Option<String>,
+    /// `--image-credential-provider-config` and `--image-credential-provider-bin-dir`.
+    pub credential_providers: Option<(String, String)>,
     /// `--hostname-override`.
     pub hostname: Option<String>,
     /// `--node-ip`.
@@ -68,23 +72,31 @@ impl Options {
         if let Err(e) = gates.set_map(&settings.feature_gates) {
             problems.push(e.to_string());
         }
-        if flags.non_empty("bootstrap-kubeconfig").is_some() {
-            problems.push("--bootstrap-kubeconfig is not supported by this kubelet yet; give a --kubeconfig with credentials".into());
+        if flags.non_empty("bootstrap-kubeconfig").is_some() && flags.non_empty("kubeconfig").is_none() {
+            problems.push("--bootstrap-kubeconfig needs --kubeconfig: the path to which the obtained credentials are written".into());
         }
-        if !settings.static_pod_url.is_empty() {
-            problems.push("staticPodURL (--manifest-url) is not supported by this kubelet yet".into());
+        problems.extend(config::support::flag_problems(flags));
+        let given = |name: &str| flags.non_empty(name).is_some();
+        if given("image-credential-provider-config") != given("image-credential-provider-bin-dir") {
+            problems.push("--image-credential-provider-config and --image-credential-provider-bin-dir must be set together".into());
         }
         if settings.fail_cgroup_v1 && std::path::Path::new("/sys/fs/cgroup/memory").exists() {
             problems.push("kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release".into());
         }
-        let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
+        let logging = config::logging::read(&settings.logging, flags, &gates).unwrap_or_else(|mut e| {
             problems.append(&mut e);
             logs::Options::default()
         });
-        let metrics = metrics::Options::from_flags(flags).unwrap_or_else(|mut e| {
+        let mut metrics = metrics::Options::from_flags(flags).unwrap_or_else(|mut e| {
             problems.append(&mut e);
             metrics::Options::default()
         });
+        let hidden = settings.show_hidden_metrics_for_version.as_str();
+        let previous = format!("1.{}", component::version::MINOR - 1);
+        metrics.show_hidden = hidden == previous;
+        if !hidden.is_empty() && !metrics.show_hidden {
+            problems.push(format!("showHiddenMetricsForVersion must be omitted or have the value '{previous}'. Only the previous minor version is allowed"));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -93,6 +105,9 @@ impl Options {
             settings,
             document,
             kubeconfig: text("kubeconfig"),
+            bootstrap_kubeconfig: text("bootstrap-kubeconfig"),
+            credential_providers: text("image-credential-provider-config")
+                .zip(text("image-credential-provider-bin-dir")),
             hostname: text("hostname-override"),
             node_ips: text("node-ip")
                 .map(|ips| ips.split(',').map(|ip| ip.trim().to_owned()).collect())

@@ -113,6 +113,7 @@ impl Pleg {
     async fn compare(&self, changed: &(dyn Fn(&str) + Send + Sync)) -> cri::Result<()> {
         let now = sketch(&self.cri).await?;
         *self.compared.lock() = Some(Instant::now());
+        crate::metrics::running(now.values());
         let before = std::mem::replace(&mut *self.last.lock(), now.clone());
         for (uid, pod) in &now {
             if before.get(uid) != Some(pod) {

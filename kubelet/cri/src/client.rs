@@ -1,9 +1,10 @@
 //! The connection and one method per call that the kubelet makes.
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
@@ -32,7 +33,8 @@ macro_rules! calls {
         pub async fn $name(&self, message: v1::$request) -> Result<v1::$response> {
             let mut request = Request::new(message);
             request.set_timeout(self.timeout);
-            Ok(self.$service.clone().$call(request).await?.into_inner())
+            let answer = observed(stringify!($name), self.$service.clone().$call(request)).await;
+            Ok(answer?.into_inner())
         })*
     };
 }
@@ -133,7 +135,7 @@ impl Client {
     ) -> Result<v1::RunPodSandboxResponse> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout.saturating_mul(2));
-        Ok(self.runtime.clone().run_pod_sandbox(request).await?.into_inner())
+        Ok(observed("run_pod_sandbox", self.runtime.clone().run_pod_sandbox(request)).await?.into_inner())
     }
 
     /// Stops a container, first politely for `grace`, then by force. The call may take that long plus the usual deadline.
@@ -145,7 +147,7 @@ impl Client {
         let mut request =
             Request::new(v1::StopContainerRequest { container_id: id.to_owned(), timeout: seconds });
         request.set_timeout(self.timeout.saturating_add(grace));
-        self.runtime.clone().stop_container(request).await?;
+        observed("stop_container", self.runtime.clone().stop_container(request)).await?;
         Ok(())
     }
 
@@ -166,7 +168,7 @@ impl Client {
         if !limit.is_zero() {
             request.set_timeout(self.timeout.saturating_add(limit));
         }
-        Ok(self.runtime.clone().exec_sync(request).await?.into_inner())
+        Ok(observed("exec_sync", self.runtime.clone().exec_sync(request)).await?.into_inner())
     }
 
     /// Pulls an image. Pulls have no deadline: a large image over a slow line is not an error.
@@ -174,7 +176,7 @@ impl Client {
     /// # Errors
     /// As the runtime answers.
     pub async fn pull_image(&self, message: v1::PullImageRequest) -> Result<v1::PullImageResponse> {
-        Ok(self.image.clone().pull_image(Request::new(message)).await?.into_inner())
+        Ok(observed("pull_image", self.image.clone().pull_image(Request::new(message))).await?.into_inner())
     }
 
     /// Container lifecycle events; runtimes without them answer `Unimplemented`.
@@ -201,8 +203,46 @@ impl Client {
         } else {
             self.timeout.saturating_add(timeout)
         });
-        self.runtime.clone().checkpoint_container(request).await?;
+        observed("checkpoint_container", self.runtime.clone().checkpoint_container(request)).await?;
         Ok(())
+    }
+}
+
+/// Told of every finished call: upstream's name of the operation, how long it took, whether it failed.
+pub type Observer = fn(&'static str, Duration, bool);
+
+static OBSERVER: OnceLock<Observer> = OnceLock::new();
+
+/// Sets the observer of all calls of this process; only the first one counts.
+pub fn observe(observer: Observer) {
+    OBSERVER.get_or_init(|| observer);
+}
+
+async fn observed<T>(
+    call: &'static str,
+    work: impl Future<Output = std::result::Result<T, Status>>,
+) -> std::result::Result<T, Status> {
+    let begin = Instant::now();
+    let answer = work.await;
+    if let Some(observer) = OBSERVER.get() {
+        observer(operation(call), begin.elapsed(), answer.is_err());
+    }
+    answer
+}
+
+/// Upstream's name where it differs from the call's.
+fn operation(call: &'static str) -> &'static str {
+    match call {
+        "run_pod_sandbox" => "run_podsandbox",
+        "stop_pod_sandbox" => "stop_podsandbox",
+        "remove_pod_sandbox" => "remove_podsandbox",
+        "pod_sandbox_status" => "podsandbox_status",
+        "list_pod_sandbox" => "list_podsandbox",
+        "pod_sandbox_stats" => "podsandbox_stats",
+        "list_pod_sandbox_stats" => "list_podsandbox_stats",
+        "update_container_resources" => "update_container",
+        "update_pod_sandbox_resources" => "update_podsandbox_resources",
+        other => other,
     }
 }
 

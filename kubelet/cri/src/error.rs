@@ -16,6 +16,9 @@ pub enum Error {
     /// The runtime answered with an error, or did not answer at all.
     #[error("rpc error: code = {} desc = {}", code_name(.0.code()), .0.message())]
     Rpc(#[source] Box<Status>),
+    /// The call was not made, and why.
+    #[error("{0}")]
+    Refused(&'static str),
     /// An answer lacked a part that the interface promises.
     #[error("{call}: the container runtime answered without {part}")]
     Incomplete { call: &'static str, part: &'static str },

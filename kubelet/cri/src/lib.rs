@@ -20,5 +20,5 @@ pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-pub use client::{Client, Events, GRPC_MESSAGE_LIMIT};
+pub use client::{Client, Events, GRPC_MESSAGE_LIMIT, Observer, observe};
 pub use error::{Error, Result};

@@ -61,6 +61,23 @@ impl CgroupManager {
         self.hierarchy.create(&self.at(&tree::class(QosClass::Burstable)), &least)
     }
 
+    /// Limits groups of others that exist already.
+    ///
+    /// # Errors
+    /// If one does not exist, or the kernel refuses.
+    pub fn limit_reserved(&self, groups: &[(String, CgroupLimits)]) -> Result<(), String> {
+        for (path, limits) in groups {
+            let inner = path.trim_matches('/');
+            if !self.hierarchy.exists(inner) {
+                return Err(format!(
+                    "the cgroup {path:?} that is to be limited to what is reserved for it does not exist; create it first"
+                ));
+            }
+            self.hierarchy.set(inner, limits).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Gives the burstable class the weight of what its pods ask for.
     ///
     /// # Errors

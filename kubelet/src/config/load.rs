@@ -24,9 +24,14 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
             Err(mut more) => problems.append(&mut more),
         }
     }
+    prune(&mut document);
     for row in ROWS {
         if let Some(flag) = row.flag.filter(|f| flags.has(f) && (!with_files || flags.changed(f))) {
-            put(&mut document, row.path, flag_value(row, flag, flags));
+            let value = flag_value(row, flag, flags);
+            // A map that was not given is absent, which is not the same as empty.
+            if flags.changed(flag) || !value.as_object().is_some_and(Map::is_empty) {
+                put(&mut document, row.path, value);
+            }
         } else if with_files || row.flag.is_none() {
             default(&mut document, row);
         }
@@ -44,23 +49,40 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
     if problems.is_empty() { Ok(document) } else { Err(problems) }
 }
 
+/// Files below the folder that end in `.conf`, in the order of the walk; others are named and skipped.
 fn drop_ins(folder: Option<&Path>, problems: &mut Vec<String>) -> Vec<PathBuf> {
     let Some(folder) = folder else { return Vec::new() };
-    match std::fs::read_dir(folder) {
-        Err(error) => {
-            problems.push(format!(
-                "failed to walk through kubelet dropin directory {:?}: {error}",
-                folder.display()
-            ));
-            Vec::new()
-        }
-        Ok(entries) => {
-            let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-            files.retain(|p| p.extension().is_some_and(|e| e == "conf") && p.is_file());
-            files.sort();
-            files
+    let (mut files, mut skipped) = (Vec::new(), Vec::new());
+    if let Err(error) = walk(folder, &mut files, &mut skipped) {
+        problems.push(format!(
+            "failed to walk through kubelet dropin directory {:?}: {error}",
+            folder.display().to_string()
+        ));
+    }
+    if !skipped.is_empty() {
+        tracing::info!(
+            files = skipped.join(", "),
+            "Skipped drop-in configuration files that do not end in .conf"
+        );
+    }
+    files
+}
+
+/// In lexical order, folders where their names stand. Links are not followed. Upstream: filepath.WalkDir.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>, skipped: &mut Vec<String>) -> std::io::Result<()> {
+    let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            walk(&path, files, skipped)?;
+        } else if path.extension().is_some_and(|extension| extension == "conf") {
+            files.push(path);
+        } else {
+            skipped.push(path.display().to_string());
         }
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Value, Vec<String>> {
@@ -119,15 +141,27 @@ fn fits(kind: Kind, value: &Value) -> bool {
     }
 }
 
-/// Objects are merged, anything else is replaced.
+/// Objects are merged, anything else is replaced; what is null goes. Upstream: jsonpatch.MergePatch (RFC 7386).
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
             }
         }
         (into, from) => *into = from,
+    }
+}
+
+/// Removes nulls that a merge has put in place as they were.
+fn prune(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(prune);
     }
 }
 
@@ -230,6 +264,40 @@ mod tests {
         assert_eq!(get(&loaded, "maxPods"), Some(&Value::from(70)));
         assert_eq!(get(&loaded, "port"), Some(&Value::from(1)));
         assert_eq!(get(&loaded, "syncFrequency"), Some(&Value::from("1m0s")));
+    }
+
+    #[test]
+    fn drop_ins_are_merged_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+        let put = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(
+            "20-b.conf",
+            &format!("{head}maxPods: 20\nclusterDNS: [10.0.0.2]\nevictionHard: {{memory.available: 1Gi}}\n"),
+        );
+        put(
+            "10-a/x.conf",
+            &format!(
+                "{head}maxPods: 10\nport: 5\nclusterDNS: [10.0.0.1]\nevictionHard: {{pid.available: 5%}}\n"
+            ),
+        );
+        put("30-c.conf", &format!("{head}port: null\n"));
+        put("README.md", "not YAML: [");
+        let mut flags = crate::options::COMMAND.flag_set();
+        flags.parse([format!("--config-dir={}", dir.path().display())]).unwrap();
+        let loaded = load(&flags).unwrap();
+        assert_eq!(get(&loaded, "maxPods"), Some(&Value::from(20)));
+        // A removed value gives way to the default, lists are replaced, maps are merged.
+        assert_eq!(get(&loaded, "port"), Some(&Value::from(10250)));
+        assert_eq!(get(&loaded, "clusterDNS"), Some(&serde_json::json!(["10.0.0.2"])));
+        let hard = get(&loaded, "evictionHard").unwrap();
+        assert_eq!(*hard, serde_json::json!({"memory.available": "1Gi", "pid.available": "5%"}));
+        put("40-d.conf", "maxPods: 3\n");
+        assert!(load(&flags).unwrap_err()[0].contains("no kind"));
     }
 
     #[test]

@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use component::duration::GoDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::eviction::threshold::{self, Signal, Source, Threshold};
 use crate::pod::resources::whole;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The fields of the document that matter here; absent ones have their zero value, as upstream.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     pub enable_server: bool,
     pub static_pod_path: String,
     pub pod_logs_dir: String,
     pub file_check_frequency: GoDuration,
-    #[serde(rename = "staticPodURL")]
-    pub static_pod_url: String,
     pub address: String,
     pub port: u16,
     pub read_only_port: u16,
@@ -93,16 +92,60 @@ pub struct Settings {
     pub image_service_endpoint: String,
     #[serde(rename = "failCgroupV1")]
     pub fail_cgroup_v1: bool,
+    #[serde(rename = "serverTLSBootstrap")]
     pub server_tls_bootstrap: bool,
     pub rotate_certificates: bool,
-    pub cpu_manager_policy: String,
-    pub memory_manager_policy: String,
-    pub topology_manager_policy: String,
     pub feature_gates: BTreeMap<String, bool>,
+    pub sync_frequency: GoDuration,
+    pub tls_cipher_suites: Vec<String>,
+    pub tls_curve_preferences: Vec<i64>,
+    pub tls_min_version: String,
+    #[serde(rename = "registryPullQPS")]
+    pub registry_pull_qps: i64,
+    pub registry_burst: i64,
+    pub event_burst: i64,
+    pub max_open_files: i64,
+    pub content_type: String,
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    pub eviction_max_pod_grace_period: i64,
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    pub merge_default_eviction_settings: bool,
+    pub protect_kernel_defaults: bool,
+    #[serde(rename = "makeIPTablesUtilChains")]
+    pub make_iptables_util_chains: bool,
+    pub memory_swap: MemorySwap,
+    #[serde(rename = "reservedSystemCPUs")]
+    pub reserved_system_cpus: String,
+    pub show_hidden_metrics_for_version: String,
+    pub system_reserved_cgroup: String,
+    pub kube_reserved_cgroup: String,
+    pub logging: Value,
+    pub user_namespaces: UserNamespaces,
+    pub enable_system_log_handler: bool,
+    pub enable_debug_flags_handler: bool,
+    pub memory_throttling_factor: Option<f64>,
+    /// The eviction thresholds, read from the fields above.
+    #[serde(skip)]
+    pub thresholds: Vec<Threshold>,
+}
+
+/// Ids of pods with user namespaces.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct UserNamespaces {
+    #[serde(rename = "idsPerPod")]
+    pub ids_per_pod: Option<i64>,
+}
+
+/// How much swap containers may use.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemorySwap {
+    pub swap_behavior: String,
 }
 
 /// Who may talk to the kubelet.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Authentication {
     pub x509: X509,
@@ -111,7 +154,7 @@ pub struct Authentication {
 }
 
 /// Client certificates.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct X509 {
     #[serde(rename = "clientCAFile")]
@@ -119,7 +162,7 @@ pub struct X509 {
 }
 
 /// Tokens and rights that the API server judges.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Webhook {
     pub enabled: bool,
@@ -132,14 +175,14 @@ pub struct Webhook {
 }
 
 /// Requests without credentials.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Anonymous {
     pub enabled: bool,
 }
 
 /// Who may do what.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Authorization {
     pub mode: String,
@@ -147,7 +190,7 @@ pub struct Authorization {
 }
 
 /// Pauses between restarts.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CrashLoopBackOff {
     pub max_container_restart_period: GoDuration,
@@ -159,9 +202,21 @@ impl Settings {
     /// # Errors
     /// Every problem found.
     pub fn from_document(document: &Value) -> Result<Self, Vec<String>> {
-        let settings: Self = serde_json::from_value(document.clone())
+        let mut settings: Self = serde_json::from_value(document.clone())
             .map_err(|e| vec![format!("invalid kubelet configuration: {e}")])?;
-        let problems = settings.problems();
+        let mut problems = settings.problems();
+        problems.extend(super::support::problems(document));
+        let source = Source {
+            hard: settings.eviction_hard.as_ref(),
+            soft: &settings.eviction_soft,
+            grace: &settings.eviction_soft_grace_period,
+            reclaim: &settings.eviction_minimum_reclaim,
+            merge_defaults: settings.merge_default_eviction_settings,
+        };
+        match threshold::parse(&source) {
+            Ok(thresholds) => settings.thresholds = thresholds,
+            Err(error) => problems.push(error),
+        }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
@@ -188,25 +243,76 @@ impl Settings {
             "cgroupDriver must be cgroupfs; the systemd driver is not supported by this kubelet yet",
         );
         refuse(
-            !matches!(self.cpu_manager_policy.as_str(), "" | "none"),
-            "cpuManagerPolicy other than none is not supported by this kubelet yet",
-        );
-        refuse(
-            !matches!(self.memory_manager_policy.as_str(), "" | "None"),
-            "memoryManagerPolicy other than None is not supported by this kubelet yet",
-        );
-        refuse(
-            !matches!(self.topology_manager_policy.as_str(), "" | "none"),
-            "topologyManagerPolicy other than none is not supported by this kubelet yet",
-        );
-        refuse(
             !matches!(self.authorization.mode.as_str(), "AlwaysAllow" | "Webhook"),
             "authorization.mode must be AlwaysAllow or Webhook",
         );
         refuse(
-            self.server_tls_bootstrap,
-            "serverTLSBootstrap is not supported by this kubelet yet; give tlsCertFile and tlsPrivateKeyFile",
+            !matches!(self.memory_swap.swap_behavior.as_str(), "" | "NoSwap" | "LimitedSwap"),
+            "memorySwap.swapBehavior must be one of: \"\", \"LimitedSwap\" or \"NoSwap\"",
         );
+        refuse(
+            self.memory_throttling_factor.is_some_and(|f| f <= 0.0 || f > 1.0),
+            "memoryThrottlingFactor must be greater than 0 and less than or equal to 1.0",
+        );
+        refuse(self.registry_pull_qps < 0, "registryPullQPS (--registry-qps) must not be a negative number");
+        refuse(self.registry_burst < 0, "registryBurst (--registry-burst) must not be a negative number");
+        refuse(self.event_record_qps < 0, "eventRecordQPS (--event-qps) must not be a negative number");
+        refuse(self.event_burst < 0, "eventBurst (--event-burst) must not be a negative number");
+        refuse(self.max_open_files < 0, "maxOpenFiles (--max-open-files) must not be a negative number");
+        refuse(
+            self.container_log_monitor_interval.to_std().as_secs() < 3,
+            "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s",
+        );
+        refuse(
+            !matches!(
+                self.content_type.as_str(),
+                "" | "application/vnd.kubernetes.protobuf" | "application/json"
+            ),
+            "contentType (--kube-api-content-type) must be application/vnd.kubernetes.protobuf or application/json",
+        );
+        refuse(
+            !(self.reserved_system_cpus.is_empty()
+                || self.system_reserved_cgroup.is_empty() && self.kube_reserved_cgroup.is_empty()),
+            "can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)",
+        );
+        refuse(
+            cpu_count(&self.reserved_system_cpus).is_none(),
+            "unable to parse reservedSystemCPUs (--reserved-cpus): it must be a list like 0-3,8",
+        );
+        out.extend(self.enforcement_problems());
+        out
+    }
+
+    /// Upstream: ValidateKubeletConfiguration, the part about enforceNodeAllocatable.
+    fn enforcement_problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let levels = &self.enforce_node_allocatable;
+        for level in levels {
+            let cgroup = match level.as_str() {
+                "none" if levels.len() > 1 => {
+                    out.push("invalid configuration: enforceNodeAllocatable (--enforce-node-allocatable) may not contain additional enforcements when \"none\" is specified".to_owned());
+                    continue;
+                }
+                "none" => continue,
+                "pods" => None,
+                "system-reserved" | "system-reserved-compressible" => {
+                    Some(("systemReservedCgroup (--system-reserved-cgroup)", &self.system_reserved_cgroup))
+                }
+                "kube-reserved" | "kube-reserved-compressible" => {
+                    Some(("kubeReservedCgroup (--kube-reserved-cgroup)", &self.kube_reserved_cgroup))
+                }
+                other => {
+                    out.push(format!("invalid configuration: option {other:?} specified for enforceNodeAllocatable (--enforce-node-allocatable). Valid options are \"pods\", \"system-reserved\", \"system-reserved-compressible\", \"kube-reserved\", \"kube-reserved-compressible\" or \"none\""));
+                    continue;
+                }
+            };
+            if let Some((field, _)) = cgroup.filter(|(_, path)| path.is_empty()) {
+                out.push(format!("invalid configuration: {field} must be specified when {level:?} is included in enforceNodeAllocatable (--enforce-node-allocatable)"));
+            }
+            if !self.cgroups_per_qos {
+                out.push(format!("invalid configuration: cgroupsPerQOS (--cgroups-per-qos) must be set to true when {level:?} contained in enforceNodeAllocatable (--enforce-node-allocatable)"));
+            }
+        }
         out
     }
 
@@ -238,31 +344,61 @@ impl Settings {
         let one = |map: &BTreeMap<String, String>| {
             map.get(name).map_or(0, |text| crate::pod::resources::milli(&Quantity(text.clone())))
         };
-        i64::try_from(one(&self.system_reserved) + one(&self.kube_reserved)).unwrap_or(i64::MAX)
+        // A list of processors stands for both counts.
+        match cpu_count(&self.reserved_system_cpus).filter(|count| name == "cpu" && *count > 0) {
+            Some(count) => count.saturating_mul(1000),
+            None => i64::try_from(one(&self.system_reserved) + one(&self.kube_reserved)).unwrap_or(i64::MAX),
+        }
     }
 
-    /// Bytes (or inodes, or a share of `capacity`) of a hard eviction threshold.
-    pub fn hard_threshold(&self, signal: &str, capacity: i64) -> i64 {
-        let defaults = |signal: &str| match signal {
-            "memory.available" => Some("100Mi"),
-            "nodefs.available" => Some("10%"),
-            "imagefs.available" => Some("15%"),
-            "nodefs.inodesFree" | "imagefs.inodesFree" => Some("5%"),
-            _ => None,
-        };
-        let text = match &self.eviction_hard {
-            Some(map) if !map.is_empty() => map.get(signal).map(String::as_str),
-            _ => defaults(signal),
-        };
-        let Some(text) = text else { return 0 };
-        match text.strip_suffix('%').and_then(|p| p.parse::<f64>().ok()) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_precision_loss,
-                reason = "a share of a capacity"
-            )]
-            Some(percent) => (capacity as f64 * percent / 100.0) as i64,
-            None => whole(&Quantity(text.to_owned())),
+    /// Bytes (or inodes, or a share of `capacity`) of a hard eviction threshold; zero if there is none.
+    pub fn hard_threshold(&self, signal: Signal, capacity: i64) -> i64 {
+        let found = self.thresholds.iter().find(|t| t.signal == signal && t.is_hard());
+        found.map_or(0, |threshold| threshold.value.of(capacity))
+    }
+}
+
+/// How many processors a list such as `0-3,8` names; `None` if it is none.
+fn cpu_count(list: &str) -> Option<i64> {
+    let mut all = std::collections::BTreeSet::new();
+    for part in list.split(',').filter(|_| !list.is_empty()) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u16, u16) = (from.parse().ok()?, to.parse().ok()?);
+        if from > to {
+            return None;
         }
+        all.extend(from..=to);
+    }
+    i64::try_from(all.len()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn counts_processors() {
+        assert_eq!(["", "0", "0-3,8", "1,1-2"].map(cpu_count), [Some(0), Some(1), Some(5), Some(2)]);
+        assert_eq!(["a", "3-1", "1,"].map(cpu_count), [None; 3]);
+        let settings = Settings {
+            reserved_system_cpus: "0-1".into(),
+            system_reserved: BTreeMap::from([("cpu".to_owned(), "100m".to_owned())]),
+            ..Settings::default()
+        };
+        assert_eq!(settings.reserved_milli("cpu"), 2000);
+    }
+
+    #[test]
+    fn enforcement() {
+        let problems = |levels: Value| {
+            let settings: Settings =
+                serde_json::from_value(json!({"enforceNodeAllocatable": levels, "cgroupsPerQOS": true}))
+                    .unwrap();
+            settings.enforcement_problems().len()
+        };
+        assert_eq!(problems(json!(["pods"])), 0);
+        assert_eq!(problems(json!(["none", "pods"])), 1);
+        assert_eq!(problems(json!(["system-reserved", "bogus"])), 2);
     }
 }

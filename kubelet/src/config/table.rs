@@ -205,7 +205,7 @@ pub const ROWS: &[Row] = &[
     row("enableProfilingHandler", Kind::Bool, None, Some("true")),
     row("enableDebugFlagsHandler", Kind::Bool, None, Some("true")),
     row("seccompDefault", Kind::Bool, Some("seccomp-default"), Some("false")),
-    row("memoryThrottlingFactor", Kind::Float, None, Some("0.9")),
+    row("memoryThrottlingFactor", Kind::Float, None, None),
     row("memoryReservationPolicy", Kind::Text, None, Some(r#""None""#)),
     row("registerWithTaints", Kind::Any, Some("register-with-taints"), None),
     row("registerNode", Kind::Bool, Some("register-node"), Some("true")),

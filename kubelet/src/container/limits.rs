@@ -22,7 +22,7 @@ const MIN_QUOTA_US: i64 = 1000;
 pub const DEFAULT_PERIOD_US: i64 = 100_000;
 
 /// Facts about the node and its settings that limits depend on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NodeLimits {
     /// True on the unified hierarchy.
     pub cgroup_v2: bool,
@@ -38,6 +38,14 @@ pub struct NodeLimits {
     pub swap_controller: bool,
     /// Page sizes of huge pages that the kernel has, such as `2MB`.
     pub huge_page_sizes: Vec<String>,
+    /// Swap of the machine in bytes, if containers may use a share of it.
+    pub limited_swap: Option<i64>,
+    /// True if the kernel is told how to treat containers' memory below the limit (v2 only).
+    pub memory_qos: bool,
+    /// Share of what is between request and limit from which on a container's memory is reclaimed eagerly.
+    pub throttling: Option<f64>,
+    /// Memory that pods may have, in bytes.
+    pub allocatable_memory: i64,
 }
 
 /// Thousandths of a core as shares.
@@ -61,6 +69,14 @@ pub fn milli_to_quota(milli: i64, period_us: i64) -> i64 {
 /// Quota as thousandths of a core.
 pub fn quota_to_milli(quota: i64, period_us: i64) -> i64 {
     if quota <= 0 || period_us <= 0 { 0 } else { quota.saturating_mul(1000) / period_us }
+}
+
+/// Where between request and limit memory is reclaimed eagerly, in whole pages. Upstream: KEP 2570.
+fn memory_high(request: i64, limit: i64, factor: f64) -> i64 {
+    const PAGE: i64 = 4096;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "upstream's arithmetic")]
+    let bytes = (request as f64 + (limit as f64 - request as f64) * factor) as i64;
+    bytes / PAGE * PAGE
 }
 
 impl NodeLimits {
@@ -92,23 +108,65 @@ impl NodeLimits {
         out.oom_score_adj = oom_score_adj(pod, container, self.memory_capacity);
         out.hugepage_limits = self.huge_pages(&limits, &of_pod);
         if self.swap_controller {
-            // No swap: the runtime's limit is memory plus swap on v1, swap alone on v2.
+            // The runtime's limit is memory plus swap on v1, swap alone on v2.
             if self.cgroup_v2 {
-                out.unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+                let swap = self.swap(pod, requests.whole("memory"), limits.whole("memory"));
+                out.unified.insert("memory.swap.max".to_owned(), swap.to_string());
             } else {
                 out.memory_swap_limit_in_bytes = out.memory_limit_in_bytes;
             }
         }
-        if self.cgroup_v2 {
-            self.memory_protection(&mut out.unified);
-        }
+        let whole_pod = limits.whole("memory") == 0 && of_pod.whole("memory") != 0;
+        let (request, limit) = (requests.whole("memory"), limits.whole("memory"));
+        self.memory_protection(&mut out.unified, request, limit, whole_pod);
         out
     }
 
-    /// Memory QoS with the default settings: no reservation, no throttling below the limit.
-    fn memory_protection(&self, unified: &mut HashMap<String, String>) {
+    /// Swap of a container: of what the machine has, its share of memory; only where memory is asked for but not fixed.
+    fn swap(&self, pod: &Pod, request: i64, limit: i64) -> i64 {
+        let Some(swap) = self.limited_swap else { return 0 };
+        if pod.is_critical()
+            || qos_class(pod) != QosClass::Burstable
+            || request == limit
+            || self.memory_capacity <= 0
+        {
+            return 0;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "upstream's arithmetic"
+        )]
+        let share = (request as f64 / self.memory_capacity as f64 * swap as f64) as i64;
+        share
+    }
+
+    /// Nothing is reserved; from `memory.high` on, memory is reclaimed. Where the pod's group throttles (`whole_pod`),
+    /// the container's does not. Without memory QoS an old value is taken back.
+    fn memory_protection(
+        &self,
+        unified: &mut HashMap<String, String>,
+        request: i64,
+        limit: i64,
+        whole_pod: bool,
+    ) {
+        if !self.memory_qos {
+            if self.cgroup_v2 {
+                unified.insert("memory.high".to_owned(), "max".to_owned());
+            }
+            return;
+        }
         unified.insert("memory.min".to_owned(), "0".to_owned());
         unified.insert("memory.low".to_owned(), "0".to_owned());
+        let Some(factor) = self.throttling.filter(|_| !whole_pod && (request != limit || request == 0))
+        else {
+            return;
+        };
+        let most = if limit == 0 { self.allocatable_memory } else { limit };
+        let high = memory_high(request, most, factor);
+        if most > 0 && high > request {
+            unified.insert("memory.high".to_owned(), high.to_string());
+        }
     }
 
     fn huge_pages(&self, limits: &Amounts, of_pod: &Amounts) -> Vec<v1::HugepageLimit> {
@@ -214,6 +272,7 @@ mod tests {
             single_process_oom_kill: false,
             swap_controller: false,
             huge_page_sizes: vec!["2MB".into()],
+            ..NodeLimits::default()
         }
     }
 
@@ -227,6 +286,25 @@ mod tests {
         assert_eq!(shares_to_milli(102), 100);
         assert_eq!(page_size_name(2 << 20), "2MB");
         assert_eq!(page_size_name(1 << 30), "1GB");
+    }
+
+    #[test]
+    fn swap_and_throttling() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "a", "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}}]}}))
+        .unwrap();
+        let v2 = NodeLimits { cgroup_v2: true, swap_controller: true, ..node() };
+        let unified = |node: &NodeLimits| node.container(&pod, &pod.spec().containers[0]).unified;
+        assert_eq!(unified(&v2)["memory.swap.max"], "0");
+        assert_eq!(unified(&v2)["memory.high"], "max");
+        let swapping = NodeLimits { limited_swap: Some(4 << 30), ..v2.clone() };
+        // A quarter of the machine's memory, so a quarter of its swap.
+        assert_eq!(unified(&swapping)["memory.swap.max"], (1u64 << 30).to_string());
+        let qos = NodeLimits { memory_qos: true, ..v2 };
+        assert_eq!((unified(&qos).get("memory.high"), unified(&qos)["memory.min"].as_str()), (None, "0"));
+        let throttled = NodeLimits { throttling: Some(0.5), ..qos };
+        assert_eq!(unified(&throttled)["memory.high"], (3u64 << 30).to_string());
+        assert_eq!(memory_high(1, 4097, 1.0), 4096);
     }
 
     #[test]

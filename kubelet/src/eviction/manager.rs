@@ -1,20 +1,21 @@
 //! Watches the levels and stops one pod at a time while something is short.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Candidate, History, Level, Signal, message, observe, rank};
+use super::{Candidate, History, Level, Levels, Signal, Threshold, local, message, rank, step};
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
-use crate::node::machine::{disk, kibibytes};
+use crate::node::machine::{Disk, disk, kibibytes};
 use crate::node::status::Pressure;
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
@@ -38,78 +39,139 @@ pub async fn run(
 ) {
     let mut history = History::default();
     let mut pause = LOOK;
+    let thresholds = &settings.thresholds;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let levels = levels(&kubelet, &settings);
+        let levels = levels(&kubelet, thresholds).await;
         let settle = settings.eviction_pressure_transition_period.to_std();
-        let now = observe(&mut history, &levels, settle, Timestamp::now());
+        let (now, due) = step(&mut history, thresholds, &levels, settle, Timestamp::now());
         if std::mem::replace(&mut *pressure.write(), now) != now {
             changed.notify_one();
         }
-        let short = levels.iter().find(|l| l.is_short());
-        pause = match short {
-            Some(level) => {
+        if evict_excess(&kubelet).await {
+            pause = Duration::from_secs(1);
+            continue;
+        }
+        let first = due.first().and_then(|index| thresholds.get(*index));
+        let found = first.and_then(|threshold| Some((threshold, levels.get(&threshold.signal)?)));
+        pause = match found {
+            Some((threshold, level)) => {
+                let resource = threshold.signal.resource();
                 tracing::warn!(
-                    resource = level.signal.resource(),
+                    resource,
                     available = level.available,
                     "Eviction manager: attempting to reclaim"
                 );
-                if evict_one(&kubelet, level).await { Duration::from_secs(1) } else { LOOK }
+                let message = format!("Attempting to reclaim {resource}");
+                kubelet.events.node(&kubelet.node.name, true, "EvictionThresholdMet", &message);
+                let most = settings.eviction_max_pod_grace_period;
+                if evict_one(&kubelet, threshold, level, most).await { Duration::from_secs(1) } else { LOOK }
             }
             None => LOOK,
         };
     }
 }
 
-fn levels(kubelet: &Kubelet, settings: &Settings) -> Vec<Level> {
+async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
+    let wanted = |signal: Signal| thresholds.iter().any(|t| t.signal == signal);
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = kibibytes(&meminfo, "MemTotal:").saturating_mul(1024);
-    let mut out = vec![Level {
-        signal: Signal::Memory,
-        available: kibibytes(&meminfo, "MemAvailable:").saturating_mul(1024),
-        threshold: settings.hard_threshold("memory.available", total),
-    }];
-    if let Some(space) = disk(&kubelet.paths.root) {
-        out.push(Level {
-            signal: Signal::DiskSpace,
-            available: space.available,
-            threshold: settings.hard_threshold("nodefs.available", space.capacity),
-        });
+    let bytes = |name: &str| kibibytes(&meminfo, name).saturating_mul(1024);
+    let memory = Level { available: bytes("MemAvailable:"), capacity: bytes("MemTotal:") };
+    let mut out = Levels::from([(Signal::Memory, memory)]);
+    let mut add = |place: Option<Disk>, space: Signal, inodes: Signal| {
+        let Some(disk) = place else { return };
+        out.insert(space, Level { available: disk.available, capacity: disk.capacity });
         // File systems without a fixed number of inodes report none.
-        if space.inodes > 0 {
-            out.push(Level {
-                signal: Signal::Inodes,
-                available: space.inodes_free,
-                threshold: settings.hard_threshold("nodefs.inodesFree", space.inodes),
-            });
+        if disk.inodes > 0 {
+            out.insert(inodes, Level { available: disk.inodes_free, capacity: disk.inodes });
         }
+    };
+    add(disk(&kubelet.paths.root), Signal::NodeSpace, Signal::NodeInodes);
+    if wanted(Signal::ImageSpace) || wanted(Signal::ImageInodes) {
+        add(image_disk(kubelet).await, Signal::ImageSpace, Signal::ImageInodes);
     }
     let number =
         |path: &str| std::fs::read_to_string(Path::new(path)).ok().and_then(|t| t.trim().parse::<i64>().ok());
-    if let Some(most) = number("/proc/sys/kernel/pid_max") {
+    if let Some(capacity) = number("/proc/sys/kernel/pid_max") {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let used = load.split(['/', ' ']).nth(4).and_then(|n| n.parse::<i64>().ok()).unwrap_or_default();
-        let threshold = settings.hard_threshold("pid.available", most);
-        out.push(Level { signal: Signal::Pids, available: most - used, threshold });
+        out.insert(Signal::Pids, Level { available: capacity - used, capacity });
+    }
+    out
+}
+
+/// The file system on which the runtime keeps images.
+async fn image_disk(kubelet: &Kubelet) -> Option<Disk> {
+    let answer = kubelet.runtime.cri.image_fs_info(v1::ImageFsInfoRequest::default()).await.ok()?;
+    let place = answer.image_filesystems.into_iter().next()?.fs_id?.mountpoint;
+    disk(Path::new(&place))
+}
+
+/// Stops pods that use more local storage than they may; true if there was one.
+async fn evict_excess(kubelet: &Arc<Kubelet>) -> bool {
+    let Some(workers) = kubelet.workers() else { return false };
+    let syncing = |uid: &str| workers.phase(uid) == Some(crate::worker::Phase::Syncing);
+    let limited: Vec<_> = (kubelet.pods.list().into_iter())
+        .filter(|pod| !pod.is_critical() && local::is_limited(pod) && syncing(pod.uid()))
+        .collect();
+    if limited.is_empty() {
+        return false;
+    }
+    let layers = writable_layers(kubelet).await;
+    let paths = kubelet.paths.clone();
+    let measured = tokio::task::spawn_blocking(move || {
+        let none = BTreeMap::new();
+        let excess = |pod: &Arc<Pod>| {
+            let usage = local::measure(pod, &paths, layers.get(pod.uid()).unwrap_or(&none));
+            local::excess(pod, &usage)
+        };
+        limited.into_iter().filter_map(|pod| excess(&pod).map(|message| (pod, message))).collect::<Vec<_>>()
+    });
+    let found = measured.await.unwrap_or_default();
+    for (pod, message) in &found {
+        kubelet.events.warning(pod, "Evicted", message);
+        let reason = Eviction { reason: "Evicted".to_owned(), message: message.clone() };
+        kubelet.evict(pod.uid(), Some(GRACE), reason);
+    }
+    !found.is_empty()
+}
+
+/// Sizes of containers' writable layers by pod and container, where they are on the kubelet's file system.
+async fn writable_layers(kubelet: &Kubelet) -> HashMap<String, BTreeMap<String, i64>> {
+    let device = |path: &Path| std::fs::metadata(path).map(|m| std::os::unix::fs::MetadataExt::dev(&m)).ok();
+    let own = device(&kubelet.paths.root);
+    let answer = kubelet.runtime.cri.list_container_stats(v1::ListContainerStatsRequest::default()).await;
+    let mut out: HashMap<String, BTreeMap<String, i64>> = HashMap::new();
+    for stats in answer.map(|a| a.stats).unwrap_or_default() {
+        let Some(layer) = stats.writable_layer else { continue };
+        let place = layer.fs_id.map(|id| id.mountpoint).unwrap_or_default();
+        let used = layer.used_bytes.map_or(0, |b| i64::try_from(b.value).unwrap_or(i64::MAX));
+        let own_labels = stats.attributes.map(|a| a.labels).unwrap_or_default();
+        if let (Some(uid), Some(name)) =
+            (own_labels.get(labels::POD_UID), own_labels.get(labels::CONTAINER_NAME))
+            && device(Path::new(&place)) == own
+        {
+            out.entry(uid.clone()).or_default().insert(name.clone(), used);
+        }
     }
     out
 }
 
 /// Stops the pod that goes first; false if there is none.
-async fn evict_one(kubelet: &Arc<Kubelet>, level: &Level) -> bool {
+async fn evict_one(kubelet: &Arc<Kubelet>, threshold: &Threshold, level: &Level, most: i64) -> bool {
     let Some(workers) = kubelet.workers() else { return false };
-    let used = usage(kubelet, level.signal).await;
+    let used = usage(kubelet, threshold.signal).await;
     let mut candidates: Vec<Candidate> = (kubelet.pods.list().iter())
         .filter(|pod| !pod.is_critical() && workers.phase(pod.uid()) == Some(crate::worker::Phase::Syncing))
         .map(|pod| {
             let requests = pod_requests(pod);
-            let request = match level.signal {
+            let request = match threshold.signal {
                 Signal::Memory => requests.whole("memory"),
-                Signal::DiskSpace => requests.whole("ephemeral-storage"),
-                Signal::Inodes | Signal::Pids => 0,
+                Signal::NodeSpace | Signal::ImageSpace => requests.whole("ephemeral-storage"),
+                Signal::NodeInodes | Signal::ImageInodes | Signal::Pids => 0,
             };
             let usage = used.get(pod.uid()).copied().unwrap_or_default();
             Candidate {
@@ -126,9 +188,12 @@ async fn evict_one(kubelet: &Arc<Kubelet>, level: &Level) -> bool {
         return false;
     };
     let Some(pod) = kubelet.pods.get(&first.uid) else { return false };
-    let message = message(level);
+    let message = message(threshold, level);
     kubelet.events.warning(&pod, "Evicted", &message);
-    kubelet.evict(&first.uid, Some(GRACE), Eviction { reason: "Evicted".to_owned(), message });
+    let own = pod.spec().termination_grace_period_seconds.unwrap_or(most);
+    let grace = if threshold.is_hard() { GRACE } else { most.min(own) };
+    crate::metrics::evicted(threshold.signal.name());
+    kubelet.evict(&first.uid, Some(grace), Eviction { reason: "Evicted".to_owned(), message });
     let gone = async {
         while workers.may_run(&first.uid) {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -146,8 +211,8 @@ async fn usage(kubelet: &Kubelet, signal: Signal) -> HashMap<String, i64> {
     for stats in answer.map(|a| a.stats).unwrap_or_default() {
         let value = match signal {
             Signal::Memory => stats.memory.and_then(|m| m.working_set_bytes),
-            Signal::DiskSpace => stats.writable_layer.and_then(|l| l.used_bytes),
-            Signal::Inodes => stats.writable_layer.and_then(|l| l.inodes_used),
+            Signal::NodeSpace | Signal::ImageSpace => stats.writable_layer.and_then(|l| l.used_bytes),
+            Signal::NodeInodes | Signal::ImageInodes => stats.writable_layer.and_then(|l| l.inodes_used),
             Signal::Pids => None,
         };
         let uid = stats.attributes.and_then(|a| a.labels.get(labels::POD_UID).cloned());

@@ -1,86 +1,85 @@
 //! Making room before the kernel has to: which resources are short, and which pod goes first.
 //!
-//! [`observe`] and [`rank`] are pure; [`manager`] reads the machine and stops pods. Memory that is available is what the
+//! [`step`] and [`rank`] are pure; [`manager`] reads the machine and stops pods. Memory that is available is what the
 //! kernel estimates (`MemAvailable`); upstream subtracts the root group's working set, which comes to nearly the same.
-//! Only hard thresholds are acted upon; soft ones are refused at start. Upstream: pkg/kubelet/eviction, v1.37.
+//! Limits of local storage are in [`local`]. Upstream: pkg/kubelet/eviction, v1.37.
 
+pub mod local;
 pub mod manager;
+pub mod threshold;
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::node::status::{Pressure, binary};
+pub use threshold::{Signal, Threshold};
 
-/// A resource that may run short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Memory of the node.
-    Memory,
-    /// Space on the kubelet's file system.
-    DiskSpace,
-    /// Inodes on it.
-    Inodes,
-    /// Process ids.
-    Pids,
-}
-
-impl Signal {
-    /// The resource's name in messages.
-    fn resource(self) -> &'static str {
-        match self {
-            Signal::Memory => "memory",
-            Signal::DiskSpace => "ephemeral-storage",
-            Signal::Inodes => "inodes",
-            Signal::Pids => "pids",
-        }
-    }
-}
-
-/// What is left of a resource, and how little of it is too little.
+/// What there is of a resource, and what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Which resource.
-    pub signal: Signal,
     /// What is left.
     pub available: i64,
-    /// Below this, pods are evicted; zero for never.
-    pub threshold: i64,
+    /// What there is.
+    pub capacity: i64,
 }
 
-impl Level {
-    /// True if too little is left.
-    pub fn is_short(&self) -> bool {
-        self.threshold > 0 && self.available < self.threshold
-    }
-}
+/// Levels by signal; what cannot be measured is absent.
+pub type Levels = BTreeMap<Signal, Level>;
 
-/// When each resource was last short.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was seen before.
+#[derive(Clone, Debug, Default)]
 pub struct History {
+    /// When each threshold (by its place in the list) was first crossed.
+    first: BTreeMap<usize, Timestamp>,
+    /// Thresholds that were acted upon and are not left yet.
+    met: BTreeSet<usize>,
     memory: Option<Timestamp>,
     disk: Option<Timestamp>,
     pid: Option<Timestamp>,
 }
 
-/// Takes note of the levels; a resource counts as short until it has not been for `settle`, so that it does not flicker.
-pub fn observe(history: &mut History, levels: &[Level], settle: Duration, now: Timestamp) -> Pressure {
-    for level in levels.iter().filter(|l| l.is_short()) {
-        let entry = match level.signal {
+/// Takes note of the levels: what the node is short of, and the thresholds to act upon, most urgent first. A resource
+/// counts as short until it has not been for `settle`, so that it does not flicker.
+pub fn step(
+    history: &mut History,
+    thresholds: &[Threshold],
+    levels: &Levels,
+    settle: Duration,
+    now: Timestamp,
+) -> (Pressure, Vec<usize>) {
+    let crossed = |index: usize, threshold: &Threshold| {
+        let Some(level) = levels.get(&threshold.signal) else { return false };
+        let mut least = threshold.value.of(level.capacity);
+        if history.met.contains(&index) {
+            least = least.saturating_add(threshold.reclaim.map_or(0, |more| more.of(level.capacity)));
+        }
+        level.available < least
+    };
+    let now_crossed: Vec<usize> =
+        thresholds.iter().enumerate().filter(|(i, t)| crossed(*i, t)).map(|(i, _)| i).collect();
+    let first = now_crossed.iter().map(|i| (*i, history.first.get(i).copied().unwrap_or(now))).collect();
+    history.first = first;
+    let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    for threshold in now_crossed.iter().filter_map(|i| thresholds.get(*i)) {
+        let entry = match threshold.signal {
             Signal::Memory => &mut history.memory,
-            Signal::DiskSpace | Signal::Inodes => &mut history.disk,
             Signal::Pids => &mut history.pid,
+            _ => &mut history.disk,
         };
         *entry = Some(now);
     }
-    let recent = |at: Option<Timestamp>| {
-        at.is_some_and(|at| {
-            Duration::try_from(now.duration_since(at)).unwrap_or_default()
-                < settle.max(Duration::from_secs(1))
-        })
-    };
-    Pressure { memory: recent(history.memory), disk: recent(history.disk), pid: recent(history.pid) }
+    let due: Vec<usize> = (history.first.iter())
+        .filter(|(i, at)| thresholds.get(**i).is_some_and(|t| since(**at) >= t.grace))
+        .map(|(i, _)| *i)
+        .collect();
+    history.met = due.iter().copied().collect();
+    let recent = |at: Option<Timestamp>| at.is_some_and(|at| since(at) < settle.max(Duration::from_secs(1)));
+    let pressure =
+        Pressure { memory: recent(history.memory), disk: recent(history.disk), pid: recent(history.pid) };
+    (pressure, due)
 }
 
 /// A pod that could be evicted.
@@ -104,35 +103,56 @@ pub fn rank(candidates: &mut [Candidate]) {
 }
 
 /// What the status of an evicted pod says.
-pub fn message(level: &Level) -> String {
-    let amount = |n: i64| match level.signal {
-        Signal::Memory | Signal::DiskSpace => binary(n).0,
-        Signal::Inodes | Signal::Pids => n.to_string(),
+pub fn message(threshold: &Threshold, level: &Level) -> String {
+    let amount = |n: i64| match threshold.signal {
+        Signal::NodeInodes | Signal::ImageInodes | Signal::Pids => n.to_string(),
+        _ => binary(n).0,
     };
     format!(
         "The node was low on resource: {}. Threshold quantity: {}, available: {}. ",
-        level.signal.resource(),
-        amount(level.threshold),
+        threshold.signal.resource(),
+        amount(threshold.value.of(level.capacity)),
         amount(level.available)
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use super::threshold::Amount;
     use super::*;
 
     #[test]
-    fn pressure_settles() {
+    fn grace_and_reclaim() {
         let at = |s| Timestamp::from_second(s).unwrap();
         let mut history = History::default();
-        let level = |available| Level { signal: Signal::Memory, available, threshold: 100 << 20 };
+        let mib = |n: i64| n << 20;
+        let level = |available| Levels::from([(Signal::Memory, Level { available, capacity: mib(1000) })]);
+        let soft = Threshold {
+            signal: Signal::Memory,
+            value: Amount::Share(0.2),
+            grace: Duration::from_secs(30),
+            reclaim: Some(Amount::Number(mib(50))),
+        };
+        let hard =
+            Threshold { value: Amount::Number(mib(100)), grace: Duration::ZERO, reclaim: None, ..soft };
         let settle = Duration::from_secs(300);
-        assert!(!observe(&mut history, &[level(200 << 20)], settle, at(0)).memory);
-        assert!(observe(&mut history, &[level(50 << 20)], settle, at(10)).memory);
-        assert!(observe(&mut history, &[level(200 << 20)], settle, at(300)).memory);
-        assert!(!observe(&mut history, &[level(200 << 20)], settle, at(311)).memory);
+        let mut look = |available, second| {
+            let (pressure, due) =
+                step(&mut history, &[hard, soft], &level(mib(available)), settle, at(second));
+            (pressure.memory, due)
+        };
+        assert_eq!(look(300, 0), (false, vec![]));
+        // The soft threshold counts as pressure at once, but acts after its grace period.
+        assert_eq!(look(150, 10), (true, vec![]));
+        assert_eq!(look(50, 20), (true, vec![0]));
+        assert_eq!(look(150, 40), (true, vec![1]));
+        // Once acted upon, the soft one is left only with 50 MiB more.
+        assert_eq!(look(220, 50), (true, vec![1]));
+        assert_eq!(look(260, 60), (true, vec![]));
+        assert_eq!(look(260, 349), (true, vec![]));
+        assert_eq!(look(260, 351), (false, vec![]));
         assert_eq!(
-            message(&level(50 << 20)),
+            message(&hard, &Level { available: mib(50), capacity: mib(1000) }),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
         );
     }

@@ -9,11 +9,16 @@ use super::reference::repository;
 
 /// Credentials that may be used for an image, best match first.
 pub fn for_image(image: &str, secrets: &[std::sync::Arc<Secret>]) -> Vec<AuthConfig> {
+    pick(image, secrets.iter().flat_map(|secret| entries(secret)))
+}
+
+/// Of all servers and credentials those that may be used for an image, best match first.
+pub fn pick(image: &str, all: impl IntoIterator<Item = (String, AuthConfig)>) -> Vec<AuthConfig> {
     let wanted = repository(image);
     let mut found: Vec<(usize, AuthConfig)> = Vec::new();
-    for (server, auth) in secrets.iter().flat_map(|secret| entries(secret)) {
+    for (server, auth) in all {
         let location = normalized(&server);
-        if matches(&location, &wanted) {
+        if covers(&location, &wanted) {
             found.push((location.len(), auth));
         }
     }
@@ -30,6 +35,24 @@ fn entries(secret: &Secret) -> Vec<(String, AuthConfig)> {
         Some(config) => config.get("auths").cloned().unwrap_or_default(),
         None => parsed(".dockercfg").unwrap_or_default(),
     };
+    servers(auths)
+}
+
+/// Credentials of the node itself, from the files that Docker's tools write. Upstream: ReadDockerConfigFile.
+pub fn of_node(root: &std::path::Path) -> Vec<(String, AuthConfig)> {
+    let read = |path: std::path::PathBuf| -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    };
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from).unwrap_or_else(|| "/".into());
+    let places = [root.to_owned(), home.join(".docker"), "/.docker".into()];
+    if let Some(found) = places.iter().find_map(|place| read(place.join("config.json"))) {
+        return servers(found.get("auths").cloned().unwrap_or_default());
+    }
+    let places = [root.to_owned(), home, "/".into()];
+    places.iter().find_map(|place| read(place.join(".dockercfg"))).map(servers).unwrap_or_default()
+}
+
+fn servers(auths: Value) -> Vec<(String, AuthConfig)> {
     let Value::Object(auths) = auths else { return Vec::new() };
     auths.into_iter().map(|(server, entry)| (server.clone(), auth_config(&server, &entry))).collect()
 }
@@ -53,7 +76,7 @@ fn auth_config(server: &str, entry: &Value) -> AuthConfig {
 }
 
 /// Host and path of a server's address, without scheme and API version.
-fn normalized(server: &str) -> String {
+pub(super) fn normalized(server: &str) -> String {
     let address =
         server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
     let address = address.trim_end_matches('/');
@@ -62,7 +85,7 @@ fn normalized(server: &str) -> String {
 }
 
 /// True if the location covers the repository; `*` stands for part of one label of the host.
-fn matches(location: &str, repository: &str) -> bool {
+pub(super) fn covers(location: &str, repository: &str) -> bool {
     let (pattern_host, pattern_path) = location.split_once('/').unwrap_or((location, ""));
     let (host, path) = repository.split_once('/').unwrap_or((repository, ""));
     let (pattern_labels, labels): (Vec<&str>, Vec<&str>) =

@@ -1,9 +1,11 @@
 //! Making sure that a container's image is on the node. Upstream: pkg/kubelet/images/image_manager.go, v1.37.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use client::limiter::Bucket;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::credentials;
+use super::provider::Providers;
 use super::reference::with_default_tag;
 use crate::backoff::Backoff;
 use crate::events::Events;
@@ -35,6 +38,13 @@ pub struct ImageManager {
     events: Events,
     /// Pulls that may run at once.
     slots: Arc<Semaphore>,
+    /// Programs that know credentials.
+    providers: Providers,
+    /// The kubelet's folder, which may hold credentials too.
+    root: PathBuf,
+    /// Pulls per second; `None` for no limit.
+    rate: Option<Mutex<Bucket>>,
+    started: Instant,
     failed: Mutex<(Backoff, HashMap<String, String>)>,
 }
 
@@ -58,10 +68,27 @@ pub struct Request<'a> {
 
 impl ImageManager {
     /// `parallel` is how many pulls may run at once; zero for no limit.
-    pub fn new(cri: cri::Client, events: Events, parallel: usize) -> Self {
+    pub fn new(
+        cri: cri::Client,
+        events: Events,
+        parallel: usize,
+        rate: Option<Bucket>,
+        providers: Providers,
+        root: PathBuf,
+    ) -> Self {
         let slots = if parallel == 0 { Semaphore::MAX_PERMITS } else { parallel };
         let failed = Mutex::new((Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), HashMap::new()));
-        Self { cri, events, slots: Arc::new(Semaphore::new(slots)), failed }
+        let rate = rate.map(Mutex::new);
+        Self {
+            cri,
+            events,
+            slots: Arc::new(Semaphore::new(slots)),
+            providers,
+            root,
+            rate,
+            started: Instant::now(),
+            failed,
+        }
     }
 
     /// Makes sure that the image is there.
@@ -172,11 +199,19 @@ impl ImageManager {
     ) -> cri::Result<String> {
         let mut credentials: Vec<Option<v1::AuthConfig>> =
             credentials::for_image(&spec.image, request.secrets).into_iter().map(Some).collect();
+        // The pod's own secrets go first, then what the node has, as upstream.
+        let mut of_node = credentials::of_node(&self.root);
+        of_node.extend(self.providers.for_image(&spec.image).await);
+        credentials.extend(credentials::pick(&spec.image, of_node).into_iter().map(Some));
         if credentials.is_empty() {
             credentials.push(None);
         }
         let mut last = Err(cri::Error::Incomplete { call: "PullImage", part: "an answer" });
         for auth in credentials {
+            // Upstream fails at once instead of waiting; the back-off between attempts follows.
+            if self.rate.as_ref().is_some_and(|rate| !rate.lock().try_take(self.started.elapsed())) {
+                return Err(cri::Error::Refused("pull QPS exceeded"));
+            }
             let message = v1::PullImageRequest {
                 image: Some(spec.clone()),
                 auth,

@@ -5,4 +5,5 @@
 pub mod credentials;
 pub mod gc;
 pub mod manager;
+pub mod provider;
 pub mod reference;

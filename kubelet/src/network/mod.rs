@@ -3,3 +3,4 @@
 pub mod dns;
 pub mod hostname;
 pub mod hosts;
+pub mod iptables;

@@ -21,6 +21,7 @@ use super::machine::{Machine, disk};
 use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
 use crate::events::Events;
+use crate::eviction::Signal;
 use crate::kubelet::Kubelet;
 
 /// What the runtime last said about itself.
@@ -49,6 +50,8 @@ pub struct NodeManager {
     pub health: Arc<RwLock<RuntimeHealth>>,
     pub pressure: Arc<RwLock<Pressure>>,
     pub events: Events,
+    /// Addresses of pods that the runtime was last told.
+    pub pod_cidrs: RwLock<String>,
     /// Something changed that the API server should know at once.
     pub wake: Arc<Notify>,
 }
@@ -218,6 +221,18 @@ impl NodeManager {
         }
     }
 
+    /// Tells the runtime's network which addresses pods get. Upstream: updatePodCIDR.
+    async fn tell_pod_cidrs(&self, spec: Option<&NodeSpec>) {
+        let cidrs = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default().join(",");
+        if cidrs.is_empty() || *self.pod_cidrs.read() == cidrs {
+            return;
+        }
+        match update_pod_cidr(&self.kubelet.runtime.cri, &cidrs).await {
+            Ok(()) => *self.pod_cidrs.write() = cidrs,
+            Err(error) => tracing::error!(cidrs, %error, "Failed to update pod CIDR"),
+        }
+    }
+
     /// Sends the status if it changed or the last report is old; true if it was sent.
     async fn report(&self, last: Option<Instant>) -> client::Result<bool> {
         let api = self.client.all::<Node>();
@@ -230,6 +245,7 @@ impl NodeManager {
             }
             other => other?,
         };
+        self.tell_pod_cidrs(node.spec.as_ref()).await;
         let old = node.status.unwrap_or_default();
         let new = self.status(&old).await;
         let old_enough =
@@ -243,6 +259,18 @@ impl NodeManager {
     }
 }
 
+/// Tells the runtime's network which addresses pods get.
+///
+/// # Errors
+/// If the runtime refuses.
+pub async fn update_pod_cidr(cri: &cri::Client, cidrs: &str) -> cri::Result<()> {
+    let network = v1::NetworkConfig { pod_cidr: cidrs.to_owned() };
+    let config = v1::RuntimeConfig { network_config: Some(network) };
+    cri.update_runtime_config(v1::UpdateRuntimeConfigRequest { runtime_config: Some(config) }).await?;
+    tracing::info!(cidrs, "Updating Pod CIDR");
+    Ok(())
+}
+
 /// What of the machine pods may have: all, less what is reserved and what evictions keep free.
 pub fn allocatable(
     settings: &Settings,
@@ -251,10 +279,10 @@ pub fn allocatable(
 ) -> crate::container::downward::NodeAllocatable {
     let memory = machine.memory
         - settings.reserved_milli("memory") / 1000
-        - settings.hard_threshold("memory.available", machine.memory);
+        - settings.hard_threshold(Signal::Memory, machine.memory);
     let disk = storage
         - settings.reserved_milli("ephemeral-storage") / 1000
-        - settings.hard_threshold("nodefs.available", storage);
+        - settings.hard_threshold(Signal::NodeSpace, storage);
     crate::container::downward::NodeAllocatable {
         cpu_milli: (machine.cpus.saturating_mul(1000) - settings.reserved_milli("cpu")).max(0),
         memory: memory.max(0),

@@ -7,3 +7,4 @@ pub mod lease;
 pub mod machine;
 pub mod manager;
 pub mod status;
+pub mod tunables;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Kind;
 use super::check::{Found, check};
 use crate::events::Events;
+use crate::metrics::Probed;
 use crate::pod::restart::restarts_after;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::runtime::actions::{ProbeResult, Probes};
@@ -237,7 +238,13 @@ impl Task {
         }
     }
 
+    fn whom(&self) -> Probed<'_> {
+        let pod = (self.pod.name(), self.pod.namespace(), self.pod.uid());
+        Probed { kind: self.kind.as_str(), container: &self.container.name, pod }
+    }
+
     fn end(&self) {
+        crate::metrics::forget_probes(self.whom());
         let key = (self.pod.uid().to_owned(), self.container.name.clone(), self.kind);
         self.manager.workers.lock().remove(&key);
         // Results of containers that no worker looks after any more.
@@ -315,6 +322,7 @@ impl Task {
     async fn ask(&self, memory: &mut Memory, status: ApiPodStatus) {
         let Some(id) = memory.container.clone() else { return };
         let ip = status.pod_ip.unwrap_or_default();
+        let begin = Instant::now();
         let mut found = Found::Unasked(String::new());
         for _ in 0..TRIES {
             found = check(&self.manager.cri, &self.probe, &self.container, &id.id, &ip).await;
@@ -322,6 +330,12 @@ impl Task {
                 break;
             }
         }
+        let counted = match &found {
+            Found::Success | Found::Warning(_) => "successful",
+            Found::Failure(_) => "failed",
+            Found::Unasked(_) => "unknown",
+        };
+        crate::metrics::probed(self.whom(), counted, begin.elapsed());
         let kind = self.kind.as_str();
         let warn = |reason: &str, message: String| {
             self.manager.events.container_warning(&self.pod, &self.container.name, reason, &message);

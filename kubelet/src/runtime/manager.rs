@@ -27,6 +27,7 @@ use crate::node_facts::NodeFacts;
 use crate::paths::{Paths, make_dir};
 use crate::pod::view::{PodView, ephemeral_as_container, ephemeral_containers, init_containers, is_sidecar};
 use crate::status::generate::StartFailure;
+use crate::userns::UserNamespaces;
 use crate::volume::manager::{VolumeManager, Volumes};
 
 /// First pause between restarts of a container that keeps ending.
@@ -49,6 +50,8 @@ pub struct Runtime {
     pub volumes: Arc<VolumeManager>,
     /// Control groups.
     pub cgroups: CgroupManager,
+    /// Ranges of ids for pods with user namespaces.
+    pub userns: UserNamespaces,
     /// The node.
     pub node: Arc<NodeFacts>,
     /// Where things are.
@@ -133,14 +136,21 @@ impl Runtime {
         self.handler(pod).is_ok_and(|handler| self.node.recursive_read_only.read().contains(&handler))
     }
 
+    /// The pod's user namespace.
+    ///
+    /// # Errors
+    /// If it cannot have the one it asks for.
+    pub fn user_namespace(&self, pod: &Pod) -> Result<v1::UserNamespace, String> {
+        let handler = self.handler(pod)?;
+        let supported = self.node.user_namespaces.read().contains(&handler);
+        self.userns.of(pod, &handler, supported)
+    }
+
     /// The message that creates the pod's sandbox.
     ///
     /// # Errors
     /// If the pod's names, user namespace or security settings cannot be applied.
     pub fn sandbox_config(&self, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
-        if pod.spec().host_users == Some(false) {
-            return Err("user namespaces (hostUsers: false) are not supported by this kubelet yet".to_owned());
-        }
         let settings = self.node.dns_now();
         let (dns, warnings) = dns::pod_dns(pod, &settings);
         for warning in warnings {
@@ -171,7 +181,7 @@ impl Runtime {
             hostname: kernel_name,
             log_directory: pod_log_directory(&self.paths.pod_logs, pod.namespace(), pod.name(), pod.uid()),
             cgroup_parent: self.cgroups.parent(pod),
-            userns: None,
+            userns: Some(self.user_namespace(pod)?),
             node: &self.node.limits,
         })
         .map_err(|e| e.to_string())

@@ -131,7 +131,7 @@ mod tests {
             memory_capacity: 8 << 30,
             single_process_oom_kill: false,
             swap_controller: false,
-            huge_page_sizes: vec![],
+            ..NodeLimits::default()
         };
         let pod = |cpu: &str| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": [{"name": "c",

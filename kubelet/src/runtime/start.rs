@@ -140,7 +140,7 @@ impl PodSync<'_> {
             env: &env,
             mounts,
             target: target.as_deref(),
-            userns: None,
+            userns: Some(runtime.user_namespace(pod)?),
             node: &runtime.node.limits,
             defaults: &defaults,
         })

@@ -2,8 +2,6 @@
 //!
 //! Upstream: pkg/kubelet/server/auth.go and cmd/kubelet/app/auth.go, v1.37.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -13,14 +11,12 @@ use auth::{Attributes, Authorizer};
 use client::Client;
 use component::app::Error;
 use component::delegated::{AccessReviews, Authentication, TokenReviews};
+use component::serving::ConnInfo;
 use component::serving::body::{self, Body};
-use component::serving::{BindOptions, ConnInfo, SecureServer, SecureServing, TlsParameters};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::config::Settings;
-use crate::kubelet::Kubelet;
-use crate::options::Options;
 
 /// Lets requests through once they are known and allowed.
 #[derive(Clone)]
@@ -172,38 +168,6 @@ fn subresources(path: &str) -> Vec<&'static str> {
     ];
     out.push(coarse.into_iter().find(|(root, _)| under(root)).map_or("proxy", |(_, name)| name));
     out
-}
-
-/// The kubelet's port with its certificate: the given one, or one made here.
-pub(super) fn secure_port(
-    options: &Options,
-    kubelet: &Kubelet,
-    ca_subjects: &[Vec<u8>],
-) -> Result<SecureServer, Error> {
-    let settings = &options.settings;
-    let address: IpAddr =
-        settings.address.parse().map_err(|_| format!("invalid address {:?}", settings.address))?;
-    let pair = (!settings.tls_cert_file.is_empty() && !settings.tls_private_key_file.is_empty())
-        .then(|| (PathBuf::from(&settings.tls_cert_file), PathBuf::from(&settings.tls_private_key_file)));
-    let cert_dir = if options.cert_dir.is_empty() {
-        kubelet.paths.pki().display().to_string()
-    } else {
-        options.cert_dir.clone()
-    };
-    crate::paths::make_dir(std::path::Path::new(&cert_dir), 0o755)?;
-    let serving = SecureServing {
-        address,
-        port: settings.port,
-        bind: BindOptions::default(),
-        pair,
-        cert_dir,
-        pair_name: "kubelet".to_owned(),
-        by_name: Vec::new(),
-        parameters: TlsParameters::default(),
-        http2_max_streams: 0,
-        http2: true,
-    };
-    serving.bind(ca_subjects)?.ok_or_else(|| "the kubelet's port must not be 0".into())
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //!
 //! [`guard`] decides who may ask; [`Server::answer`] finds the handler. Upstream: pkg/kubelet/server/server.go, v1.37.
 
+mod checkpoint;
 mod files;
 mod guard;
 mod logs;
 mod pods;
+mod port;
 pub mod stats;
 mod streams;
 
@@ -13,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use component::app::{Error, Process};
+use component::features::Gate;
 use component::health::Check;
 use component::metrics;
 use component::serving::body::{self, Body};
@@ -41,6 +44,10 @@ pub struct Server {
 type Parts = Vec<String>;
 
 impl Server {
+    fn is_enabled(&self, first: &str) -> bool {
+        first != "logs" || self.settings.enable_system_log_handler
+    }
+
     /// Answers one request that has been let through.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
@@ -51,7 +58,8 @@ impl Server {
         let streaming = get || request.method() == Method::POST;
         match first.as_str() {
             "containerLogs" | "exec" | "attach" | "portForward" | "run" | "logs" | "runningpods"
-                if !self.settings.enable_debugging_handlers =>
+            | "checkpoint"
+                if !self.settings.enable_debugging_handlers || !self.is_enabled(&first) =>
             {
                 body::text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n")
             }
@@ -62,10 +70,22 @@ impl Server {
             "attach" if streaming => streams::attach(self, request, &parts).await,
             "portForward" if streaming => streams::port_forward(self, request, &parts).await,
             "run" if request.method() == Method::POST => streams::run(&self.kubelet, &request, &parts).await,
+            "checkpoint"
+                if request.method() == Method::POST
+                    && component::features::enabled(Gate::ContainerCheckpoint) =>
+            {
+                checkpoint::create(&self.kubelet, &request, &parts).await
+            }
             "stats" if parts == ["summary"] => self.stats.summary_page().await,
             "metrics" if parts == ["cadvisor"] => self.stats.cadvisor_page().await,
             "metrics" if parts == ["resource"] => self.stats.resource_page().await,
             "logs" if get => files::node_logs(&parts),
+            "debug"
+                if parts.first().is_some_and(|p| p == "flags")
+                    && !self.settings.enable_debug_flags_handler =>
+            {
+                body::text(StatusCode::METHOD_NOT_ALLOWED, "flags endpoint is disabled.\n")
+            }
             _ => self.pages.call(request.map(body::boxed)).await,
         }
     }
@@ -108,7 +128,7 @@ pub fn start(
     });
     let guard = Guard::new(kubelet.client.as_ref(), settings, &kubelet.node.name)?;
     let SecureServer { listener, options: serving, .. } =
-        guard::secure_port(options, kubelet, guard.ca_subjects())?;
+        port::bind(options, kubelet, guard.ca_subjects(), process)?;
     let (guarded, stop) = (server.clone(), process.shutdown.clone());
     let service = move |request: Request<Incoming>| -> BoxFuture<'static, Response<Body>> {
         let (server, guard) = (guarded.clone(), guard.clone());
@@ -151,7 +171,7 @@ fn read_only(server: Arc<Server>, settings: &Settings, process: &Process) -> Res
 fn pages(options: &Options, process: &Process, checks: Vec<Check>) -> Mux {
     let mut mux = Mux::default();
     component::health::install(&mut mux, "/healthz", checks);
-    mux.handle("/metrics/probes", metrics::handler(metrics::default_registry()));
+    mux.handle("/metrics/probes", metrics::handler(crate::metrics::probe_registry()));
     let pages = Pages {
         name: "kubelet",
         flags: process.flags.clone(),

@@ -46,6 +46,8 @@ pub struct Usage {
     pub memory: u64,
     /// Bytes of anonymous memory.
     pub rss: u64,
+    /// Bytes of swap, if known.
+    pub swap: Option<u64>,
 }
 
 struct Container {
@@ -170,25 +172,55 @@ impl Stats {
             pods.entry(&c.pod).or_default().push(c);
         }
         page.family(
+            "container_start_time_seconds",
+            "gauge",
+            "[STABLE] Start time of the container since unix epoch in seconds",
+        );
+        for c in &containers {
+            if let Some(at) = self.started_at(c) {
+                page.sample(&c.labels(), at);
+            }
+        }
+        page.family(
+            "container_swap_usage_bytes",
+            "gauge",
+            "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+        );
+        for c in &containers {
+            if let Some(swap) = c.usage.swap {
+                page.sample(&c.labels(), float(swap));
+            }
+        }
+        page.family(
+            "node_swap_usage_bytes",
+            "gauge",
+            "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems",
+        );
+        page.sample(&[], float(swap_in_use()));
+        page.family(
             "container_cpu_usage_seconds_total",
             "counter",
-            "Cumulative cpu time consumed by the container in core-seconds",
+            "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
         );
         containers.iter().for_each(|c| page.sample(&c.labels(), seconds(c.usage.cpu_nanos)));
         page.family(
             "container_memory_working_set_bytes",
             "gauge",
-            "Current working set of the container in bytes",
+            "[STABLE] Current working set of the container in bytes",
         );
         containers.iter().for_each(|c| page.sample(&c.labels(), float(c.usage.working_set)));
         page.family(
             "node_cpu_usage_seconds_total",
             "counter",
-            "Cumulative cpu time consumed by the node in core-seconds",
+            "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
         );
         let node = self.node();
         page.sample(&[], seconds(node.cpu_nanos));
-        page.family("node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
+        page.family(
+            "node_memory_working_set_bytes",
+            "gauge",
+            "[STABLE] Current working set of the node in bytes",
+        );
         page.sample(&[], float(node.working_set));
         let totals: Vec<_> = (pods.iter())
             .map(|(pod, list)| {
@@ -200,18 +232,33 @@ impl Stats {
         page.family(
             "pod_cpu_usage_seconds_total",
             "counter",
-            "Cumulative cpu time consumed by the pod in core-seconds",
+            "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
         );
         totals.iter().for_each(|(labels, usage)| page.sample(labels, seconds(usage.cpu_nanos)));
-        page.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+        page.family(
+            "pod_memory_working_set_bytes",
+            "gauge",
+            "[STABLE] Current working set of the pod in bytes",
+        );
         totals.iter().for_each(|(labels, usage)| page.sample(labels, float(usage.working_set)));
         page.family(
             "resource_scrape_error",
             "gauge",
-            "1 if there was an error while getting container metrics, 0 otherwise",
+            "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
         );
         page.sample(&[], failed);
         body::response(StatusCode::OK, METRICS, page.0)
+    }
+
+    /// When a container started, in seconds since 1970, as the pod's status has it.
+    fn started_at(&self, container: &Container) -> Option<f64> {
+        let status = self.kubelet.status.get(&container.pod.2)?;
+        let lists = [&status.container_statuses, &status.init_container_statuses];
+        let own = lists.into_iter().flatten().flatten().find(|s| s.name == container.name)?;
+        let at = own.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0;
+        #[expect(clippy::cast_precision_loss, reason = "a number of milliseconds")]
+        let seconds = at.as_millisecond() as f64 / 1000.0;
+        Some(seconds)
     }
 
     /// `/metrics/cadvisor`: the figures that dashboards ask for.
@@ -273,6 +320,7 @@ fn container(stats: v1::ContainerStats) -> Option<Container> {
         working_set: value(memory.working_set_bytes),
         memory: value(memory.usage_bytes),
         rss: value(memory.rss_bytes),
+        swap: stats.swap.and_then(|s| s.swap_usage_bytes).map(|v| v.value),
     };
     Some(Container {
         pod: (label(labels::POD_NAMESPACE), label(labels::POD_NAME), label(labels::POD_UID)),
@@ -290,6 +338,7 @@ fn add(a: Usage, b: Usage) -> Usage {
         working_set: a.working_set.saturating_add(b.working_set),
         memory: a.memory.saturating_add(b.memory),
         rss: a.rss.saturating_add(b.rss),
+        swap: a.swap.zip(b.swap).map(|(a, b)| a.saturating_add(b)),
     }
 }
 
@@ -332,6 +381,7 @@ fn unified(dir: &Path) -> Usage {
         working_set: memory.saturating_sub(keyed(&stat, "inactive_file")),
         memory,
         rss: keyed(&stat, "anon"),
+        swap: Some(number(dir.join("memory.swap.current"))),
     }
 }
 
@@ -352,6 +402,13 @@ fn fs_of(disk: &Disk, now: Timestamp) -> Value {
         "time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": disk.used,
         "inodes": disk.inodes, "inodesFree": disk.inodes_free, "inodesUsed": disk.inodes - disk.inodes_free,
     })
+}
+
+fn swap_in_use() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let bytes =
+        |name: &str| u64::try_from(kibibytes(&meminfo, name)).unwrap_or_default().saturating_mul(1024);
+    bytes("SwapTotal:").saturating_sub(bytes("SwapFree:"))
 }
 
 fn boot_time() -> Option<Timestamp> {

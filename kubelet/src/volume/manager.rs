@@ -3,7 +3,7 @@
 //! Making is idempotent and is repeated at every sync of a pod: that is how changes of ConfigMaps and Secrets and renewed
 //! tokens reach the files. Upstream: pkg/kubelet/volumemanager and the plugins below pkg/volume, v1.37.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::claim::{self, Claims};
 use super::objects::Objects;
 use super::payload::{self, Defaults, File, Files};
+use super::persistent::{self, Source};
+use super::place::{self, Access};
 use super::token::Tokens;
 use super::{atomic, host_path, ownership};
 use crate::container::downward::{Addresses, NodeAllocatable};
@@ -59,6 +62,7 @@ pub struct VolumeManager {
     /// Secrets of pods; absent without an API server.
     pub secrets: Option<Objects<Secret>>,
     tokens: Tokens,
+    claims: Claims,
 }
 
 /// What the volumes of a pod may show of the world.
@@ -67,6 +71,9 @@ pub struct Context<'a> {
     pub addresses: &'a Addresses,
     /// What the node has for pods.
     pub node: &'a NodeAllocatable,
+    /// The node's name and labels, for volumes that are not everywhere.
+    pub node_name: &'a str,
+    pub node_labels: &'a BTreeMap<String, String>,
     /// The time.
     pub now: Timestamp,
 }
@@ -79,6 +86,8 @@ enum Work {
     Files { files: Files, memory: bool },
     /// Something of the node.
     HostPath { kind: String },
+    /// Something that is mounted.
+    Mount { source: Source, read_only: bool },
     /// Nothing.
     Image,
 }
@@ -95,7 +104,8 @@ impl VolumeManager {
         let config_maps =
             client.clone().map(|c| Objects::new(c, "configmap", "configmaps", stop.child_token()));
         let secrets = client.clone().map(|c| Objects::new(c, "secret", "secrets", stop.child_token()));
-        Self { paths, client, config_maps, secrets, tokens: Tokens::default() }
+        let claims = Claims::new(client.clone());
+        Self { paths, client, config_maps, secrets, tokens: Tokens::default(), claims }
     }
 
     /// A ConfigMap of the pod's namespace.
@@ -187,6 +197,25 @@ impl VolumeManager {
             let made = self.projected(pod, source, context).await.map_err(set_up)?;
             return Ok(item(at("projected"), true, files(made, true)));
         }
+        if let Some(source) = &spec.nfs {
+            let read_only = source.read_only.unwrap_or(false);
+            let work = Work::Mount { source: persistent::nfs(source, &[]), read_only };
+            return Ok(item(at("nfs"), read_only, work));
+        }
+        if let Some(reference) = claim::reference(pod, spec) {
+            let found = self.claims.find(pod, &spec.name, &reference).await.map_err(set_up)?;
+            let (source, own) =
+                persistent::source(&found, context.node_name, context.node_labels).map_err(set_up)?;
+            let read_only = own || reference.read_only;
+            // The folder is named after the persistent volume, not after the pod's name for it.
+            let name = found.metadata.name.as_deref().unwrap_or(&spec.name);
+            let path = match &source {
+                Source::HostPath { path, .. } => path.clone(),
+                Source::Local { .. } => self.paths.volume(uid, "kubernetes.io/local-volume", name),
+                Source::Nfs { .. } => self.paths.volume(uid, "kubernetes.io/nfs", name),
+            };
+            return Ok(item(path, read_only, Work::Mount { source, read_only }));
+        }
         if let Some(source) = &spec.image {
             let mut item = item(PathBuf::new(), true, Work::Image);
             item.volume.image = source.reference.clone();
@@ -267,6 +296,7 @@ impl VolumeManager {
     /// If a mount cannot be removed.
     pub async fn unmount(&self, uid: &str) -> io::Result<()> {
         self.tokens.forget(uid, Timestamp::now());
+        self.claims.forget(uid);
         if let Some(objects) = &self.config_maps {
             objects.forget(uid);
         }
@@ -319,6 +349,9 @@ fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Time
     match &item.work {
         Work::Image => return Ok(()),
         Work::HostPath { kind } => return host_path::prepare(path, kind),
+        Work::Mount { source, read_only } => {
+            return place::mount(source, path, Access { group, lazily, read_only: *read_only });
+        }
         Work::EmptyDir { memory, size, mode } => {
             let marker = plugins.join("kubernetes.io~empty-dir").join(&item.name).join("ready");
             if marker.exists() && path.exists() && (!memory || sys::mounts::is_mounted(path)?) {

@@ -1,15 +1,19 @@
 //! Volumes of pods: what they hold, where they are, making and removing them.
 //!
 //! [`payload`] decides the files of ConfigMap, Secret, downward API and projected volumes; [`atomic`] puts them on disk so
-//! that readers see all of a change or nothing; [`manager`] does the work. Claims, CSI and network file systems are
-//! refused with an error for now. Layout on disk as upstream's, so that either kubelet can take over.
+//! that readers see all of a change or nothing; [`claim`] and [`persistent`] find what is behind a claim; [`manager`] does the
+//! work. CSI, block devices, iSCSI and fibre channel are refused with an error for now. Layout on disk as upstream's, so
+//! that either kubelet can take over.
 //! Upstream: pkg/volume and pkg/kubelet/volumemanager, v1.37.
 
 pub mod atomic;
+pub mod claim;
 pub mod host_path;
 pub mod manager;
 pub mod mounts;
 pub mod objects;
 pub mod ownership;
 pub mod payload;
+pub mod persistent;
+pub mod place;
 pub mod token;

@@ -22,8 +22,6 @@ pub use phase::Phase;
 use crate::pod::view::PodView;
 use crate::status::generate::Eviction;
 
-/// A pod without events is looked at again after this time, plus up to half of it.
-const RESYNC: Duration = Duration::from_secs(60);
 /// After an error, plus up to half of it.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -64,14 +62,16 @@ struct Entry {
 /// All workers.
 pub struct Workers {
     steps: Arc<dyn Steps>,
+    /// A pod without events is looked at again after this time, plus up to half of it.
+    resync: Duration,
     entries: Mutex<HashMap<String, Entry>>,
     stop: CancellationToken,
 }
 
 impl Workers {
     /// Workers end with `stop`; what they stopped half way is taken up after the next start.
-    pub fn new(steps: Arc<dyn Steps>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { steps, entries: Mutex::default(), stop })
+    pub fn new(steps: Arc<dyn Steps>, resync: Duration, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { steps, resync, entries: Mutex::default(), stop })
     }
 
     /// A pod is new or has changed.
@@ -229,7 +229,7 @@ impl Workers {
                 mailbox.kill(Kill::default());
                 Duration::ZERO
             }
-            Ok(Synced { again, .. }) => again.unwrap_or_else(|| spread(RESYNC)),
+            Ok(Synced { again, .. }) => again.unwrap_or_else(|| spread(self.resync)),
             Err(error) => retry(pod, &error),
         }
     }
@@ -296,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn from_sync_to_finish() {
         let recorder = Arc::new(Recorder::default());
-        let workers = Workers::new(recorder.clone(), CancellationToken::new());
+        let workers = Workers::new(recorder.clone(), Duration::from_secs(60), CancellationToken::new());
         workers.update(pod(1, false));
         recorder.done.notified().await;
         workers.poke("u");

@@ -154,6 +154,11 @@ impl Certificates {
         Ok(Arc::new(Certificates { sources, pairs: ArcSwap::new(Arc::new(pairs)) }))
     }
 
+    /// No pair at all: handshakes fail until [`Certificates::replace_default`] brings one.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Certificates { sources: Vec::new(), pairs: ArcSwap::default() })
+    }
+
     /// Replaces the default pair, e.g. by a rotated one the daemon obtained itself.
     ///
     /// # Errors

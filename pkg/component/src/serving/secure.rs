@@ -149,8 +149,20 @@ impl SecureServing {
     /// # Errors
     /// As [`SecureServing::bind`].
     pub fn bind_port(&self, port: u16, ca_subjects: &[Vec<u8>]) -> Result<SecureServer, Error> {
+        self.bind_with(port, self.certificates()?, ca_subjects)
+    }
+
+    /// As [`SecureServing::bind_port`] with certificates of the caller's, who may exchange them later.
+    ///
+    /// # Errors
+    /// As [`SecureServing::bind`].
+    pub fn bind_with(
+        &self,
+        port: u16,
+        certificates: Arc<Certificates>,
+        ca_subjects: &[Vec<u8>],
+    ) -> Result<SecureServer, Error> {
         let listener = Listener::bind(self.address, port, self.bind)?;
-        let certificates = self.certificates()?;
         let config = tls::server_config(certificates.clone(), &self.parameters, ca_subjects, self.http2)?;
         let options = ServeOptions {
             tls: Some(config),

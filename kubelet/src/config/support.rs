@@ -1,0 +1,247 @@
+//! Fields of the configuration that this kubelet does not act upon: refused, or without effect for a reason.
+//!
+//! Every other field of [`super::table`] is read into [`super::Settings`]; a test keeps the two lists complete, so that no
+//! field is accepted and then forgotten. The same for flags that belong to no field.
+
+use serde_json::Value;
+
+use super::load::get;
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug)]
+pub enum Support {
+    /// Accepted; the reason why there is nothing to do. Values other than the default are logged once.
+    NoEffect(&'static str),
+    /// Values (as JSON) other than these are refused; absent and empty ones are always fine. Then what to do instead.
+    Only(&'static [&'static str], &'static str),
+}
+
+use Support::{NoEffect, Only};
+
+const GO: &str = "there is no Go runtime to profile";
+const STATIC_ONLY: &str =
+    "the managers of processors, memory and topology are not supported by this kubelet yet";
+
+/// Fields, by path.
+pub const FIELDS: &[(&str, Support)] = &[
+    ("httpCheckFrequency", NoEffect("manifests by URL are refused, so there is nothing to check")),
+    ("staticPodURL", Only(&[], "manifests by URL are not supported by this kubelet yet; use staticPodPath")),
+    (
+        "staticPodURLHeader",
+        Only(&[], "manifests by URL are not supported by this kubelet yet; use staticPodPath"),
+    ),
+    (
+        "imagePullCredentialsVerificationPolicy",
+        Only(
+            &["\"NeverVerify\"", "\"NeverVerifyPreloadedImages\""],
+            "this kubelet keeps no records of who pulled an image yet and verifies none; set NeverVerify",
+        ),
+    ),
+    (
+        "preloadedImagesVerificationAllowlist",
+        Only(&[], "images that are present are not verified by this kubelet yet"),
+    ),
+    ("enableContentionProfiling", NoEffect(GO)),
+    ("enableProfilingHandler", NoEffect(GO)),
+    (
+        "kubeletCgroups",
+        Only(&[], "moving the kubelet is not supported yet; let its supervisor start it in that cgroup"),
+    ),
+    ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
+    ("cpuManagerPolicy", Only(&["\"none\""], STATIC_ONLY)),
+    ("cpuManagerPolicyOptions", Only(&[], STATIC_ONLY)),
+    (
+        "cpuManagerReconcilePeriod",
+        NoEffect("cpuManagerPolicy none, the only one supported, reconciles nothing"),
+    ),
+    ("memoryManagerPolicy", Only(&["\"None\""], STATIC_ONLY)),
+    ("topologyManagerPolicy", Only(&["\"none\""], STATIC_ONLY)),
+    ("topologyManagerScope", NoEffect("topologyManagerPolicy none, the only one supported, has no scope")),
+    ("topologyManagerPolicyOptions", Only(&[], STATIC_ONLY)),
+    ("reservedMemory", Only(&[], STATIC_ONLY)),
+    ("qosReserved", Only(&[], "reserving memory for service classes is not supported by this kubelet")),
+    ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
+    ("runOnce", Only(&["false"], "Runonce mode has been deprecated and should not be set")),
+    (
+        "enableControllerAttachDetach",
+        Only(&["true"], "volumes are attached by the controller manager only; this kubelet attaches none"),
+    ),
+    ("iptablesMasqueradeBit", NoEffect("no rules are made with it, upstream neither since 1.28")),
+    ("iptablesDropBit", NoEffect("no rules are made with it, upstream neither since 1.28")),
+    ("containerLogMaxWorkers", NoEffect("logs are rotated one after the other, which is within every limit")),
+    (
+        "configMapAndSecretChangeDetectionStrategy",
+        Only(&["\"Watch\""], "objects that pods refer to are always watched"),
+    ),
+    ("defaultPodSysctls", Only(&[], "DefaultPodSysctls is not supported by this kubelet yet")),
+    (
+        "volumePluginDir",
+        NoEffect("flexVolume plugins are not supported; pods with such volumes wait with FailedMount"),
+    ),
+    (
+        "kernelMemcgNotification",
+        Only(
+            &["false"],
+            "memory is looked at every ten seconds; notifications by the kernel are not supported",
+        ),
+    ),
+    (
+        "enableSystemLogQuery",
+        Only(&["false"], "queries of the node's logs are not supported by this kubelet yet"),
+    ),
+    ("shutdownGracePeriod", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
+    ("shutdownGracePeriodCriticalPods", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
+    ("shutdownGracePeriodByPodPriority", Only(&[], SHUTDOWN)),
+    ("tracing", Only(&[], "tracing is not supported by this kubelet")),
+    ("volumeStatsAggPeriod", NoEffect("volumes are measured when somebody asks")),
+    (
+        "memoryReservationPolicy",
+        Only(&["\"None\""], "reserving memory by cgroup is not supported by this kubelet yet"),
+    ),
+    ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
+];
+
+const SHUTDOWN: &str = "graceful shutdown of the node is not supported by this kubelet yet";
+
+/// Flags that belong to no field and that nothing reads.
+pub const FLAGS: &[(&str, Support)] = &[
+    ("cloud-provider", Only(&[""], "external cloud providers are not supported by this kubelet yet")),
+    ("exit-on-lock-contention", Only(&["false"], "lock files are not supported by this kubelet")),
+    (
+        "experimental-allocatable-ignore-eviction",
+        Only(&["false"], "eviction thresholds always reduce what is allocatable"),
+    ),
+    ("experimental-mounter-path", Only(&[""], "the kubelet mounts by itself; use CSI")),
+    ("housekeeping-interval", NoEffect("containers are measured when somebody asks")),
+    ("lock-file", Only(&[""], "lock files are not supported by this kubelet")),
+    ("maximum-dead-containers", Only(&["-1"], "dead containers are kept one per name")),
+    ("maximum-dead-containers-per-container", Only(&["1"], "dead containers are kept one per name")),
+    (
+        "minimum-container-ttl-duration",
+        Only(&["0s"], "dead containers are removed once there is a newer one"),
+    ),
+    ("runtime-cgroups", NoEffect("the summary shows no figures of the runtime's own cgroup")),
+];
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Fields that ask for what this kubelet does not do.
+pub fn problems(document: &Value) -> Vec<String> {
+    let one = |(path, support): &(&str, Support)| {
+        let Only(accepted, instead) = support else { return None };
+        let value = get(document, path).filter(|value| !is_empty(value))?;
+        let fine = accepted.iter().any(|text| serde_json::from_str::<Value>(text).is_ok_and(|v| v == *value));
+        (!fine).then(|| format!("invalid configuration: {path}: {value}: {instead}"))
+    };
+    FIELDS.iter().filter_map(one).collect()
+}
+
+/// Flags that ask for what this kubelet does not do.
+pub fn flag_problems(flags: &component::flags::FlagSet) -> Vec<String> {
+    let one = |(name, support): &(&str, Support)| {
+        let Only(accepted, instead) = support else { return None };
+        let value = flags.rendered().remove(*name).filter(|_| flags.changed(name))?;
+        (!accepted.contains(&value.as_str())).then(|| format!("--{name}={value}: {instead}"))
+    };
+    FLAGS.iter().filter_map(one).collect()
+}
+
+/// Says once what was set without effect.
+pub fn remark(document: &Value, flags: &component::flags::FlagSet) {
+    for (path, support) in FIELDS {
+        let NoEffect(why) = support else { continue };
+        let default = super::table::ROWS.iter().find(|row| row.path == *path).and_then(|row| row.default);
+        let default =
+            default.and_then(|text| serde_json::from_str::<Value>(text).ok()).unwrap_or(Value::Null);
+        if let Some(value) =
+            get(document, path).filter(|v| !is_empty(v) && **v != default && **v != Value::Bool(false))
+        {
+            tracing::warn!(field = path, %value, why, "A field of the configuration has no effect");
+        }
+    }
+    for (name, support) in FLAGS {
+        if let (NoEffect(why), true) = (support, flags.changed(name)) {
+            tracing::warn!(flag = name, why, "A flag has no effect");
+        }
+    }
+    if get(document, "imagePullCredentialsVerificationPolicy")
+        .is_some_and(|v| v == "NeverVerifyPreloadedImages")
+    {
+        tracing::warn!(
+            "Images that another pod pulled with credentials are not verified again for this one (imagePullCredentialsVerificationPolicy NeverVerify)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::ROWS;
+    use super::*;
+    use crate::config::Settings;
+    use serde_json::json;
+
+    fn has(document: &Value, path: &str) -> bool {
+        path.split('.').try_fold(document, |at, key| at.get(key)).is_some()
+    }
+
+    /// A field is read, or refused, or explained; none is forgotten.
+    #[test]
+    fn every_field_is_dealt_with() {
+        let read = serde_json::to_value(Settings::default()).unwrap();
+        for row in ROWS {
+            let listed = FIELDS.iter().filter(|(path, _)| *path == row.path).count();
+            let settings = usize::from(has(&read, row.path));
+            assert_eq!(listed + settings, 1, "{}", row.path);
+        }
+        assert!(FIELDS.iter().all(|(path, _)| ROWS.iter().any(|row| row.path == *path)));
+    }
+
+    #[test]
+    fn every_flag_is_dealt_with() {
+        let own = include_str!("../options.rs");
+        let shared = [
+            "help",
+            "version",
+            "config",
+            "config-dir",
+            "v",
+            "vmodule",
+            "log-flush-frequency",
+            "logging-format",
+            "log-json-info-buffer-size",
+            "log-json-split-stream",
+            "log-text-info-buffer-size",
+            "log-text-split-stream",
+            "feature-gates",
+        ];
+        for flag in crate::flags::SECTIONS.iter().flat_map(|s| s.flags) {
+            let known = shared.contains(&flag.name)
+                || ROWS.iter().any(|row| row.flag == Some(flag.name))
+                || FLAGS.iter().any(|(name, _)| *name == flag.name)
+                || own.contains(&format!("\"{}\"", flag.name));
+            assert!(known, "--{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn refuses_clearly() {
+        assert_eq!(
+            problems(&json!({"cpuManagerPolicy": "none", "shutdownGracePeriod": "0s", "tracing": {}})),
+            [""; 0]
+        );
+        let found = problems(&json!({"cpuManagerPolicy": "static", "shutdownGracePeriod": "30s"}));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with("invalid configuration: cpuManagerPolicy: \"static\": the managers"),
+            "{found:?}"
+        );
+    }
+}
