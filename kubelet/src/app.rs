@@ -359,6 +359,8 @@ impl Parts {
             health: self.health.clone(),
             pressure,
             events: self.kubelet.events.clone(),
+            external_cloud: options.external_cloud,
+            given_ips: options.node_ips.clone(),
             pod_cidrs: RwLock::default(),
             wake,
         };

@@ -33,6 +33,8 @@ pub struct Options {
     pub credential_providers: Option<(String, String)>,
     /// `--hostname-override`.
     pub hostname: Option<String>,
+    /// `--cloud-provider=external`.
+    pub external_cloud: bool,
     /// `--node-ip`.
     pub node_ips: Vec<String>,
     /// `--root-dir`.
@@ -109,6 +111,7 @@ impl Options {
             credential_providers: text("image-credential-provider-config")
                 .zip(text("image-credential-provider-bin-dir")),
             hostname: text("hostname-override"),
+            external_cloud: flags.string("cloud-provider") == "external",
             node_ips: text("node-ip")
                 .map(|ips| ips.split(',').map(|ip| ip.trim().to_owned()).collect())
                 .unwrap_or_default(),

@@ -105,7 +105,7 @@ const SHUTDOWN: &str = "graceful shutdown of the node is not supported by this k
 
 /// Flags that belong to no field and that nothing reads.
 pub const FLAGS: &[(&str, Support)] = &[
-    ("cloud-provider", Only(&[""], "external cloud providers are not supported by this kubelet yet")),
+    ("cloud-provider", Only(&["", "external"], "in-tree cloud providers are gone; use external")),
     ("exit-on-lock-contention", Only(&["false"], "lock files are not supported by this kubelet")),
     (
         "experimental-allocatable-ignore-eviction",

@@ -35,6 +35,9 @@ pub struct RuntimeHealth {
     pub supplemental_groups_policy: bool,
 }
 
+/// Annotation with addresses for an external cloud provider.
+const PROVIDED_IPS: &str = "alpha.kubernetes.io/provided-node-ip";
+
 /// Keeps the node's object up to date.
 pub struct NodeManager {
     pub kubelet: Arc<Kubelet>,
@@ -50,6 +53,10 @@ pub struct NodeManager {
     pub health: Arc<RwLock<RuntimeHealth>>,
     pub pressure: Arc<RwLock<Pressure>>,
     pub events: Events,
+    /// True with `--cloud-provider=external`.
+    pub external_cloud: bool,
+    /// Addresses that the administrator gave, unspecified ones included.
+    pub given_ips: Vec<String>,
     /// Addresses of pods that the runtime was last told.
     pub pod_cidrs: RwLock<String>,
     /// Something changed that the API server should know at once.
@@ -113,6 +120,8 @@ impl NodeManager {
             Inputs {
                 machine: &self.machine,
                 hostname: &self.hostname,
+                external_cloud: self.external_cloud,
+                given: !self.given_ips.is_empty(),
                 ips: &ips,
                 capacity,
                 allocatable,
@@ -144,14 +153,33 @@ impl NodeManager {
         labels
     }
 
+    /// What an external cloud provider is told about the node's addresses.
+    fn provided_ips(&self) -> Option<String> {
+        let specified = |ip: &&String| !matches!(ip.as_str(), "" | "0.0.0.0" | "::");
+        let ips: Vec<&str> = self.given_ips.iter().filter(specified).map(String::as_str).collect();
+        (self.external_cloud && !ips.is_empty()).then(|| ips.join(","))
+    }
+
     async fn fresh(&self) -> Node {
         let mut node = Node::default();
         node.metadata.name = Some(self.kubelet.node.name.clone());
         node.metadata.labels = Some(self.own_labels());
         let managed = "volumes.kubernetes.io/controller-managed-attach-detach".to_owned();
-        node.metadata.annotations = Some(BTreeMap::from([(managed, "true".to_owned())]));
+        let mut annotations = BTreeMap::from([(managed, "true".to_owned())]);
+        annotations.extend(self.provided_ips().map(|ips| (PROVIDED_IPS.to_owned(), ips)));
+        node.metadata.annotations = Some(annotations);
+        let mut taints = self.taints.clone();
+        if self.external_cloud {
+            // Nothing runs here before the cloud provider has looked at the node.
+            taints.push(Taint {
+                key: "node.cloudprovider.kubernetes.io/uninitialized".to_owned(),
+                value: Some("true".to_owned()),
+                effect: "NoSchedule".to_owned(),
+                ..Taint::default()
+            });
+        }
         node.spec = Some(NodeSpec {
-            taints: (!self.taints.is_empty()).then(|| self.taints.clone()),
+            taints: (!taints.is_empty()).then_some(taints),
             provider_id: Some(self.settings.provider_id.clone()).filter(|id| !id.is_empty()),
             ..NodeSpec::default()
         });
@@ -173,8 +201,12 @@ impl NodeManager {
         let labels = known.metadata.labels.unwrap_or_default();
         let wanted = self.own_labels();
         let changed: BTreeMap<_, _> = wanted.iter().filter(|(k, v)| labels.get(*k) != Some(*v)).collect();
-        if !changed.is_empty() {
-            let change = Patch::Strategic(json!({"metadata": {"labels": changed}}));
+        let annotations = known.metadata.annotations.unwrap_or_default();
+        let provided = self.provided_ips();
+        if !changed.is_empty() || annotations.get(PROVIDED_IPS) != provided.as_ref() {
+            // Null removes what an earlier configuration said.
+            let metadata = json!({"labels": changed, "annotations": {PROVIDED_IPS: provided}});
+            let change = Patch::Strategic(json!({"metadata": metadata}));
             api.patch(name, &change, &PatchParams::default()).await?;
         }
         Ok(())

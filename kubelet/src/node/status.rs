@@ -21,6 +21,11 @@ pub struct Inputs<'a> {
     pub hostname: &'a str,
     /// Addresses, primary first.
     pub ips: &'a [String],
+    /// True if an external cloud provider knows the addresses; what it has set is kept, and without addresses of our own
+    /// (`given`) none are guessed.
+    pub external_cloud: bool,
+    /// True if the administrator gave the addresses.
+    pub given: bool,
     /// What the machine has.
     pub capacity: BTreeMap<String, Quantity>,
     /// What of it pods may have.
@@ -56,15 +61,24 @@ pub struct Pressure {
     pub pid: bool,
 }
 
-/// The node's status; times of transitions are taken from `old`.
-pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
-    let machine = inputs.machine;
+/// Upstream: NodeAddress in pkg/kubelet/nodestatus/setters.go.
+fn addresses(inputs: &Inputs<'_>, old: &NodeStatus) -> Option<Vec<NodeAddress>> {
+    let known = old.addresses.as_ref().is_some_and(|list| !list.is_empty());
+    if inputs.external_cloud && (known || !inputs.given) {
+        return old.addresses.clone();
+    }
     let mut addresses: Vec<NodeAddress> = (inputs.ips.iter())
         .map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.clone() })
         .collect();
     addresses.push(NodeAddress { type_: "Hostname".to_owned(), address: inputs.hostname.to_owned() });
+    Some(addresses)
+}
+
+/// The node's status; times of transitions are taken from `old`.
+pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
+    let machine = inputs.machine;
     let mut status = old.clone();
-    status.addresses = Some(addresses);
+    status.addresses = addresses(&inputs, old);
     status.capacity = Some(inputs.capacity);
     status.allocatable = Some(inputs.allocatable);
     status.daemon_endpoints =
@@ -242,11 +256,30 @@ fn map_changes(before: Option<&Value>, mut new: Map<String, Value>) -> Value {
 mod tests {
     use super::*;
 
+    #[test]
+    fn cloud_providers_know_addresses() {
+        let of = |external_cloud, given, old: &NodeStatus| {
+            status_of((external_cloud, given), 1, &[], old).addresses.map(|list| list[0].address.clone())
+        };
+        let known = NodeAddress { type_: "InternalIP".into(), address: "9.9.9.9".into() };
+        let old = NodeStatus { addresses: Some(vec![known]), ..NodeStatus::default() };
+        assert_eq!(of(false, false, &old).as_deref(), Some("1.1.1.1"));
+        assert_eq!(of(true, true, &old).as_deref(), Some("9.9.9.9"));
+        assert_eq!(of(true, true, &NodeStatus::default()).as_deref(), Some("1.1.1.1"));
+        assert_eq!(of(true, false, &NodeStatus::default()), None);
+    }
+
     fn status(now: i64, errors: &[String], old: &NodeStatus) -> NodeStatus {
+        status_of((false, false), now, errors, old)
+    }
+
+    fn status_of(cloud: (bool, bool), now: i64, errors: &[String], old: &NodeStatus) -> NodeStatus {
         node_status(
             Inputs {
                 machine: &Machine::default(),
                 hostname: "h",
+                external_cloud: cloud.0,
+                given: cloud.1,
                 ips: &["1.1.1.1".into()],
                 capacity: BTreeMap::new(),
                 allocatable: BTreeMap::new(),
