@@ -46,9 +46,9 @@ use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir};
 use crate::pleg::Pleg;
 use crate::pod::resources::{milli, whole};
-use crate::pod::source::file;
+use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
-use crate::pod::view::PodView;
+use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::server;
@@ -232,7 +232,13 @@ impl Parts {
         let pleg = self.pleg.clone();
         let loop_check = Check::new("syncloop", move || pleg.problem().map_or(Ok(()), Err));
         server::start(&kubelet, options, process, vec![Check::ping(), Check::log(), loop_check])?;
-        let sources_ready = self.start_sources(options, process);
+        let settings = &options.settings;
+        let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
+        let url = match address.is_empty() {
+            true => None,
+            false => Some(url::Source::new(address, headers, &kubelet.node.name)?),
+        };
+        let sources_ready = self.start_sources(options, url, process);
         let workers = self.workers.clone();
         tasks.spawn("pleg", self.pleg.clone().run(move |uid| workers.poke(uid), stop.clone()));
         let (status, workers) = (kubelet.status.clone(), self.workers.clone());
@@ -292,6 +298,7 @@ impl Parts {
     fn start_sources(
         &self,
         options: &Options,
+        url: Option<url::Source>,
         process: &Process,
     ) -> impl Future<Output = bool> + Send + 'static {
         let settings = &options.settings;
@@ -302,12 +309,26 @@ impl Parts {
             let (sink, ready) =
                 (Sink { kubelet: self.kubelet.clone(), workers: self.workers.clone() }, file_ready.clone());
             let deliver = move |pods| {
-                sink.replace_static(pods);
+                sink.replace_static("file", pods);
                 ready.notify_one();
             };
             let (path, node) = (PathBuf::from(&settings.static_pod_path), self.kubelet.node.name.clone());
             let period = settings.file_check_frequency.to_std();
             process.tasks.spawn("file-source", file::run(path, node, period, deliver, stop.clone()));
+        }
+        let url_ready = Arc::new(Notify::new());
+        let with_url = url.is_some();
+        if let Some(source) = url {
+            let sink = Sink { kubelet: self.kubelet.clone(), workers: self.workers.clone() };
+            let ready = url_ready.clone();
+            let deliver = move |pods| {
+                sink.replace_static("http", pods);
+                ready.notify_one();
+            };
+            process.tasks.spawn(
+                "url-source",
+                source.run(settings.http_check_frequency.to_std(), deliver, stop.clone()),
+            );
         }
         let mut subscription = None;
         if let Some(factory) = &self.factory {
@@ -320,6 +341,12 @@ impl Parts {
         async move {
             if with_files {
                 file_ready.notified().await;
+            }
+            if with_url {
+                tokio::select! {
+                    () = url_ready.notified() => {}
+                    () = stop.cancelled() => return false,
+                }
             }
             match subscription {
                 Some(subscription) => {
@@ -431,9 +458,13 @@ impl Sink {
         }
     }
 
-    fn replace_static(&self, pods: Vec<Arc<Pod>>) {
+    /// Puts all pods of a source (`file` or `http`) in the place of those that it had.
+    fn replace_static(&self, source: &str, pods: Vec<Arc<Pod>>) {
+        let of_source = |pod: &Pod| pod.annotation(CONFIG_SOURCE_ANNOTATION) == Some(source);
         let gone: Vec<Arc<Pod>> = (self.kubelet.pods.list().into_iter())
-            .filter(|old| old.is_static() && !pods.iter().any(|new| new.uid() == old.uid()))
+            .filter(|old| {
+                of_source(old) && !old.is_mirror() && !pods.iter().any(|new| new.uid() == old.uid())
+            })
             .collect();
         for pod in gone {
             self.remove(&pod);

@@ -19,6 +19,11 @@ pub struct Settings {
     pub static_pod_path: String,
     pub pod_logs_dir: String,
     pub file_check_frequency: GoDuration,
+    pub http_check_frequency: GoDuration,
+    #[serde(rename = "staticPodURL")]
+    pub static_pod_url: String,
+    #[serde(rename = "staticPodURLHeader")]
+    pub static_pod_url_header: Value,
     pub address: String,
     pub port: u16,
     pub read_only_port: u16,

@@ -24,12 +24,6 @@ const STATIC_ONLY: &str =
 
 /// Fields, by path.
 pub const FIELDS: &[(&str, Support)] = &[
-    ("httpCheckFrequency", NoEffect("manifests by URL are refused, so there is nothing to check")),
-    ("staticPodURL", Only(&[], "manifests by URL are not supported by this kubelet yet; use staticPodPath")),
-    (
-        "staticPodURLHeader",
-        Only(&[], "manifests by URL are not supported by this kubelet yet; use staticPodPath"),
-    ),
     (
         "imagePullCredentialsVerificationPolicy",
         Only(

@@ -19,14 +19,39 @@ pub enum Error {
     Invalid(&'static str),
 }
 
-/// Reads a manifest in YAML or JSON. `origin` tells apart equal manifests from different places.
+/// Where a manifest is; tells apart equal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A file.
+    File(&'a str),
+    /// A URL.
+    Url(&'a str),
+}
+
+/// Reads YAML or JSON.
 ///
 /// # Errors
-/// If it is no pod, or one that needs the API server to run.
-pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Error> {
+/// If it is neither.
+pub fn document(text: &str) -> Result<serde_json::Value, Error> {
     let mut document: serde_json::Value =
         serde_saphyr::from_str(text).map_err(|e| Error::Parse(e.to_string()))?;
     whole_numbers(&mut document);
+    Ok(document)
+}
+
+/// Reads the manifest of a file.
+///
+/// # Errors
+/// If it is no pod, or one that needs the API server to run.
+pub fn parse(text: &str, file: &str, node: &str, now: &str) -> Result<Pod, Error> {
+    pod(document(text)?, Origin::File(file), node, now)
+}
+
+/// Makes a static pod of a document.
+///
+/// # Errors
+/// If it is no pod, or one that needs the API server to run.
+pub fn pod(document: serde_json::Value, origin: Origin<'_>, node: &str, now: &str) -> Result<Pod, Error> {
     if document.get("kind").and_then(|k| k.as_str()) != Some("Pod") {
         return Err(Error::Parse("its kind is not Pod".to_owned()));
     }
@@ -50,17 +75,23 @@ pub fn parse(text: &str, origin: &str, node: &str, now: &str) -> Result<Pod, Err
     if pod.namespace().is_empty() {
         pod.metadata.namespace = Some("default".to_owned());
     }
+    let (source, is_file) = match origin {
+        Origin::File(_) => ("file", true),
+        Origin::Url(_) => ("http", false),
+    };
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), own);
-    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), "file".to_owned());
+    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), source.to_owned());
     annotations.insert(CONFIG_FIRST_SEEN_ANNOTATION.to_owned(), now.to_owned());
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node.to_owned());
-    spec.tolerations.get_or_insert_default().push(Toleration {
-        operator: Some("Exists".to_owned()),
-        effect: Some("NoExecute".to_owned()),
-        ..Toleration::default()
-    });
+    if is_file {
+        spec.tolerations.get_or_insert_default().push(Toleration {
+            operator: Some("Exists".to_owned()),
+            effect: Some("NoExecute".to_owned()),
+            ..Toleration::default()
+        });
+    }
     pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
     Ok(pod)
 }
@@ -83,11 +114,11 @@ fn whole_numbers(value: &mut serde_json::Value) {
 }
 
 /// Upstream's uid, or one that only this kubelet gives.
-fn generated_uid(complete: &str, json: &str, node: &str, origin: &str) -> String {
+fn generated_uid(complete: &str, json: &str, node: &str, origin: Origin<'_>) -> String {
     let tree = serde_json::from_str(complete).unwrap_or_default();
-    uid::of_file(&tree, node, origin).unwrap_or_else(|error| {
-        tracing::warn!(origin, %error, "The uid of a static pod differs from upstream's; it would restart if the kubelets were exchanged");
-        uid::fnv128a(&format!("{json}host:{node}file:{origin}"))
+    uid::generate(&tree, node, origin).unwrap_or_else(|error| {
+        tracing::warn!(?origin, %error, "The uid of a static pod differs from upstream's; it would restart if the kubelets were exchanged");
+        uid::fnv128a(&format!("{json}{}", uid::suffix_of(node, origin)))
     })
 }
 

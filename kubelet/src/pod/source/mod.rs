@@ -1,7 +1,6 @@
-//! Where pods come from: the API server, and manifests in files.
-//!
-//! Manifests by URL are not supported yet and refused at start. Upstream: pkg/kubelet/config, v1.37.
+//! Where pods come from besides the API server: manifests in files and behind a URL. Upstream: pkg/kubelet/config, v1.37.
 
 pub mod file;
 pub mod manifest;
 pub mod uid;
+pub mod url;

@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::manifest::Origin;
+
 /// A pod whose uid cannot be known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path} cannot be represented: {why}")]
@@ -58,14 +60,20 @@ static TYPES: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
     types
 });
 
-/// The uid of a pod (versioned, with defaults) from a file on a node.
+/// The uid of a pod (versioned, with defaults) from a place.
 ///
 /// # Errors
 /// If the pod holds something that cannot be represented.
-pub fn of_file(pod: &Value, node: &str, origin: &str) -> Result<String, Error> {
-    let mut text = dump(pod)?;
-    let _ = write!(text, "host:{node}file:{origin}");
-    Ok(fnv128a(&text))
+pub fn generate(pod: &Value, node: &str, origin: Origin<'_>) -> Result<String, Error> {
+    Ok(fnv128a(&(dump(pod)? + &suffix_of(node, origin))))
+}
+
+/// What tells apart equal manifests from different places.
+pub fn suffix_of(node: &str, origin: Origin<'_>) -> String {
+    match origin {
+        Origin::File(path) => format!("host:{node}file:{path}"),
+        Origin::Url(url) => format!("url:{url}"),
+    }
 }
 
 /// What Go's spew prints of the internal pod with `%#v`.
@@ -350,7 +358,7 @@ mod tests {
     #[test]
     fn says_what_it_cannot_represent() {
         let pod = serde_json::json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}});
-        let error = of_file(&pod, "n", "f").unwrap_err().to_string();
+        let error = generate(&pod, "n", Origin::File("f")).unwrap_err().to_string();
         assert_eq!(error, "ObjectMeta.CreationTimestamp cannot be represented: a time that is set");
     }
 
