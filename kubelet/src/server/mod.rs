@@ -2,6 +2,7 @@
 //!
 //! [`guard`] decides who may ask; [`Server::answer`] finds the handler. Upstream: pkg/kubelet/server/server.go, v1.37.
 
+mod cadvisor;
 mod checkpoint;
 mod files;
 mod guard;

@@ -15,14 +15,12 @@ use http::{Response, StatusCode};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::cadvisor::{self, Group};
 use crate::kubelet::Kubelet;
 use crate::node::machine::{Disk, disk, kibibytes};
 use crate::options::Options;
 use crate::pod::store::PodStore;
 use crate::runtime::labels;
-
-/// One figure of a container.
-type Figure = fn(&Usage) -> u64;
 
 /// Content type of metrics in text form.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -261,36 +259,91 @@ impl Stats {
         Some(seconds)
     }
 
-    /// `/metrics/cadvisor`: the figures that dashboards ask for.
+    /// The machine, the pods and their containers as control groups.
+    fn groups(&self, containers: &[Container]) -> Vec<Group> {
+        let mut out = vec![Group { id: "/".to_owned(), network: true, ..Group::default() }];
+        let mut seen = std::collections::BTreeSet::new();
+        for container in containers {
+            let Some(pod) = self.kubelet.pods.get(&container.pod.2) else { continue };
+            let names = (container.pod.0.clone(), container.pod.1.clone());
+            let parent = format!("/{}", self.kubelet.runtime.cgroups.pod_path(&pod));
+            if seen.insert(container.pod.2.clone()) {
+                out.push(Group { id: parent.clone(), pod: names.clone(), network: true, ..Group::default() });
+            }
+            out.push(Group {
+                id: format!("{parent}/{}", container.id),
+                container: container.name.clone(),
+                image: self.image_of(container),
+                name: container.id.clone(),
+                pod: names,
+                started: self.started_at(container),
+                network: false,
+            });
+        }
+        out
+    }
+
+    fn image_of(&self, container: &Container) -> String {
+        let status = self.kubelet.status.get(&container.pod.2).unwrap_or_default();
+        let lists = [
+            &status.container_statuses,
+            &status.init_container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        let mut all = lists.into_iter().flatten().flatten();
+        all.find(|s| s.name == container.name).map(|s| s.image.clone()).unwrap_or_default()
+    }
+
+    /// `/metrics/cadvisor`.
     pub(super) async fn cadvisor_page(&self) -> Response<Body> {
         let containers = match self.containers().await {
             Ok(containers) => containers,
             Err(error) => return body::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         };
+        let groups = self.groups(&containers);
+        let hierarchy = self.kubelet.runtime.cgroups.hierarchy().clone();
+        #[expect(clippy::cast_precision_loss, reason = "a number of seconds")]
+        let now = Timestamp::now().as_second() as f64;
+        let read = tokio::task::spawn_blocking(move || {
+            let read = |group: Group| {
+                let mut values = cadvisor::values(&hierarchy, &group.id);
+                values.extend(group.started.map(|at| ("container_start_time_seconds", at)));
+                values.insert("container_last_seen", now);
+                let network =
+                    if group.network { cadvisor::network(&hierarchy, &group.id) } else { Vec::new() };
+                (group, values, network)
+            };
+            groups.into_iter().map(read).collect::<Vec<_>>()
+        });
+        let read = read.await.unwrap_or_default();
         let mut page = Page::default();
+        for (name, kind, help) in cadvisor::FAMILIES {
+            page.family(name, kind, help);
+            for (group, values, _) in &read {
+                let Some(value) = values.get(name) else { continue };
+                let total = (name == "container_cpu_usage_seconds_total").then_some(("cpu", "total"));
+                let labels: Vec<(&str, &str)> = total.into_iter().chain(group_labels(group)).collect();
+                page.sample(&labels, *value);
+            }
+        }
+        for (name, column, help) in cadvisor::NETWORK {
+            page.family(name, "counter", help);
+            for (group, _, interfaces) in &read {
+                for (interface, columns) in interfaces {
+                    let [id, image, rest @ ..] = group_labels(group);
+                    let rest = [rest[1], rest[2], rest[3]];
+                    let labels: Vec<(&str, &str)> =
+                        [id, image, ("interface", interface.as_str())].into_iter().chain(rest).collect();
+                    page.sample(&labels, columns.get(column).copied().unwrap_or_default());
+                }
+            }
+        }
         page.family(
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed in seconds.",
+            "container_scrape_error",
+            "gauge",
+            "1 if there was an error while getting container metrics, 0 otherwise",
         );
-        for c in &containers {
-            let labels = c.cadvisor_labels();
-            let with_cpu: Vec<(&str, &str)> = std::iter::once(("cpu", "total")).chain(labels).collect();
-            page.sample(&with_cpu, seconds(c.usage.cpu_nanos));
-        }
-        let families: [(&'static str, &str, Figure); 3] = [
-            ("container_memory_rss", "Size of RSS in bytes.", |u| u.rss),
-            (
-                "container_memory_usage_bytes",
-                "Current memory usage in bytes, including all memory regardless of when it was accessed.",
-                |u| u.memory,
-            ),
-            ("container_memory_working_set_bytes", "Current working set in bytes.", |u| u.working_set),
-        ];
-        for (name, help, value) in families {
-            page.family(name, "gauge", help);
-            containers.iter().for_each(|c| page.sample(&c.cadvisor_labels(), float(value(&c.usage))));
-        }
+        page.sample(&[], 0.0);
         page.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
         page.sample(&[], std::thread::available_parallelism().map_or(1.0, |n| float(n.get() as u64)));
         page.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
@@ -299,13 +352,21 @@ impl Stats {
     }
 }
 
+/// Labels of a group, sorted but for `container`, which network metrics lack.
+fn group_labels(group: &Group) -> [(&str, &str); 6] {
+    [
+        ("id", group.id.as_str()),
+        ("image", group.image.as_str()),
+        ("container", group.container.as_str()),
+        ("name", group.name.as_str()),
+        ("namespace", group.pod.0.as_str()),
+        ("pod", group.pod.1.as_str()),
+    ]
+}
+
 impl Container {
     fn labels(&self) -> [(&str, &str); 3] {
         [("container", &self.name), ("namespace", &self.pod.0), ("pod", &self.pod.1)]
-    }
-
-    fn cadvisor_labels(&self) -> [(&str, &str); 4] {
-        [("container", &self.name), ("name", &self.id), ("namespace", &self.pod.0), ("pod", &self.pod.1)]
     }
 }
 
