@@ -9,7 +9,7 @@
 set -uo pipefail
 bin=${BIN:?folder of cluster and the other daemons} idle=${IDLE:-60} starts=${STARTS:-20} counts=${COUNTS:-0 30 100}
 dir=${CORTEN_DIR:-/var/tmp/kubebench}; name=$(basename "$dir")
-export CORTEN_DIR=$dir KUBECONFIG=$dir/admin.conf
+export CORTEN_DIR=$dir KUBECONFIG=$dir/kubernetes/admin.conf
 kubectl() { nsenter --net="/run/netns/$name" "${KUBECTL:-kubectl}" "$@"; }
 pid() { sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$dir/run/kubelet.json"; }
 ticks() { sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f12,13 | tr ' ' + | xargs -I{} sh -c 'echo $(({}))'; }

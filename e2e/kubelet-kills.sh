@@ -7,7 +7,7 @@
 set -uo pipefail
 dir=${CORTEN_DIR:?the folder of a running cluster}; name=$(basename "$dir")
 pods=${PODS:-30} kills=${KILLS:-100} runtime_kills=${RUNTIME_KILLS:-50} other=${OTHER_KUBELET:-}
-export KUBECONFIG=$dir/admin.conf
+export KUBECONFIG=$dir/kubernetes/admin.conf
 inside() { nsenter --net="/run/netns/$name" "$@"; }
 kubectl() { inside "${KUBECTL:-kubectl}" "$@"; }
 ctr() { command ctr -a "$dir/run/containerd.sock" -n k8s.io "$@"; }

@@ -115,8 +115,9 @@ fn whole_numbers(value: &mut serde_json::Value) {
 
 /// Upstream's uid, or one that only this kubelet gives.
 fn generated_uid(complete: &str, json: &str, node: &str, origin: Origin<'_>) -> String {
-    let tree = serde_json::from_str(complete).unwrap_or_default();
-    uid::generate(&tree, node, origin).unwrap_or_else(|error| {
+    let read = |text| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    let (tree, written) = (read(complete), read(json));
+    uid::generate(&tree, &written, node, origin).unwrap_or_else(|error| {
         tracing::warn!(?origin, %error, "The uid of a static pod differs from upstream's; it would restart if the kubelets were exchanged");
         uid::fnv128a(&format!("{json}{}", uid::suffix_of(node, origin)))
     })

@@ -2,8 +2,7 @@
 //!
 //! Upstream hashes what the spew library prints of its internal Pod. `internal_pod.txt` holds the types below that Pod as Go
 //! names them, with the JSON keys of their versioned twins (written by `e2e/oracle/staticpod -table`); [`dump`] prints a
-//! pod in the same way. What the table cannot express (set timestamps, quantities beyond 64 bits) has no such uid, and
-//! resources finer than a thousandth, which the defaults round, get another one.
+//! pod in the same way. What the table cannot express (set timestamps, quantities beyond 64 bits) has no such uid.
 //! Upstream: applyDefaults in pkg/kubelet/config/common.go, DeepHashObject in pkg/util/hash, v1.37.
 
 use std::collections::HashMap;
@@ -60,12 +59,45 @@ static TYPES: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
     types
 });
 
-/// The uid of a pod (versioned, with defaults) from a place.
+/// The uid of a pod (versioned, with defaults) from a place; `written` is the pod as it was before the defaults.
 ///
 /// # Errors
 /// If the pod holds something that cannot be represented.
-pub fn generate(pod: &Value, node: &str, origin: Origin<'_>) -> Result<String, Error> {
-    Ok(fnv128a(&(dump(pod)? + &suffix_of(node, origin))))
+pub fn generate(pod: &Value, written: &Value, node: &str, origin: Origin<'_>) -> Result<String, Error> {
+    let mut pod = pod.clone();
+    restore(&mut pod, written);
+    Ok(fnv128a(&(dump(&pod)? + &suffix_of(node, origin))))
+}
+
+/// Our defaults write resources in canonical form; Go remembers in which form they came.
+fn restore(pod: &mut Value, written: &Value) {
+    let (Some(spec), Some(before)) = (pod.get_mut("spec"), written.get("spec")) else { return };
+    restore_map(spec.get_mut("overhead"), &[before.get("overhead")]);
+    restore_resources(spec.get_mut("resources"), before.get("resources"));
+    for list in ["containers", "initContainers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+        let before = before.get(list).and_then(Value::as_array).into_iter().flatten();
+        for (container, before) in containers.zip(before) {
+            restore_resources(container.get_mut("resources"), before.get("resources"));
+        }
+    }
+}
+
+fn restore_resources(resources: Option<&mut Value>, before: Option<&Value>) {
+    let (Some(resources), Some(before)) = (resources, before) else { return };
+    let (limits, requests) = (before.get("limits"), before.get("requests"));
+    restore_map(resources.get_mut("limits"), &[limits]);
+    // What is not requested is what the limit says.
+    restore_map(resources.get_mut("requests"), &[requests, limits]);
+}
+
+fn restore_map(map: Option<&mut Value>, before: &[Option<&Value>]) {
+    let Some(Value::Object(map)) = map else { return };
+    for (name, value) in map {
+        if let Some(old) = before.iter().flatten().find_map(|old| old.get(name)) {
+            *value = old.clone();
+        }
+    }
 }
 
 /// What tells apart equal manifests from different places.
@@ -289,7 +321,7 @@ fn suffix(text: &str) -> Option<(u32, i32, &'static str)> {
     }
 }
 
-/// Upstream: ParseQuantity, the fast path only.
+/// Upstream: ParseQuantity and, for resources, RoundUp; the fast path only.
 fn amount(text: &str) -> Option<Amount> {
     if text == "0" {
         return Some(Amount { cached: "0".to_owned(), format: "DecimalSI", ..Amount::default() });
@@ -327,7 +359,14 @@ fn amount(text: &str) -> Option<Amount> {
     } else {
         scale % 3 == 0 && !shifted.ends_with("000") && !shifted.starts_with('0')
     };
-    let cached = if canonical { text.to_owned() } else { String::new() };
+    let mut cached = if canonical { text.to_owned() } else { String::new() };
+    // Defaults round resources up to thousandths, which loses the text.
+    if scale < -3 {
+        let divisor = 10i64.checked_pow((-3 - scale).unsigned_abs())?;
+        value = value.div_euclid(divisor) + i64::from(value.rem_euclid(divisor) != 0);
+        scale = -3;
+        cached.clear();
+    }
     Some(Amount { value, scale, cached, format })
 }
 
@@ -358,7 +397,7 @@ mod tests {
     #[test]
     fn says_what_it_cannot_represent() {
         let pod = serde_json::json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}});
-        let error = generate(&pod, "n", Origin::File("f")).unwrap_err().to_string();
+        let error = generate(&pod, &pod, "n", Origin::File("f")).unwrap_err().to_string();
         assert_eq!(error, "ObjectMeta.CreationTimestamp cannot be represented: a time that is set");
     }
 
@@ -368,6 +407,7 @@ mod tests {
         assert_eq!(read("100m"), Some((100, -3, "100m".into(), "DecimalSI")));
         assert_eq!(read("64Mi"), Some((64 << 20, 0, String::new(), "BinarySI")));
         assert_eq!(read("1.5"), Some((15, -1, String::new(), "DecimalSI")));
+        assert_eq!(read("1500u"), Some((2, -3, String::new(), "DecimalSI")));
         assert_eq!(read("1.5Gi"), None);
     }
 }
