@@ -43,7 +43,7 @@ use crate::node::status::Pressure;
 use crate::node::tunables;
 use crate::node_facts::NodeFacts;
 use crate::options::{COMMAND, Options};
-use crate::paths::{Paths, make_dir};
+use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
 use crate::pod::resources::{milli, whole};
 use crate::pod::source::{file, url};
@@ -133,6 +133,9 @@ impl Parts {
         let paths = Paths { root: PathBuf::from(&options.root_dir), pod_logs: settings.pod_logs_dir.clone() };
         for (dir, mode) in paths.base_dirs() {
             make_dir(&dir, mode).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+        }
+        if let Err(error) = share(&paths.root) {
+            tracing::error!(%error, root = options.root_dir, "Failed to make mounts below the kubelet's folder propagate");
         }
         let cri = cri::Client::connect_both(
             &settings.container_runtime_endpoint,

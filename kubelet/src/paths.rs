@@ -80,6 +80,29 @@ impl Paths {
     }
 }
 
+/// Makes the kubelet's folder a mount whose mounts below propagate, so that containers may mount for others and a swap of
+/// kubelets hides nothing: upstream would mount the folder over itself and with that hide what is mounted below.
+/// Upstream: setupDataDirs, MakeRShared in pkg/volume/util/hostutil/hostutil_linux.go.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn share(root: &Path) -> std::io::Result<()> {
+    let root = root.canonicalize()?;
+    let mounts = sys::mounts::list()?;
+    // The last one listed is the one on top.
+    let under =
+        mounts.iter().filter(|m| root.starts_with(&m.target)).max_by_key(|m| m.target.as_os_str().len());
+    if under.is_some_and(|mount| mount.shared) {
+        return Ok(());
+    }
+    if mounts.iter().any(|m| m.target.starts_with(&root) && m.target != root) {
+        tracing::warn!(root = %root.display(), "Pods have volumes here already, so mounts are not made to propagate before the node is empty");
+        return Ok(());
+    }
+    sys::mounts::bind(&root, &root)?;
+    sys::mounts::make_shared(&root)
+}
+
 /// Creates a folder with its parents; the mode holds for the last one.
 ///
 /// # Errors

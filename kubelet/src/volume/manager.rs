@@ -406,7 +406,14 @@ fn unmount_below(dir: &Path) -> io::Result<()> {
         .filter(|t| t.starts_with(dir) && t != dir)
         .collect();
     targets.sort();
-    targets.iter().rev().try_for_each(|target| sys::mounts::unmount(target))
+    targets.iter().rev().try_for_each(|target| match sys::mounts::unmount(target) {
+        // Listed, but below another mount: nothing can be seen there.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("cannot unmount {}: {error}", target.display())))
+        }
+        Ok(()) => Ok(()),
+    })
 }
 
 /// Removes a folder on the same file system; a mount that appeared meanwhile makes it fail instead of being emptied.
