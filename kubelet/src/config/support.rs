@@ -87,7 +87,7 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("shutdownGracePeriodCriticalPods", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
     ("shutdownGracePeriodByPodPriority", Only(&[], SHUTDOWN)),
     ("tracing", Only(&[], "tracing is not supported by this kubelet")),
-    ("volumeStatsAggPeriod", NoEffect("volumes are measured when somebody asks")),
+    ("volumeStatsAggPeriod", NoEffect("figures of single volumes are not shown yet")),
     (
         "memoryReservationPolicy",
         Only(&["\"None\""], "reserving memory by cgroup is not supported by this kubelet yet"),
