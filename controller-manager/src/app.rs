@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::controllers::NOT_YET;
 use crate::credentials::Clients;
+use crate::lagz::Lags;
 use crate::options::{COMMAND, Options};
 use crate::serving::{self, Health};
 
@@ -42,15 +43,15 @@ impl Daemon for KubeControllerManager {
         controller::metrics::install();
         report_missing(&process.flags);
         let clients = clients(&self.options, &process.flags)?;
-        let health = Health::new(&self.options.controllers);
+        let (health, lags) = (Health::new(&self.options.controllers), Lags::default());
         let elector =
             if process.flags.bool("leader-elect") { Some(elector(&clients, &process)?) } else { None };
-        serving::start(&self.options.serving, &process, &health, elector.clone()).await?;
+        serving::start(&self.options.serving, &process, &health, elector.clone(), &lags).await?;
         process.notifier.ready();
         let token = process.shutdown.clone();
         match elector {
-            Some(elector) => lead(&elector, self.options, clients, process, health).await,
-            None => controllers(&self.options, &clients, &process, &health, &token).await,
+            Some(elector) => lead(&elector, self.options, clients, process, health, lags).await,
+            None => controllers(&self.options, &clients, &process, &health, &lags, &token).await,
         }
     }
 }
@@ -107,11 +108,12 @@ async fn lead(
     clients: Clients,
     process: Process,
     health: Health,
+    lags: Lags,
 ) -> Result<(), Error> {
     let failure: Arc<Mutex<Option<Error>>> = Arc::default();
     let (told, shutdown) = (failure.clone(), process.shutdown.clone());
     let work = move |token: CancellationToken| async move {
-        if let Err(error) = controllers(&options, &clients, &process, &health, &token).await {
+        if let Err(error) = controllers(&options, &clients, &process, &health, &lags, &token).await {
             *told.lock() = Some(error);
             process.shutdown.cancel();
         }
@@ -132,6 +134,7 @@ async fn controllers(
     clients: &Clients,
     process: &Process,
     health: &Health,
+    lags: &Lags,
     token: &CancellationToken,
 ) -> Result<(), Error> {
     let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -144,8 +147,12 @@ async fn controllers(
         account: "",
     };
     for descriptor in &options.controllers {
-        let own = Context { account: descriptor.account, ..context.clone() };
-        let work = (descriptor.build)(&own).map_err(|e| format!("starting {}: {e}", descriptor.name))?;
+        let build = |factory| {
+            (descriptor.build)(&Context { account: descriptor.account, factory, ..context.clone() })
+        };
+        let work = lags
+            .note(descriptor.name, &context.factory, build)
+            .map_err(|e| format!("starting {}: {e}", descriptor.name))?;
         tracing::info!(controller = descriptor.name, "Started controller");
         process.tasks.spawn(descriptor.name, health.watch(descriptor.name, work));
     }

@@ -14,6 +14,7 @@ use component::{health, zpages};
 use controller::LeaderElector;
 
 use crate::descriptor::{Descriptor, Running};
+use crate::lagz::Lags;
 
 /// How late a leader may be before it counts as stuck.
 const LEADER_TOLERANCE: Duration = Duration::from_secs(20);
@@ -84,6 +85,7 @@ pub async fn start(
     process: &Process,
     health: &Health,
     elector: Option<Arc<LeaderElector>>,
+    lags: &Lags,
 ) -> Result<(), Error> {
     let Some(server) = serving.bind(&[])? else { return Ok(()) };
     let flags = &process.flags;
@@ -104,6 +106,7 @@ pub async fn start(
     }
     checks.extend(health.checks());
     health::install(&mut mux, "/healthz", checks);
+    lags.install(&mut mux);
     let pages = zpages::Pages { name: "kube-controller-manager", flags: process.flags.clone(), config: None };
     zpages::install(&mut mux, &pages);
     server.spawn(&process.tasks, Guard { authentication, authorizer }.service(Arc::new(mux)));

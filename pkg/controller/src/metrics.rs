@@ -12,10 +12,14 @@ use component::metrics::{
 };
 use parking_lot::Mutex;
 
+use crate::queue::QueueState;
+
 /// Something that knows how long its work has been running.
 pub(crate) trait Unfinished: Send + Sync {
     /// Name, seconds of all running work, seconds of the longest.
     fn unfinished(&self) -> (String, f64, f64);
+    /// What is in the queue.
+    fn state(&self) -> QueueState;
 }
 
 static QUEUES: Mutex<Vec<Weak<dyn Unfinished>>> = Mutex::new(Vec::new());
@@ -90,6 +94,12 @@ pub(crate) fn register(name: &str, queue: &Arc<dyn Unfinished>) {
     let mut queues = QUEUES.lock();
     queues.retain(|q| q.strong_count() > 0);
     queues.push(Arc::downgrade(queue));
+}
+
+/// All queues of the process, in the order in which they were made.
+pub fn queues() -> Vec<QueueState> {
+    let queues: Vec<_> = QUEUES.lock().iter().filter_map(Weak::upgrade).collect();
+    queues.iter().map(|q| q.state()).collect()
 }
 
 fn collect_unfinished(out: &mut Vec<Metrics>) {

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,8 +21,25 @@ use crate::limiter::{DefaultLimiter, RateLimiter};
 use crate::metrics::{self, Unfinished};
 
 /// What a queue can hold.
-pub trait Item: Clone + Eq + Hash + Send + Sync + 'static {}
-impl<T: Clone + Eq + Hash + Send + Sync + 'static> Item for T {}
+pub trait Item: Clone + Eq + Hash + Debug + Send + Sync + 'static {}
+impl<T: Clone + Eq + Hash + Debug + Send + Sync + 'static> Item for T {}
+
+/// A queue at one moment, for status pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// The queue's name.
+    pub name: String,
+    /// Items that wait for a worker.
+    pub waiting: usize,
+    /// Items that are being worked on.
+    pub running: usize,
+    /// Items that come back after a pause.
+    pub delayed: usize,
+    /// The item that has waited longest, and for how long.
+    pub oldest: Option<(String, Duration)>,
+    /// The last failure: item, error, how long ago.
+    pub last_error: Option<(String, String, Duration)>,
+}
 
 struct Delayed {
     /// (due, number in order of arrival, slot in `delayed_items`)
@@ -41,6 +59,7 @@ struct State<T> {
     /// Number of the valid heap entry of each delayed item; an earlier due time replaces a later one.
     waiting: HashMap<T, (Instant, u64)>,
     items: HashMap<u64, T>,
+    last_error: Option<(T, String, Instant)>,
     shut: bool,
 }
 
@@ -80,6 +99,7 @@ impl<T: Item> WorkQueue<T> {
             delayed: Delayed { heap: BinaryHeap::new(), sequence: 0, running: false },
             waiting: HashMap::new(),
             items: HashMap::new(),
+            last_error: None,
             shut: false,
         };
         let inner = Arc::new(Inner {
@@ -233,7 +253,6 @@ impl<T: Item> WorkQueue<T> {
         F: Fn(T) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
-        T: std::fmt::Debug,
     {
         let mut set = tokio::task::JoinSet::new();
         for _ in 0..workers.max(1) {
@@ -259,7 +278,6 @@ impl<T: Item> WorkQueue<T> {
         F: Fn(T) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
-        T: std::fmt::Debug,
     {
         while let Some(item) = self.get().await {
             // Gives the item back even if the work panics.
@@ -272,6 +290,7 @@ impl<T: Item> WorkQueue<T> {
                 }
                 Err(e) => {
                     tracing::warn!(queue = self.name(), item = ?item, error = %e, "sync failed, retrying");
+                    self.0.state.lock().last_error = Some((item.clone(), e.to_string(), Instant::now()));
                     self.add_rate_limited(item.clone());
                 }
             }
@@ -367,6 +386,23 @@ async fn serve_delays<T: Item>(queue: Weak<Inner<T>>) {
 struct Reporter<T>(Weak<Inner<T>>);
 
 impl<T: Item> Unfinished for Reporter<T> {
+    fn state(&self) -> QueueState {
+        let Some(inner) = self.0.upgrade() else { return QueueState::default() };
+        let state = inner.state.lock();
+        let oldest = state.added.iter().min_by_key(|(_, since)| **since);
+        QueueState {
+            name: inner.name.clone(),
+            waiting: state.queue.len(),
+            running: state.processing.len(),
+            delayed: state.waiting.len(),
+            oldest: oldest.map(|(item, since)| (format!("{item:?}"), since.elapsed())),
+            last_error: state
+                .last_error
+                .as_ref()
+                .map(|(i, e, at)| (format!("{i:?}"), e.clone(), at.elapsed())),
+        }
+    }
+
     fn unfinished(&self) -> (String, f64, f64) {
         let Some(inner) = self.0.upgrade() else { return Default::default() };
         let ages: Vec<f64> =
@@ -443,6 +479,10 @@ mod tests {
         })
         .await;
         assert_eq!(*tries.lock(), [1, 1, 1, 1]);
+        let state = Reporter(Arc::downgrade(&q.0)).state();
+        let failed = state.last_error.map(|(item, error, _)| (item, error));
+        assert_eq!(failed, Some(("1".to_string(), "not yet".to_string())));
+        assert_eq!(state.oldest, None);
         assert_eq!(q.num_requeues(&1), 0);
     }
 }

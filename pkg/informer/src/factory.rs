@@ -30,6 +30,31 @@ trait Handle: Send + Sync {
     fn stop(&self);
     fn wait<'a>(&'a self, token: &'a CancellationToken) -> futures::future::BoxFuture<'a, bool>;
     fn describe(&self) -> (String, bool, usize);
+    fn lag(&self) -> futures::future::BoxFuture<'_, CacheState>;
+}
+
+/// A cache at one moment, beside the server's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheState {
+    /// `group/version/resource`.
+    pub resource: String,
+    /// Objects in the cache.
+    pub objects: usize,
+    /// A complete state has been received.
+    pub synced: bool,
+    /// Version the cache has reached.
+    pub version: String,
+    /// Version the server's store is at, or why that could not be found out.
+    pub server: Result<String, String>,
+}
+
+impl CacheState {
+    /// Versions between the cache and the store; those of other resources count too. A quiet cache learns of them by
+    /// bookmarks, once a minute.
+    pub fn behind(&self) -> Option<u64> {
+        let server: u64 = self.server.as_ref().ok()?.parse().ok()?;
+        Some(server.saturating_sub(self.version.parse().ok()?))
+    }
 }
 
 impl<K: Meta> Handle for Informer<K> {
@@ -45,19 +70,60 @@ impl<K: Meta> Handle for Informer<K> {
     fn describe(&self) -> (String, bool, usize) {
         (self.gvr().to_string(), self.has_synced(), self.store().len())
     }
+    fn lag(&self) -> futures::future::BoxFuture<'_, CacheState> {
+        Box::pin(async {
+            // Read before the server is asked, so that it is never ahead.
+            let version = self.resource_version();
+            CacheState {
+                resource: self.gvr().to_string(),
+                objects: self.store().len(),
+                synced: self.has_synced(),
+                version,
+                server: self.server_version().await.map_err(|e| e.to_string()),
+            }
+        })
+    }
 }
+
+type Handles = Vec<Arc<dyn Handle>>;
 
 /// Makes and shares informers. Clones share.
 #[derive(Clone)]
 pub struct Factory {
     client: Client,
     entries: Arc<Mutex<HashMap<Id, Entry>>>,
+    /// What was asked for through this one, if that is followed.
+    used: Option<Arc<Mutex<Handles>>>,
 }
 
 impl Factory {
     /// A factory without informers.
     pub fn new(client: Client) -> Self {
-        Self { client, entries: Arc::default() }
+        Self { client, entries: Arc::default(), used: None }
+    }
+
+    /// The same factory for one user: [`Factory::lags`] tells of that user's informers only.
+    #[must_use]
+    pub fn for_user(&self) -> Self {
+        Self { used: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// How far each cache is behind the server, which is asked. Those of this user, or all.
+    pub async fn lags(&self) -> Vec<CacheState> {
+        let handles = match &self.used {
+            Some(used) => used.lock().clone(),
+            None => self.handles(),
+        };
+        futures::future::join_all(handles.iter().map(|h| h.lag())).await
+    }
+
+    fn note(&self, handle: &Arc<dyn Handle>) {
+        if let Some(used) = &self.used {
+            let mut used = used.lock();
+            if !used.iter().any(|h| Arc::ptr_eq(h, handle)) {
+                used.push(handle.clone());
+            }
+        }
     }
 
     /// The client the informers use.
@@ -94,7 +160,10 @@ impl Factory {
             fields: options.field_selector.clone(),
         };
         let mut entries = self.entries.lock();
-        if let Some(found) = entries.get(&id).and_then(|e| e.informer.downcast_ref::<Informer<K>>()) {
+        if let Some(entry) = entries.get(&id)
+            && let Some(found) = entry.informer.downcast_ref::<Informer<K>>()
+        {
+            self.note(&entry.handle);
             for (name, function) in options.indexes {
                 found.store().add_index(name, function);
             }
@@ -103,6 +172,7 @@ impl Factory {
         let api = Api::new(self.client.clone(), gvr, &options.namespace, form);
         let informer = Informer::new(api, options);
         let entry = Entry { informer: Box::new(informer.clone()), handle: Arc::new(informer.clone()) };
+        self.note(&entry.handle);
         entries.insert(id, entry);
         informer
     }
@@ -138,7 +208,7 @@ impl Factory {
         self.handles().iter().map(|h| h.describe()).collect()
     }
 
-    fn handles(&self) -> Vec<Arc<dyn Handle>> {
+    fn handles(&self) -> Handles {
         self.entries.lock().values().map(|e| e.handle.clone()).collect()
     }
 }

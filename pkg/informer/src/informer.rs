@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Api, Meta};
+use client::{Api, ListParams, Meta};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -193,6 +193,11 @@ impl<K: Meta> Informer<K> {
         }
     }
 
+    /// Whether it was stopped: what its store holds is no longer followed.
+    pub fn has_ended(&self) -> bool {
+        self.0.started.lock().as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Whether a complete state has been received.
     pub fn has_synced(&self) -> bool {
         self.0.store.has_synced()
@@ -210,6 +215,16 @@ impl<K: Meta> Informer<K> {
     /// Newest version the store has reached.
     pub fn resource_version(&self) -> String {
         self.0.store.resource_version()
+    }
+
+    /// Version the server's store is at. The server is asked.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn server_version(&self) -> client::Result<String> {
+        let params = ListParams { limit: 1, ..ListParams::default() };
+        let page = self.0.api.list(&params).await?;
+        Ok(page.metadata.resource_version.unwrap_or_default())
     }
 
     /// Events as a stream, to be read by the caller's own task. Starts with an addition for each present object.

@@ -13,7 +13,7 @@ mod reflector;
 mod store;
 
 pub use deliver::Event;
-pub use factory::Factory;
+pub use factory::{CacheState, Factory};
 pub use informer::{Events, Informer, Options, Subscription};
 pub use reflector::Transform;
 pub use store::{IndexFn, Key, NAMESPACE_INDEX, Store};
