@@ -82,7 +82,7 @@ pub fn wanted(
 }
 
 /// Pods without address and finished pods have no endpoint; terminating ones keep theirs.
-fn belongs(pod: &Pod) -> bool {
+pub fn belongs(pod: &Pod) -> bool {
     let has_address = pod.status.as_ref().is_some_and(|s| {
         s.pod_ips.as_ref().is_some_and(|ips| !ips.is_empty())
             || s.pod_ip.as_ref().is_some_and(|ip| !ip.is_empty())
@@ -120,7 +120,7 @@ fn endpoint_of(pod: &Pod, node: Option<&Node>, service: &Service, address_type: 
     }
 }
 
-fn addresses_of(pod: &Pod, address_type: &str) -> Vec<String> {
+pub fn addresses_of(pod: &Pod, address_type: &str) -> Vec<String> {
     let status = pod.status.as_ref();
     let all = status.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten();
     all.filter_map(|ip| ip.ip.parse::<IpAddr>().ok())
@@ -130,7 +130,7 @@ fn addresses_of(pod: &Pod, address_type: &str) -> Vec<String> {
 }
 
 /// A pod's own name is published when it names the Service as its subdomain.
-fn hostname_of(pod: &Pod, service: &Service) -> Option<String> {
+pub fn hostname_of(pod: &Pod, service: &Service) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let hostname = spec.hostname.as_ref().filter(|h| !h.is_empty())?;
     let same = spec.subdomain.is_some() && spec.subdomain == service.metadata.name;
@@ -154,7 +154,7 @@ fn ports_of(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
 }
 
 /// A target port's number; names are looked up in the pod. Upstream: FindPort.
-fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
+pub fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(0)) => Some(port.port),

@@ -1,31 +1,32 @@
 //! EndpointSlice: the addresses behind each Service with a selector, in slices of bounded size.
 //!
 //! Does not touch slices of Services without selector, nor those that others manage. Not there yet: topology-aware
-//! hints by the old annotation, and the trigger-time annotation. Start reading at [`plan`].
+//! hints by the old annotation. Start reading at [`plan`].
 //! Upstream: pkg/controller/endpointslice/endpointslice_controller.go.
 
-mod endpoints;
-mod plan;
+pub mod endpoints;
+pub mod plan;
 #[cfg(test)]
 mod tests;
+pub mod tracker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteParams};
+use client::{Client, DeleteParams, Meta};
 use component::app::Error;
 use controller::limiter::ItemExponential;
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
-use hashbrown::HashMap;
 use informer::{Event, Options, Store};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::labels::Selector;
-use parking_lot::Mutex;
 
 use self::plan::{MANAGED_BY, MANAGER, Plan, SERVICE_NAME, View};
+use self::tracker::Tracker;
 use super::shared::key;
+use super::triggertime;
 use crate::context::Context;
 use crate::descriptor::Running;
 
@@ -40,8 +41,8 @@ struct Shell {
     slices: Store<EndpointSlice>,
     queue: WorkQueue<String>,
     recorder: EventRecorder,
-    /// Versions of slices as last written, by name: a cache that is behind them is not acted upon.
-    written: Mutex<HashMap<String, BTreeMap<String, i64>>>,
+    written: Tracker,
+    triggers: triggertime::Tracker,
     max_per_slice: usize,
 }
 
@@ -63,7 +64,8 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         slices: slices.store(),
         queue: WorkQueue::with_limiter("endpoint_slice", limiter),
         recorder: context.recorder("endpoint-slice-controller"),
-        written: Mutex::default(),
+        written: Tracker::default(),
+        triggers: triggertime::Tracker::default(),
         max_per_slice: usize::try_from(context.flags.int("max-endpoints-per-slice")).unwrap_or(100),
     });
     let batch = context.flags.duration("endpointslice-updates-batch-period");
@@ -103,29 +105,12 @@ fn service_of(slice: &EndpointSlice) -> Option<String> {
     Some(format!("{}/{name}", slice.metadata.namespace.as_deref().unwrap_or_default()))
 }
 
-fn version(slice: &EndpointSlice) -> i64 {
-    slice.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
-}
-
 impl Shell {
     fn pod_changed(&self, event: &Event<Pod>, batch: Duration) {
-        let (old, new) = match event {
-            Event::Added(pod) | Event::Deleted(pod) => (None, pod),
-            Event::Updated { old, new } => (Some(old), new),
-        };
-        let matters = old.is_none_or(|old| {
-            old.metadata.labels != new.metadata.labels
-                || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
-                || old.spec.as_ref().map(|s| &s.node_name) != new.spec.as_ref().map(|s| &s.node_name)
-                || facts(old) != facts(new)
-        });
-        if !matters {
-            return;
-        }
-        let labels = [old.map(|o| o.metadata.labels.as_ref()), Some(new.metadata.labels.as_ref())];
-        for service in self.services.list_namespace(new.metadata.namespace.as_deref().unwrap_or_default()) {
+        let Some(labels) = pod_matters(event) else { return };
+        for service in self.services.list_namespace(event.object().namespace()) {
             let Some(selector) = selector_of(&service) else { continue };
-            if labels.iter().flatten().any(|l| selector.matches(l)) {
+            if labels.iter().any(|l| selector.matches(l)) {
                 self.queue.add_after(key(&*service), batch);
             }
         }
@@ -135,13 +120,7 @@ impl Shell {
     fn slice_changed(&self, event: &Event<EndpointSlice>) {
         let slice = event.object();
         let Some(service) = service_of(slice) else { return };
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
-        let known = self.written.lock().get(&service).and_then(|names| names.get(name).copied());
-        let foreign = match event {
-            Event::Deleted(_) => known.is_some(),
-            _ => known != Some(version(slice)),
-        };
-        if foreign {
+        if self.written.is_foreign(&service, event) {
             self.queue.add(service);
         }
     }
@@ -166,7 +145,8 @@ impl Shell {
     async fn sync(&self, service_key: &str) -> Result<(), String> {
         let Some(service) = self.services.get(service_key) else {
             // Its slices go with it, by their owner reference.
-            self.written.lock().remove(service_key);
+            self.written.forget(service_key);
+            self.triggers.forget(service_key);
             return Ok(());
         };
         let Some(selector) = selector_of(&service) else { return Ok(()) };
@@ -176,14 +156,19 @@ impl Shell {
             .into_iter()
             .filter(|s| s.metadata.deletion_timestamp.is_none())
             .collect();
-        if self.is_behind(service_key, &slices) {
+        if self.written.is_behind(service_key, &slices) {
             return Err("EndpointSlice informer cache is out of date".to_string());
         }
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let mut pods = self.pods.list_namespace(namespace);
         pods.retain(|p| selector.matches(&p.metadata.labels.as_ref()));
-        let view =
-            View { service: &service, pods: &pods, slices: &slices, max_per_slice: self.max_per_slice };
+        let view = View {
+            service: &service,
+            pods: &pods,
+            slices: &slices,
+            max_per_slice: self.max_per_slice,
+            triggered: self.triggers.observe(service_key, &service, &pods),
+        };
         let plan = plan::plan(&view, |node| self.nodes.get(node));
         let left_out = plan.left_out.clone();
         if let Err(error) = self.act(service_key, namespace, plan).await {
@@ -197,25 +182,11 @@ impl Shell {
         }
     }
 
-    /// A slice we wrote is missing or older in the cache.
-    fn is_behind(&self, service: &str, slices: &[Arc<EndpointSlice>]) -> bool {
-        let mut written = self.written.lock();
-        let Some(names) = written.get_mut(service) else { return false };
-        let current: HashMap<&str, i64> =
-            slices.iter().map(|s| (s.metadata.name.as_deref().unwrap_or_default(), version(s))).collect();
-        // One that the cache never shows was deleted by somebody: it counts as behind once, then is forgotten.
-        let missing: Vec<String> =
-            names.keys().filter(|n| !current.contains_key(n.as_str())).cloned().collect();
-        names.retain(|name, _| !missing.contains(name));
-        !missing.is_empty()
-            || names.iter().any(|(name, at)| current.get(name.as_str()).is_some_and(|v| v < at))
-    }
-
     async fn act(&self, service: &str, namespace: &str, plan: Plan) -> Result<(), String> {
         let api = self.client.namespaced::<EndpointSlice>(namespace);
         for slice in &plan.create {
             match api.create(slice).await {
-                Ok(made) => self.note(service, &made),
+                Ok(made) => self.written.note(service, &made),
                 Err(error) if error.is_namespace_terminating() => return Ok(()),
                 Err(error) => {
                     return Err(format!("failed to create EndpointSlice for Service {service}: {error}"));
@@ -225,7 +196,7 @@ impl Shell {
         for slice in &plan.update {
             let name = slice.metadata.name.as_deref().unwrap_or_default();
             match api.replace(slice).await {
-                Ok(made) => self.note(service, &made),
+                Ok(made) => self.written.note(service, &made),
                 Err(error) => {
                     return Err(format!(
                         "failed to update {name} EndpointSlice for Service {service}: {error}"
@@ -241,18 +212,11 @@ impl Shell {
                     ));
                 }
                 _ => {
-                    if let Some(names) = self.written.lock().get_mut(service) {
-                        names.remove(name);
-                    }
+                    self.written.note_deletion(service, name);
                 }
             }
         }
         Ok(())
-    }
-
-    fn note(&self, service: &str, slice: &EndpointSlice) {
-        let name = slice.metadata.name.clone().unwrap_or_default();
-        self.written.lock().entry(service.to_string()).or_default().insert(name, version(slice));
     }
 }
 
@@ -262,8 +226,24 @@ fn facts(pod: &Pod) -> (Vec<&str>, bool, bool) {
     (ips, controller::pods::is_ready(pod), controller::pods::is_terminal(pod))
 }
 
+/// The labels by which a changed pod is found, before and after; nothing if no endpoint shows the change.
+pub fn pod_matters(event: &Event<Pod>) -> Option<Vec<Option<&BTreeMap<String, String>>>> {
+    let (old, new) = match event {
+        Event::Added(pod) | Event::Deleted(pod) => (None, pod),
+        Event::Updated { old, new } => (Some(old), new),
+    };
+    let matters = old.is_none_or(|old| {
+        old.metadata.labels != new.metadata.labels
+            || old.metadata.deletion_timestamp != new.metadata.deletion_timestamp
+            || old.spec.as_ref().map(|s| &s.node_name) != new.spec.as_ref().map(|s| &s.node_name)
+            || facts(old) != facts(new)
+    });
+    let all = old.map(|o| o.metadata.labels.as_ref()).into_iter();
+    matters.then(|| all.chain([new.metadata.labels.as_ref()]).collect())
+}
+
 /// The selector of a Service; none for one without.
-fn selector_of(service: &Service) -> Option<Selector> {
+pub fn selector_of(service: &Service) -> Option<Selector> {
     let labels = service.spec.as_ref()?.selector.as_ref()?;
     Some(Selector::from_set(labels))
 }

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller::controller_ref;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::controllers::triggertime;
 
 use super::endpoints::{self, Group, identity, ports_key};
 
@@ -30,6 +33,8 @@ pub struct View<'a> {
     /// Slices of the Service that this controller manages.
     pub slices: &'a [Arc<EndpointSlice>],
     pub max_per_slice: usize,
+    /// When the change happened that this is about.
+    pub triggered: Option<Timestamp>,
 }
 
 /// The writes that are needed.
@@ -58,7 +63,20 @@ pub fn plan(view: &View<'_>, node: impl Fn(&str) -> Option<Arc<Node>>) -> Plan {
     if view.service.metadata.deletion_timestamp.is_some() {
         plan.create.clear();
     }
+    for slice in plan.create.iter_mut().chain(&mut plan.update) {
+        tell(slice, view.triggered);
+    }
     plan
+}
+
+/// Slices that are written tell when the change happened, or nothing. Upstream: addTriggerTimeAnnotation.
+fn tell(slice: &mut EndpointSlice, triggered: Option<Timestamp>) {
+    let mut annotations = slice.metadata.annotations.take().unwrap_or_default();
+    match triggered {
+        Some(time) => drop(annotations.insert(triggertime::ANNOTATION.to_string(), time.to_string())),
+        None => drop(annotations.remove(triggertime::ANNOTATION)),
+    }
+    slice.metadata.annotations = Some(annotations).filter(|a| !a.is_empty());
 }
 
 impl Plan {

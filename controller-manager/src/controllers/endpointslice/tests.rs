@@ -35,7 +35,7 @@ fn node(_: &str) -> Option<Arc<Node>> {
 }
 
 fn decide(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> Plan {
-    plan(&View { service, pods, slices, max_per_slice: 100 }, node)
+    plan(&View { service, pods, slices, max_per_slice: 100, triggered: None }, node)
 }
 
 /// Carries a plan out.
@@ -107,7 +107,10 @@ fn slices_are_full_before_new_ones_are_made() {
 fn a_pod_on_an_unknown_node_waits() {
     let service = service();
     let pods = [pod(1, true)];
-    let plan = plan(&View { service: &service, pods: &pods, slices: &[], max_per_slice: 100 }, |_| None);
+    let plan = plan(
+        &View { service: &service, pods: &pods, slices: &[], max_per_slice: 100, triggered: None },
+        |_| None,
+    );
     assert_eq!(plan.left_out, ["p1"]);
 }
 
