@@ -39,6 +39,11 @@ impl Clients {
         &self.base
     }
 
+    /// How the daemon itself connects.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// A client for a controller.
     pub fn get(&self, account: &str) -> Client {
         if !self.per_controller {

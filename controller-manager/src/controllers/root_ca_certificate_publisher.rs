@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use client::kubeconfig::Source;
 use client::{Client, Error as ClientError};
 use component::app::Error;
 use controller::WorkQueue;
@@ -58,12 +59,14 @@ fn plan(namespace: &str, current: Option<&ConfigMap>, bundle: &str) -> Action {
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
-    let path = context.flags.string("root-ca-file");
-    let Some(bundle) = read_bundle(path)? else {
-        return Ok(Box::pin(async {
-            tracing::info!("No --root-ca-file and not inside a pod: no CA is published to namespaces");
+    let Some(bundle) = root_ca(context)? else {
+        let token = context.token.clone();
+        return Ok(Box::pin(async move {
+            tracing::info!("No --root-ca-file and no CA in the kubeconfig: no CA is published to namespaces");
+            token.cancelled().await;
         }));
     };
+    let bundle = String::from_utf8(bundle).map_err(|e| format!("the root CA is no text: {e}"))?;
     let namespaces = context.factory.informer::<Namespace>(Options::default());
     let fields = format!("metadata.name={NAME}");
     let maps = context.factory.informer::<ConfigMap>(Options::default().fields(&fields));
@@ -103,18 +106,27 @@ pub fn build(context: &Context) -> Result<Running, Error> {
     }))
 }
 
-/// The bundle from the flag's file, else the one that a pod finds in its own volume.
-fn read_bundle(path: &str) -> Result<Option<String>, Error> {
-    const IN_POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+/// The CA that pods are to trust: the flag's file, else that of our own connection. Differs: upstream takes the latter only
+/// when it stands in the kubeconfig itself, not in a file that it names.
+///
+/// # Errors
+/// A file cannot be read, or holds no certificate.
+pub fn root_ca(context: &Context) -> Result<Option<Vec<u8>>, Error> {
+    let path = context.flags.string("root-ca-file");
     if path.is_empty() {
-        return Ok(std::fs::read_to_string(IN_POD).ok());
+        return match &context.clients.config().ca {
+            None => Ok(None),
+            Some(Source::Inline(bytes)) => Ok(Some(bytes.clone())),
+            Some(Source::File(path)) => std::fs::read(path)
+                .map(Some)
+                .map_err(|e| format!("error reading the API server's CA at {}: {e}", path.display()).into()),
+        };
     }
-    let text =
-        std::fs::read_to_string(path).map_err(|e| format!("error reading root-ca-file at {path}: {e}"))?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
+    let bytes = std::fs::read(path).map_err(|e| format!("error reading root-ca-file at {path}: {e}"))?;
+    if x509_parser::pem::parse_x509_pem(&bytes).is_err() {
         return Err(format!("error parsing root-ca-file at {path}: it holds no PEM certificate").into());
     }
-    Ok(Some(text))
+    Ok(Some(bytes))
 }
 
 async fn act(client: &Client, namespace: &str, action: Action) -> Result<(), ClientError> {
