@@ -33,7 +33,7 @@ fn plan(csr: &Csr) -> Result<Vec<Way>, String> {
     let request = Request::parse(&csr.spec.request.0)
         .map_err(|e| format!("unable to parse csr {:?}: {e}", csr.name()))?;
     let usages = csr.spec.usages.as_deref().unwrap_or_default();
-    if csr.spec.signer_name != SIGNER || !request.is_kubelet_client(usages) {
+    if csr.spec.signer_name != SIGNER || request.check_kubelet_client(usages).is_err() {
         return Ok(Vec::new());
     }
     let own = csr.spec.username.as_deref() == Some(&request.common_name);

@@ -1,10 +1,12 @@
-//! Certificate signing requests: which are approved by themselves, and which are cleaned away.
+//! Certificate signing requests: which are approved by themselves, how they are signed, which are cleaned away.
 //!
-//! Does not sign. Upstream: pkg/controller/certificates.
+//! Upstream: pkg/controller/certificates.
 
 pub mod approver;
 pub mod cleaner;
+pub mod pod_certificate_cleaner;
 mod request;
+pub mod signer;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest as Csr;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestCondition as Condition;

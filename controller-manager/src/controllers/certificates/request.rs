@@ -9,8 +9,62 @@ use x509_parser::prelude::FromDer;
 pub struct Request {
     pub common_name: String,
     pub organizations: Vec<String>,
-    /// DNS names, addresses, e-mail addresses, URIs.
-    pub alternative_names: usize,
+    pub names: Names,
+}
+
+/// Alternative names, by their kind.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Names {
+    pub dns: Vec<String>,
+    pub emails: Vec<String>,
+    /// Four or sixteen bytes each.
+    pub addresses: Vec<Vec<u8>>,
+    pub uris: Vec<String>,
+}
+
+impl Names {
+    pub fn is_empty(&self) -> bool {
+        self.dns.is_empty() && self.emails.is_empty() && self.addresses.is_empty() && self.uris.is_empty()
+    }
+}
+
+/// The DER inside a request in PEM.
+///
+/// # Errors
+/// It is none.
+pub fn der(pem: &[u8]) -> Result<Vec<u8>, String> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).map_err(|e| e.to_string())?;
+    if pem.label != "CERTIFICATE REQUEST" {
+        return Err("PEM block type must be CERTIFICATE REQUEST".to_string());
+    }
+    Ok(pem.contents)
+}
+
+/// The alternative names that a request asks for; the last list counts.
+///
+/// # Errors
+/// An address has another length than addresses have.
+pub fn names(parsed: &X509CertificationRequest<'_>) -> Result<Names, String> {
+    let mut names = Names::default();
+    for extension in parsed.requested_extensions().into_iter().flatten() {
+        let ParsedExtension::SubjectAlternativeName(list) = extension else { continue };
+        names = Names::default();
+        for name in &list.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.dns.push((*name).to_string()),
+                GeneralName::RFC822Name(name) => names.emails.push((*name).to_string()),
+                GeneralName::URI(name) => names.uris.push((*name).to_string()),
+                GeneralName::IPAddress(bytes) if matches!(bytes.len(), 4 | 16) => {
+                    names.addresses.push(bytes.to_vec());
+                }
+                GeneralName::IPAddress(bytes) => {
+                    return Err(format!("x509: cannot parse IP address of length {}", bytes.len()));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(names)
 }
 
 impl Request {
@@ -19,48 +73,78 @@ impl Request {
     /// # Errors
     /// It is none.
     pub fn parse(pem: &[u8]) -> Result<Self, String> {
-        let (_, pem) = x509_parser::pem::parse_x509_pem(pem).map_err(|e| e.to_string())?;
-        if pem.label != "CERTIFICATE REQUEST" {
-            return Err("PEM block type must be CERTIFICATE REQUEST".to_string());
-        }
-        let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| e.to_string())?;
+        let der = der(pem)?;
+        let (_, parsed) = X509CertificationRequest::from_der(&der).map_err(|e| e.to_string())?;
         let subject = &parsed.certification_request_info.subject;
         let text =
             |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or_default().to_string();
-        let names = parsed.requested_extensions().into_iter().flatten().map(|extension| match extension {
-            ParsedExtension::SubjectAlternativeName(names) => {
-                names.general_names.iter().filter(|n| counts(n)).count()
-            }
-            _ => 0,
-        });
         Ok(Self {
             common_name: subject.iter_common_name().last().map(text).unwrap_or_default(),
             organizations: subject.iter_organization().map(text).collect(),
-            alternative_names: names.sum(),
+            names: names(&parsed)?,
         })
     }
 
     /// The request is that of a kubelet for its client certificate.
-    pub fn is_kubelet_client(&self, usages: &[String]) -> bool {
-        let mut usages: Vec<&str> = usages.iter().map(String::as_str).collect();
-        usages.sort_unstable();
-        usages.dedup();
-        self.organizations == ["system:nodes"]
-            && self.alternative_names == 0
-            && self.common_name.starts_with("system:node:")
-            && (usages == ["client auth", "digital signature"]
-                || usages == ["client auth", "digital signature", "key encipherment"])
+    ///
+    /// # Errors
+    /// What is against it, as upstream says it.
+    pub fn check_kubelet_client(&self, usages: &[String]) -> Result<(), String> {
+        self.check_organization()?;
+        let refused = [
+            (!self.names.dns.is_empty(), "DNS subjectAltNames are not allowed"),
+            (!self.names.emails.is_empty(), "Email subjectAltNames are not allowed"),
+            (!self.names.addresses.is_empty(), "IP subjectAltNames are not allowed"),
+            (!self.names.uris.is_empty(), "URI subjectAltNames are not allowed"),
+        ];
+        if let Some((_, why)) = refused.into_iter().find(|(is, _)| *is) {
+            return Err(why.to_string());
+        }
+        self.check_common_name()?;
+        check_usages(usages, "client auth")
+    }
+
+    /// The request is that of a kubelet for its serving certificate.
+    ///
+    /// # Errors
+    /// What is against it, as upstream says it.
+    pub fn check_kubelet_serving(&self, usages: &[String]) -> Result<(), String> {
+        self.check_organization()?;
+        if self.names.dns.is_empty() && self.names.addresses.is_empty() {
+            return Err("DNS or IP subjectAltName is required".to_string());
+        }
+        if !self.names.emails.is_empty() {
+            return Err("Email subjectAltNames are not allowed".to_string());
+        }
+        if !self.names.uris.is_empty() {
+            return Err("URI subjectAltNames are not allowed".to_string());
+        }
+        check_usages(usages, "server auth")?;
+        self.check_common_name()
+    }
+
+    fn check_organization(&self) -> Result<(), String> {
+        let right = self.organizations == ["system:nodes"];
+        if right { Ok(()) } else { Err("subject organization is not system:nodes".to_string()) }
+    }
+
+    fn check_common_name(&self) -> Result<(), String> {
+        let right = self.common_name.starts_with("system:node:");
+        if right { Ok(()) } else { Err("subject common name does not begin with system:node:".to_string()) }
     }
 }
 
-fn counts(name: &GeneralName<'_>) -> bool {
-    matches!(
-        name,
-        GeneralName::DNSName(_)
-            | GeneralName::IPAddress(_)
-            | GeneralName::RFC822Name(_)
-            | GeneralName::URI(_)
-    )
+/// Exactly signing, this use, and maybe encryption (which only RSA keys do).
+fn check_usages(usages: &[String], auth: &str) -> Result<(), String> {
+    let mut usages: Vec<&str> = usages.iter().map(String::as_str).collect();
+    usages.sort_unstable();
+    usages.dedup();
+    let mut all = ["digital signature", "key encipherment", auth];
+    all.sort_unstable();
+    usages.retain(|u| *u != "key encipherment");
+    let mut least = ["digital signature", auth];
+    least.sort_unstable();
+    if usages == least { Ok(()) } else { Err(format!("usages did not match [{}]", all.join(" "))) }
 }
 
 #[cfg(test)]
@@ -82,7 +166,7 @@ pub mod tests {
         let request = Request::parse(pem(common_name, organization, names).as_bytes()).expect("a request");
         let usages: Vec<String> = usages.iter().map(ToString::to_string).collect();
         assert_eq!(
-            request.is_kubelet_client(&usages),
+            request.check_kubelet_client(&usages).is_ok(),
             expected,
             "{common_name} {organization} {names:?} {usages:?}"
         );
