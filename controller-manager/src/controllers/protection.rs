@@ -25,18 +25,19 @@ const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
 const UNUSED: &str = "Unused";
 /// Pods by the keys of the claims they name.
-const BY_CLAIM: &str = "pod-pvc-index";
+pub const BY_CLAIM: &str = "pod-pvc-index";
 
 /// What to do with the finalizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+pub enum Plan {
     Nothing,
     Add,
     /// Take it off, unless the object is in use.
     RemoveIfUnused,
 }
 
-fn plan(meta: &ObjectMeta, finalizer: &str) -> Plan {
+/// Decides about the finalizer alone.
+pub fn plan(meta: &ObjectMeta, finalizer: &str) -> Plan {
     let has = meta.finalizers.iter().flatten().any(|f| f == finalizer);
     match (meta.deletion_timestamp.is_some(), has) {
         (false, false) => Plan::Add,
@@ -46,7 +47,7 @@ fn plan(meta: &ObjectMeta, finalizer: &str) -> Plan {
 }
 
 /// The object with the change that was decided.
-fn changed<K: Meta>(object: &K, finalizer: &str, plan: Plan) -> K {
+pub fn changed<K: Meta>(object: &K, finalizer: &str, plan: Plan) -> K {
     let mut new = object.clone();
     let finalizers = new.meta_mut().finalizers.get_or_insert_default();
     match plan {
@@ -55,6 +56,11 @@ fn changed<K: Meta>(object: &K, finalizer: &str, plan: Plan) -> K {
         Plan::RemoveIfUnused => finalizers.retain(|f| f != finalizer),
     }
     new
+}
+
+/// Keys of the claims that a pod names.
+pub fn by_claim(pod: &Pod) -> Vec<String> {
+    claims(pod).iter().map(|(name, _)| format!("{}/{name}", pod.namespace())).collect()
 }
 
 /// Names of the claims that a pod's volumes mean; those made for the pod are marked.
@@ -83,7 +89,7 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// No container of the pod runs any more. Upstream: pkg/volume/util IsPodTerminated.
-fn has_ended(pod: &Pod) -> bool {
+pub fn has_ended(pod: &Pod) -> bool {
     let mut containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
     let stopped =
         containers.all(|c| c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.waiting.is_some()));
@@ -136,8 +142,6 @@ fn lets_go(pod: &Pod, deleted: bool) -> bool {
 
 /// Builds the controller of claims.
 pub fn build_claims(context: &Context) -> Result<Running, Error> {
-    let by_claim =
-        |pod: &Pod| claims(pod).iter().map(|(name, _)| format!("{}/{name}", pod.namespace())).collect();
     let claims_informer = context.factory.informer::<PersistentVolumeClaim>(Options::default());
     let all_pods = context.factory.informer::<Pod>(Options::default().index(BY_CLAIM, by_claim));
     let tells = features::enabled(Gate::PersistentVolumeClaimUnusedSinceTime);
@@ -239,7 +243,16 @@ async fn sync_claim(
     write(client, &*claim, CLAIM_FINALIZER, plan).await
 }
 
-async fn write<K: Object>(client: &Client, object: &K, finalizer: &str, plan: Plan) -> Result<(), String> {
+/// Writes the object with the change that was decided.
+///
+/// # Errors
+/// The call's.
+pub async fn write<K: Object>(
+    client: &Client,
+    object: &K,
+    finalizer: &str,
+    plan: Plan,
+) -> Result<(), String> {
     if plan == Plan::Nothing {
         return Ok(());
     }
