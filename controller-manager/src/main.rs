@@ -8,8 +8,12 @@ mod controllers;
 mod credentials;
 mod descriptor;
 mod flags;
+mod lagz;
 mod options;
+#[cfg(test)]
+mod scenario;
 mod serving;
+mod validation;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

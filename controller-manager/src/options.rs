@@ -62,6 +62,7 @@ impl Options {
             .map_err(|mut e| problems.append(&mut e));
         let api = client::Config::from_flags(flags.string("master"), flags.string("kubeconfig"));
         let api = api.map_err(|e| problems.push(e.to_string()));
+        problems.extend(crate::validation::problems(flags));
         match (api, serving) {
             (Ok(api), Ok(serving)) if problems.is_empty() => {
                 Ok(Options { logging, metrics, gates, serving, controllers, api })

@@ -3,24 +3,43 @@
 //! The table below is the list of what runs. [`NOT_YET`] names upstream's others: they are accepted by `--controllers`
 //! and reported at start, never pretended.
 
+pub mod attachdetach;
+pub mod bootstrapsigner;
 pub mod certificates;
 pub mod clusterroleaggregation;
 pub mod deployment;
+pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
+pub mod ephemeral;
+pub mod expand;
 pub mod garbagecollector;
+pub mod kube_apiserver_serving_clustertrustbundle_publisher;
+pub mod legacy_serviceaccount_token_cleaner;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
+pub mod persistentvolume;
 pub mod podgc;
 pub mod protection;
 pub mod replicaset;
+pub mod resourceclaim;
+pub mod resourcequota;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
+pub mod serviceaccount_token;
+pub mod servicecidrs;
 pub mod shared;
+#[cfg(test)]
+mod storm;
 pub mod tainteviction;
 pub mod tokencleaner;
+pub mod triggertime;
 pub mod ttl;
 pub mod ttlafterfinished;
+pub mod vacprotection;
+
+use component::features::Gate;
 
 use crate::descriptor::{Build, Descriptor};
 
@@ -30,6 +49,12 @@ const fn on(name: &'static str, alias: &'static str, account: &'static str, buil
 
 /// All controllers that are there.
 pub const ALL: &[Descriptor] = &[
+    on(
+        "serviceaccount-token-controller",
+        "serviceaccount-token",
+        "tokens-controller",
+        serviceaccount_token::build,
+    ),
     on("serviceaccount-controller", "serviceaccount", "service-account-controller", serviceaccount::build),
     on(
         "root-ca-certificate-publisher-controller",
@@ -39,6 +64,13 @@ pub const ALL: &[Descriptor] = &[
     ),
     on("namespace-controller", "namespace", "namespace-controller", namespace::build),
     on("endpointslice-controller", "endpointslice", "endpointslice-controller", endpointslice::build),
+    on("endpoints-controller", "endpoint", "endpoint-controller", endpoints::build),
+    on(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring",
+        "endpointslicemirroring-controller",
+        endpointslicemirroring::build,
+    ),
     on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
@@ -85,6 +117,82 @@ pub const ALL: &[Descriptor] = &[
         "pvc-protection-controller",
         protection::build_claims,
     ),
+    on("resourcequota-controller", "resourcequota", "resourcequota-controller", resourcequota::build),
+    on(
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        "legacy-service-account-token-cleaner",
+        legacy_serviceaccount_token_cleaner::build,
+    ),
+    Descriptor {
+        off_by_default: true,
+        ..on("bootstrap-signer-controller", "bootstrapsigner", "bootstrap-signer", bootstrapsigner::build)
+    },
+    on(
+        "certificatesigningrequest-signing-controller",
+        "csrsigning",
+        "certificate-controller",
+        certificates::signer::build,
+    ),
+    Descriptor {
+        gates: &[Gate::PodCertificateRequest],
+        ..on(
+            "podcertificaterequest-cleaner-controller",
+            "",
+            "podcertificaterequestcleaner",
+            certificates::pod_certificate_cleaner::build,
+        )
+    },
+    on(
+        "persistentvolume-binder-controller",
+        "persistentvolume-binder",
+        "persistent-volume-binder",
+        persistentvolume::build,
+    ),
+    Descriptor {
+        gates: &[Gate::ClusterTrustBundle],
+        ..on(
+            "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+            "",
+            "kube-apiserver-serving-clustertrustbundle-publisher",
+            kube_apiserver_serving_clustertrustbundle_publisher::build,
+        )
+    },
+    on(
+        "persistentvolume-expander-controller",
+        "persistentvolume-expander",
+        "expand-controller",
+        expand::build,
+    ),
+    on(
+        "persistentvolume-attach-detach-controller",
+        "attachdetach",
+        "attachdetach-controller",
+        attachdetach::build,
+    ),
+    Descriptor {
+        gates: &[Gate::VolumeAttributesClass],
+        ..on(
+            "volumeattributesclass-protection-controller",
+            "",
+            "volumeattributesclass-protection-controller",
+            vacprotection::build,
+        )
+    },
+    on("ephemeral-volume-controller", "ephemeral-volume", "ephemeral-volume-controller", ephemeral::build),
+    Descriptor {
+        gates: &[Gate::MultiCIDRServiceAllocator],
+        ..on("service-cidr-controller", "", "service-cidrs-controller", servicecidrs::build)
+    },
+    Descriptor {
+        gates: &[Gate::DynamicResourceAllocation],
+        ..on(
+            "resourceclaim-controller",
+            "resource-claim-controller",
+            "resource-claim-controller",
+            resourceclaim::build,
+        )
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -96,32 +204,16 @@ pub const ALL: &[Descriptor] = &[
 
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
-    ("serviceaccount-token-controller", "serviceaccount-token"),
-    ("endpoints-controller", "endpoint"),
-    ("endpointslice-mirroring-controller", "endpointslicemirroring"),
     ("replicationcontroller-controller", "replicationcontroller"),
     ("statefulset-controller", "statefulset"),
     ("daemonset-controller", "daemonset"),
     ("job-controller", "job"),
     ("cronjob-controller", "cronjob"),
-    ("resourcequota-controller", "resourcequota"),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("disruption-controller", "disruption"),
-    ("certificatesigningrequest-signing-controller", "csrsigning"),
-    ("podcertificaterequest-cleaner-controller", ""),
-    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
-    ("bootstrap-signer-controller", "bootstrapsigner"),
-    ("persistentvolume-binder-controller", "persistentvolume-binder"),
-    ("persistentvolume-attach-detach-controller", "attachdetach"),
-    ("persistentvolume-expander-controller", "persistentvolume-expander"),
-    ("ephemeral-volume-controller", "ephemeral-volume"),
-    ("volumeattributesclass-protection-controller", ""),
     ("selinux-warning-controller", ""),
-    ("service-cidr-controller", ""),
     ("validatingadmissionpolicy-status-controller", ""),
     ("storage-version-migrator-controller", "svm"),
-    ("resourceclaim-controller", "resource-claim-controller"),
     ("device-taint-eviction-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("resourcepoolstatusrequest-controller", ""),
