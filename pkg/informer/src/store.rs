@@ -60,6 +60,15 @@ impl<K> Default for Store<K> {
     }
 }
 
+/// A complete store that no informer keeps, for tests of what reads stores.
+impl<K: Meta> FromIterator<K> for Store<K> {
+    fn from_iter<I: IntoIterator<Item = K>>(objects: I) -> Self {
+        let store = Self::default();
+        store.replace(objects.into_iter().collect(), "", |_, _| {});
+        store
+    }
+}
+
 impl<K: Meta> Store<K> {
     /// The object with this key.
     pub fn get(&self, key: &str) -> Option<Arc<K>> {

@@ -1,6 +1,8 @@
 //! events.k8s.io/v1 events: repetitions become a series, written when it starts, refreshed every half hour, and finished
 //! six minutes after the last one. Upstream: client-go/tools/events/event_broadcaster.go.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use client::{Client, Error, Patch, PatchParams};
@@ -11,6 +13,7 @@ use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{NORMAL, QUEUE, TRIES, WARNING, event_name, text};
@@ -19,7 +22,9 @@ const FINISH: Duration = Duration::from_secs(360);
 const REFRESH: Duration = Duration::from_secs(1800);
 const PAUSE: Duration = Duration::from_secs(10);
 /// Distinct events kept at a time; beyond it the oldest is forgotten and would start a new event.
-const ENTRIES: usize = 16_384;
+const ENTRIES: usize = 2048;
+/// Writes under way at a time.
+const WRITES: usize = 32;
 
 /// Records events.k8s.io/v1 events. Clones share the queue.
 #[derive(Clone)]
@@ -91,29 +96,32 @@ impl SeriesRecorder {
 }
 
 /// Events that differ only in their note and time are one series. Upstream: getKey.
-fn key(e: &Event) -> String {
-    let part = |r: Option<&ObjectReference>| serde_json::to_string(&r).unwrap_or_default();
-    [
-        text(e.type_.as_ref()),
-        text(e.action.as_ref()),
-        text(e.reason.as_ref()),
-        text(e.reporting_controller.as_ref()),
-        text(e.reporting_instance.as_ref()),
-        &part(e.regarding.as_ref()),
-        &part(e.related.as_ref()),
-    ]
-    .join("\0")
+fn key(e: &Event) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let texts = [&e.type_, &e.action, &e.reason, &e.reporting_controller, &e.reporting_instance];
+    texts.hash(&mut hasher);
+    for reference in [&e.regarding, &e.related] {
+        let Some(r) = reference else { continue };
+        let parts =
+            [&r.api_version, &r.kind, &r.namespace, &r.name, &r.uid, &r.resource_version, &r.field_path];
+        parts.hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Known events. Pure.
 #[derive(Default)]
-struct Series(HashMap<String, Event>);
+struct Series {
+    events: HashMap<u64, Event>,
+    /// Their keys, oldest first; some may be gone already.
+    order: VecDeque<u64>,
+}
 
 impl Series {
     /// What to write for a new event: itself, the start of a series, or nothing.
     fn observe(&mut self, event: Event, now: Timestamp) -> Option<Event> {
         let key = key(&event);
-        if let Some(known) = self.0.get_mut(&key) {
+        if let Some(known) = self.events.get_mut(&key) {
             if let Some(series) = &mut known.series {
                 series.count = series.count.saturating_add(1);
                 series.last_observed_time = MicroTime(now);
@@ -122,12 +130,13 @@ impl Series {
             known.series = Some(EventSeries { count: 2, last_observed_time: MicroTime(now) });
             return Some(known.clone());
         }
-        if self.0.len() >= ENTRIES {
-            let oldest =
-                self.0.iter().min_by_key(|(_, e)| e.event_time.as_ref().map(|t| t.0)).map(|(k, _)| k.clone());
-            oldest.map(|k| self.0.remove(&k));
+        while self.events.len() >= ENTRIES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.events.remove(&oldest);
         }
-        self.0.insert(key, event.clone());
+        self.order.push_back(key);
+        self.events.insert(key, event.clone());
         Some(event)
     }
 
@@ -135,7 +144,7 @@ impl Series {
     fn finish(&mut self, now: Timestamp) -> Vec<Event> {
         let old = |t: Timestamp| now.duration_since(t).unsigned_abs() > FINISH && t < now;
         let mut finished = Vec::new();
-        self.0.retain(|_, e| {
+        self.events.retain(|_, e| {
             let last = match &e.series {
                 Some(s) => Some(s.last_observed_time.0),
                 None => e.event_time.as_ref().map(|t| t.0),
@@ -146,11 +155,13 @@ impl Series {
             }
             keep
         });
+        let events = &self.events;
+        self.order.retain(|k| events.contains_key(k));
         finished
     }
 
     fn refresh(&self) -> Vec<Event> {
-        self.0.values().filter(|e| e.series.is_some()).cloned().collect()
+        self.events.values().filter(|e| e.series.is_some()).cloned().collect()
     }
 }
 
@@ -159,8 +170,10 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: Ca
     let start = tokio::time::Instant::now();
     let mut finish = tokio::time::interval_at(start + FINISH, FINISH);
     let mut refresh = tokio::time::interval_at(start + REFRESH, REFRESH);
+    let mut writes = JoinSet::new();
     loop {
         let batch = tokio::select! {
+            Some(_) = writes.join_next(), if !writes.is_empty() => continue,
             event = waiting.recv() => match event {
                 Some(event) => known.observe(event, Timestamp::now()).into_iter().collect(),
                 None => return,
@@ -170,10 +183,14 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: Ca
             () = token.cancelled() => return,
         };
         for event in batch {
-            tokio::select! {
-                () = write(&client, event) => {}
-                () = token.cancelled() => return,
+            if writes.len() >= WRITES {
+                tokio::select! {
+                    _ = writes.join_next() => {}
+                    () = token.cancelled() => return,
+                }
             }
+            let client = client.clone();
+            writes.spawn(async move { write(&client, event).await });
         }
     }
 }
@@ -238,6 +255,6 @@ mod tests {
         assert!(s.finish(now + FINISH).is_empty());
         let last = s.finish(now + FINISH + Duration::from_secs(1));
         assert_eq!(last[0].series.as_ref().unwrap().count, 3);
-        assert!(s.0.is_empty());
+        assert!(s.events.is_empty());
     }
 }
