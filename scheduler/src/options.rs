@@ -60,9 +60,9 @@ impl Options {
             .map_err(|mut e| problems.append(&mut e));
         let config = KubeSchedulerConfiguration::from_flags(flags).map_err(|mut e| problems.append(&mut e));
         let mut profiles = Vec::new();
-        for profile in config.iter().flat_map(|c| &c.profiles) {
+        for profile in config.iter().flat_map(KubeSchedulerConfiguration::profiles_with_extenders) {
             let percentage = config.as_ref().map_or(0, |c| c.percentage_of_nodes_to_score);
-            match registry::build(profile, percentage) {
+            match registry::build(&profile, percentage) {
                 Ok(built) => profiles.push(built),
                 Err(mut e) => problems.append(&mut e),
             }

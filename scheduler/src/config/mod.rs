@@ -1,14 +1,26 @@
 //! KubeSchedulerConfiguration `kubescheduler.config.k8s.io/v1`: fields, defaults, checks.
 //! Upstream: staging kube-scheduler/config/v1, pkg/scheduler/apis/config/{v1,validation}.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use component::duration::GoDuration;
 use component::flags::FlagSet;
-use k8s_openapi::api::core::v1::{NodeAffinity, TopologySpreadConstraint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+mod args;
+mod args_validation;
+mod extender;
+mod validation;
+mod written;
+
+pub use args::{
+    BalancedArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs, ResourceSpec, Shape, SpreadArgs,
+    VolumeBindingArgs,
+};
+pub use extender::Extender;
+pub use written::written;
 
 const KIND: &str = "KubeSchedulerConfiguration";
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
@@ -28,7 +40,7 @@ pub struct KubeSchedulerConfiguration {
     pub pod_initial_backoff_seconds: i64,
     pub pod_max_backoff_seconds: i64,
     pub profiles: Vec<KubeSchedulerProfile>,
-    pub extenders: Vec<Value>,
+    pub extenders: Vec<Extender>,
     pub delay_cache_until_active: bool,
 }
 
@@ -134,94 +146,6 @@ pub struct PluginConfig {
     pub args: Value,
 }
 
-#[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ResourceSpec {
-    pub name: String,
-    pub weight: i64,
-}
-
-#[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Shape {
-    pub utilization: i32,
-    pub score: i32,
-}
-
-/// Arguments of NodeResourcesFit.
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FitArgs {
-    pub ignored_resources: Vec<String>,
-    pub ignored_resource_groups: Vec<String>,
-    pub scoring_strategy: ScoringStrategy,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ScoringStrategy {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub resources: Vec<ResourceSpec>,
-    pub requested_to_capacity_ratio: RatioParam,
-}
-
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RatioParam {
-    pub shape: Vec<Shape>,
-}
-
-/// Arguments of NodeResourcesBalancedAllocation.
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BalancedArgs {
-    pub resources: Vec<ResourceSpec>,
-}
-
-/// Arguments of InterPodAffinity.
-#[derive(Deserialize, Clone, Debug)]
-#[serde(rename_all = "camelCase", default)]
-pub struct InterPodArgs {
-    pub hard_pod_affinity_weight: i64,
-    pub ignore_preferred_terms_of_existing_pods: bool,
-}
-
-impl Default for InterPodArgs {
-    fn default() -> Self {
-        Self { hard_pod_affinity_weight: 1, ignore_preferred_terms_of_existing_pods: false }
-    }
-}
-
-/// Arguments of NodeAffinity.
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NodeAffinityArgs {
-    pub added_affinity: Option<NodeAffinity>,
-}
-
-/// Arguments of PodTopologySpread.
-#[derive(Deserialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SpreadArgs {
-    pub default_constraints: Vec<TopologySpreadConstraint>,
-    pub defaulting_type: String,
-}
-
-/// Arguments of DefaultPreemption.
-#[derive(Deserialize, Clone, Debug)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PreemptionArgs {
-    pub min_candidate_nodes_percentage: i64,
-    pub min_candidate_nodes_absolute: i64,
-}
-
-impl Default for PreemptionArgs {
-    fn default() -> Self {
-        Self { min_candidate_nodes_percentage: 10, min_candidate_nodes_absolute: 100 }
-    }
-}
-
 impl KubeSchedulerConfiguration {
     /// From `--config`, or from the flags it replaces.
     pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
@@ -239,8 +163,28 @@ impl KubeSchedulerConfiguration {
         {
             only.scheduler_name = "default-scheduler".into();
         }
-        let problems = config.problems();
+        let problems = validation::problems(&config);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Profiles whose resource checks leave out what extenders manage alone. Upstream: buildExtenders.
+    pub fn profiles_with_extenders(&self) -> Vec<KubeSchedulerProfile> {
+        let managed = self.extenders.iter().flat_map(|e| &e.managed_resources);
+        let ignored: Vec<&str> =
+            managed.filter(|r| r.ignored_by_scheduler).map(|r| r.name.as_str()).collect();
+        let mut profiles = self.profiles.clone();
+        if ignored.is_empty() {
+            return profiles;
+        }
+        for profile in &mut profiles {
+            let list = &mut profile.plugin_config;
+            let at = list.iter().position(|c| c.name == "NodeResourcesFit").unwrap_or_else(|| {
+                list.push(PluginConfig { name: "NodeResourcesFit".into(), args: serde_json::json!({}) });
+                list.len() - 1
+            });
+            list[at].args["ignoredResources"] = serde_json::json!(ignored);
+        }
+        profiles
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the flag is a 32-bit float")]
@@ -258,50 +202,6 @@ impl KubeSchedulerConfiguration {
         leader.resource_name = flags.string("leader-elect-resource-name").to_string();
         leader.resource_namespace = flags.string("leader-elect-resource-namespace").to_string();
         config
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.parallelism <= 0 {
-            problems.push(format!(
-                "parallelism: Invalid value: {}: should be an integer value greater than zero",
-                self.parallelism
-            ));
-        }
-        if !(0..=100).contains(&self.percentage_of_nodes_to_score) {
-            problems.push(format!(
-                "percentageOfNodesToScore: Invalid value: {}: not in valid range [0-100]",
-                self.percentage_of_nodes_to_score
-            ));
-        }
-        if self.pod_initial_backoff_seconds <= 0 {
-            problems.push(format!(
-                "podInitialBackoffSeconds: Invalid value: {}: must be greater than 0",
-                self.pod_initial_backoff_seconds
-            ));
-        }
-        if self.pod_max_backoff_seconds < self.pod_initial_backoff_seconds {
-            problems.push(format!("podMaxBackoffSeconds: Invalid value: {}: must be greater than or equal to PodInitialBackoffSeconds", self.pod_max_backoff_seconds));
-        }
-        if !self.extenders.is_empty() {
-            problems.push(
-                "extenders: this scheduler does not call extenders yet; remove them from the configuration"
-                    .into(),
-            );
-        }
-        let mut names = BTreeSet::new();
-        for (i, profile) in self.profiles.iter().enumerate() {
-            if profile.scheduler_name.is_empty() {
-                problems.push(format!("profiles[{i}].schedulerName: Required value"));
-            }
-            if !names.insert(&profile.scheduler_name) {
-                problems.push(format!(
-                    "profiles[{i}].schedulerName: Duplicate value: {:?}",
-                    profile.scheduler_name
-                ));
-            }
-        }
-        problems
     }
 }
 

@@ -1,0 +1,230 @@
+//! What is wrong with arguments of plugins. Upstream: apis/config/validation/validation_pluginargs.go.
+
+use api::validation::content::qualified_name;
+use api::validation::field::{Error, Path};
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use serde::de::DeserializeOwned;
+
+use super::PluginConfig;
+use super::args::{
+    BalancedArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs, ResourceSpec, Shape, SpreadArgs,
+    VolumeBindingArgs,
+};
+
+/// Checks the arguments of one plugin.
+pub fn args(path: &Path<'_>, config: &PluginConfig) -> Vec<Error> {
+    match config.name.as_str() {
+        "DefaultPreemption" => with(path, config, preemption),
+        "InterPodAffinity" => with(path, config, inter_pod),
+        "NodeAffinity" => with::<NodeAffinityArgs>(path, config, |_, _| Vec::new()),
+        "NodeResourcesBalancedAllocation" => with(path, config, balanced),
+        "NodeResourcesFit" => with(path, config, fit),
+        "PodTopologySpread" => with(path, config, spread),
+        "VolumeBinding" => with(path, config, volumes),
+        _ => Vec::new(),
+    }
+}
+
+fn with<T: DeserializeOwned + Default>(
+    path: &Path<'_>,
+    config: &PluginConfig,
+    check: impl FnOnce(&Path<'_>, &T) -> Vec<Error>,
+) -> Vec<Error> {
+    if config.args.is_null() {
+        return check(path, &T::default());
+    }
+    match T::deserialize(&config.args) {
+        Ok(args) => check(path, &args),
+        Err(e) => {
+            vec![Error::invalid(path, &config.name, format!("decoding args for plugin {}: {e}", config.name))]
+        }
+    }
+}
+
+fn preemption(path: &Path<'_>, args: &PreemptionArgs) -> Vec<Error> {
+    let (percentage, absolute) =
+        (path.child("minCandidateNodesPercentage"), path.child("minCandidateNodesAbsolute"));
+    let mut errors = Vec::new();
+    if !(0..=100).contains(&args.min_candidate_nodes_percentage) {
+        errors.push(Error::invalid(
+            &percentage,
+            args.min_candidate_nodes_percentage,
+            "not in valid range [0, 100]",
+        ));
+    }
+    if args.min_candidate_nodes_absolute < 0 {
+        errors.push(Error::invalid(
+            &absolute,
+            args.min_candidate_nodes_absolute,
+            "not in valid range [0, inf)",
+        ));
+    }
+    if args.min_candidate_nodes_percentage == 0 && args.min_candidate_nodes_absolute == 0 {
+        let zero = |other: &str| format!("cannot be zero at the same time as {other}");
+        errors.push(Error::invalid(&percentage, 0_i64, zero("minCandidateNodesAbsolute")));
+        errors.push(Error::invalid(&absolute, 0_i64, zero("minCandidateNodesPercentage")));
+    }
+    errors
+}
+
+fn inter_pod(path: &Path<'_>, args: &InterPodArgs) -> Vec<Error> {
+    let weight = args.hard_pod_affinity_weight;
+    let path = path.child("hardPodAffinityWeight");
+    let wrong = !(0..=100).contains(&weight);
+    wrong.then(|| Error::invalid(&path, weight, "not in valid range [0, 100]")).into_iter().collect()
+}
+
+fn balanced(path: &Path<'_>, args: &BalancedArgs) -> Vec<Error> {
+    let list = path.child("resources");
+    let mut errors = Vec::new();
+    for (i, resource) in args.resources.iter().enumerate() {
+        let item = list.index(i);
+        if args.resources[..i].iter().any(|r| r.name == resource.name) {
+            errors.push(Error::duplicate(&item.child("name"), &resource.name));
+        }
+        // 0 is the default, 1.
+        if !(0..=1).contains(&resource.weight) {
+            errors.push(Error::invalid(&item.child("weight"), resource.weight, "must be 1"));
+        }
+    }
+    errors
+}
+
+fn volumes(path: &Path<'_>, args: &VolumeBindingArgs) -> Vec<Error> {
+    let mut errors = Vec::new();
+    if args.bind_timeout_seconds < 0 {
+        let detail = "invalid BindTimeoutSeconds, should not be a negative value";
+        errors.push(Error::invalid(&path.child("bindTimeoutSeconds"), args.bind_timeout_seconds, detail));
+    }
+    errors.extend(shape(&path.child("shape"), &args.shape));
+    errors
+}
+
+fn label_name(path: &Path<'_>, name: &str) -> Vec<Error> {
+    qualified_name(name).into_iter().map(|m| Error::invalid(path, name, m)).collect()
+}
+
+fn fit(path: &Path<'_>, args: &FitArgs) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let list = path.child("ignoredResources");
+    for (i, name) in args.ignored_resources.iter().enumerate() {
+        errors.extend(label_name(&list.index(i), name));
+    }
+    let list = path.child("ignoredResourceGroups");
+    for (i, group) in args.ignored_resource_groups.iter().enumerate() {
+        let item = list.index(i);
+        if group.contains('/') {
+            errors.push(Error::invalid(&item, group, "resource group name can't contain '/'"));
+        }
+        errors.extend(label_name(&item, group));
+    }
+    let (root, strategy) = (path.child("scoringStrategy"), &args.scoring_strategy);
+    const KINDS: [&str; 3] = ["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"];
+    if !strategy.kind.is_empty() && !KINDS.contains(&strategy.kind.as_str()) {
+        errors.push(Error::not_supported(&root.child("type"), &strategy.kind, &KINDS));
+    }
+    errors.extend(resources(&root.child("resources"), &strategy.resources));
+    let ratio = root.child("requestedToCapacityRatio");
+    match (strategy.kind.as_str(), &strategy.requested_to_capacity_ratio) {
+        ("RequestedToCapacityRatio", None) => {
+            errors.push(Error::required(&ratio, "must be specified when type is RequestedToCapacityRatio"));
+        }
+        ("RequestedToCapacityRatio", Some(param)) => {
+            errors.extend(shape(&ratio.child("shape"), &param.shape))
+        }
+        (_, Some(_)) => {
+            errors.push(Error::forbidden(&ratio, "must be nil when type is not RequestedToCapacityRatio"));
+        }
+        (_, None) => {}
+    }
+    errors
+}
+
+fn resources(path: &Path<'_>, resources: &[ResourceSpec]) -> Vec<Error> {
+    let wrong = resources.iter().enumerate().filter(|(_, r)| !(0..=100).contains(&r.weight));
+    let error = |(i, r): (usize, &ResourceSpec)| {
+        let detail = format!("resource weight of {} not in valid range (0, 100]", r.name);
+        Error::invalid(&path.index(i).child("weight"), r.weight, detail)
+    };
+    wrong.map(error).collect()
+}
+
+/// Upstream: validateFunctionShape.
+fn shape(path: &Path<'_>, shape: &[Shape]) -> Vec<Error> {
+    if shape.is_empty() {
+        return vec![Error::required(path, "at least one point must be specified")];
+    }
+    let mut errors = Vec::new();
+    let unsorted = (1..shape.len()).find(|i| shape[i - 1].utilization >= shape[*i].utilization);
+    if let Some(i) = unsorted {
+        let detail = "values must be sorted in increasing order";
+        errors.push(Error::invalid(&path.index(i).child("utilization"), shape[i].utilization, detail));
+    }
+    for (i, point) in shape.iter().enumerate() {
+        let item = path.index(i);
+        if !(0..=100).contains(&point.utilization) {
+            errors.push(Error::invalid(
+                &item.child("utilization"),
+                point.utilization,
+                "not in valid range [0, 100]",
+            ));
+        }
+        if !(0..=10).contains(&point.score) {
+            errors.push(Error::invalid(&item.child("score"), point.score, "not in valid range [0, 10]"));
+        }
+    }
+    errors
+}
+
+fn spread(path: &Path<'_>, args: &SpreadArgs) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let (kind, field) = (args.defaulting_type.as_str(), path.child("defaultingType"));
+    match kind {
+        "" | "System" if !args.default_constraints.is_empty() => {
+            errors.push(Error::invalid(&field, "System", "when .defaultConstraints are not empty"));
+        }
+        "" | "System" | "List" => {}
+        other => errors.push(Error::not_supported(&field, other, &["System", "List"])),
+    }
+    let list = path.child("defaultConstraints");
+    for (i, constraint) in args.default_constraints.iter().enumerate() {
+        errors.extend(default_constraint(&list.index(i), constraint));
+        let before = &args.default_constraints[..i];
+        let same = |o: &TopologySpreadConstraint| {
+            o.topology_key == constraint.topology_key && o.when_unsatisfiable == constraint.when_unsatisfiable
+        };
+        if before.iter().any(same) {
+            let value = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
+            errors.push(Error::duplicate(&list.index(i), value));
+        }
+    }
+    errors
+}
+
+fn default_constraint(path: &Path<'_>, constraint: &TopologySpreadConstraint) -> Vec<Error> {
+    let mut errors = Vec::new();
+    if constraint.max_skew <= 0 {
+        errors.push(Error::invalid(
+            &path.child("maxSkew"),
+            constraint.max_skew,
+            "not in valid range (0, inf)",
+        ));
+    }
+    let key = path.child("topologyKey");
+    if constraint.topology_key.is_empty() {
+        errors.push(Error::required(&key, "can not be empty"));
+    } else {
+        errors.extend(label_name(&key, &constraint.topology_key));
+    }
+    let action = path.child("whenUnsatisfiable");
+    match constraint.when_unsatisfiable.as_str() {
+        "" => errors.push(Error::required(&action, "can not be empty")),
+        "DoNotSchedule" | "ScheduleAnyway" => {}
+        other => errors.push(Error::not_supported(&action, other, &["DoNotSchedule", "ScheduleAnyway"])),
+    }
+    if constraint.label_selector.is_some() {
+        let detail = "constraint must not define a selector, as they deduced for each pod";
+        errors.push(Error::forbidden(&path.child("labelSelector"), detail));
+    }
+    errors
+}
