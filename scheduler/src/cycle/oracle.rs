@@ -1,0 +1,217 @@
+//! Our decisions against those of upstream's framework, plugin by plugin, on made-up clusters.
+//!
+//! Recorded answers (`data/oracle.txt`, one line a cluster) are compared always. With `ORACLE_SCHEDULER` naming the
+//! binary of e2e/oracle/scheduler, `ORACLE_COUNT` clusters are asked afresh; `ORACLE_RECORD` records them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::KubeSchedulerConfiguration;
+use crate::framework::{Code, Nominated};
+use crate::listers::Listers;
+use crate::model::{Cache, Interner, Place};
+use crate::plugins::registry;
+
+/// Clusters whose answers are recorded; eight pods each.
+const RECORDED: u64 = 40;
+/// Pods asked about in each.
+const PODS: usize = 8;
+
+fn objects<T: DeserializeOwned>(question: &Value, key: &str) -> Vec<T> {
+    question[key].as_array().into_iter().flatten().map(|o| T::deserialize(o).unwrap()).collect()
+}
+
+struct World {
+    cache: Cache,
+    listers: Listers,
+    nominated: Nominated,
+    profile: Profile,
+    pods: Vec<Arc<PodInfo>>,
+}
+
+impl World {
+    fn new(question: &Value) -> Self {
+        let interner = Interner::default();
+        let mut cache = Cache::new(interner.clone());
+        for namespace in objects::<k8s_openapi::api::core::v1::Namespace>(question, "namespaces") {
+            cache.set_namespace(&namespace.metadata.name.clone().unwrap(), namespace.metadata.labels);
+        }
+        for node in objects(question, "nodes") {
+            cache.set_node(Arc::new(node));
+        }
+        let infos = |key: &str| {
+            let pods = objects::<crate::model::WirePod>(question, key).into_iter();
+            pods.map(|p| Arc::new(PodInfo::new(&interner, &p))).collect::<Vec<_>>()
+        };
+        for info in infos("placed") {
+            let node = info.node.clone().unwrap();
+            cache.place(info, &node, Place::Seen);
+        }
+        let nominated = Nominated::default();
+        let listers = Listers {
+            services: objects(question, "services").into_iter().collect(),
+            replica_sets: objects(question, "replicaSets").into_iter().collect(),
+            claims: objects(question, "claims").into_iter().collect(),
+            volumes: objects(question, "volumes").into_iter().collect(),
+            classes: objects(question, "classes").into_iter().collect(),
+            csi_nodes: objects(question, "csiNodes").into_iter().collect(),
+            csi_drivers: objects(question, "csiDrivers").into_iter().collect(),
+            capacities: objects(question, "capacities").into_iter().collect(),
+            budgets: objects(question, "budgets").into_iter().collect(),
+            ..Listers::default()
+        }
+        .indexed();
+        let config: KubeSchedulerConfiguration =
+            question.get("config").map(|c| serde_json::from_value(c.clone()).unwrap()).unwrap_or_default();
+        let default = Default::default();
+        let profile = registry::build(config.profiles.first().unwrap_or(&default), 100).unwrap();
+        let pods = infos("pods").into_iter().take(PODS).collect();
+        Self { cache, listers, nominated, profile, pods }
+    }
+
+    /// What upstream's answer must be.
+    fn answer(&mut self, pod: &PodInfo) -> Value {
+        let assumed = Assumed::default();
+        let Self { cache, listers, nominated, profile, .. } = self;
+        let refusal = |r: &Reject| {
+            let code =
+                if r.code == Code::Unresolvable { "UnschedulableAndUnresolvable" } else { "Unschedulable" };
+            json!({ "code": code, "plugin": r.plugin, "reasons": sorted(r.reasons.iter().map(|t| t.to_string()).collect()) })
+        };
+        let scene = Scene { cache: &mut *cache, listers, nominated, assumed: &assumed };
+        let why = explain(profile, scene.prepare(profile, pod), pod);
+        let mut answer = json!({});
+        if let Some(reject) = &why.pre_filter {
+            answer["preFilter"] = refusal(reject);
+        }
+        let refused: BTreeMap<_, _> = why
+            .refused
+            .iter()
+            .filter(|(_, r)| r.plugin != LEFT_OUT)
+            .map(|(n, r)| (n.clone(), refusal(r)))
+            .collect();
+        if !refused.is_empty() {
+            answer["refused"] = json!(refused);
+        }
+        if !why.scores.is_empty() {
+            let by = |list: &Vec<(&'static str, i64)>| list.iter().copied().collect::<BTreeMap<_, _>>();
+            answer["scores"] =
+                json!(why.scores.iter().map(|(n, s)| (n.clone(), by(s))).collect::<BTreeMap<_, _>>());
+            return answer;
+        }
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let scene = Scene { cache, listers, nominated, assumed: &assumed };
+        match schedule(profile, scene, pod, &mut Memory::default(), &mut rng) {
+            Decision::Unfit { diagnosis, .. } => answer["message"] = diagnosis.message().into(),
+            other => answer["message"] = format!("{other:?}").into(),
+        }
+        answer
+    }
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list
+}
+
+/// Upstream's answer without what may differ: the order of reasons, scores of 0, which of several equal nodes is freed.
+fn plain(mut answer: Value) -> Value {
+    let sort = |refusal: &mut Value| {
+        let list =
+            refusal["reasons"].as_array().into_iter().flatten().map(|r| r.as_str().unwrap().to_string());
+        refusal["reasons"] = json!(sorted(list.collect()));
+    };
+    if let Some(refusal) = answer.get_mut("preFilter") {
+        sort(refusal);
+    }
+    for refusal in
+        answer.get_mut("refused").and_then(Value::as_object_mut).into_iter().flat_map(|r| r.values_mut())
+    {
+        sort(refusal);
+    }
+    for scores in
+        answer.get_mut("scores").and_then(Value::as_object_mut).into_iter().flat_map(|r| r.values_mut())
+    {
+        scores.as_object_mut().unwrap().retain(|_, s| *s != json!(0));
+    }
+    if let Some(message) = answer.get("message").and_then(Value::as_str).map(str::to_string)
+        && let Some((before, _)) = message.split_once("found a potential placement for pod on node ")
+    {
+        answer["message"] = before.into();
+    }
+    let fields = answer.as_object_mut().unwrap();
+    fields.remove("total");
+    fields.remove("nominated");
+    answer
+}
+
+/// Differences of one cluster, with the pod they are about.
+fn differences(seed: u64, answers: &Value) -> Vec<String> {
+    let question = generate::question(seed);
+    let mut world = World::new(&question);
+    let mut found = Vec::new();
+    for (i, pod) in world.pods.clone().iter().enumerate() {
+        if answers[i].get("error").is_some() {
+            // A selector that no API server would have stored.
+            continue;
+        }
+        let (ours, theirs) = (plain(world.answer(pod)), plain(answers[i].clone()));
+        if ours != theirs {
+            found.push(format!(
+                "seed {seed} pod {}\n  ours   {ours}\n  theirs {theirs}\n  pod {}",
+                pod.name, question["pods"][i]
+            ));
+        }
+    }
+    found
+}
+
+#[test]
+fn recorded_answers() {
+    let text = include_str!("data/oracle.txt");
+    let found: Vec<String> = text
+        .lines()
+        .zip(0..)
+        .flat_map(|(line, seed)| differences(seed, &serde_json::from_str(line).unwrap()))
+        .collect();
+    assert_eq!(text.lines().count() as u64, RECORDED);
+    assert!(found.is_empty(), "{} differences, the first:\n{}", found.len(), found[0]);
+}
+
+#[test]
+fn fresh_answers() {
+    let Ok(binary) = std::env::var("ORACLE_SCHEDULER") else {
+        println!("skipped: ORACLE_SCHEDULER is not set (make oracle-scheduler sets it)");
+        return;
+    };
+    let count = std::env::var("ORACLE_COUNT").ok().and_then(|c| c.parse().ok()).unwrap_or(RECORDED);
+    let mut child = Command::new(binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut found, mut record) = (Vec::new(), String::new());
+    for seed in 0..count {
+        writeln!(input, "{}", generate::question(seed)).unwrap();
+        let answers: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        found.extend(differences(seed, &answers));
+        if seed < RECORDED {
+            let answers: Vec<Value> =
+                answers.as_array().unwrap().iter().take(PODS).map(|a| plain(a.clone())).collect();
+            record.push_str(&format!("{}\n", Value::from(answers)));
+        }
+    }
+    drop(input);
+    child.wait().unwrap();
+    if let Some(path) = std::env::var("ORACLE_RECORD").ok().filter(|p| !p.is_empty()) {
+        std::fs::write(path, record).unwrap();
+    }
+    println!("{} pods compared, {} differ", PODS as u64 * count, found.len());
+    let shown: Vec<String> = found.iter().take(12).cloned().collect();
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), shown.join("\n"));
+}
