@@ -71,3 +71,14 @@ bench:           ## our codecs beside upstream's on a realistic pod (needs Go)
 	cd e2e/oracle && go mod download k8s.io/apiserver && go build -o ../../target/oracle/ ./bench
 	target/oracle/bench $(POD) target/oracle/pod.json > target/oracle/upstream.txt
 	cargo bench -p api --bench codec -- $(CURDIR)/target/oracle/pod.json $(CURDIR)/target/oracle/upstream.txt
+
+.PHONY: oracle-scheduler bench-scheduler
+ORACLE_CLUSTERS ?= 1250
+oracle-scheduler: ## the scheduler's verdicts and scores against upstream's framework, eight pods a cluster (needs Go); records answers
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./scheduler
+	ORACLE_SCHEDULER=$(CURDIR)/target/oracle/scheduler ORACLE_COUNT=$(ORACLE_CLUSTERS) ORACLE_RECORD=$(CURDIR)/scheduler/src/cycle/data/oracle.txt \
+	  cargo test -p kube-scheduler --locked fresh_answers -- --nocapture
+
+bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes; NODES, PODS, CASES
+	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-scheduler $(BIN)/bench-scheduler

@@ -1,0 +1,254 @@
+//! `bench-scheduler`: our kube-scheduler beside upstream's, in one run, on upstream's API server and etcd with bare
+//! nodes (`make bench-scheduler`). For every case and scheduler: CPU seconds of the scheduler's process per pod, pods
+//! bound per second, peak memory. Throttling is lifted on both.
+//!
+//! Environment: `OURS` (our binary), `CORTEN_UPSTREAM_BIN` (folder of upstream's, with etcd), `NODES`, `PODS`, `CASES`.
+//! With `KILLS` it measures nothing but kills our scheduler so many times (`crash.rs`).
+
+mod cases;
+mod crash;
+mod measured;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use client::{Client, Config, DeleteParams, ListParams, Options as ClientOptions, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use testing::upstream::{self, ControlPlane};
+use tokio::task::JoinSet;
+
+use cases::Case;
+use measured::{Measured, Scheduler};
+
+/// Requests under way at a time.
+const WRITERS: usize = 32;
+/// Longest time for a case.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+fn object<T: DeserializeOwned>(value: Value) -> Result<T> {
+    Ok(serde_json::from_value(value)?)
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let ours = PathBuf::from(std::env::var("OURS").context("OURS names our kube-scheduler")?);
+    let folder =
+        upstream::binaries().context("CORTEN_UPSTREAM_BIN names the folder of upstream's binaries")?;
+    let theirs = folder.join("kube-scheduler");
+    let flags = [
+        "--max-requests-inflight=4000",
+        "--max-mutating-requests-inflight=2000",
+        "--enable-priority-and-fairness=false",
+    ];
+    let plane = ControlPlane::start(&flags).context("no binaries")??;
+    let kubeconfig = plane.kubeconfig()?;
+    let client = connect(&kubeconfig).await?;
+    let (nodes, pods) = (number("NODES", 1000), number("PODS", 500));
+    make_nodes(&client, nodes).await?;
+    let kills = number("KILLS", 0);
+    if kills > 0 {
+        let space = json!({ "metadata": { "name": "crash" } });
+        client.all::<Namespace>().create(&object(space)?).await?;
+        return crash::run(&client, &kubeconfig, &ours, "crash", kills).await;
+    }
+    println!(
+        "| case, {nodes} nodes, {pods} pods | CPU ms/pod: ours | upstream | ratio | pods/s: ours | upstream | peak MiB: ours | upstream |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let wanted = std::env::var("CASES").unwrap_or_default();
+    for case in cases::ALL.iter().filter(|c| wanted.is_empty() || wanted.split(',').any(|w| w == c.name)) {
+        let a = run(&client, &kubeconfig, &ours, case, nodes, pods)
+            .await
+            .with_context(|| format!("ours, {}", case.name))?;
+        let b = run(&client, &kubeconfig, &theirs, case, nodes, pods)
+            .await
+            .with_context(|| format!("upstream, {}", case.name))?;
+        let per_pod = |m: &Measured| m.cpu.as_secs_f64() * 1000.0 / pods as f64;
+        println!(
+            "| {} | {:.3} | {:.3} | 1/{:.1} | {:.0} | {:.0} | {} | {} |",
+            case.name,
+            per_pod(&a),
+            per_pod(&b),
+            per_pod(&b) / per_pod(&a),
+            pods as f64 / a.time.as_secs_f64(),
+            pods as f64 / b.time.as_secs_f64(),
+            a.peak / 1024,
+            b.peak / 1024,
+        );
+    }
+    Ok(())
+}
+
+/// Waits until the API server answers.
+async fn connect(kubeconfig: &Path) -> Result<Client> {
+    let options = ClientOptions { qps: -1.0, ..ClientOptions::default() };
+    let client = Client::new(Config::from_kubeconfig(kubeconfig)?, options)?;
+    let end = Instant::now() + Duration::from_secs(60);
+    // The default namespace is the last thing a new control plane makes.
+    while client.all::<Namespace>().get("default").await.is_err() {
+        if Instant::now() > end {
+            bail!("the API server did not answer within a minute");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(client)
+}
+
+/// Runs writes, a limited number at a time.
+async fn at_once<F: Future<Output = Result<()>> + Send + 'static>(
+    writes: impl Iterator<Item = F>,
+) -> Result<()> {
+    let mut running = JoinSet::new();
+    for write in writes {
+        if running.len() >= WRITERS
+            && let Some(done) = running.join_next().await
+        {
+            done??;
+        }
+        running.spawn(write);
+    }
+    while let Some(done) = running.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn make_nodes(client: &Client, count: usize) -> Result<()> {
+    let nodes = (0..count).map(|i| {
+        let api = client.all::<Node>();
+        async move {
+            let name = format!("node-{i:05}");
+            let offers = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
+            let node = json!({
+                "metadata": { "name": name, "labels": {
+                    "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": format!("zone-{}", i % 10),
+                } },
+                "status": { "capacity": offers, "allocatable": offers, "conditions": [{ "type": "Ready", "status": "True", "reason": "Bench" }] },
+            });
+            let node: Node = object(node)?;
+            // Admission taints new nodes as not ready; an update takes that away.
+            let mut made = api.create(&node).await?;
+            made.spec.get_or_insert_default().taints = None;
+            made = api.replace(&made).await?;
+            made.status = node.status;
+            api.replace_status(&made).await?;
+            anyhow::Ok(())
+        }
+    });
+    at_once(nodes).await
+}
+
+async fn make_pods(
+    client: &Client,
+    namespace: &str,
+    prefix: &str,
+    count: usize,
+    spec: Value,
+    labels: Value,
+) -> Result<()> {
+    let pods = (0..count).map(|i| {
+        let api = client.namespaced::<Pod>(namespace);
+        let pod = json!({ "metadata": { "name": format!("{prefix}-{i}"), "labels": labels }, "spec": spec });
+        async move {
+            api.create(&object::<Pod>(pod)?).await?;
+            anyhow::Ok(())
+        }
+    });
+    at_once(pods).await
+}
+
+/// Waits until so many pods of a prefix have been seen bound.
+async fn all_bound(client: &Client, namespace: &str, prefix: &str, count: usize) -> Result<()> {
+    let api = client.namespaced::<Pod>(namespace);
+    let bound = |p: &Pod| {
+        p.spec.as_ref().and_then(|s| s.node_name.as_deref()).is_some_and(|n| !n.is_empty())
+            && p.metadata.name.as_deref().is_some_and(|n| n.starts_with(prefix))
+    };
+    let wait = async {
+        loop {
+            let list = api.list(&ListParams::default()).await?;
+            let mut seen: std::collections::BTreeSet<String> =
+                list.items.iter().filter(|p| bound(p)).filter_map(|p| p.metadata.name.clone()).collect();
+            let version = list.metadata.resource_version.unwrap_or_default();
+            let mut stream =
+                api.watch(&WatchParams { resource_version: version, ..WatchParams::default() }).await?;
+            while seen.len() < count {
+                match stream.next().await {
+                    Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
+                        if bound(&pod) {
+                            seen.extend(pod.metadata.name);
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                }
+            }
+            if seen.len() >= count {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.context("pods were not bound in time")?
+}
+
+/// One scheduler, one case, in a namespace of its own.
+async fn run(
+    client: &Client,
+    kubeconfig: &Path,
+    binary: &Path,
+    case: &Case,
+    nodes: usize,
+    pods: usize,
+) -> Result<Measured> {
+    let namespace = format!("{}-{}", case.name, std::process::id());
+    let space = json!({ "metadata": { "name": namespace } });
+    client
+        .all::<Namespace>()
+        .create(&object(space)?)
+        .await
+        .map(drop)
+        .or_else(|e| if e.is_already_exists() { Ok(()) } else { Err(e) })?;
+    let mut scheduler = Scheduler::start(binary, kubeconfig)?;
+    // The first pods show that it is at work, and fill caches.
+    make_pods(client, &namespace, "warm", 10, (case.spec)(), json!({ "app": "warm" })).await?;
+    all_bound(client, &namespace, "warm", 10).await?;
+    let before = (case.before)(nodes);
+    make_pods(client, &namespace, "before", before.0, before.1, json!({ "app": "bench" })).await?;
+    all_bound(client, &namespace, "before", before.0).await?;
+    let start = scheduler.cpu()?;
+    let clock = Instant::now();
+    let create = make_pods(client, &namespace, "pod", pods, (case.spec)(), json!({ "app": "bench" }));
+    let (made, bound) = tokio::join!(create, all_bound(client, &namespace, "pod", pods));
+    made?;
+    bound?;
+    let time = clock.elapsed();
+    // Events and conditions are written after the pod is bound.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let measured = Measured { cpu: scheduler.cpu()? - start, time, peak: scheduler.peak()? };
+    scheduler.stop();
+    clear(client, &namespace).await?;
+    Ok(measured)
+}
+
+async fn clear(client: &Client, namespace: &str) -> Result<()> {
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    let api = client.namespaced::<Pod>(namespace);
+    let left = api.list(&ListParams::default()).await?.items;
+    at_once(left.into_iter().map(|pod| {
+        let (api, now) = (api.clone(), now.clone());
+        async move {
+            match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &now).await {
+                Err(e) if !e.is_not_found() => Err(anyhow::Error::from(e)),
+                _ => Ok(()),
+            }
+        }
+    }))
+    .await
+}
