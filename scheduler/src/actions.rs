@@ -4,14 +4,17 @@
 use std::sync::Arc;
 
 use client::{DeleteParams, Patch, PatchParams};
-use controller::{NORMAL, WARNING, reference};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use controller::{NORMAL, WARNING};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::extended;
 use crate::framework::Change;
-use crate::model::PodInfo;
+use crate::model::{PodInfo, WirePod};
+use crate::plugins::volume_binding::Bindings;
+use crate::prebind;
 use crate::queue::Popped;
 use crate::scheduler::{Eviction, Outcome, Scheduler};
 
@@ -27,7 +30,7 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
             let note = format!("skip schedule deleting pod: {}", pod.key());
             event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", &note);
         }
-        Outcome::Bind { node } => bind(scheduler, &popped, &node, started).await,
+        Outcome::Bind { node, bindings } => bind(scheduler, &popped, &node, bindings, started).await,
         Outcome::Refused { message, reason, nominate, eviction } => {
             count(
                 scheduler,
@@ -35,7 +38,12 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 if reason == "Unschedulable" { "unschedulable" } else { "error" },
                 started,
             );
-            tracing::info!(pod = popped.info.key(), err = message, "Unable to schedule pod; no fit; waiting");
+            component::v!(
+                2,
+                pod = popped.info.key(),
+                err = message,
+                "Unable to schedule pod; no fit; waiting"
+            );
             refused(scheduler, &popped.info, &message, reason, nominate).await;
             if let Some(eviction) = eviction {
                 evict(scheduler, &popped.info, eviction).await;
@@ -51,9 +59,22 @@ fn count(scheduler: &Scheduler, pod: &PodInfo, result: &str, started: Instant) {
     scheduler.metrics.attempt_duration.with(&labels).observe_duration(started.elapsed());
 }
 
+/// A reference to a pod.
+fn about(pod: &PodInfo) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(pod.name.to_string()),
+        namespace: Some(pod.namespace.to_string()),
+        uid: Some(pod.uid.to_string()),
+        resource_version: Some(pod.rest.resource_version.clone()).filter(|v| !v.is_empty()),
+        field_path: None,
+    }
+}
+
 fn event(scheduler: &Scheduler, pod: &PodInfo, kind: &str, reason: &str, action: &str, note: &str) {
     if let Some(running) = scheduler.running(pod) {
-        running.recorder.event(&reference(&*pod.pod), None, kind, reason, action, truncated(note).as_ref());
+        running.recorder.event(&about(pod), None, kind, reason, action, truncated(note).as_ref());
     }
 }
 
@@ -69,13 +90,23 @@ fn truncated(note: &str) -> std::borrow::Cow<'_, str> {
     format!("{} ...", &note[..end]).into()
 }
 
-async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
+async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, bindings: Bindings, started: Instant) {
     let pod = &popped.info;
+    if !bindings.is_empty() {
+        let limit = scheduler.running(pod).map_or(std::time::Duration::ZERO, |r| r.profile.bind_timeout);
+        let done = prebind::bind_volumes(scheduler, pod, node, &bindings, limit).await;
+        // Written and seen, or given up.
+        scheduler.state.lock().assumed.forget(&bindings);
+        if let Err(error) = done {
+            let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
+            return give_up(scheduler, pod, node, message, started).await;
+        }
+    }
     let binding = Binding {
         metadata: ObjectMeta {
-            name: pod.pod.metadata.name.clone(),
-            namespace: pod.pod.metadata.namespace.clone(),
-            uid: pod.pod.metadata.uid.clone(),
+            name: Some(pod.name.to_string()),
+            namespace: Some(pod.namespace.to_string()),
+            uid: Some(pod.uid.to_string()),
             ..ObjectMeta::default()
         },
         target: ObjectReference {
@@ -84,11 +115,23 @@ async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, started: Insta
             ..ObjectReference::default()
         },
     };
-    let api = scheduler.client.namespaced::<Pod>(&pod.namespace);
-    match api.post_status(pod.name(), "binding", &binding).await {
-        Ok(_) => {
+    let bound = match extended::binder(scheduler, pod) {
+        Some(extender) => match extender.bind(pod, node).await {
+            Err(error) if extender.ignorable() => {
+                tracing::info!(
+                    err = error,
+                    "Skipping extender in bind as it returned error and has ignorable flag set"
+                );
+                post(scheduler, pod, &binding).await
+            }
+            other => other,
+        },
+        None => post(scheduler, pod, &binding).await,
+    };
+    match bound {
+        Ok(()) => {
             scheduler.state.lock().queue.remove(&pod.uid);
-            tracing::info!(pod = pod.key(), node, "Successfully bound pod to node");
+            component::v!(2, pod = pod.key(), node, "Successfully bound pod to node");
             count(scheduler, pod, "scheduled", started);
             scheduler.metrics.pod_attempts.one().observe(f64::from(popped.attempts));
             if let Some(first) = popped.first_added {
@@ -99,25 +142,35 @@ async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, started: Insta
             event(scheduler, pod, NORMAL, "Scheduled", "Binding", &note);
         }
         Err(error) => {
-            let message = format!("running Bind plugin \"DefaultBinder\": {error}");
-            tracing::error!(pod = pod.key(), node, %error, "Error scheduling pod; retrying");
-            let waiting = {
-                let mut state = scheduler.state.lock();
-                if state.cache.forget(&pod.uid) {
-                    scheduler.wake(&mut state, &Change::PodGone(pod));
-                    state.queue.failed(&pod.uid, Instant::now());
-                } else {
-                    // Seen bound all the same, or deleted.
-                    state.queue.remove(&pod.uid);
-                }
-                state.queue.contains(&pod.uid)
-            };
-            scheduler.poke();
-            count(scheduler, pod, "error", started);
-            if waiting {
-                refused(scheduler, pod, &message, "SchedulerError", None).await;
-            }
+            give_up(scheduler, pod, node, error, started).await;
         }
+    }
+}
+
+async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result<(), String> {
+    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
+    let posted = api.post_status(&pod.name, "binding", binding).await;
+    posted.map(drop).map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
+}
+
+/// Binding failed: the pod is not on the node after all, and is tried again.
+async fn give_up(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str, message: String, started: Instant) {
+    tracing::error!(pod = pod.key(), node, err = message, "Error scheduling pod; retrying");
+    let waiting = {
+        let mut state = scheduler.state.lock();
+        if state.cache.forget(&pod.uid) {
+            scheduler.wake(&mut state, &Change::PodGone(pod));
+            state.queue.failed(&pod.uid, Instant::now());
+        } else {
+            // Seen bound all the same, or deleted.
+            state.queue.remove(&pod.uid);
+        }
+        state.queue.contains(&pod.uid)
+    };
+    scheduler.poke();
+    count(scheduler, pod, "error", started);
+    if waiting {
+        refused(scheduler, pod, &message, "SchedulerError", None).await;
     }
 }
 
@@ -134,7 +187,7 @@ async fn refused(
     if let Some(condition) = condition(pod, "PodScheduled", "False", reason, message) {
         status.insert("conditions".into(), json!([condition]));
     }
-    if let Some(node) = nominate.filter(|n| n != pod.nominated().unwrap_or_default()) {
+    if let Some(node) = nominate.filter(|n| *n != *pod.nominated.as_deref().unwrap_or_default()) {
         let value = if node.is_empty() { serde_json::Value::Null } else { node.into() };
         status.insert("nominatedNodeName".into(), value);
     }
@@ -147,9 +200,9 @@ async fn refused(
 }
 
 async fn patch_status(scheduler: &Scheduler, pod: &PodInfo, status: serde_json::Value) -> client::Result<()> {
-    let api = scheduler.client.namespaced::<Pod>(&pod.namespace);
+    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
     let patch = Patch::Strategic(json!({ "status": status }));
-    api.patch_status(pod.name(), &patch, &PatchParams::default()).await.map(drop)
+    api.patch_status(&pod.name, &patch, &PatchParams::default()).await.map(drop)
 }
 
 /// A condition to write; `None` if the pod says the same already.
@@ -161,8 +214,7 @@ fn condition(
     reason: &str,
     message: &str,
 ) -> Option<serde_json::Value> {
-    let conditions = pod.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let known = conditions.into_iter().flatten().find(|c| c.type_ == kind);
+    let known = pod.rest.conditions.iter().find(|c| c.type_ == kind);
     let same = |k: &&k8s_openapi::api::core::v1::PodCondition| k.status == status;
     if known
         .filter(same)
@@ -180,7 +232,7 @@ fn condition(
         "lastProbeTime": null,
         "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     });
-    if let Some(generation) = pod.pod.metadata.generation {
+    if let Some(generation) = pod.rest.generation {
         condition["observedGeneration"] = generation.into();
     }
     Some(condition)
@@ -194,11 +246,11 @@ async fn evict(scheduler: &Scheduler, pod: &Arc<PodInfo>, eviction: Eviction) {
         }
     }
     let mut failed = false;
-    for victim in eviction.victims.iter().filter(|v| !v.terminating()) {
+    for victim in eviction.victims.iter().filter(|v| !v.terminating) {
         match evict_one(scheduler, pod, victim).await {
             Ok(()) => {
                 let note = format!("Preempted by pod {} on node {}", pod.uid, eviction.node);
-                let (about, by) = (reference(&*victim.pod), reference(&*pod.pod));
+                let (about, by) = (about(victim), about(pod));
                 if let Some(running) = scheduler.running(pod) {
                     running.recorder.event(&about, Some(&by), NORMAL, "Preempted", "Preempting", &note);
                 }
@@ -222,6 +274,6 @@ async fn evict_one(scheduler: &Scheduler, pod: &PodInfo, victim: &PodInfo) -> cl
     if let Some(c) = condition(victim, "DisruptionTarget", "True", "PreemptionByScheduler", &message) {
         patch_status(scheduler, victim, json!({ "conditions": [c] })).await?;
     }
-    let api = scheduler.client.namespaced::<Pod>(&victim.namespace);
-    api.delete(victim.name(), &DeleteParams::with_uid(&victim.uid)).await
+    let api = scheduler.client.namespaced::<WirePod>(&victim.namespace);
+    api.delete(&victim.name, &DeleteParams::with_uid(&victim.uid)).await
 }

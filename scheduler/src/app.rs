@@ -13,11 +13,12 @@ use controller::{EventRecorder, LeaderConfig, LeaderElector, Outcome, SeriesReco
 use informer::Factory;
 use tokio_util::sync::CancellationToken;
 
+use crate::config;
 use crate::metrics::Metrics;
 use crate::options::{COMMAND, Options};
 use crate::queue::Periods;
 use crate::scheduler::{Running, Scheduler};
-use crate::{handlers, server};
+use crate::{extender, handlers, server};
 
 /// The daemon, configured and not yet running.
 pub struct KubeScheduler {
@@ -42,14 +43,17 @@ impl Daemon for KubeScheduler {
         metrics::register_process(metrics::default_registry(), options.gates);
         metrics::rest_client::install();
         if let Some(path) = process.flags.non_empty("write-config-to") {
-            let text = serde_json::to_string_pretty(&options.config)?;
+            let tree =
+                machinery::value::to_value(&config::written(&options.config)).map_err(|e| e.to_string())?;
+            let mut text = String::new();
+            machinery::yaml::write(&tree, &mut text);
             std::fs::write(path, text).map_err(|e| format!("writing the configuration to {path}: {e}"))?;
             return Ok(());
         }
         let client = api_client(&options, &process)?;
         let host = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let factory = Factory::new(client.named("shared-informers"));
-        let scheduler = build(&options, &client, &factory, &host, &process);
+        let scheduler = build(&options, &client, &factory, &host, &process)?;
         let synced = Arc::new(AtomicBool::new(false));
         server::start(&options, &process, &scheduler, &synced).await?;
         process.notifier.ready();
@@ -85,7 +89,7 @@ fn build(
     factory: &Factory,
     host: &str,
     process: &Process,
-) -> Arc<Scheduler> {
+) -> Result<Arc<Scheduler>, Error> {
     let config = &options.config;
     let events = client.named("events");
     let recorder = SeriesRecorder::new(&events, "default-scheduler", host, &process.shutdown);
@@ -100,9 +104,20 @@ fn build(
         max_unschedulable: process.flags.duration("pod-max-in-unschedulable-pods-duration"),
     };
     let listers = handlers::listers(factory);
-    let scheduler = Scheduler::new(client.clone(), listers, running.collect(), periods, Metrics::register());
+    let extenders = extender::build(&config.extenders).map_err(|problems| problems.join("; "))?;
+    let whole = extenders.iter().any(extender::Extender::wants_nodes);
+    let full_nodes =
+        if whole { factory.informer(informer::Options::default()).store() } else { Default::default() };
+    let scheduler = Scheduler::new(
+        client.clone(),
+        listers,
+        running.collect(),
+        periods,
+        Metrics::register(),
+        (extenders, full_nodes),
+    );
     handlers::subscribe(factory, &scheduler);
-    scheduler
+    Ok(scheduler)
 }
 
 /// Schedules once everything is known. Informers may run already; starting them again does nothing.

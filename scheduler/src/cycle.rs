@@ -1,23 +1,71 @@
 //! One attempt to place a pod: `(view, pod) -> decision with reasons`. Pure; randomness is an argument.
 //! Upstream: pkg/scheduler/schedule_one.go schedulePod.
 
+use std::sync::Arc;
+
 use rand::{Rng, RngExt};
 
-use crate::framework::{CycleState, Diagnosis, Prepared, Profile, Reject, View, go_list};
-use crate::model::{NodeRow, PodInfo};
+use crate::assumed::Assumed;
+use crate::framework::{Code, CycleState, Diagnosis, Nominated, Prepared, Profile, Reject, View, go_list};
+use crate::listers::Listers;
+use crate::model::{Cache, NodeRow, PodInfo};
+use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
+
+mod class;
+
+pub use class::{Class, Classes};
 
 /// What an attempt came to.
 #[derive(Debug)]
 pub enum Decision {
-    Place { node: String, evaluated: usize, feasible: usize },
+    Place {
+        node: String,
+        evaluated: usize,
+        feasible: usize,
+        bindings: Bindings,
+    },
     NoNodes,
-    Unfit { diagnosis: Diagnosis, preemption: Preemption },
+    Unfit {
+        diagnosis: Diagnosis,
+        preemption: Preemption,
+    },
+    /// A plugin could not answer.
+    Failed {
+        plugin: &'static str,
+        message: String,
+    },
 }
 
-/// Where the search of the next pod starts, so that every node has the same chance.
-#[derive(Debug, Default)]
-pub struct Rotation(usize);
+/// What a scheduler remembers from cycle to cycle.
+#[derive(Default)]
+pub struct Memory {
+    pub classes: Classes,
+    /// Where the search of the next pod starts, so that every node has the same chance.
+    next: usize,
+}
+
+/// All a cycle reads; the cache is prepared for it first.
+pub struct Scene<'a> {
+    pub cache: &'a mut Cache,
+    pub listers: &'a Listers,
+    pub nominated: &'a Nominated,
+    pub assumed: &'a Assumed,
+}
+
+impl<'a> Scene<'a> {
+    /// Makes known what plugins will ask, and lends the view.
+    pub fn prepare(self, profile: &Profile, pod: &PodInfo) -> View<'a> {
+        let Scene { cache, listers, nominated, assumed } = self;
+        for other in nominated.values().flatten() {
+            cache.know_own_keys(other);
+        }
+        cache.arrange();
+        cache.remember(pod);
+        profile.prepare(cache, listers, pod);
+        View { cache, listers, nominated, assumed }
+    }
+}
 
 const FEWEST: usize = 100;
 const FEWEST_PERCENT: usize = 5;
@@ -37,18 +85,20 @@ fn enough(all: usize, percentage: i32) -> usize {
 /// Tries to place a pod.
 pub fn schedule(
     profile: &Profile,
-    view: View<'_>,
+    scene: Scene<'_>,
     pod: &PodInfo,
-    rotation: &mut Rotation,
+    memory: &mut Memory,
     rng: &mut impl Rng,
 ) -> Decision {
-    if view.cache.len() == 0 {
+    if scene.cache.len() == 0 {
         return Decision::NoNodes;
     }
+    let view = scene.prepare(profile, pod);
     let mut state = CycleState::default();
     let mut diagnosis = Diagnosis { all_nodes: view.cache.len(), ..Diagnosis::default() };
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
+        Err(reject) if reject.code == Code::Error => return failed("PreFilter", &reject),
         Err(reject) => {
             diagnosis.plugins.insert(reject.plugin);
             diagnosis.pre_filter = Some(reject);
@@ -60,81 +110,203 @@ pub fn schedule(
             return unfit(profile, view, pod, state, &prepared, diagnosis, rng);
         }
     };
-    let feasible = feasible(profile, view, pod, &state, &prepared, rotation, &mut diagnosis);
-    let evaluated = feasible.len() + diagnosis.nodes.len();
-    match feasible.as_slice() {
-        [] => unfit(profile, view, pod, state, &prepared, diagnosis, rng),
-        [one] => Decision::Place { node: one.name.to_string(), evaluated, feasible: 1 },
+    let found = match feasible(profile, view, pod, &state, &prepared, memory, &mut diagnosis) {
+        Ok(found) => found,
+        Err(reject) => return failed("Filter", &reject),
+    };
+    let evaluated = found.len() + diagnosis.nodes.len();
+    let place = |row: &NodeRow, feasible: usize| Decision::Place {
+        node: row.name.to_string(),
+        evaluated,
+        feasible,
+        bindings: volume_binding::bindings(view, &state, pod, row),
+    };
+    match found.as_slice() {
+        [] => {
+            diagnosis.blame();
+            unfit(profile, view, pod, state, &prepared, diagnosis, rng)
+        }
+        [one] => place(one, 1),
         many => {
-            let scores = profile.scores(view, &mut state, pod, many);
-            let node = best(many, &scores, rng).to_string();
-            Decision::Place { node, evaluated, feasible: many.len() }
+            let mut scoring = state.clone();
+            let class = memory.classes.of(profile, pod);
+            let scores = profile.scores(view, &mut scoring, pod, many, pod.node.is_none().then_some(class));
+            place(best(many, &scores, rng), many.len())
         }
     }
 }
 
+/// What filters left, before extenders have their say.
+pub struct Explored {
+    pub nodes: Vec<String>,
+    pub diagnosis: Diagnosis,
+    /// Refusals of extenders, by node.
+    pub refused: Vec<(String, Reject)>,
+}
+
+/// The first half of an attempt: nodes that fit. A decision where there is nothing to ask extenders about.
+pub fn explore(
+    profile: &Profile,
+    scene: Scene<'_>,
+    pod: &PodInfo,
+    memory: &mut Memory,
+) -> Result<Explored, Decision> {
+    if scene.cache.len() == 0 {
+        return Err(Decision::NoNodes);
+    }
+    let view = scene.prepare(profile, pod);
+    let mut state = CycleState::default();
+    let mut diagnosis = Diagnosis { all_nodes: view.cache.len(), ..Diagnosis::default() };
+    let none = Prepared { active: Default::default(), nodes: None, limited_by: Default::default() };
+    let prepared = match profile.pre_filter(view, pod, &mut state) {
+        Ok(prepared) => prepared,
+        Err(reject) if reject.code == Code::Error => return Err(failed("PreFilter", &reject)),
+        Err(reject) => {
+            diagnosis.plugins.insert(reject.plugin);
+            diagnosis.pre_filter = Some(reject);
+            none
+        }
+    };
+    let mut nodes = Vec::new();
+    if diagnosis.pre_filter.is_none() {
+        let found = feasible(profile, view, pod, &state, &prepared, memory, &mut diagnosis);
+        let found = found.map_err(|reject| failed("Filter", &reject))?;
+        nodes = found.iter().map(|r| r.name.to_string()).collect();
+        diagnosis.blame();
+    }
+    Ok(Explored { nodes, diagnosis, refused: Vec::new() })
+}
+
+/// The second half: the best of the nodes that are left, if it still fits.
+pub fn settle(
+    profile: &Profile,
+    scene: Scene<'_>,
+    pod: &PodInfo,
+    explored: Explored,
+    extra: &std::collections::BTreeMap<String, i64>,
+    rng: &mut impl Rng,
+) -> Decision {
+    let Explored { nodes, mut diagnosis, refused } = explored;
+    let view = scene.prepare(profile, pod);
+    let mut state = CycleState::default();
+    let prepared = match profile.pre_filter(view, pod, &mut state) {
+        Ok(prepared) => prepared,
+        Err(_) => Prepared {
+            active: (0..profile.points.filter.len()).collect(),
+            nodes: None,
+            limited_by: Default::default(),
+        },
+    };
+    let evaluated = nodes.len() + diagnosis.nodes.len();
+    let rows: Vec<&NodeRow> = nodes.iter().filter_map(|n| view.cache.row(n)).collect();
+    let fits = |row: &&&NodeRow| profile.filter(view, &state, &prepared.active, pod, row).is_ok();
+    let rows: Vec<&NodeRow> = rows.iter().filter(fits).copied().collect();
+    if rows.is_empty() {
+        for (node, reject) in refused {
+            if let Some(row) = view.cache.row(&node) {
+                diagnosis.refuse(row.at, Arc::new(reject));
+            }
+        }
+        return unfit(profile, view, pod, state, &prepared, diagnosis, rng);
+    }
+    let mut scoring = state.clone();
+    let mut scores = profile.scores(view, &mut scoring, pod, &rows, None);
+    for (row, score) in rows.iter().zip(&mut scores) {
+        *score += extra.get(&*row.name).copied().unwrap_or(0);
+    }
+    let row = best(&rows, &scores, rng);
+    let bindings = volume_binding::bindings(view, &state, pod, row);
+    Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings }
+}
+
+fn failed(point: &str, reject: &Reject) -> Decision {
+    let reasons = reject.reasons.join(", ");
+    Decision::Failed {
+        plugin: reject.plugin,
+        message: format!("running {point} plugin {:?}: {reasons}", reject.plugin),
+    }
+}
+
 /// Highest score; among equals any, each as likely.
-fn best<'a>(nodes: &[&'a NodeRow], scores: &[i64], rng: &mut impl Rng) -> &'a str {
-    let (mut chosen, mut highest, mut equals) = ("", i64::MIN, 0_u32);
+fn best<'a>(nodes: &[&'a NodeRow], scores: &[i64], rng: &mut impl Rng) -> &'a NodeRow {
+    let (mut chosen, mut highest, mut equals) = (nodes[0], i64::MIN, 0_u32);
     for (node, score) in nodes.iter().zip(scores) {
         if *score > highest {
-            (chosen, highest, equals) = (&node.name, *score, 1);
+            (chosen, highest, equals) = (node, *score, 1);
         } else if *score == highest {
             equals += 1;
             if rng.random_range(0..equals) == 0 {
-                chosen = &node.name;
+                chosen = node;
             }
         }
     }
     chosen
 }
 
+/// Rows that fit, as many as are enough; an error ends the attempt.
 fn feasible<'a>(
     profile: &Profile,
     view: View<'a>,
     pod: &PodInfo,
     state: &CycleState,
     prepared: &Prepared,
-    rotation: &mut Rotation,
+    memory: &mut Memory,
     diagnosis: &mut Diagnosis,
-) -> Vec<&'a NodeRow> {
+) -> Result<Vec<&'a NodeRow>, Arc<Reject>> {
     // An earlier attempt made room there.
-    if let Some(row) = pod.nominated().and_then(|n| view.cache.row(n))
+    if let Some(row) = pod.nominated.as_deref().and_then(|n| view.cache.row(n))
         && profile.filter(view, state, &prepared.active, pod, row).is_ok()
     {
-        return vec![row];
+        return Ok(vec![row]);
     }
-    let rows: Vec<&NodeRow> = match &prepared.nodes {
-        None => view.cache.rows().collect(),
+    let all = view.cache.all_rows();
+    let named: Vec<usize>;
+    let rows: &[usize] = match &prepared.nodes {
+        None => view.cache.order(),
         Some(names) => {
             diagnosis.absent =
                 Some(format!("node(s) didn't satisfy plugin(s) {}", go_list(&prepared.limited_by)));
-            names.iter().filter_map(|n| view.cache.row(n)).collect()
+            named = names.iter().filter_map(|n| view.cache.row(n)).map(|r| r.at).collect();
+            &named
         }
     };
-    if rows.is_empty() {
-        diagnosis.plugins.extend(&prepared.limited_by);
-        return Vec::new();
-    }
     let wanted = if profile.points.score.is_empty() { 1 } else { enough(rows.len(), profile.percentage) };
-    let mut found = Vec::new();
+    let filters = profile.local_filters();
+    let mut kept = pod.node.is_none().then(|| memory.classes.of(profile, pod));
+    let mut found = Vec::with_capacity(wanted);
     let mut looked_at = 0;
+    let start = memory.next;
     for i in 0..rows.len() {
-        let row = rows[(rotation.0 + i) % rows.len()];
+        let row = &all[rows[(start + i) % rows.len()]];
         looked_at += 1;
-        match profile.filter(view, state, &prepared.active, pod, row) {
+        let waited_for = !view.nominated.is_empty() && view.nominated.contains_key(&*row.name);
+        let verdict = match &mut kept {
+            // Looked at afresh, for pods that wait for the node count; the class learns the scores all the same.
+            Some(class) if waited_for => {
+                let verdict = profile.filter(view, state, &prepared.active, pod, row).map_err(Arc::new);
+                verdict.and_then(|()| class.verdict(profile, filters, view, pod, row))
+            }
+            Some(class) => class.verdict(profile, filters, view, pod, row).and_then(|()| {
+                let rest = prepared.active.iter().filter(|i| **i >= filters);
+                let mut rest = rest.map(|i| &profile.points.filter[*i]);
+                rest.try_for_each(|p| p.filter(view, state, pod, row)).map_err(Arc::new)
+            }),
+            None => profile.filter(view, state, &prepared.active, pod, row).map_err(Arc::new),
+        };
+        match verdict {
             Ok(()) => found.push(row),
-            Err(reject) => diagnosis.refuse(&row.name, reject),
+            Err(reject) if reject.code == Code::Error => return Err(reject),
+            Err(reject) => diagnosis.refuse(row.at, reject),
         }
         if found.len() >= wanted {
             break;
         }
     }
-    rotation.0 = (rotation.0 + looked_at) % view.cache.len().max(1);
+    memory.next = (start + looked_at) % view.cache.len().max(1);
     if prepared.nodes.is_some() && found.is_empty() {
         diagnosis.plugins.extend(&prepared.limited_by);
     }
-    found
+    Ok(found)
 }
 
 fn unfit(
@@ -146,7 +318,9 @@ fn unfit(
     mut diagnosis: Diagnosis,
     rng: &mut impl Rng,
 ) -> Decision {
-    let outcome = if profile.points.preemption {
+    let outcome = if profile.resources_cannot_answer(&diagnosis) {
+        Preemption::Failed("not found")
+    } else if profile.points.preemption {
         preemption::preempt(profile, view, pod, &state, &prepared.active, &diagnosis, rng)
     } else {
         Preemption::Off
@@ -154,6 +328,9 @@ fn unfit(
     diagnosis.post_filter = outcome.message();
     Decision::Unfit { diagnosis, preemption: outcome }
 }
+
+/// In place of a plugin's name: nodes that were left out before filters ran.
+pub const LEFT_OUT: &str = "PreFilter";
 
 /// Verdict of every node and scores of those that fit, for explaining; nothing is cut short.
 pub fn explain(profile: &Profile, view: View<'_>, pod: &PodInfo) -> Explanation {
@@ -168,20 +345,19 @@ pub fn explain(profile: &Profile, view: View<'_>, pod: &PodInfo) -> Explanation 
     };
     let mut fitting = Vec::new();
     for row in view.cache.rows() {
-        let left_out = prepared.nodes.as_ref().is_some_and(|n| !n.contains(&*row.name));
+        if prepared.nodes.as_ref().is_some_and(|n| !n.contains(&*row.name)) {
+            let reason = format!("node(s) didn't satisfy plugin(s) {}", go_list(&prepared.limited_by));
+            explanation.refused.push((row.name.to_string(), Reject::unresolvable(LEFT_OUT, reason)));
+            continue;
+        }
         match profile.filter(view, &state, &prepared.active, pod, row) {
-            _ if left_out => {
-                let by = prepared.limited_by.first().copied().unwrap_or_default();
-                let reason = format!("node(s) didn't satisfy plugin(s) {}", go_list(&prepared.limited_by));
-                explanation.refused.push((row.name.to_string(), Reject::unresolvable(by, reason)));
-            }
             Ok(()) => fitting.push(row),
             Err(reject) => explanation.refused.push((row.name.to_string(), reject)),
         }
     }
     explanation.scores = fitting.iter().map(|r| (r.name.to_string(), Vec::new())).collect();
     let scores = &mut explanation.scores;
-    profile.each_score(view, &mut state, pod, &fitting, |plugin, values| {
+    profile.each_score(view, &mut state, pod, &fitting, None, |plugin, values| {
         scores.iter_mut().zip(values).for_each(|((_, list), value)| list.push((plugin, *value)));
     });
     explanation
@@ -190,11 +366,18 @@ pub fn explain(profile: &Profile, view: View<'_>, pod: &PodInfo) -> Explanation 
 /// What [`explain`] found.
 #[derive(Debug, Default)]
 pub struct Explanation {
+    /// Refused before nodes were looked at.
     pub pre_filter: Option<Reject>,
     pub refused: Vec<(String, Reject)>,
     /// Weighted scores by node and plugin.
     pub scores: Vec<(String, Vec<(&'static str, i64)>)>,
 }
 
+#[cfg(test)]
+pub mod generate;
+#[cfg(test)]
+mod generate_volumes;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use informer::{Event, Factory, Options};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::time::Instant;
 
 use crate::framework::Change;
 use crate::listers::Listers;
-use crate::model::{Place, PodInfo};
+use crate::model::wire::{WireSpec, WireStatus};
+use crate::model::{Interner, Place, PodInfo, WireNode, WirePod};
 use crate::scheduler::{Scheduler, State};
 
 /// Pods that still run or will; finished ones take no room.
@@ -25,34 +27,72 @@ pub fn listers(factory: &Factory) -> Listers {
         volumes: factory.informer(Options::default()).store(),
         classes: factory.informer(Options::default()).store(),
         csi_nodes: factory.informer(Options::default()).store(),
+        csi_drivers: factory.informer(Options::default()).store(),
+        capacities: factory.informer(Options::default()).store(),
+        attachments: factory.informer(Options::default()).store(),
         budgets: factory.informer(Options::default()).store(),
     }
+    .indexed()
+}
+
+/// Compiles a pod as it arrives, and drops what is not read again.
+fn compile(interner: &Interner, pod: &mut WirePod) {
+    pod.info = Some(Arc::new(PodInfo::new(interner, pod)));
+    let meta = &mut pod.metadata;
+    let kept = (meta.name.take(), meta.namespace.take(), meta.uid.take(), meta.resource_version.take());
+    *meta = Default::default();
+    (meta.name, meta.namespace, meta.uid, meta.resource_version) = kept;
+    pod.spec = WireSpec::default();
+    pod.status = WireStatus::default();
 }
 
 /// Subscribes to everything.
 pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     let to = scheduler.clone();
-    scheduler.keep(factory.informer::<Node>(Options::default()).subscribe(move |e| node(&to, e)));
+    let slim = |node: &mut WireNode| node.metadata.annotations = None;
+    let nodes = factory.informer::<WireNode>(Options::default().transform(slim));
+    scheduler.keep(nodes.subscribe(move |e| node(&to, e)));
     let to = scheduler.clone();
-    let pods = factory.informer::<Pod>(Options::default().fields(UNFINISHED));
+    let interner = scheduler.interner.clone();
+    let options = Options::default().fields(UNFINISHED).transform(move |pod| compile(&interner, pod));
+    let pods = factory.informer::<WirePod>(options);
     scheduler.keep(pods.subscribe(move |e| pod(&to, e)));
     let to = scheduler.clone();
     let namespaces = factory.informer::<Namespace>(Options::default());
     scheduler.keep(namespaces.subscribe(move |e| namespace(&to, e)));
-    storage::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(factory, scheduler);
-    storage::<k8s_openapi::api::core::v1::PersistentVolume>(factory, scheduler);
-    storage::<k8s_openapi::api::storage::v1::StorageClass>(factory, scheduler);
-    storage::<k8s_openapi::api::storage::v1::CSINode>(factory, scheduler);
+    follow::<PersistentVolumeClaim>(factory, scheduler, |old, new| Change::Claim { old, new });
+    follow::<PersistentVolume>(factory, scheduler, |old, new| Change::Volume { old, new });
+    follow::<StorageClass>(factory, scheduler, |old, new| Change::Class { old, new });
+    follow::<CSINode>(factory, scheduler, |old, new| Change::CsiNode { old, new });
+    follow::<CSIDriver>(factory, scheduler, |old, new| Change::CsiDriver { old, new });
+    follow::<CSIStorageCapacity>(factory, scheduler, |old, new| Change::Capacity { old, new });
+    let to = scheduler.clone();
+    let attachments = factory.informer::<VolumeAttachment>(Options::default());
+    scheduler.keep(attachments.subscribe(move |event| {
+        if matches!(event, Event::Deleted(_)) {
+            to.wake(&mut to.state.lock(), &Change::AttachmentGone);
+            to.poke();
+        }
+    }));
 }
 
-fn storage<K: client::Object>(factory: &Factory, scheduler: &Arc<Scheduler>) {
+/// Wakes pods that a new or changed object of storage may help.
+fn follow<K: client::Object>(
+    factory: &Factory,
+    scheduler: &Arc<Scheduler>,
+    change: impl for<'a> Fn(Option<&'a K>, &'a K) -> Change<'a> + Send + Sync + 'static,
+) {
     let to = scheduler.clone();
     let informer = factory.informer::<K>(Options::default());
     scheduler.keep(informer.subscribe(move |event| {
-        if !matches!(event, Event::Deleted(_)) {
-            to.wake(&mut to.state.lock(), &Change::Storage);
-            to.poke();
-        }
+        to.storage.send_modify(|version| *version += 1);
+        let (old, new) = match &event {
+            Event::Deleted(_) => return,
+            Event::Added(new) => (None, new),
+            Event::Updated { old, new } => (Some(&**old), new),
+        };
+        to.wake(&mut to.state.lock(), &change(old, new));
+        to.poke();
     }));
 }
 
@@ -60,6 +100,11 @@ fn namespace(scheduler: &Scheduler, event: Event<Namespace>) {
     let gone = matches!(event, Event::Deleted(_));
     let meta = &event.object().metadata;
     let name = meta.name.as_deref().unwrap_or_default();
+    if let Event::Updated { old, new } = &event
+        && old.metadata.labels == new.metadata.labels
+    {
+        return;
+    }
     let mut state = scheduler.state.lock();
     state.cache.set_namespace(name, (!gone).then(|| meta.labels.clone().unwrap_or_default()));
     scheduler.wake(&mut state, &Change::Namespace);
@@ -67,7 +112,7 @@ fn namespace(scheduler: &Scheduler, event: Event<Namespace>) {
     scheduler.poke();
 }
 
-fn node(scheduler: &Scheduler, event: Event<Node>) {
+fn node(scheduler: &Scheduler, event: Event<WireNode>) {
     let mut state = scheduler.state.lock();
     match &event {
         Event::Added(new) => {
@@ -75,11 +120,13 @@ fn node(scheduler: &Scheduler, event: Event<Node>) {
             scheduler.wake(&mut state, &Change::NodeAdded(new));
         }
         Event::Updated { old, new } => {
-            state.cache.set_node(new.clone());
-            let offered = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
             let changed = old.metadata.labels != new.metadata.labels
                 || old.spec != new.spec
-                || offered(old) != offered(new);
+                || old.status.allocatable != new.status.allocatable
+                || old.status.declared_features != new.status.declared_features;
+            if changed || old.status.images != new.status.images {
+                state.cache.set_node(new.clone());
+            }
             if changed {
                 scheduler.wake(&mut state, &Change::NodeUpdated { old, new });
             }
@@ -93,69 +140,65 @@ fn node(scheduler: &Scheduler, event: Event<Node>) {
     scheduler.poke();
 }
 
-fn assigned(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
-}
-
-fn finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn pod(scheduler: &Scheduler, event: Event<Pod>) {
+fn pod(scheduler: &Scheduler, event: Event<WirePod>) {
+    let info = |p: &WirePod| p.info.clone();
+    let (old, new) = match &event {
+        Event::Added(new) | Event::Deleted(new) => (None, info(new)),
+        Event::Updated { old, new } => (info(old), info(new)),
+    };
+    let Some(new) = new else { return };
     let mut state = scheduler.state.lock();
-    match event {
-        Event::Deleted(old) => gone(scheduler, &mut state, old),
-        Event::Added(new) => arrived(scheduler, &mut state, None, new),
-        Event::Updated { old, new } if old.metadata.uid != new.metadata.uid => {
-            gone(scheduler, &mut state, old);
+    match (event, old) {
+        (Event::Deleted(_), _) => gone(scheduler, &mut state, &new),
+        (_, Some(old)) if old.uid != new.uid => {
+            gone(scheduler, &mut state, &old);
             arrived(scheduler, &mut state, None, new);
         }
-        Event::Updated { old, new } => arrived(scheduler, &mut state, Some(&old), new),
+        (_, old) => arrived(scheduler, &mut state, old, new),
     }
     drop(state);
     scheduler.poke();
 }
 
-fn gone(scheduler: &Scheduler, state: &mut State, pod: Arc<Pod>) {
-    let info = Arc::new(PodInfo::new(pod));
+fn gone(scheduler: &Scheduler, state: &mut State, info: &Arc<PodInfo>) {
     state.queue.remove(&info.uid);
-    state.nominate(&info, None);
+    state.nominate(info, None);
     if let Some(removed) = state.cache.remove(&info.uid) {
         scheduler.wake(state, &Change::PodGone(&removed));
     }
 }
 
-fn arrived(scheduler: &Scheduler, state: &mut State, old: Option<&Pod>, new: Arc<Pod>) {
-    if finished(&new) {
-        return gone(scheduler, state, new);
+fn arrived(scheduler: &Scheduler, state: &mut State, old: Option<Arc<PodInfo>>, info: Arc<PodInfo>) {
+    if info.finished {
+        return gone(scheduler, state, &info);
     }
-    let info = Arc::new(PodInfo::new(new));
-    match assigned(&info.pod) {
-        Some(node) => placed(scheduler, state, old, &info, node),
+    match info.node.clone() {
+        Some(node) => placed(scheduler, state, old, &info, &node),
         None => waiting(scheduler, state, old, info),
     }
 }
 
-fn placed(scheduler: &Scheduler, state: &mut State, old: Option<&Pod>, info: &Arc<PodInfo>, node: &str) {
+fn placed(
+    scheduler: &Scheduler,
+    state: &mut State,
+    old: Option<Arc<PodInfo>>,
+    info: &Arc<PodInfo>,
+    node: &str,
+) {
     state.queue.remove(&info.uid);
     state.nominate(info, None);
     state.cache.place(info.clone(), node, Place::Seen);
-    match old.filter(|o| assigned(o).is_some()) {
+    match old.filter(|o| o.node.is_some()) {
         None => scheduler.wake(state, &Change::PodAssigned(info)),
         Some(old) => {
-            let before = PodInfo::new(Arc::new(old.clone()));
-            let labels = old.metadata.labels != info.pod.metadata.labels;
-            let resized = before.requests != info.requests;
-            let ending = before.terminating() != info.terminating();
-            if labels || resized || ending {
-                scheduler.wake(state, &Change::PodChanged { new: info, smaller: resized });
+            if !old.same_place(info) {
+                scheduler.wake(state, &Change::PodChanged { old: &old, new: info });
             }
         }
     }
 }
 
-fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<&Pod>, info: Arc<PodInfo>) {
+fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<Arc<PodInfo>>, info: Arc<PodInfo>) {
     let Some(running) = scheduler.running(&info) else { return };
     // Placed by us and on its way; what the informer shows is older.
     if state.cache.is_assumed(&info.uid) {
@@ -163,18 +206,15 @@ fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<&Pod>, info: Ar
     }
     let gate = running.profile.pre_enqueue(&info).err().map(|r| r.plugin);
     let now = Instant::now();
-    if let Some(node) = info.nominated() {
-        let node = node.to_string();
-        state.nominate(&info, Some(&node));
-    } else if old.is_some_and(|o| PodInfo::new(Arc::new(o.clone())).nominated().is_some()) {
+    if let Some(node) = &info.nominated {
+        state.nominate(&info, Some(node));
+    } else if old.as_ref().is_some_and(|o| o.nominated.is_some()) {
         state.nominate(&info, None);
     }
     let Some(old) = old else { return state.queue.add(info, gate, now) };
-    let itself = old.spec != info.pod.spec
-        || old.metadata.labels != info.pod.metadata.labels
-        || old.metadata.annotations != info.pod.metadata.annotations
-        || old.metadata.deletion_timestamp != info.pod.metadata.deletion_timestamp;
     let profile = &running.profile;
     let probe = info.clone();
-    state.queue.update(info, gate, now, |by| itself && profile.wakes(&Change::Itself, &probe, by));
+    state
+        .queue
+        .update(info, gate, now, |by| profile.wakes(&Change::Itself { old: &old, new: &probe }, &probe, by));
 }

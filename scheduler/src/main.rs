@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 mod actions;
 mod app;
+mod assumed;
 mod config;
 mod cycle;
+mod extended;
+mod extender;
 mod flags;
 mod framework;
 mod handlers;
@@ -14,10 +17,12 @@ mod metrics;
 mod model;
 mod options;
 mod plugins;
+mod prebind;
 mod preemption;
 mod queue;
 mod scheduler;
 mod server;
+mod whyz;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -11,6 +11,7 @@ pub struct Metrics {
     pub sli_duration: Family<Histogram>,
     pub pod_attempts: Family<Histogram>,
     pub pending: Family<Gauge>,
+    pub incoming: Family<Counter>,
     pub cache_size: Family<Gauge>,
     pub preemption_attempts: Family<Counter>,
     pub preemption_victims: Family<Histogram>,
@@ -46,6 +47,10 @@ impl Metrics {
             ),
             pending: Family::gauge(
                 stable("scheduler_pending_pods", "Pending pods, by queue").labels(&["queue"]),
+            ),
+            incoming: Family::counter(
+                stable("scheduler_queue_incoming_pods_total", "Pods added to queues, by event and queue")
+                    .labels(&["queue", "event"]),
             ),
             cache_size: Family::gauge(
                 Opts::new("scheduler_cache_size", "Nodes, pods and assumed pods in the cache")

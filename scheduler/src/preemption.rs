@@ -2,10 +2,12 @@
 //! Upstream: plugins/defaultpreemption/default_preemption.go, framework/preemption/preemption.go.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use machinery::labels::Selector;
 use rand::{Rng, RngExt};
 
 use crate::framework::{Active, Code, CycleState, Diagnosis, Profile, Reject, View};
@@ -23,6 +25,8 @@ pub struct Settings {
 pub enum Preemption {
     /// Not enabled.
     Off,
+    /// A plugin that is asked before it could not answer; a nomination stays as it is.
+    Failed(&'static str),
     /// Not now; a nomination stays as it is.
     Ineligible(&'static str),
     /// It would not help; a nomination is cleared.
@@ -36,6 +40,7 @@ impl Preemption {
     pub fn message(&self) -> String {
         match self {
             Preemption::Off => String::new(),
+            Preemption::Failed(why) => (*why).to_string(),
             Preemption::Ineligible(why) => format!("preemption: {why}"),
             Preemption::Useless(why) => format!("preemption: {why}"),
             Preemption::Evict { node, victims } => format!(
@@ -66,7 +71,7 @@ pub fn preempt(
     if let Some(why) = ineligible(view, pod, diagnosis) {
         return Preemption::Ineligible(why);
     }
-    let rows: Vec<&NodeRow> = view.cache.rows().filter(|r| diagnosis.could_help(&r.name)).collect();
+    let rows = helpful(view, diagnosis);
     let mut verdicts = Diagnosis {
         all_nodes: view.cache.len(),
         absent: Some("Preemption is not helpful for scheduling".into()),
@@ -78,9 +83,11 @@ pub fn preempt(
         let wanted = (all * profile.preemption.percentage / 100).max(profile.preemption.absolute).min(all);
         let offset = rng.random_range(0..rows.len());
         let mut clean = 0;
+        let budgets = Budgets::new(view);
+        let trial = Trial { profile, view, pod, active, budgets: &budgets };
         for i in 0..rows.len() {
             let row = rows[(offset + i) % rows.len()];
-            match victims_on(profile, view, pod, state.clone(), active, row.clone()) {
+            match victims_on(&trial, state.clone(), row.clone()) {
                 Ok(candidate) => {
                     clean += usize::from(candidate.violations == 0);
                     candidates.push(candidate);
@@ -88,7 +95,7 @@ pub fn preempt(
                         break;
                     }
                 }
-                Err(reject) => verdicts.refuse(&row.name, reject),
+                Err(reject) => verdicts.refuse(row.at, Arc::new(reject)),
             }
         }
     }
@@ -99,30 +106,41 @@ pub fn preempt(
 }
 
 fn terminating_by_preemption(pod: &PodInfo) -> bool {
-    let conditions = pod.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    pod.terminating()
-        && conditions.into_iter().flatten().any(|c| {
+    pod.terminating
+        && pod.rest.conditions.iter().any(|c| {
             c.type_ == "DisruptionTarget"
                 && c.status == "True"
                 && c.reason.as_deref() == Some("PreemptionByScheduler")
         })
 }
 
+/// Rows on which taking pods away could help.
+fn helpful<'a>(view: View<'a>, diagnosis: &Diagnosis) -> Vec<&'a NodeRow> {
+    match &diagnosis.pre_filter {
+        Some(reject) if Diagnosis::could_help(reject) => view.cache.rows().collect(),
+        Some(_) => Vec::new(),
+        None => {
+            let rows = view.cache.all_rows();
+            let helped = diagnosis.nodes.iter().filter(|(_, r)| Diagnosis::could_help(r));
+            helped.map(|(at, _)| &rows[*at]).collect()
+        }
+    }
+}
+
 fn ineligible(view: View<'_>, pod: &PodInfo, diagnosis: &Diagnosis) -> Option<&'static str> {
-    if pod.spec().and_then(|s| s.preemption_policy.as_deref()) == Some("Never") {
+    if pod.never_preempts {
         return Some("not eligible due to preemptionPolicy=Never.");
     }
-    let nominated = pod.nominated()?;
-    if diagnosis.nodes.get(nominated).is_some_and(|r| r.code == Code::Unresolvable) {
+    let row = view.cache.row(pod.nominated.as_deref()?)?;
+    if diagnosis.verdict(row.at).is_some_and(|r| r.code == Code::Unresolvable) {
         return None;
     }
-    let row = view.cache.row(nominated)?;
     let going = row.pods.iter().any(|p| p.priority < pod.priority && terminating_by_preemption(p));
     going.then_some("not eligible due to a terminating pod on the nominated node.")
 }
 
 fn started(pod: &PodInfo) -> Timestamp {
-    pod.pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or(Timestamp::MAX, |t| t.0)
+    pod.started.unwrap_or(Timestamp::MAX)
 }
 
 /// Smallest is best: budgets, then highest priority, sum of priorities, number, latest start of the highest.
@@ -134,15 +152,18 @@ fn cost(c: &Candidate) -> (usize, i32, i64, usize, Reverse<Timestamp>) {
     (c.violations, highest, sum, c.victims.len(), Reverse(earliest))
 }
 
+/// What is the same for every node.
+struct Trial<'a> {
+    profile: &'a Profile,
+    view: View<'a>,
+    pod: &'a PodInfo,
+    active: &'a Active,
+    budgets: &'a Budgets,
+}
+
 /// Removes all less important pods, then lets stay whom it can. `row` and `state` are copies.
-fn victims_on(
-    profile: &Profile,
-    view: View<'_>,
-    pod: &PodInfo,
-    mut state: CycleState,
-    active: &Active,
-    mut row: NodeRow,
-) -> Result<Candidate, Reject> {
+fn victims_on(trial: &Trial<'_>, mut state: CycleState, mut row: NodeRow) -> Result<Candidate, Reject> {
+    let Trial { profile, view, pod, active, budgets } = *trial;
     let mut candidates: Vec<Arc<PodInfo>> =
         row.pods.iter().filter(|p| p.priority < pod.priority).cloned().collect();
     if candidates.is_empty() {
@@ -157,7 +178,7 @@ fn victims_on(
     }
     profile.filter(view, &state, active, pod, &row)?;
     candidates.sort_by_key(|p| (Reverse(p.priority), started(p)));
-    let (violating, fine) = by_budget(view, &candidates);
+    let (violating, fine) = budgets.split(&candidates);
     let mut victims = Vec::new();
     let mut violations = 0;
     for (victim, violates) in
@@ -181,36 +202,53 @@ fn victims_on(
     Ok(Candidate { node: row.name.to_string(), victims, violations })
 }
 
-/// Pods whose going would break a disruption budget, and the others.
-fn by_budget(view: View<'_>, pods: &[Arc<PodInfo>]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
-    let budgets = view.listers.budgets.list();
-    let mut left: BTreeMap<usize, i32> = BTreeMap::new();
-    pods.iter().cloned().partition(|pod| {
-        let mut breaks = false;
-        for (i, budget) in budgets.iter().enumerate() {
-            if budget.metadata.namespace.as_deref() != Some(&*pod.namespace) {
-                continue;
+/// What is left of the disruption budgets.
+struct Budgets(Vec<Budget>);
+
+struct Budget {
+    namespace: String,
+    selector: Selector,
+    allowed: i32,
+    /// Pods that count already.
+    counted: BTreeSet<String>,
+}
+
+impl Budgets {
+    fn new(view: View<'_>) -> Self {
+        let one = |b: &PodDisruptionBudget| {
+            let status = b.status.as_ref();
+            Budget {
+                namespace: b.metadata.namespace.clone().unwrap_or_default(),
+                selector: label_selector(b.spec.as_ref().and_then(|s| s.selector.as_ref())),
+                allowed: status.and_then(|s| s.disruptions_allowed).unwrap_or(0),
+                counted: status
+                    .and_then(|s| s.disrupted_pods.as_ref())
+                    .into_iter()
+                    .flat_map(|pods| pods.keys().cloned())
+                    .collect(),
             }
-            let selector = label_selector(budget.spec.as_ref().and_then(|s| s.selector.as_ref()));
-            let labels = pod.pod.metadata.labels.as_ref();
-            let status = budget.status.as_ref();
-            let counted =
-                status.is_some_and(|s| s.disrupted_pods.as_ref().is_some_and(|d| d.contains_key(pod.name())));
-            if labels.is_none_or(|l| l.is_empty())
-                || selector.is_empty()
-                || !selector.matches(&labels)
-                || counted
-            {
-                continue;
+        };
+        Self(view.listers.budgets.list().iter().map(|b| one(b)).collect())
+    }
+
+    /// Pods whose going would break a budget, and the others. Upstream: FilterVictimsWithPDBViolation.
+    fn split(&self, pods: &[Arc<PodInfo>]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
+        let mut left: Vec<i32> = self.0.iter().map(|b| b.allowed).collect();
+        pods.iter().cloned().partition(|pod| {
+            let labels = &pod.labels.map;
+            let mut breaks = false;
+            for (budget, left) in self.0.iter().zip(&mut left) {
+                let concerned = budget.namespace == *pod.namespace
+                    && !labels.is_empty()
+                    && !budget.selector.is_empty()
+                    && budget.selector.matches(labels)
+                    && !budget.counted.contains(&*pod.name);
+                if concerned {
+                    *left -= 1;
+                    breaks |= *left < 0;
+                }
             }
-            let allowed =
-                left.entry(i).or_insert_with(|| status.and_then(|s| s.disruptions_allowed).unwrap_or(0));
-            *allowed -= 1;
-            if *allowed < 0 {
-                breaks = true;
-                break;
-            }
-        }
-        breaks
-    })
+            breaks
+        })
+    }
 }

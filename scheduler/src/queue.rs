@@ -4,11 +4,12 @@
 //! verdict and the pod's way back into the queue. Upstream: pkg/scheduler/backend/queue/scheduling_queue.go.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::model::{PodInfo, Uid};
@@ -41,7 +42,12 @@ struct Entry {
     by_error: bool,
     refused_by: RefusedBy,
     place: Place,
+    /// The last attempts: when, and what came of it.
+    history: VecDeque<(Timestamp, String)>,
 }
+
+/// Attempts remembered per pod.
+const HISTORY: usize = 3;
 
 /// A pod to be tried.
 #[derive(Debug)]
@@ -71,6 +77,8 @@ pub struct Queue {
     unschedulable: BTreeSet<Uid>,
     sequence: u64,
     next_flush: Option<Instant>,
+    /// How many pods came into which queue after which event, since last taken.
+    incoming: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// How often the unschedulable are looked through for ones that stayed too long.
@@ -86,6 +94,7 @@ impl Queue {
             unschedulable: BTreeSet::new(),
             sequence: 0,
             next_flush: None,
+            incoming: BTreeMap::new(),
         }
     }
 
@@ -132,11 +141,26 @@ impl Queue {
         entry.last_tried + if entry.failures == 0 { Duration::ZERO } else { wait }
     }
 
+    fn count(&mut self, queue: &'static str, event: &'static str) {
+        *self.incoming.entry((queue, event)).or_default() += 1;
+    }
+
+    /// How many pods came into which queue after which event, since the last call.
+    pub fn take_incoming(&mut self) -> BTreeMap<(&'static str, &'static str), u64> {
+        std::mem::take(&mut self.incoming)
+    }
+
     /// To the ready ones, or into backoff while that lasts.
-    fn requeue(&mut self, uid: &Uid, now: Instant) {
+    fn requeue(&mut self, uid: &Uid, now: Instant, event: &'static str) {
         let Some(entry) = self.entries.get(uid) else { return };
         let ready = self.ready_at(entry);
-        if ready <= now { self.activate(uid, now) } else { self.back_off(uid, ready) }
+        if ready <= now {
+            self.count("active", event);
+            self.activate(uid, now);
+        } else {
+            self.count("backoff", event);
+            self.back_off(uid, ready);
+        }
     }
 
     /// A new pod. With `gate`, the plugin that keeps it from being tried.
@@ -152,10 +176,14 @@ impl Queue {
             by_error: false,
             refused_by: gate.into_iter().collect(),
             place: Place::Gated,
+            history: VecDeque::new(),
         };
         self.entries.insert(uid.clone(), entry);
         if gate.is_none() {
+            self.count("active", "PodAdd");
             self.activate(&uid, now);
+        } else {
+            self.count("gated", "PodAdd");
         }
     }
 
@@ -180,6 +208,7 @@ impl Queue {
             }
             (Place::Gated, None) => {
                 entry.refused_by.clear();
+                self.count("active", "TargetPodUpdate");
                 self.activate(&uid, now);
             }
             // The priority may have changed.
@@ -187,7 +216,7 @@ impl Queue {
             (Place::Backoff(_), None) => {}
             (Place::Unschedulable(_), None) => {
                 if useful(&entry.refused_by) {
-                    self.requeue(&uid, now);
+                    self.requeue(&uid, now, "TargetPodUpdate");
                 }
             }
         }
@@ -205,7 +234,7 @@ impl Queue {
 
     /// A waiting pod by its name.
     pub fn find(&self, namespace: &str, name: &str) -> Option<&Arc<PodInfo>> {
-        self.entries.values().map(|e| &e.info).find(|i| &*i.namespace == namespace && i.name() == name)
+        self.entries.values().map(|e| &e.info).find(|i| &*i.namespace == namespace && &*i.name == name)
     }
 
     /// Where a pod is and who refused it.
@@ -218,7 +247,31 @@ impl Queue {
             Place::Gated => "gated",
             Place::InFlight => "inFlight",
         };
-        serde_json::json!({ "place": place, "attempts": entry.attempts, "refusedBy": entry.refused_by })
+        let history = entry
+            .history
+            .iter()
+            .map(|(at, text)| serde_json::json!({ "at": at.to_string(), "result": text }));
+        serde_json::json!({
+            "place": place,
+            "attempts": entry.attempts,
+            "refusedBy": entry.refused_by,
+            "lastAttempts": history.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Plugins that refused a pod.
+    pub fn refused_by(&self, uid: &Uid) -> RefusedBy {
+        self.entries.get(uid).map(|e| e.refused_by.clone()).unwrap_or_default()
+    }
+
+    /// Remembers what came of an attempt.
+    pub fn note(&mut self, uid: &Uid, at: Timestamp, result: &str) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            if entry.history.len() >= HISTORY {
+                entry.history.pop_front();
+            }
+            entry.history.push_back((at, result.to_string()));
+        }
     }
 
     /// The next pod to try. With no ready one, one in backoff: waiting would only waste time.
@@ -245,6 +298,7 @@ impl Queue {
         entry.failures = entry.failures.saturating_add(1);
         entry.by_error = false;
         entry.refused_by = by;
+        self.count("unschedulable", "ScheduleAttemptFailure");
         self.park(uid, now);
     }
 
@@ -256,24 +310,25 @@ impl Queue {
         entry.last_tried = now;
         entry.refused_by.clear();
         let until = self.entries.get(uid).map_or(now, |e| self.ready_at(e));
+        self.count("backoff", "ScheduleAttemptFailure");
         self.back_off(uid, until);
     }
 
     /// Something changed: those whom it may help go on.
-    pub fn wake(&mut self, now: Instant, helps: impl Fn(&PodInfo, &RefusedBy) -> bool) {
+    pub fn wake(&mut self, now: Instant, event: &'static str, helps: impl Fn(&PodInfo, &RefusedBy) -> bool) {
         let chosen = self
             .unschedulable
             .iter()
             .filter(|uid| self.entries.get(*uid).is_some_and(|e| helps(&e.info, &e.refused_by)));
         for uid in chosen.cloned().collect::<Vec<_>>() {
-            self.requeue(&uid, now);
+            self.requeue(&uid, now, event);
         }
     }
 
     /// One pod goes on whatever refused it.
     pub fn wake_one(&mut self, uid: &Uid, now: Instant) {
         if self.unschedulable.contains(uid) {
-            self.requeue(uid, now);
+            self.requeue(uid, now, "ForceActivate");
         }
     }
 
@@ -283,6 +338,7 @@ impl Queue {
             && until <= now
         {
             let uid = uid.clone();
+            self.count("active", "BackoffComplete");
             self.activate(&uid, now);
         }
         if self.next_flush.is_none_or(|at| at > now) {
@@ -293,7 +349,7 @@ impl Queue {
             matches!(self.entries.get(*uid).map(|e| e.place), Some(Place::Unschedulable(since)) if since + limit <= now)
         });
         for uid in old.cloned().collect::<Vec<_>>() {
-            self.requeue(&uid, now);
+            self.requeue(&uid, now, "UnschedulableTimeout");
         }
         self.next_flush = (!self.unschedulable.is_empty()).then_some(now + FLUSH);
     }

@@ -9,19 +9,25 @@ use std::time::Duration;
 
 use client::Client;
 use controller::SeriesRecorder;
-use informer::Subscription;
+use informer::{Store, Subscription};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions;
-use crate::cycle::{self, Decision, Rotation};
+use crate::assumed::Assumed;
+use crate::cycle::{self, Decision, Memory, Scene};
+use crate::extended;
+use crate::extender::Extender;
 use crate::framework::{Change, Nominated, Profile, View, no_nodes};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
-use crate::model::{Cache, Place, PodInfo, Uid};
+use crate::model::{Cache, Interner, Place, PodInfo, Uid};
+use crate::plugins::volume_binding::Bindings;
 use crate::preemption::Preemption;
 use crate::queue::{Periods, Popped, Queue};
 
@@ -34,8 +40,9 @@ pub struct State {
     pub queue: Queue,
     pub nominated: Nominated,
     nodes_of_nominated: BTreeMap<Uid, String>,
-    rotation: Rotation,
-    rng: StdRng,
+    pub assumed: Assumed,
+    pub memory: Memory,
+    pub rng: StdRng,
 }
 
 /// A profile and the recorder that speaks in its name.
@@ -51,6 +58,12 @@ pub struct Scheduler {
     pub listers: Listers,
     pub client: Client,
     pub metrics: Metrics,
+    pub interner: Interner,
+    pub extenders: Vec<Extender>,
+    /// Whole nodes, kept only for extenders that want them.
+    pub full_nodes: Store<Node>,
+    /// Changes with every claim and volume that changes: who waits for one looks again.
+    pub storage: watch::Sender<u64>,
     subscriptions: Mutex<Vec<Subscription>>,
     work: Notify,
     writes: Arc<Semaphore>,
@@ -58,7 +71,7 @@ pub struct Scheduler {
 
 /// What is to be written after a cycle.
 pub enum Outcome {
-    Bind { node: String },
+    Bind { node: String, bindings: Bindings },
     Refused { message: String, reason: &'static str, nominate: Option<String>, eviction: Option<Eviction> },
     Deleted,
     Nothing,
@@ -72,9 +85,20 @@ pub struct Eviction {
     pub displaced: Vec<Arc<PodInfo>>,
 }
 
+/// What the loop does next.
+enum Step {
+    Decided(Popped, Outcome),
+    /// Extenders have a say about the pod.
+    Ask(Popped),
+    /// Nothing until then.
+    Idle(Option<Instant>),
+}
+
 impl State {
-    pub fn view<'a>(&'a self, listers: &'a Listers) -> View<'a> {
-        View { cache: &self.cache, listers, nominated: &self.nominated }
+    /// Prepared for a cycle about a pod.
+    pub fn view<'a>(&'a mut self, listers: &'a Listers, profile: &Profile, pod: &PodInfo) -> View<'a> {
+        let State { cache, nominated, assumed, .. } = self;
+        Scene { cache, listers, nominated, assumed }.prepare(profile, pod)
     }
 
     /// Notes for which node a pod waits.
@@ -101,13 +125,16 @@ impl Scheduler {
         profiles: Vec<Running>,
         periods: Periods,
         metrics: Metrics,
+        (extenders, full_nodes): (Vec<Extender>, Store<Node>),
     ) -> Arc<Self> {
+        let interner = Interner::default();
         let state = State {
-            cache: Cache::default(),
+            cache: Cache::new(interner.clone()),
             queue: Queue::new(periods),
             nominated: Nominated::default(),
             nodes_of_nominated: BTreeMap::new(),
-            rotation: Rotation::default(),
+            assumed: Assumed::default(),
+            memory: Memory::default(),
             rng: rand::make_rng(),
         };
         Arc::new(Self {
@@ -116,6 +143,10 @@ impl Scheduler {
             listers,
             client,
             metrics,
+            interner,
+            extenders,
+            full_nodes,
+            storage: watch::Sender::new(0),
             subscriptions: Mutex::default(),
             work: Notify::new(),
             writes: Arc::new(Semaphore::new(WRITES)),
@@ -140,8 +171,8 @@ impl Scheduler {
 
     /// The profile a pod asks for.
     pub fn running(&self, pod: &PodInfo) -> Option<&Running> {
-        let name = pod.spec().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
-        self.profiles.iter().find(|r| r.profile.scheduler_name == name)
+        let name = &pod.scheduler_name;
+        self.profiles.iter().find(|r| r.profile.scheduler_name == *name)
     }
 
     /// There may be something to do.
@@ -154,7 +185,7 @@ impl Scheduler {
         let helps = |pod: &PodInfo, by: &crate::queue::RefusedBy| {
             self.running(pod).is_some_and(|r| r.profile.wakes(change, pod, by))
         };
-        state.queue.wake(Instant::now(), helps);
+        state.queue.wake(Instant::now(), change.name(), helps);
     }
 
     /// Takes pods until the token ends.
@@ -165,18 +196,14 @@ impl Scheduler {
                 permit = self.writes.clone().acquire_owned() => permit,
             };
             let Ok(permit) = permit else { return };
-            let (step, deadline) = self.step(Instant::now());
-            match step {
-                Some((popped, outcome, started)) => {
-                    let scheduler = self.clone();
-                    tokio::spawn(async move {
-                        actions::carry_out(&scheduler, popped, outcome, started).await;
-                        drop(permit);
-                    });
-                    // Others have work to do on this thread too.
-                    tokio::task::yield_now().await;
+            let started = Instant::now();
+            let (popped, outcome) = match self.step(started) {
+                Step::Decided(popped, outcome) => (popped, outcome),
+                Step::Ask(popped) => {
+                    let outcome = extended::decide(&self, &popped, started).await;
+                    (popped, outcome)
                 }
-                None => {
+                Step::Idle(deadline) => {
                     drop(permit);
                     let pause = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
                     tokio::select! {
@@ -184,14 +211,26 @@ impl Scheduler {
                         () = self.work.notified() => {}
                         () = tokio::time::sleep_until(pause) => {}
                     }
+                    continue;
                 }
-            }
+            };
+            let scheduler = self.clone();
+            tokio::spawn(async move {
+                actions::carry_out(&scheduler, popped, outcome, started).await;
+                drop(permit);
+            });
+            // Others have work to do on this thread too.
+            tokio::task::yield_now().await;
         }
     }
 
     /// Sizes of queue and cache, for `/metrics`.
     pub fn gauge(&self) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        for ((queue, event), pods) in state.queue.take_incoming() {
+            self.metrics.incoming.with(&[queue, event]).add(pods);
+        }
+        self.metrics.cache_size.with(&["assumed_pods"]).set(state.cache.assumed() as f64);
         for (queue, size) in state.queue.sizes() {
             self.metrics.pending.with(&[queue]).set(size as f64);
         }
@@ -199,39 +238,73 @@ impl Scheduler {
         self.metrics.cache_size.with(&["pods"]).set(state.cache.pods() as f64);
     }
 
-    /// Takes one pod and decides about it.
-    fn step(&self, now: Instant) -> (Option<(Popped, Outcome, Instant)>, Option<Instant>) {
+    /// Takes one pod and decides about it, unless extenders must be asked first.
+    fn step(&self, now: Instant) -> Step {
         let mut state = self.state.lock();
         state.queue.flush(now);
-        let Some(popped) = state.queue.pop(now) else { return (None, state.queue.deadline()) };
+        let Some(popped) = state.queue.pop(now) else { return Step::Idle(state.queue.deadline()) };
+        if self.extenders.iter().any(|e| e.interested(&popped.info)) {
+            return Step::Ask(popped);
+        }
         let outcome = self.decide(&mut state, &popped, now);
-        (Some((popped, outcome, now)), None)
+        Step::Decided(popped, outcome)
+    }
+
+    /// The profile of a pod that is still to be placed.
+    pub fn checked(&self, state: &mut State, popped: &Popped) -> Result<&Running, Outcome> {
+        let pod = &popped.info;
+        let Some(running) = self.running(pod) else {
+            state.queue.remove(&pod.uid);
+            return Err(Outcome::Nothing);
+        };
+        if pod.terminating {
+            state.queue.remove(&pod.uid);
+            return Err(Outcome::Deleted);
+        }
+        if state.cache.node_of(&pod.uid).is_some() {
+            state.queue.remove(&pod.uid);
+            return Err(Outcome::Nothing);
+        }
+        Ok(running)
     }
 
     fn decide(&self, state: &mut State, popped: &Popped, now: Instant) -> Outcome {
         let pod = &popped.info;
-        let Some(running) = self.running(pod) else {
-            state.queue.remove(&pod.uid);
-            return Outcome::Nothing;
+        let running = match self.checked(state, popped) {
+            Ok(running) => running,
+            Err(outcome) => return outcome,
         };
-        if pod.terminating() {
-            state.queue.remove(&pod.uid);
-            return Outcome::Deleted;
-        }
-        if state.cache.node_of(&pod.uid).is_some() {
-            state.queue.remove(&pod.uid);
-            return Outcome::Nothing;
-        }
-        let State { cache, nominated, rotation, rng, .. } = state;
-        let view = View { cache, listers: &self.listers, nominated };
-        let decision = cycle::schedule(&running.profile, view, pod, rotation, rng);
+        let State { cache, nominated, assumed, memory, rng, .. } = state;
+        let scene = Scene { cache, listers: &self.listers, nominated, assumed };
+        let decision = cycle::schedule(&running.profile, scene, pod, memory, rng);
+        self.apply(state, running, popped, decision, now)
+    }
+
+    /// Memory's part of a decision; what is to be written comes back.
+    pub fn apply(
+        &self,
+        state: &mut State,
+        running: &Running,
+        popped: &Popped,
+        decision: Decision,
+        now: Instant,
+    ) -> Outcome {
+        let pod = &popped.info;
+        tracing::trace!(profile = running.profile.scheduler_name, "decided");
         self.metrics.algorithm_duration.one().observe_duration(now.elapsed());
         match decision {
-            Decision::Place { node, evaluated, feasible } => {
+            Decision::Place { node, evaluated, feasible, bindings } => {
                 tracing::debug!(pod = pod.key(), node, evaluated, feasible, "Attempting to bind pod to node");
                 state.cache.place(pod.clone(), &node, Place::Assumed);
                 state.nominate(pod, None);
-                Outcome::Bind { node }
+                let bindings = state.assumed.assume(&bindings, &node);
+                Outcome::Bind { node, bindings }
+            }
+            Decision::Failed { plugin, message } => {
+                tracing::error!(pod = pod.key(), plugin, err = message, "Error scheduling pod; retrying");
+                state.queue.note(&pod.uid, Timestamp::now(), &message);
+                state.queue.failed(&pod.uid, now);
+                Outcome::Refused { message, reason: "SchedulerError", nominate: None, eviction: None }
             }
             Decision::NoNodes => {
                 state.queue.refused(&pod.uid, Default::default(), now);
@@ -244,6 +317,7 @@ impl Scheduler {
             }
             Decision::Unfit { diagnosis, preemption } => {
                 let message = diagnosis.message();
+                state.queue.note(&pod.uid, Timestamp::now(), &message);
                 state.queue.refused(&pod.uid, diagnosis.plugins, now);
                 let (nominate, eviction) = self.prepare(state, pod, preemption);
                 Outcome::Refused { message, reason: "Unschedulable", nominate, eviction }
@@ -258,11 +332,11 @@ impl Scheduler {
         pod: &Arc<PodInfo>,
         preemption: Preemption,
     ) -> (Option<String>, Option<Eviction>) {
-        if !matches!(preemption, Preemption::Off) {
+        if !matches!(preemption, Preemption::Off | Preemption::Failed(_)) {
             self.metrics.preemption_attempts.one().inc();
         }
         match preemption {
-            Preemption::Off | Preemption::Ineligible(_) => (None, None),
+            Preemption::Off | Preemption::Failed(_) | Preemption::Ineligible(_) => (None, None),
             Preemption::Useless(_) => {
                 state.nominate(pod, None);
                 (Some(String::new()), None)

@@ -7,16 +7,12 @@ use client::Client;
 use component::app::{Error, Process};
 use component::delegated::{AccessReviews, Authentication, AuthenticationOptions, Guard};
 use component::health::Check;
-use component::serving::mux::{immediate, query_values};
-use component::serving::{Body, Mux, body};
+use component::serving::Mux;
 use component::{health, metrics, zpages};
-use http::{Request, Response, StatusCode};
-use serde_json::{Value, json};
 
-use crate::cycle;
-use crate::model::PodInfo;
 use crate::options::Options;
 use crate::scheduler::Scheduler;
+use crate::whyz;
 
 fn reviewer(kubeconfig: &str) -> Result<Option<Client>, Error> {
     if kubeconfig.is_empty() {
@@ -73,9 +69,8 @@ fn pages(options: &Options, process: &Process, scheduler: &Arc<Scheduler>, synce
     let shutdown = Check::shutdown(process.shutdown.clone());
     let ready = alive.into_iter().chain([informers, shutdown]).collect();
     health::install(&mut mux, "/readyz", ready);
-    let explained = scheduler.clone();
-    mux.handle("/whyz", immediate(move |request| why(&explained, request)));
-    let config = serde_json::to_value(&options.config).unwrap_or_default();
+    whyz::install(&mut mux, scheduler);
+    let config = crate::config::written(&options.config);
     let pages = zpages::Pages {
         name: "kube-scheduler",
         flags: process.flags.clone(),
@@ -91,46 +86,4 @@ fn pages(options: &Options, process: &Process, scheduler: &Arc<Scheduler>, synce
         }),
     );
     mux
-}
-
-/// `/whyz?pod=namespace/name`: what every node's verdict on a pod would be now.
-fn why(scheduler: &Scheduler, request: &Request<Body>) -> Response<Body> {
-    let asked = query_values(request, "pod");
-    let Some((namespace, name)) = asked.first().and_then(|p| p.split_once('/')) else {
-        return body::error(StatusCode::BAD_REQUEST, "name a pod that waits: /whyz?pod=namespace/name");
-    };
-    let state = scheduler.state.lock();
-    let Some(pod) = state.queue.find(namespace, name).cloned() else {
-        return body::error(
-            StatusCode::NOT_FOUND,
-            &format!("pod {namespace}/{name} does not wait in the queue"),
-        );
-    };
-    match verdicts(scheduler, &state, &pod) {
-        Some(value) => body::json(StatusCode::OK, &value),
-        None => body::not_found(),
-    }
-}
-
-fn verdicts(scheduler: &Scheduler, state: &crate::scheduler::State, pod: &PodInfo) -> Option<Value> {
-    let running = scheduler.running(pod)?;
-    let view = state.view(&scheduler.listers);
-    let why = cycle::explain(&running.profile, view, pod);
-    let refused = why.refused.iter().map(|(node, r)| {
-        json!({ "node": node, "plugin": r.plugin, "reasons": r.reasons.as_slice(), "preemptionCouldHelp": r.code == crate::framework::Code::Unschedulable })
-    });
-    let fits = why.scores.iter().map(|(node, scores)| {
-        let total: i64 = scores.iter().map(|(_, s)| s).sum();
-        let by: serde_json::Map<String, Value> =
-            scores.iter().map(|(p, s)| ((*p).to_string(), (*s).into())).collect();
-        json!({ "node": node, "total": total, "scores": by })
-    });
-    Some(json!({
-        "pod": pod.key(),
-        "scheduler": running.profile.scheduler_name,
-        "queue": state.queue.describe(&pod.uid),
-        "refusedBeforeNodes": why.pre_filter.as_ref().map(|r| json!({ "plugin": r.plugin, "reasons": r.reasons.as_slice() })),
-        "refused": refused.collect::<Vec<_>>(),
-        "fits": fits.collect::<Vec<_>>(),
-    }))
 }

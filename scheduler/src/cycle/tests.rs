@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::SeedableRng;
 use serde_json::{Value, json};
 
@@ -10,10 +9,10 @@ use super::*;
 use crate::config::KubeSchedulerProfile;
 use crate::framework::Nominated;
 use crate::listers::Listers;
-use crate::model::{Cache, Place};
+use crate::model::{Cache, Interner, Place, WireNode, WirePod};
 use crate::plugins::registry;
 
-fn node(name: &str, more: Value) -> Arc<Node> {
+fn node(name: &str, more: Value) -> Arc<WireNode> {
     let mut node = json!({
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
         "spec": {},
@@ -23,14 +22,18 @@ fn node(name: &str, more: Value) -> Arc<Node> {
     Arc::new(serde_json::from_value(node).unwrap())
 }
 
+thread_local! {
+    static INTERNER: Interner = Interner::default();
+}
+
 fn pod(name: &str, cpu: &str, spec: Value) -> Arc<PodInfo> {
     let mut pod = json!({
         "metadata": { "name": name, "namespace": "ns", "uid": name, "labels": { "app": "a" } },
         "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
     });
     merge(&mut pod["spec"], spec);
-    let pod: Pod = serde_json::from_value(pod).unwrap();
-    Arc::new(PodInfo::new(Arc::new(pod)))
+    let pod: WirePod = serde_json::from_value(pod).unwrap();
+    Arc::new(PodInfo::new(&INTERNER.with(Clone::clone), &pod))
 }
 
 fn merge(into: &mut Value, more: Value) {
@@ -45,18 +48,20 @@ fn merge(into: &mut Value, more: Value) {
 }
 
 /// "node" or the message.
-fn decide(nodes: &[Arc<Node>], placed: &[(Arc<PodInfo>, &str)], pod: &Arc<PodInfo>) -> String {
-    let mut cache = Cache::default();
+fn decide(nodes: &[Arc<WireNode>], placed: &[(Arc<PodInfo>, &str)], pod: &Arc<PodInfo>) -> String {
+    let mut cache = Cache::new(INTERNER.with(Clone::clone));
     nodes.iter().for_each(|n| cache.set_node(n.clone()));
     placed.iter().for_each(|(p, n)| cache.place(p.clone(), n, Place::Seen));
     let profile = registry::build(&KubeSchedulerProfile::default(), 0).unwrap();
     let (listers, nominated) = (Listers::default(), Nominated::default());
-    let view = View { cache: &cache, listers: &listers, nominated: &nominated };
+    let assumed = Assumed::default();
+    let scene = Scene { cache: &mut cache, listers: &listers, nominated: &nominated, assumed: &assumed };
     let mut rng = rand::rngs::StdRng::seed_from_u64(7);
-    match schedule(&profile, view, pod, &mut Rotation::default(), &mut rng) {
+    match schedule(&profile, scene, pod, &mut Memory::default(), &mut rng) {
         Decision::Place { node, .. } => node,
         Decision::NoNodes => "none".into(),
         Decision::Unfit { diagnosis, .. } => diagnosis.message(),
+        Decision::Failed { message, .. } => message,
     }
 }
 
@@ -72,7 +77,7 @@ fn the_emptier_node_is_taken() {
 
 #[test]
 fn refusals_read_as_upstreams() {
-    let check = |node: Arc<Node>, pod: Arc<PodInfo>, expected: &str| {
+    let check = |node: Arc<WireNode>, pod: Arc<PodInfo>, expected: &str| {
         let expected = format!("0/1 nodes are available: 1 {expected}. {USELESS}");
         assert_eq!(decide(&[node], &[], &pod), expected);
     };

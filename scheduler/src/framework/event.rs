@@ -1,17 +1,16 @@
 //! Changes in the cluster that may make a pod fit.
 
-use std::sync::Arc;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
-use k8s_openapi::api::core::v1::Node;
+use crate::model::{PodInfo, WireNode};
 
-use crate::model::PodInfo;
-
-/// One change, as plugins judge it.
+/// One change, as plugins judge it. `old` is absent where the object is new.
 pub enum Change<'a> {
-    NodeAdded(&'a Node),
+    NodeAdded(&'a WireNode),
     NodeUpdated {
-        old: &'a Node,
-        new: &'a Node,
+        old: &'a WireNode,
+        new: &'a WireNode,
     },
     /// A node went away.
     NodeGone,
@@ -19,15 +18,71 @@ pub enum Change<'a> {
     PodAssigned(&'a PodInfo),
     /// Labels or requests of a placed pod changed.
     PodChanged {
+        old: &'a PodInfo,
         new: &'a PodInfo,
-        smaller: bool,
     },
     /// A placed pod went away.
-    PodGone(&'a Arc<PodInfo>),
+    PodGone(&'a PodInfo),
     /// The waiting pod itself changed.
-    Itself,
-    /// A claim, volume, class or CSI object came or changed.
-    Storage,
+    Itself {
+        old: &'a PodInfo,
+        new: &'a PodInfo,
+    },
+    Claim {
+        old: Option<&'a PersistentVolumeClaim>,
+        new: &'a PersistentVolumeClaim,
+    },
+    Volume {
+        old: Option<&'a PersistentVolume>,
+        new: &'a PersistentVolume,
+    },
+    Class {
+        old: Option<&'a StorageClass>,
+        new: &'a StorageClass,
+    },
+    CsiNode {
+        old: Option<&'a CSINode>,
+        new: &'a CSINode,
+    },
+    CsiDriver {
+        old: Option<&'a CSIDriver>,
+        new: &'a CSIDriver,
+    },
+    Capacity {
+        old: Option<&'a CSIStorageCapacity>,
+        new: &'a CSIStorageCapacity,
+    },
+    /// A volume was detached from a node.
+    AttachmentGone,
     /// Labels of a namespace changed.
     Namespace,
+}
+
+impl Change<'_> {
+    /// Upstream's name of the event, as metrics and pages show it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Change::NodeAdded(_) => "NodeAdd",
+            Change::NodeUpdated { .. } => "NodeUpdate",
+            Change::NodeGone => "NodeDelete",
+            Change::PodAssigned(_) => "AssignedPodAdd",
+            Change::PodChanged { .. } => "AssignedPodUpdate",
+            Change::PodGone(_) => "AssignedPodDelete",
+            Change::Itself { .. } => "TargetPodUpdate",
+            Change::Claim { old: None, .. } => "PersistentVolumeClaimAdd",
+            Change::Claim { .. } => "PersistentVolumeClaimUpdate",
+            Change::Volume { old: None, .. } => "PersistentVolumeAdd",
+            Change::Volume { .. } => "PersistentVolumeUpdate",
+            Change::Class { old: None, .. } => "StorageClassAdd",
+            Change::Class { .. } => "StorageClassUpdate",
+            Change::CsiNode { old: None, .. } => "CSINodeAdd",
+            Change::CsiNode { .. } => "CSINodeUpdate",
+            Change::CsiDriver { old: None, .. } => "CSIDriverAdd",
+            Change::CsiDriver { .. } => "CSIDriverUpdate",
+            Change::Capacity { old: None, .. } => "CSIStorageCapacityAdd",
+            Change::Capacity { .. } => "CSIStorageCapacityUpdate",
+            Change::AttachmentGone => "VolumeAttachmentDelete",
+            Change::Namespace => "NamespaceUpdate",
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Why a pod fits nowhere, in upstream's words. Upstream: pkg/scheduler/framework/types.go FitError.Error.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::Reject;
+use super::{Code, Reject};
 
 /// Text when there are no nodes at all.
 pub const fn no_nodes() -> &'static str {
@@ -16,8 +16,8 @@ pub struct Diagnosis {
     pub all_nodes: usize,
     /// Refused before nodes were looked at.
     pub pre_filter: Option<Reject>,
-    /// Refusals by node.
-    pub nodes: BTreeMap<String, Reject>,
+    /// Refusals by row.
+    pub nodes: Vec<(usize, Arc<Reject>)>,
     /// Reason of nodes that were left out beforehand.
     pub absent: Option<String>,
     pub plugins: BTreeSet<&'static str>,
@@ -26,9 +26,41 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    pub fn refuse(&mut self, node: &str, reject: Reject) {
-        self.plugins.insert(reject.plugin);
-        self.nodes.insert(node.to_string(), reject);
+    pub fn refuse(&mut self, row: usize, reject: Arc<Reject>) {
+        self.nodes.push((row, reject));
+    }
+
+    /// Adds the plugins that refused nodes.
+    pub fn blame(&mut self) {
+        self.plugins.extend(self.nodes.iter().map(|(_, r)| r.plugin));
+    }
+
+    /// Verdict on a row.
+    pub fn verdict(&self, row: usize) -> Option<&Reject> {
+        self.pre_filter.as_ref().or_else(|| self.nodes.iter().find(|(at, _)| *at == row).map(|(_, r)| &**r))
+    }
+
+    /// Whether taking pods away could help where this verdict stands.
+    pub fn could_help(reject: &Reject) -> bool {
+        reject.code == Code::Unschedulable
+    }
+
+    /// (reason, how many nodes it refused), in no order. Equal verdicts are shared, so there are few to look at.
+    fn reasons(&self) -> BTreeMap<&str, usize> {
+        let mut shared: Vec<(&Arc<Reject>, usize)> = Vec::new();
+        for (_, reject) in &self.nodes {
+            match shared.iter_mut().rev().take(8).find(|(known, _)| Arc::ptr_eq(known, reject)) {
+                Some((_, count)) => *count += 1,
+                None => shared.push((reject, 1)),
+            }
+        }
+        let mut counts = BTreeMap::new();
+        for (reject, count) in shared {
+            for reason in &reject.reasons {
+                *counts.entry(reason.as_ref()).or_default() += count;
+            }
+        }
+        counts
     }
 
     pub fn message(&self) -> String {
@@ -40,12 +72,9 @@ impl Diagnosis {
                 text.push('.');
             }
             None => {
-                let mut counts: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
-                for reason in self.nodes.values().flat_map(|r| &r.reasons) {
-                    *counts.entry(Cow::Borrowed(reason.as_ref())).or_default() += 1;
-                }
+                let mut counts = self.reasons();
                 if let Some(absent) = self.absent.as_deref().filter(|_| self.nodes.len() < self.all_nodes) {
-                    *counts.entry(absent.into()).or_default() += self.all_nodes - self.nodes.len();
+                    *counts.entry(absent).or_default() += self.all_nodes - self.nodes.len();
                 }
                 let mut parts: Vec<String> = counts.iter().map(|(r, n)| format!("{n} {r}")).collect();
                 parts.sort();
@@ -71,9 +100,10 @@ mod tests {
     #[test]
     fn upstreams_words() {
         let mut d = Diagnosis { all_nodes: 3, ..Diagnosis::default() };
-        d.refuse("a", Reject::unschedulable("F", "Insufficient cpu"));
-        d.refuse("b", Reject::unschedulable("F", "Insufficient cpu"));
-        d.refuse("c", Reject::unresolvable("T", "node(s) had untolerated taint(s)"));
+        let cpu = Arc::new(Reject::unschedulable("F", "Insufficient cpu"));
+        d.refuse(0, cpu.clone());
+        d.refuse(1, cpu);
+        d.refuse(2, Arc::new(Reject::unresolvable("T", "node(s) had untolerated taint(s)")));
         d.post_filter = "preemption: x".into();
         assert_eq!(
             d.message(),

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Change, CycleState, View};
-use crate::model::{NodeRow, PodInfo};
+use crate::listers::Listers;
+use crate::model::{Cache, NodeRow, PodInfo};
 
 /// Whether taking pods away could help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,12 @@ pub enum Code {
     Unschedulable,
     /// Upstream: UnschedulableAndUnresolvable.
     Unresolvable,
+    /// Something is wrong: the attempt fails and is made again. Upstream: Error.
+    Error,
 }
 
 /// A plugin's no.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub code: Code,
     pub plugin: &'static str,
@@ -27,6 +30,10 @@ pub struct Reject {
 impl Reject {
     pub fn unschedulable(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code: Code::Unschedulable, plugin, reasons: smallvec![reason.into()] }
+    }
+
+    pub fn error(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::Error, plugin, reasons: smallvec![reason.into()] }
     }
 
     pub fn unresolvable(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
@@ -51,6 +58,20 @@ pub enum PreFilter {
 /// A plugin.
 pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
+
+    /// Whether [`Plugin::filter`] reads nothing but the row and what the pod wants. Such verdicts are kept until the
+    /// row changes, for all pods that want the same.
+    fn local_filter(&self) -> bool {
+        false
+    }
+
+    /// The same of [`Plugin::score`].
+    fn local_score(&self) -> bool {
+        false
+    }
+
+    /// Makes known to the cache what a cycle about the pod will ask it.
+    fn prepare(&self, _cache: &mut Cache, _listers: &Listers, _pod: &PodInfo) {}
 
     /// Whether the pod may be queued at all.
     fn pre_enqueue(&self, _pod: &PodInfo) -> Verdict {
@@ -93,6 +114,11 @@ pub trait Plugin: Send + Sync {
     }
 
     fn normalize(&self, _state: &CycleState, _nodes: &[&NodeRow], _scores: &mut [i64]) {}
+
+    /// Names of the events after which pods that this plugin refused are looked at again. Upstream: EventsToRegister.
+    fn events(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Whether a change may make a pod fit that this plugin refused.
     fn wakes(&self, _change: &Change<'_>, _pod: &PodInfo) -> bool {

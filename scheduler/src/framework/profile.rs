@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Change, Code, CycleState, Diagnosis, Plugin, PreFilter, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo};
+use super::{Change, CycleState, Diagnosis, Plugin, PreFilter, Reject, Verdict, View};
+use crate::cycle::Class;
+use crate::listers::Listers;
+use crate::model::{Cache, NodeRow, PodInfo};
 
 type Plugins = Vec<Arc<dyn Plugin>>;
 
@@ -19,6 +21,8 @@ pub struct Points {
     pub pre_score: BTreeSet<&'static str>,
     pub score: Vec<(Arc<dyn Plugin>, i64)>,
     pub preemption: bool,
+    /// Whether DynamicResources is asked before preemption.
+    pub resources: bool,
 }
 
 /// Plugins under the name that pods ask for.
@@ -27,6 +31,8 @@ pub struct Profile {
     pub scheduler_name: String,
     pub points: Points,
     pub percentage: i32,
+    /// How long volumes may take to be bound.
+    pub bind_timeout: std::time::Duration,
     pub preemption: crate::preemption::Settings,
 }
 
@@ -42,6 +48,29 @@ pub struct Prepared {
 }
 
 impl Profile {
+    /// Makes known to the cache what plugins will ask it about a pod.
+    pub fn prepare(&self, cache: &mut Cache, listers: &Listers, pod: &PodInfo) {
+        let scores = self.points.score.iter().map(|(p, _)| p);
+        self.points.pre_filter.iter().chain(scores).for_each(|p| p.prepare(cache, listers, pod));
+    }
+
+    /// DynamicResources is asked first what could be freed. If another plugin refused the pod before it was asked
+    /// about it, it knows nothing, says so, and preemption is not tried.
+    /// Upstream: dynamicresources.go PostFilter, getStateData.
+    pub fn resources_cannot_answer(&self, diagnosis: &Diagnosis) -> bool {
+        let Some(reject) = diagnosis.pre_filter.as_ref().filter(|_| self.points.resources) else {
+            return false;
+        };
+        let at = |name: &str| self.points.pre_filter.iter().position(|p| p.name() == name);
+        at(crate::plugins::dynamic_resources::NAME)
+            .is_none_or(|own| at(reject.plugin).is_some_and(|p| p < own))
+    }
+
+    /// How many filters, from the first on, have verdicts that can be kept.
+    pub fn local_filters(&self) -> usize {
+        self.points.filter.iter().take_while(|p| p.local_filter()).count()
+    }
+
     pub fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
         self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(pod))
     }
@@ -138,9 +167,10 @@ impl Profile {
         state: &mut CycleState,
         pod: &PodInfo,
         nodes: &[&NodeRow],
+        class: Option<&Class>,
     ) -> Vec<i64> {
         let mut sums = vec![0; nodes.len()];
-        self.each_score(view, state, pod, nodes, |_, scores| {
+        self.each_score(view, state, pod, nodes, class, |_, scores| {
             sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
         });
         sums
@@ -153,16 +183,23 @@ impl Profile {
         state: &mut CycleState,
         pod: &PodInfo,
         nodes: &[&NodeRow],
+        class: Option<&Class>,
         mut sink: impl FnMut(&'static str, &[i64]),
     ) {
         let mut scores = Vec::with_capacity(nodes.len());
+        let mut slot = 0;
         for (plugin, weight) in &self.points.score {
+            let local = plugin.local_score().then_some(slot);
+            slot += usize::from(local.is_some());
             let prepares = self.points.pre_score.contains(plugin.name());
             if prepares && !plugin.pre_score(view, state, pod, nodes) {
                 continue;
             }
             scores.clear();
-            scores.extend(nodes.iter().map(|row| plugin.score(view, state, pod, row)));
+            match class.zip(local) {
+                Some((class, slot)) => scores.extend(nodes.iter().map(|row| class.score(row.at, slot))),
+                None => scores.extend(nodes.iter().map(|row| plugin.score(view, state, pod, row))),
+            }
             plugin.normalize(state, nodes, &mut scores);
             scores.iter_mut().for_each(|s| *s *= weight);
             sink(plugin.name(), &scores);
@@ -192,14 +229,4 @@ fn simultaneously(plugins: &BTreeSet<&'static str>) -> String {
 /// A list as Go prints it.
 pub fn go_list(names: &BTreeSet<&'static str>) -> String {
     format!("[{}]", names.iter().copied().collect::<Vec<_>>().join(" "))
-}
-
-impl Diagnosis {
-    /// Whether taking pods away from a node could help.
-    pub fn could_help(&self, node: &str) -> bool {
-        match (&self.pre_filter, self.nodes.get(node)) {
-            (Some(reject), _) | (None, Some(reject)) => reject.code == Code::Unschedulable,
-            (None, None) => false,
-        }
-    }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::assumed::Assumed;
 use crate::listers::Listers;
 use crate::model::{Cache, PodInfo};
-use crate::plugins::{inter_pod_affinity, pod_topology_spread, volume_binding};
+use crate::plugins::{
+    inter_pod_affinity, pod_topology_spread, volume_binding, volume_restrictions, volume_zone,
+};
 
 type Hash = foldhash::fast::RandomState;
 
@@ -19,6 +22,8 @@ pub struct View<'a> {
     pub cache: &'a Cache,
     pub listers: &'a Listers,
     pub nominated: &'a Nominated,
+    /// Volumes and claims as they will be once what was decided is written.
+    pub assumed: &'a Assumed,
 }
 
 /// What plugins computed before filtering or scoring. Cloned where a change is tried out.
@@ -29,4 +34,6 @@ pub struct CycleState {
     pub affinity: Option<inter_pod_affinity::Counts>,
     pub affinity_score: Option<inter_pod_affinity::Scoring>,
     pub volumes: Option<Arc<volume_binding::Claims>>,
+    pub zones: Option<Arc<volume_zone::Zones>>,
+    pub exclusive: Option<volume_restrictions::Exclusive>,
 }

@@ -1,16 +1,31 @@
 //! What the scheduler knows, in the form in which a cycle reads it.
 //!
-//! [`Cache`] holds one [`NodeRow`] per node, with resource sums kept up to date by every change, so that a cycle
-//! never recounts pods. Pods are compiled once ([`PodInfo`]) when they are first seen.
+//! [`Cache`] holds one [`NodeRow`] per node, with sums kept up to date by every change, so that a cycle never
+//! recounts pods. Pods are compiled once ([`PodInfo`]) when they are first seen; what pods of one template say alike
+//! is kept once.
 
 mod cache;
+#[cfg(test)]
+mod cache_tests;
+mod counters;
+mod intern;
+mod matcher;
 mod node;
+mod order;
 mod pod;
 mod resources;
 mod selector;
+mod signature;
+mod topology;
+pub mod wire;
 
 pub use cache::{Cache, Place};
+pub use counters::{Counts, MatchCounter, Role};
+pub use intern::Interner;
+pub use matcher::Matcher;
 pub use node::{NodeRow, tolerates};
-pub use pod::{AffinityTerm, PodInfo, Uid, Weighted};
+pub use pod::{AffinityTerm, Owner, PodInfo, Uid};
 pub use resources::Resources;
 pub use selector::{NodeSelector, label_selector};
+pub use topology::{KeyId, NOWHERE};
+pub use wire::{WireNode, WirePod};

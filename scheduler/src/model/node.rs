@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use machinery::quantity::Quantity;
 
 use super::pod::{PodInfo, Uid};
 use super::resources::Resources;
+use super::topology::Domains;
+use super::wire::WireNode;
 
 type Hash = foldhash::fast::RandomState;
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
@@ -18,15 +20,19 @@ static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 pub struct NodeRow {
     pub name: Arc<str>,
     /// Absent while only pods speak of the node.
-    pub node: Option<Arc<Node>>,
+    pub node: Option<Arc<WireNode>>,
     pub allocatable: Resources,
     pub allowed_pods: i64,
     pub requested: Resources,
     pub ranked: Resources,
     pub pods: Vec<Arc<PodInfo>>,
-    /// How many of the pods have terms of pod (anti-)affinity.
-    pub with_affinity: usize,
     pub images: Arc<HashMap<String, i64, Hash>>,
+    /// Its values of topology keys.
+    pub domains: Domains,
+    /// Different after every change of any row.
+    pub generation: u64,
+    /// Where the row is among all rows.
+    pub at: usize,
 }
 
 impl NodeRow {
@@ -34,30 +40,35 @@ impl NodeRow {
         Self { name: name.into(), ..Self::default() }
     }
 
+    /// A row of nothing but a node.
+    pub fn of(node: Arc<WireNode>) -> Self {
+        let mut row = Self::new(node.metadata.name.as_deref().unwrap_or_default());
+        row.set_node(node);
+        row
+    }
+
     pub fn labels(&self) -> &BTreeMap<String, String> {
         self.node.as_ref().and_then(|n| n.metadata.labels.as_ref()).unwrap_or(&NO_LABELS)
     }
 
     pub fn taints(&self) -> &[Taint] {
-        let spec = self.node.as_ref().and_then(|n| n.spec.as_ref());
-        spec.and_then(|s| s.taints.as_deref()).unwrap_or_default()
+        self.node.as_ref().map(|n| n.spec.taints.as_slice()).unwrap_or_default()
     }
 
     pub fn unschedulable(&self) -> bool {
-        self.node.as_ref().and_then(|n| n.spec.as_ref()).and_then(|s| s.unschedulable) == Some(true)
+        self.node.as_ref().is_some_and(|n| n.spec.unschedulable)
     }
 
     /// Takes over what the node says.
-    pub fn set_node(&mut self, node: Arc<Node>) {
-        let status = node.status.as_ref();
-        let offered = status.and_then(|s| s.allocatable.as_ref());
-        self.allocatable = offered.map(Resources::from_list).unwrap_or_default();
-        let pods = offered.and_then(|o| o.get("pods"));
+    pub fn set_node(&mut self, node: Arc<WireNode>) {
+        let offered = &node.status.allocatable;
+        self.allocatable = Resources::from_list(offered);
+        let pods = offered.get("pods");
         self.allowed_pods = pods.and_then(|q| Quantity::parse(&q.0).ok()).map_or(0, |q| q.value());
         let mut images = HashMap::default();
-        for image in status.and_then(|s| s.images.as_ref()).into_iter().flatten() {
-            for name in image.names.iter().flatten() {
-                images.insert(name.clone(), image.size_bytes.unwrap_or(0));
+        for image in &node.status.images {
+            for name in &image.names {
+                images.insert(name.clone(), image.size_bytes);
             }
         }
         self.images = Arc::new(images);
@@ -67,7 +78,6 @@ impl NodeRow {
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
         self.ranked.add(&pod.ranked);
-        self.with_affinity += usize::from(pod.has_affinity());
         self.pods.push(pod);
     }
 
@@ -77,7 +87,6 @@ impl NodeRow {
         let pod = self.pods.swap_remove(at);
         self.requested.sub(&pod.requests);
         self.ranked.sub(&pod.ranked);
-        self.with_affinity -= usize::from(pod.has_affinity());
         Some(pod)
     }
 }
@@ -86,14 +95,15 @@ impl NodeRow {
 /// Upstream: component-helpers/scheduling/corev1/helpers.go.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|t| {
-        let text = |v: &Option<String>| v.clone().unwrap_or_default();
-        let effect = text(&t.effect);
-        let key = text(&t.key);
+        let effect = t.effect.as_deref().unwrap_or_default();
+        let key = t.key.as_deref().unwrap_or_default();
         if (!effect.is_empty() && effect != taint.effect) || (!key.is_empty() && key != taint.key) {
             return false;
         }
         match t.operator.as_deref().unwrap_or_default() {
-            "" | "Equal" => text(&t.value) == text(&taint.value),
+            "" | "Equal" => {
+                t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+            }
             "Exists" => true,
             _ => false,
         }

@@ -1,13 +1,23 @@
-//! A pod, compiled: what a cycle asks about it, parsed once.
+//! A pod, compiled: what a cycle asks about it, parsed once. What pods of one template say alike is kept once
+//! ([`Wants`]).
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, WeightedPodAffinityTerm};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    PodAffinityTerm, PodCondition, PodResourceClaim, Toleration, TopologySpreadConstraint,
+    WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery::labels::Selector;
 
-use super::cache::Cache;
-use super::resources::{self, Resources};
+use super::intern::{Interner, LabelSet};
+use super::matcher::{Matcher, Part};
+use super::resources::{self, Resources, Sums};
 use super::selector::{NodeSelector, label_selector};
+use super::signature;
+use super::wire::{WirePod, WireSpec, WireVolume};
 
 pub type Uid = Arc<str>;
 
@@ -32,36 +42,26 @@ impl HostPort {
 /// A term of pod (anti-)affinity.
 #[derive(Clone, Debug)]
 pub struct AffinityTerm {
-    pub topology_key: String,
-    namespaces: Vec<String>,
-    selector: Selector,
-    namespace_selector: Selector,
+    pub topology_key: Arc<str>,
+    pub matcher: Arc<Matcher>,
+}
+
+fn part(owner: &str, term: &PodAffinityTerm) -> Part {
+    let mut namespaces = term.namespaces.clone().unwrap_or_default();
+    if namespaces.is_empty() && term.namespace_selector.is_none() {
+        namespaces.push(owner.to_string());
+    }
+    Part {
+        namespaces,
+        selector: label_selector(term.label_selector.as_ref()),
+        namespace_selector: label_selector(term.namespace_selector.as_ref()),
+    }
 }
 
 impl AffinityTerm {
-    fn new(owner: &str, term: &PodAffinityTerm) -> Self {
-        let mut namespaces = term.namespaces.clone().unwrap_or_default();
-        if namespaces.is_empty() && term.namespace_selector.is_none() {
-            namespaces.push(owner.to_string());
-        }
-        Self {
-            topology_key: term.topology_key.clone(),
-            namespaces,
-            selector: label_selector(term.label_selector.as_ref()),
-            namespace_selector: label_selector(term.namespace_selector.as_ref()),
-        }
-    }
-
-    /// Whether the term speaks of this pod.
-    pub fn matches(&self, pod: &PodInfo, cache: &Cache) -> bool {
-        let named = self.namespaces.iter().any(|n| *n == *pod.namespace);
-        (named || self.namespace_matches(&pod.namespace, cache))
-            && self.selector.matches(&pod.pod.metadata.labels.as_ref())
-    }
-
-    fn namespace_matches(&self, namespace: &str, cache: &Cache) -> bool {
-        !self.namespace_selector.is_nothing()
-            && self.namespace_selector.matches(&cache.namespace_labels(namespace))
+    fn new(interner: &Interner, owner: &str, term: &PodAffinityTerm) -> Self {
+        let matcher = interner.matcher(vec![part(owner, term)], false);
+        Self { topology_key: interner.name(&term.topology_key), matcher }
     }
 }
 
@@ -72,101 +72,55 @@ pub struct Weighted {
     pub term: AffinityTerm,
 }
 
-/// A compiled pod.
+/// A claim a pod uses.
 #[derive(Clone, Debug)]
-pub struct PodInfo {
-    pub pod: Arc<Pod>,
-    pub uid: Uid,
-    pub namespace: Arc<str>,
+pub struct ClaimUse {
+    /// The claim's name or, for a generic ephemeral volume, the volume's.
+    pub name: String,
+    pub ephemeral: bool,
+}
+
+/// What a pod asks for.
+#[derive(Debug, Default)]
+pub struct Wants {
+    /// Equal wants have the same number.
+    pub id: u64,
+    pub scheduler_name: String,
     pub priority: i32,
+    pub never_preempts: bool,
+    /// What it asks for, exactly.
     pub requests: Resources,
-    /// With defaults for containers that ask for nothing; ranks nodes only.
+    /// The same with defaults for containers that name nothing: used to rank nodes.
     pub ranked: Resources,
+    /// What it counts as when nodes are ranked for itself.
+    pub scored: Resources,
     pub ports: Vec<HostPort>,
     pub node_labels: Option<Selector>,
     pub required: Option<NodeSelector>,
     pub preferred: Vec<(i32, NodeSelector)>,
+    /// Pods that all required terms mean at once.
+    pub affinity_all: Option<Arc<Matcher>>,
     pub affinity: Vec<AffinityTerm>,
     pub anti_affinity: Vec<AffinityTerm>,
     pub preferred_affinity: Vec<Weighted>,
     pub preferred_anti_affinity: Vec<Weighted>,
+    pub tolerations: Vec<Toleration>,
+    pub spread: Vec<TopologySpreadConstraint>,
+    /// With a tag, in the order of the containers.
+    pub images: Vec<String>,
+    /// How many containers and image volumes there are.
+    pub image_count: i64,
+    pub claims: Vec<ClaimUse>,
+    /// Volumes of kinds that only one pod may use at a time.
+    pub disks: Vec<WireVolume>,
+    pub gates: Vec<String>,
+    /// Features a node must declare.
+    pub features: Vec<&'static str>,
+    pub resource_claims: Vec<PodResourceClaim>,
+    pub group: Option<String>,
 }
 
-/// Priority of a pod; without one it counts as 0.
-pub fn priority(pod: &Pod) -> i32 {
-    pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
-}
-
-impl PodInfo {
-    pub fn new(pod: Arc<Pod>) -> Self {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let (requests, ranked) = resources::of_pod(&pod);
-        let default = PodSpec::default();
-        let spec = pod.spec.as_ref().unwrap_or(&default);
-        let affinity = spec.affinity.as_ref();
-        let node = affinity.and_then(|a| a.node_affinity.as_ref());
-        let near = affinity.and_then(|a| a.pod_affinity.as_ref());
-        let far = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
-        let terms = |list: Option<&Vec<PodAffinityTerm>>| {
-            list.into_iter().flatten().map(|t| AffinityTerm::new(&namespace, t)).collect()
-        };
-        let weighted = |list: Option<&Vec<WeightedPodAffinityTerm>>| {
-            let one = |w: &WeightedPodAffinityTerm| Weighted {
-                weight: w.weight,
-                term: AffinityTerm::new(&namespace, &w.pod_affinity_term),
-            };
-            list.into_iter().flatten().map(one).collect()
-        };
-        let preferred = node.and_then(|n| n.preferred_during_scheduling_ignored_during_execution.as_ref());
-        let required = node.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
-        Self {
-            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
-            namespace: namespace.as_str().into(),
-            priority: priority(&pod),
-            ports: host_ports(spec),
-            node_labels: spec.node_selector.as_ref().filter(|s| !s.is_empty()).map(Selector::from_set),
-            required: required.map(|r| NodeSelector::new(&r.node_selector_terms)),
-            preferred: preferred
-                .into_iter()
-                .flatten()
-                .filter(|p| p.weight != 0)
-                .map(|p| (p.weight, NodeSelector::new([&p.preference])))
-                .collect(),
-            affinity: terms(
-                near.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
-            ),
-            anti_affinity: terms(
-                far.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()),
-            ),
-            preferred_affinity: weighted(
-                near.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
-            ),
-            preferred_anti_affinity: weighted(
-                far.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
-            ),
-            requests,
-            ranked,
-            pod: pod.clone(),
-        }
-    }
-
-    pub fn name(&self) -> &str {
-        self.pod.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    /// `namespace/name`.
-    pub fn key(&self) -> String {
-        format!("{}/{}", self.namespace, self.name())
-    }
-
-    pub fn terminating(&self) -> bool {
-        self.pod.metadata.deletion_timestamp.is_some()
-    }
-
-    pub fn spec(&self) -> Option<&PodSpec> {
-        self.pod.spec.as_ref()
-    }
-
+impl Wants {
     /// Its owner's affinity terms make other pods' cycles look at it.
     pub fn has_affinity(&self) -> bool {
         !(self.affinity.is_empty()
@@ -175,26 +129,184 @@ impl PodInfo {
             && self.preferred_anti_affinity.is_empty())
     }
 
-    /// Node on which an earlier attempt makes room.
-    pub fn nominated(&self) -> Option<&str> {
-        self.pod.status.as_ref()?.nominated_node_name.as_deref().filter(|n| !n.is_empty())
+    pub(super) fn compile(interner: &Interner, namespace: &str, pod: &WirePod, sums: Sums) -> Self {
+        let spec = &pod.spec;
+        let affinity = spec.affinity.as_ref();
+        let node = affinity.and_then(|a| a.node_affinity.as_ref());
+        let near = affinity.and_then(|a| a.pod_affinity.as_ref());
+        let far = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
+        let terms = |list: Option<&Vec<PodAffinityTerm>>| {
+            list.into_iter().flatten().map(|t| AffinityTerm::new(interner, namespace, t)).collect()
+        };
+        let weighted = |list: Option<&Vec<WeightedPodAffinityTerm>>| {
+            let one = |w: &WeightedPodAffinityTerm| Weighted {
+                weight: w.weight,
+                term: AffinityTerm::new(interner, namespace, &w.pod_affinity_term),
+            };
+            list.into_iter().flatten().map(one).collect()
+        };
+        let preferred = node.and_then(|n| n.preferred_during_scheduling_ignored_during_execution.as_ref());
+        let required = node.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
+        let required_near = near.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        let required_far = far.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        let images = signature::images(spec);
+        Self {
+            id: 0,
+            scheduler_name: spec.scheduler_name.clone(),
+            priority: spec.priority,
+            never_preempts: spec.preemption_policy == "Never",
+            requests: sums.requests,
+            ranked: sums.ranked,
+            scored: sums.scored,
+            ports: host_ports(spec),
+            node_labels: Some(&spec.node_selector).filter(|s| !s.is_empty()).map(Selector::from_set),
+            required: required.map(|r| NodeSelector::new(&r.node_selector_terms)),
+            preferred: preferred
+                .into_iter()
+                .flatten()
+                .filter(|p| p.weight != 0)
+                .map(|p| (p.weight, NodeSelector::new([&p.preference])))
+                .collect(),
+            affinity_all: required_near
+                .filter(|t| !t.is_empty())
+                .map(|t| interner.matcher(t.iter().map(|t| part(namespace, t)).collect(), false)),
+            affinity: terms(required_near),
+            anti_affinity: terms(required_far),
+            preferred_affinity: weighted(
+                near.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
+            ),
+            preferred_anti_affinity: weighted(
+                far.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()),
+            ),
+            tolerations: spec.tolerations.clone(),
+            spread: spec.topology_spread_constraints.clone(),
+            image_count: images.1,
+            images: images.0,
+            claims: signature::claims(spec),
+            disks: signature::disks(spec).cloned().collect(),
+            gates: spec.scheduling_gates.iter().map(|g| g.name.clone()).collect(),
+            features: signature::features(spec),
+            resource_claims: spec.resource_claims.clone(),
+            group: spec.scheduling_group.as_ref().map(|g| g.pod_group_name.clone()),
+        }
     }
 }
 
+/// A compiled pod. Reads like its [`Wants`], too.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    pub uid: Uid,
+    pub namespace: Arc<str>,
+    pub name: Box<str>,
+    pub labels: Arc<LabelSet>,
+    pub wants: Arc<Wants>,
+    /// The controller that owns it: kind of API, kind, name.
+    pub owner: Option<Arc<Owner>>,
+    /// `spec.nodeName`.
+    pub node: Option<Arc<str>>,
+    /// Node on which an earlier attempt makes room.
+    pub nominated: Option<Arc<str>>,
+    pub terminating: bool,
+    pub finished: bool,
+    pub started: Option<Timestamp>,
+    pub rest: Box<Rest>,
+}
+
+/// A controlling owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// What only writes to the API server need.
+#[derive(Clone, Debug, Default)]
+pub struct Rest {
+    pub resource_version: String,
+    pub generation: Option<i64>,
+    /// Conditions that say something else than that all is well.
+    pub conditions: Vec<PodCondition>,
+}
+
+impl Deref for PodInfo {
+    type Target = Wants;
+    fn deref(&self) -> &Wants {
+        &self.wants
+    }
+}
+
+impl PodInfo {
+    pub fn new(interner: &Interner, pod: &WirePod) -> Self {
+        let meta = &pod.metadata;
+        let namespace = interner.name(meta.namespace.as_deref().unwrap_or_default());
+        let sums = resources::of_pod(pod);
+        let text = signature::of(&namespace, pod, &sums);
+        let some = |name: &str| (!name.is_empty()).then(|| interner.name(name));
+        let telling = |c: &&PodCondition| {
+            c.type_ == "DisruptionTarget" || (c.type_ == "PodScheduled" && c.status != "True")
+        };
+        Self {
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            name: meta.name.as_deref().unwrap_or_default().into(),
+            labels: interner.labels(meta.labels.as_ref()),
+            wants: interner.wants(text, || Wants::compile(interner, &namespace, pod, sums)),
+            owner: owner(meta).map(Arc::new),
+            node: some(&pod.spec.node_name),
+            nominated: some(&pod.status.nominated_node_name),
+            terminating: meta.deletion_timestamp.is_some(),
+            finished: matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"),
+            started: pod.status.start_time.as_ref().map(|t| t.0),
+            rest: Box::new(Rest {
+                resource_version: meta.resource_version.clone().unwrap_or_default(),
+                generation: meta.generation,
+                conditions: pod.status.conditions.iter().filter(telling).cloned().collect(),
+            }),
+            namespace,
+        }
+    }
+
+    /// `namespace/name`.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Names of the claims the pod uses, and whether they belong to it alone. Generic ephemeral volumes have claims
+    /// named after pod and volume.
+    pub fn claim_names(&self) -> impl Iterator<Item = (String, bool)> {
+        self.claims.iter().map(|c| {
+            let name = if c.ephemeral { format!("{}-{}", self.name, c.name) } else { c.name.clone() };
+            (name, c.ephemeral)
+        })
+    }
+
+    /// Whether two states of a pod mean the same to every cycle.
+    pub fn same_place(&self, other: &PodInfo) -> bool {
+        Arc::ptr_eq(&self.wants, &other.wants)
+            && Arc::ptr_eq(&self.labels, &other.labels)
+            && self.terminating == other.terminating
+    }
+}
+
+fn owner(meta: &ObjectMeta) -> Option<Owner> {
+    let owner: &OwnerReference =
+        meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+    Some(Owner { api_version: owner.api_version.clone(), kind: owner.kind.clone(), name: owner.name.clone() })
+}
+
 /// Host ports of containers and sidecars. Upstream: schedutil.GetHostPorts.
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let or = |value: &Option<String>, default: &str| {
-        value.clone().filter(|v| !v.is_empty()).unwrap_or_else(|| default.to_string())
-    };
+fn host_ports(spec: &WireSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+    let or = |value: &str, default: &str| if value.is_empty() { default } else { value }.to_string();
     spec.containers
         .iter()
         .chain(sidecars)
-        .flat_map(|c| c.ports.iter().flatten())
-        .filter_map(|p| {
-            let port = p.host_port.filter(|port| *port > 0)?;
-            Some(HostPort { ip: or(&p.host_ip, "0.0.0.0"), protocol: or(&p.protocol, "TCP"), port })
+        .flat_map(|c| &c.ports)
+        .filter(|p| p.host_port > 0)
+        .map(|p| HostPort {
+            ip: or(&p.host_ip, "0.0.0.0"),
+            protocol: or(&p.protocol, "TCP"),
+            port: p.host_port,
         })
         .collect()
 }

@@ -2,21 +2,28 @@
 //! Upstream: component-helpers/resource/helpers.go PodRequests, pkg/scheduler/framework/types.go Resource.
 
 use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use machinery::quantity::Quantity;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use machinery::quantity::Quantity;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use super::wire::{ContainerAmounts, WireContainer, WirePod};
+
 /// Amounts: CPU in thousandths, the others in units.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resources {
     pub milli_cpu: i64,
     pub memory: i64,
     pub ephemeral: i64,
     /// Extended resources, huge pages; few, so a list.
+    #[serde(serialize_with = "by_name")]
     pub scalars: SmallVec<[(Arc<str>, i64); 2]>,
+}
+
+fn by_name<S: serde::Serializer>(scalars: &[(Arc<str>, i64)], s: S) -> Result<S::Ok, S::Error> {
+    s.collect_map(scalars.iter().map(|(name, amount)| (&**name, amount)))
 }
 
 /// What a container without a request counts as when nodes are ranked.
@@ -65,6 +72,14 @@ impl Resources {
         }
     }
 
+    /// Names of what is there beside CPU, memory and ephemeral storage, and those that are not 0.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let common =
+            [("cpu", self.milli_cpu), ("memory", self.memory), ("ephemeral-storage", self.ephemeral)];
+        let common = common.into_iter().filter(|(_, amount)| *amount != 0).map(|(name, _)| name);
+        common.chain(self.scalars.iter().map(|(name, _)| &**name))
+    }
+
     pub fn add(&mut self, other: &Resources) {
         self.combine(other, i64::saturating_add);
     }
@@ -96,52 +111,85 @@ enum Source {
     Actuated,
 }
 
-/// What a pod asks for: exactly, and with defaults for containers that name nothing (only for ranking).
-pub fn of_pod(pod: &Pod) -> (Resources, Resources) {
-    let exact = requests(pod, false);
-    let ranked = requests(pod, true);
-    (exact, ranked)
+/// What a pod asks for.
+#[derive(Debug, Default, Serialize)]
+pub struct Sums {
+    /// Exactly.
+    pub requests: Resources,
+    /// With defaults for containers that name nothing: what a placed pod counts when nodes are ranked.
+    pub ranked: Resources,
+    /// The same without the pod's own level: what a pod that is to be placed counts then. That the two differ is
+    /// upstream's: resourceAllocationScorer of NodeResourcesFit is never told about resources of pods.
+    pub scored: Resources,
 }
 
-fn pending_resize(pod: &Pod) -> Option<&str> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|c| c.type_ == "PodResizePending")?.reason.as_deref()
+/// What containers count as that do not say: CPU and memory, where asked for.
+#[derive(Clone, Copy)]
+struct Missing {
+    cpu: bool,
+    memory: bool,
 }
 
-fn requests(pod: &Pod, defaults: bool) -> Resources {
+pub fn of_pod(pod: &WirePod) -> Sums {
+    let both = |asked| Missing { cpu: asked, memory: asked };
+    let exact = requests(pod, both(false), true);
+    // With resources of the pod's own, only what it lacks altogether. Upstream: getNonMissingContainerRequests.
+    let lacking = if own_level(pod) {
+        Missing { cpu: exact.milli_cpu == 0, memory: exact.memory == 0 }
+    } else {
+        both(true)
+    };
+    Sums { ranked: requests(pod, lacking, true), scored: requests(pod, both(true), false), requests: exact }
+}
+
+fn counts_for_pods(name: &str) -> bool {
+    name == "cpu" || name == "memory" || name.starts_with("hugepages-")
+}
+
+/// Upstream: IsPodLevelRequestsSet.
+fn own_level(pod: &WirePod) -> bool {
+    pod.spec.resources.as_ref().is_some_and(|r| r.requests.keys().any(|name| counts_for_pods(name)))
+}
+
+fn pending_resize(pod: &WirePod) -> Option<&str> {
+    pod.status.conditions.iter().find(|c| c.type_ == "PodResizePending")?.reason.as_deref()
+}
+
+fn requests(pod: &WirePod, defaults: Missing, own_level: bool) -> Resources {
     let infeasible = pending_resize(pod) == Some("Infeasible");
+    let status = &pod.status;
+    let plain = status.container_statuses.is_empty() && status.init_container_statuses.is_empty();
     let mut sum = aggregate(pod, Source::Actuated, infeasible, defaults);
-    sum.max(&aggregate(pod, Source::Allocated, infeasible, defaults));
-    if !infeasible {
-        sum.max(&aggregate(pod, Source::Spec, infeasible, defaults));
+    if !plain {
+        sum.max(&aggregate(pod, Source::Allocated, infeasible, defaults));
+        if !infeasible {
+            sum.max(&aggregate(pod, Source::Spec, infeasible, defaults));
+        }
     }
-    let Some(spec) = &pod.spec else { return sum };
-    if let Some(level) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+    if let Some(level) = pod.spec.resources.as_ref().map(|r| &r.requests).filter(|_| own_level) {
         for (name, text) in level {
-            let counted = name == "cpu" || name == "memory" || name.starts_with("hugepages-");
-            if let (true, Ok(quantity)) = (counted, Quantity::parse(&text.0)) {
+            if let (true, Ok(quantity)) = (counts_for_pods(name), Quantity::parse(&text.0)) {
                 *sum.entry(name) = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
             }
         }
     }
-    if let Some(overhead) = &spec.overhead {
-        sum.add(&Resources::from_list(overhead));
+    if !pod.spec.overhead.is_empty() {
+        sum.add(&Resources::from_list(&pod.spec.overhead));
     }
     sum
 }
 
-fn aggregate(pod: &Pod, source: Source, infeasible: bool, defaults: bool) -> Resources {
+fn aggregate(pod: &WirePod, source: Source, infeasible: bool, defaults: Missing) -> Resources {
     let mut sum = Resources::default();
-    let Some(spec) = &pod.spec else { return sum };
-    let of = |c: &Container| container(pod, c, source, infeasible, defaults);
-    for c in &spec.containers {
+    let of = |c: &WireContainer| container(pod, c, source, infeasible, defaults);
+    for c in &pod.spec.containers {
         sum.add(&of(c));
     }
     let mut restartable = Resources::default();
     let mut init = Resources::default();
-    for c in spec.init_containers.iter().flatten() {
+    for c in &pod.spec.init_containers {
         let mut own = of(c);
-        if c.restart_policy.as_deref() == Some("Always") {
+        if c.restart_policy == "Always" {
             sum.add(&own);
             restartable.add(&own);
             init.max(&restartable);
@@ -154,14 +202,19 @@ fn aggregate(pod: &Pod, source: Source, infeasible: bool, defaults: bool) -> Res
     sum
 }
 
-fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
-    let status = pod.status.as_ref()?;
-    let find = |list: &'a Option<Vec<ContainerStatus>>| list.iter().flatten().find(|s| s.name == name);
-    find(&status.container_statuses).or_else(|| find(&status.init_container_statuses))
+fn status_of<'a>(pod: &'a WirePod, name: &str) -> Option<&'a ContainerAmounts> {
+    let all = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
+    all.into_iter().find(|s| s.name == name)
 }
 
-fn container(pod: &Pod, c: &Container, source: Source, infeasible: bool, defaults: bool) -> Resources {
-    let spec = c.resources.as_ref().and_then(|r| r.requests.as_ref());
+fn container(
+    pod: &WirePod,
+    c: &WireContainer,
+    source: Source,
+    infeasible: bool,
+    defaults: Missing,
+) -> Resources {
+    let spec = Some(&c.resources.requests).filter(|r| !r.is_empty());
     let fallback = if infeasible { None } else { spec };
     let list = match source {
         Source::Spec => spec,
@@ -176,10 +229,10 @@ fn container(pod: &Pod, c: &Container, source: Source, infeasible: bool, default
     };
     let mut own = list.map(Resources::from_list).unwrap_or_default();
     let missing = |name: &str| !list.is_some_and(|l| l.contains_key(name));
-    if defaults && missing("cpu") {
+    if defaults.cpu && missing("cpu") {
         own.milli_cpu = DEFAULT_MILLI_CPU;
     }
-    if defaults && missing("memory") {
+    if defaults.memory && missing("memory") {
         own.memory = DEFAULT_MEMORY;
     }
     own

@@ -1,6 +1,8 @@
 //! Node selectors and label selectors, compiled.
 //! Upstream: component-helpers/scheduling/corev1/nodeaffinity/nodeaffinity.go.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::labels::{Operator, Requirement, Selector};
@@ -9,7 +11,10 @@ type Labels = std::collections::BTreeMap<String, String>;
 
 /// Compiled terms, any of which may match. A term that cannot be parsed, or is empty, matches nothing.
 #[derive(Clone, Debug, Default)]
-pub struct NodeSelector(Vec<Term>);
+pub struct NodeSelector {
+    terms: Vec<Term>,
+    names: Option<BTreeSet<String>>,
+}
 
 #[derive(Clone, Debug)]
 struct Term {
@@ -20,16 +25,36 @@ struct Term {
 
 impl NodeSelector {
     pub fn new<'a>(terms: impl IntoIterator<Item = &'a NodeSelectorTerm>) -> Self {
-        Self(terms.into_iter().filter_map(term).collect())
+        let terms: Vec<&NodeSelectorTerm> = terms.into_iter().collect();
+        Self { names: names(&terms), terms: terms.into_iter().filter_map(term).collect() }
+    }
+
+    /// The only names that can match, if every term names some. Upstream: nodeaffinity.PreFilter.
+    pub fn names(&self) -> Option<&BTreeSet<String>> {
+        self.names.as_ref()
     }
 
     /// Whether a node with these labels and this name matches.
     pub fn matches(&self, labels: &Labels, name: &str) -> bool {
-        self.0.iter().any(|t| {
+        self.terms.iter().any(|t| {
             t.names.iter().all(|(must, names)| names.iter().any(|n| n == name) == *must)
                 && t.labels.matches(labels)
         })
     }
+}
+
+fn names(terms: &[&NodeSelectorTerm]) -> Option<BTreeSet<String>> {
+    let of = |term: &NodeSelectorTerm| {
+        let fields = term.match_fields.iter().flatten();
+        let named = fields.filter(|f| f.key == "metadata.name" && f.operator == "In");
+        let sets = named.map(|f| f.values.iter().flatten().cloned().collect::<BTreeSet<String>>());
+        sets.reduce(|a, b| a.intersection(&b).cloned().collect())
+    };
+    let mut all = None;
+    for term in terms {
+        all.get_or_insert_with(BTreeSet::new).extend(of(term)?);
+    }
+    all
 }
 
 fn term(term: &NodeSelectorTerm) -> Option<Term> {

@@ -19,6 +19,10 @@ impl Plugin for BalancedAllocation {
         NAME
     }
 
+    fn local_score(&self) -> bool {
+        true
+    }
+
     /// A pod that asks for nothing balances nothing.
     fn pre_score(
         &self,

@@ -13,13 +13,16 @@ impl Plugin for DynamicResources {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &["TargetPodUpdate"]
+    }
+
     fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
-        let claims = pod.spec().is_some_and(|s| s.resource_claims.as_ref().is_some_and(|c| !c.is_empty()));
-        if claims {
+        if !pod.resource_claims.is_empty() {
             let reason = "pod has resourceClaims, which this scheduler does not allocate yet";
             return PreFilter::Reject(Reject::unresolvable(NAME, reason));
         }
-        if pod.spec().is_some_and(|s| s.scheduling_group.is_some()) {
+        if pod.group.is_some() {
             let reason = "pod has a schedulingGroup, which this scheduler does not place as one yet";
             return PreFilter::Reject(Reject::unresolvable(NAME, reason));
         }
@@ -27,6 +30,6 @@ impl Plugin for DynamicResources {
     }
 
     fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
-        matches!(change, Change::Itself)
+        matches!(change, Change::Itself { .. })
     }
 }

@@ -1,10 +1,12 @@
 //! The plugins, one file each, named as upstream names them, and how a profile gets its own.
 
 mod balanced_allocation;
-mod dynamic_resources;
+mod default_selector;
+pub mod dynamic_resources;
 mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
+mod node_declared_features;
 mod node_name;
 mod node_ports;
 pub mod node_resources_fit;
@@ -15,5 +17,7 @@ pub mod registry;
 mod scheduling_gates;
 mod taint_toleration;
 pub mod volume_binding;
-mod volume_restrictions;
-mod volume_zone;
+mod volume_match;
+mod volume_provision;
+pub mod volume_restrictions;
+pub mod volume_zone;

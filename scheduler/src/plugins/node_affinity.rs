@@ -1,11 +1,9 @@
 //! Node selectors and node affinity. Upstream: plugins/nodeaffinity.
 
-use std::collections::BTreeSet;
-
-use k8s_openapi::api::core::v1::{Node, NodeAffinity as Wanted, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::NodeAffinity as Wanted;
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
-use crate::model::{NodeRow, NodeSelector, PodInfo};
+use crate::model::{NodeRow, NodeSelector, PodInfo, WireNode};
 
 pub const NAME: &str = "NodeAffinity";
 
@@ -37,39 +35,34 @@ pub fn allowed(pod: &PodInfo, row: &NodeRow) -> bool {
         && pod.required.as_ref().is_none_or(|r| r.matches(row.labels(), &row.name))
 }
 
-/// Node names a term allows; `None` for all.
-fn names_of(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
-    let fields = term.match_fields.iter().flatten();
-    let named = fields.filter(|f| f.key == "metadata.name" && f.operator == "In");
-    let sets = named.map(|f| f.values.iter().flatten().cloned().collect::<BTreeSet<String>>());
-    sets.reduce(|a, b| a.intersection(&b).cloned().collect())
-}
-
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        &["NodeAdd", "NodeUpdate"]
+    }
+
+    fn local_filter(&self) -> bool {
+        true
+    }
+
+    fn local_score(&self) -> bool {
+        true
     }
 
     fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
         if pod.required.is_none() && self.required.is_none() && pod.node_labels.is_none() {
             return PreFilter::Skip;
         }
-        let affinity = pod.spec().and_then(|s| s.affinity.as_ref()?.node_affinity.as_ref());
-        let required = affinity.and_then(|n| n.required_during_scheduling_ignored_during_execution.as_ref());
-        let Some(terms) = required.map(|r| &r.node_selector_terms).filter(|t| !t.is_empty()) else {
-            return PreFilter::All;
-        };
-        let mut names = BTreeSet::new();
-        for term in terms {
-            match names_of(term) {
-                None => return PreFilter::All,
-                Some(more) => names.extend(more),
+        match pod.required.as_ref().and_then(NodeSelector::names) {
+            None => PreFilter::All,
+            Some(names) if names.is_empty() => {
+                PreFilter::Reject(Reject::unresolvable(NAME, "pod affinity terms conflict"))
             }
+            Some(names) => PreFilter::Nodes(names.clone()),
         }
-        if names.is_empty() {
-            return PreFilter::Reject(Reject::unresolvable(NAME, "pod affinity terms conflict"));
-        }
-        PreFilter::Nodes(names)
     }
 
     fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
@@ -102,7 +95,7 @@ impl Plugin for NodeAffinity {
     }
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
-        let fits = |node: &Node| {
+        let fits = |node: &WireNode| {
             let mut row = NodeRow::new(node.metadata.name.as_deref().unwrap_or_default());
             row.node = Some(std::sync::Arc::new(node.clone()));
             allowed(pod, &row) && self.required.as_ref().is_none_or(|r| r.matches(row.labels(), &row.name))
@@ -112,7 +105,7 @@ impl Plugin for NodeAffinity {
             Change::NodeUpdated { old, new } => {
                 old.metadata.labels != new.metadata.labels && !fits(old) && fits(new)
             }
-            Change::Itself => true,
+            Change::Itself { old, new } => old.wants.id != new.wants.id,
             _ => false,
         }
     }

@@ -12,9 +12,18 @@ impl Plugin for NodeName {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &["NodeAdd"]
+    }
+
+    /// A pod that names a node is never looked at like others.
+    fn local_filter(&self) -> bool {
+        true
+    }
+
     fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
-        match pod.spec().and_then(|s| s.node_name.as_deref()) {
-            None | Some("") => Ok(()),
+        match pod.node.as_deref() {
+            None => Ok(()),
             Some(name) if *name == *row.name => Ok(()),
             Some(_) => Err(Reject::unresolvable(NAME, "node(s) didn't match the requested node name")),
         }

@@ -12,6 +12,14 @@ impl Plugin for NodePorts {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &["AssignedPodDelete", "NodeAdd"]
+    }
+
+    fn local_filter(&self) -> bool {
+        true
+    }
+
     fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
         if pod.ports.is_empty() { PreFilter::Skip } else { PreFilter::All }
     }
@@ -31,6 +39,7 @@ impl Plugin for NodePorts {
         match change {
             Change::NodeAdded(_) => true,
             Change::PodGone(gone) => gone.ports.iter().any(|g| pod.ports.iter().any(|w| w.conflicts(g))),
+            Change::Itself { old, new } => old.wants.id != new.wants.id,
             _ => false,
         }
     }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::config::{ResourceSpec, Shape};
 use crate::framework::{Change, Code, CycleState, MAX_SCORE, Plugin, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo, Resources};
+use crate::model::{NodeRow, PodInfo, Resources, WireNode};
 
 pub const NAME: &str = "NodeResourcesFit";
 
@@ -33,7 +33,7 @@ impl NodeResourcesFit {
 }
 
 /// Upstream: pkg/apis/core/v1/helper IsExtendedResourceName.
-fn is_extended(name: &str) -> bool {
+pub fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.split('/').next().unwrap_or_default().ends_with("kubernetes.io")
 }
 
@@ -45,6 +45,18 @@ pub fn is_scalar(name: &str) -> bool {
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        &["AssignedPodDelete", "AssignedPodUpdate", "NodeAdd", "NodeUpdate", "TargetPodUpdate"]
+    }
+
+    fn local_filter(&self) -> bool {
+        true
+    }
+
+    fn local_score(&self) -> bool {
+        true
     }
 
     fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
@@ -76,7 +88,7 @@ impl Plugin for NodeResourcesFit {
     fn score(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> i64 {
         let (mut sum, mut weights) = (0, 0);
         for spec in &self.resources {
-            let want = pod.ranked.get(&spec.name);
+            let want = pod.scored.get(&spec.name);
             let has = row.allocatable.get(&spec.name);
             if has == 0 || (want == 0 && is_scalar(&spec.name)) {
                 continue;
@@ -106,22 +118,43 @@ impl Plugin for NodeResourcesFit {
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
         match change {
-            Change::NodeAdded(node) => {
-                let mut row = NodeRow::new("");
-                row.set_node(std::sync::Arc::new((*node).clone()));
-                row.allowed_pods > 0 && covers(&row.allocatable, &pod.requests)
-            }
+            Change::NodeAdded(node) => fits_alone(pod, &NodeRow::of(std::sync::Arc::new((*node).clone()))),
             Change::NodeUpdated { old, new } => {
-                let offered = |n: &k8s_openapi::api::core::v1::Node| {
-                    n.status.as_ref().and_then(|s| s.allocatable.clone())
-                };
-                offered(old) != offered(new)
+                old.status.allocatable != new.status.allocatable && {
+                    let row = |n: &WireNode| NodeRow::of(std::sync::Arc::new(n.clone()));
+                    let (old, new) = (row(old), row(new));
+                    fits_alone(pod, &new) && offers_more(pod, &old, &new)
+                }
             }
-            Change::PodGone(_) | Change::Itself => true,
-            Change::PodChanged { smaller, .. } => *smaller,
+            Change::PodGone(_) => true,
+            Change::PodChanged { old, new } | Change::Itself { old, new } => {
+                shrank(&old.requests, &new.requests)
+            }
             _ => false,
         }
     }
+}
+
+/// Upstream: isFit.
+fn fits_alone(pod: &PodInfo, row: &NodeRow) -> bool {
+    row.allowed_pods > 0 && covers(&row.allocatable, &pod.requests)
+}
+
+/// Upstream: haveAnyRequestedResourcesIncreased.
+fn offers_more(pod: &PodInfo, old: &NodeRow, new: &NodeRow) -> bool {
+    let (a, b, want) = (&old.allocatable, &new.allocatable, &pod.requests);
+    new.allowed_pods > old.allowed_pods
+        || (want.milli_cpu > 0 && b.milli_cpu > a.milli_cpu)
+        || (want.memory > 0 && b.memory > a.memory)
+        || (want.ephemeral > 0 && b.ephemeral > a.ephemeral)
+        || want.scalars.iter().any(|(n, amount)| *amount > 0 && b.get(n) > a.get(n))
+}
+
+fn shrank(old: &Resources, new: &Resources) -> bool {
+    new.milli_cpu < old.milli_cpu
+        || new.memory < old.memory
+        || new.ephemeral < old.ephemeral
+        || old.scalars.iter().any(|(n, amount)| new.get(n) < *amount)
 }
 
 fn covers(has: &Resources, want: &Resources) -> bool {
@@ -132,7 +165,7 @@ fn covers(has: &Resources, want: &Resources) -> bool {
 }
 
 /// Upstream: plugins/helper/shape_score.go; scores of the shape are out of 10.
-fn ratio(shape: &[Shape], requested: i64, has: i64) -> i64 {
+pub fn ratio(shape: &[Shape], requested: i64, has: i64) -> i64 {
     let used = if has == 0 || requested > has { MAX_SCORE } else { requested * MAX_SCORE / has };
     let score = |s: &Shape| i64::from(s.score) * (MAX_SCORE / 10);
     let mut before: Option<&Shape> = None;

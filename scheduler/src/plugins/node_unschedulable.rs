@@ -1,9 +1,9 @@
 //! Cordoned nodes take only pods that tolerate it. Upstream: plugins/nodeunschedulable.
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::core::v1::Taint;
 
 use crate::framework::{Change, CycleState, Plugin, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo, tolerates};
+use crate::model::{NodeRow, PodInfo, WireNode, tolerates};
 
 pub const NAME: &str = "NodeUnschedulable";
 
@@ -15,16 +15,24 @@ fn tolerated(pod: &PodInfo) -> bool {
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    tolerates(pod.spec().and_then(|s| s.tolerations.as_deref()).unwrap_or_default(), &taint)
+    tolerates(&pod.tolerations, &taint)
 }
 
-fn cordoned(node: &Node) -> bool {
-    node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true)
+fn cordoned(node: &WireNode) -> bool {
+    node.spec.unschedulable
 }
 
 impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        &["NodeAdd", "NodeUpdate", "TargetPodUpdate"]
+    }
+
+    fn local_filter(&self) -> bool {
+        true
     }
 
     fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
@@ -38,7 +46,7 @@ impl Plugin for NodeUnschedulable {
         match change {
             Change::NodeAdded(node) => !cordoned(node) || tolerated(pod),
             Change::NodeUpdated { old, new } => cordoned(old) && !cordoned(new),
-            Change::Itself => true,
+            Change::Itself { old, new } => !tolerated(old) && tolerated(new),
             _ => false,
         }
     }

@@ -1,26 +1,73 @@
 //! A node takes only so many volumes of a CSI driver. Upstream: plugins/nodevolumelimits.
 //!
-//! Counts bound claims and inline volumes. Volumes that in-tree plugins hand over to a driver are not translated.
+//! Volumes that in-tree plugins hand over to a driver are not translated, so not counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::volume_binding::claim_names;
+use client::Meta;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::storage::v1::CSINode;
+
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
+use crate::listers::{NODE, claim_class};
 use crate::model::{NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeVolumeLimits";
 
 pub struct NodeVolumeLimits;
 
-/// (driver, handle) of the volumes of a pod's bound claims.
-fn attached(view: View<'_>, pod: &PodInfo) -> BTreeSet<(String, String)> {
-    let volume = |name: String| {
-        let claim = view.listers.claims.get_by(&pod.namespace, &name)?;
-        let volume = view.listers.volumes.get(claim.spec.as_ref()?.volume_name.as_deref()?)?;
+/// (driver, handle).
+type Volume = (String, String);
+
+/// Driver and handle of a claim's volume, or of the one it will get. Upstream: getCSIDriverInfo.
+fn volume(view: View<'_>, claim: &PersistentVolumeClaim) -> Option<Volume> {
+    let name = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).filter(|n| !n.is_empty());
+    if let Some(volume) = name.and_then(|n| view.listers.volumes.get(n)) {
         let csi = volume.spec.as_ref()?.csi.as_ref()?;
-        Some((csi.driver.clone(), csi.volume_handle.clone()))
+        return Some((csi.driver.clone(), csi.volume_handle.clone()));
+    }
+    let class = view.listers.classes.get(Some(claim_class(claim)).filter(|c| !c.is_empty())?)?;
+    // No real handle has a line end in it.
+    Some((class.provisioner.clone(), format!("\n{}", claim.key())))
+}
+
+/// Volumes of a pod's claims. The first claim that is missing, or not the pod's own, is the error.
+fn wanted(view: View<'_>, pod: &PodInfo) -> Result<BTreeSet<Volume>, Reject> {
+    let mut volumes = BTreeSet::new();
+    for (name, _) in pod.claim_names() {
+        let Some(claim) = view.listers.claims.get_by(&pod.namespace, &name) else {
+            let text =
+                format!("looking up PVC {}/{name}: persistentvolumeclaim {name:?} not found", pod.namespace);
+            return Err(Reject::unresolvable(NAME, text));
+        };
+        volumes.extend(volume(view, &claim));
+    }
+    Ok(volumes)
+}
+
+/// Volumes of the pods on a node.
+fn in_use(view: View<'_>, row: &NodeRow) -> BTreeSet<Volume> {
+    let claims = row.pods.iter().flat_map(|p| p.claim_names().map(|(name, _)| (p.namespace.clone(), name)));
+    let claims = claims.filter_map(|(namespace, name)| view.listers.claims.get_by(&namespace, &name));
+    claims.filter_map(|c| volume(view, &c)).collect()
+}
+
+/// Volumes that are attached to a node.
+fn attached(view: View<'_>, row: &NodeRow) -> BTreeSet<Volume> {
+    let attachments = view.listers.attachments.by_index(NODE, &row.name);
+    let volume = |a: &k8s_openapi::api::storage::v1::VolumeAttachment| {
+        let volume = view.listers.volumes.get(a.spec.source.persistent_volume_name.as_deref()?)?;
+        let csi = volume.spec.as_ref()?.csi.as_ref()?;
+        Some((a.spec.attacher.clone(), csi.volume_handle.clone()))
     };
-    claim_names(pod).filter_map(|(name, _)| volume(name)).collect()
+    attachments.iter().filter(|a| !a.spec.attacher.is_empty()).filter_map(|a| volume(a)).collect()
+}
+
+/// Limits by driver.
+fn limits(node: &CSINode) -> BTreeMap<&str, i32> {
+    let limit =
+        |d: &k8s_openapi::api::storage::v1::CSINodeDriver| d.allocatable.as_ref().and_then(|a| a.count);
+    node.spec.drivers.iter().filter_map(|d| Some((d.name.as_str(), limit(d)?))).collect()
 }
 
 impl Plugin for NodeVolumeLimits {
@@ -28,33 +75,52 @@ impl Plugin for NodeVolumeLimits {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &[
+            "CSINodeAdd",
+            "CSINodeUpdate",
+            "AssignedPodDelete",
+            "PersistentVolumeClaimAdd",
+            "VolumeAttachmentDelete",
+        ]
+    }
+
     fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
-        if claim_names(pod).next().is_none() { PreFilter::Skip } else { PreFilter::All }
+        if pod.claims.is_empty() { PreFilter::Skip } else { PreFilter::All }
     }
 
     fn filter(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
-        let Some(csi) = view.listers.csi_nodes.get(&row.name) else { return Ok(()) };
-        let wanted = attached(view, pod);
-        if wanted.is_empty() {
+        let mut new = wanted(view, pod)?;
+        let Some(node) = view.listers.csi_nodes.get(&row.name) else { return Ok(()) };
+        let limits = limits(&node);
+        if new.is_empty() || limits.is_empty() {
             return Ok(());
         }
-        let there: BTreeSet<_> = row.pods.iter().flat_map(|p| attached(view, p)).collect();
-        let mut new: BTreeMap<&str, usize> = BTreeMap::new();
-        for (driver, _) in wanted.difference(&there) {
-            *new.entry(driver).or_default() += 1;
-        }
-        for driver in &csi.spec.drivers {
-            let limit = driver.allocatable.as_ref().and_then(|a| a.count);
-            let (Some(limit), Some(more)) = (limit, new.get(driver.name.as_str())) else { continue };
-            let have = there.iter().filter(|(d, _)| *d == driver.name).count();
-            if have + more > usize::try_from(limit).unwrap_or(0) {
+        let mut there = in_use(view, row);
+        new.retain(|v| !there.contains(v));
+        there.extend(attached(view, row));
+        for (driver, limit) in limits {
+            let of = |set: &BTreeSet<Volume>| set.iter().filter(|(d, _)| d == driver).count();
+            if of(&new) > 0 && of(&new) + of(&there) > usize::try_from(limit).unwrap_or(0) {
                 return Err(Reject::unschedulable(NAME, "node(s) exceed max volume count"));
             }
         }
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
-        matches!(change, Change::PodGone(_) | Change::Storage | Change::NodeAdded(_) | Change::Itself)
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+        match change {
+            Change::CsiNode { old: None, .. } => true,
+            Change::CsiNode { old: Some(old), new } => {
+                let before = limits(old);
+                limits(new).iter().any(|(driver, limit)| *limit > before.get(driver).copied().unwrap_or(0))
+            }
+            Change::PodGone(gone) => !gone.claims.is_empty(),
+            Change::Claim { old: None, new } => {
+                *pod.namespace == *new.namespace() && pod.claim_names().any(|(name, _)| name == new.name())
+            }
+            Change::AttachmentGone => pod.claims.iter().any(|c| !c.ephemeral),
+            _ => false,
+        }
     }
 }

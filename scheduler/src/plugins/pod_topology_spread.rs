@@ -1,40 +1,75 @@
 //! Spreads pods evenly over domains. Upstream: plugins/podtopologyspread.
+//!
+//! How many pods of a constraint a node has is kept by the cache; a cycle adds the nodes up to domains, since which
+//! nodes count depends on the pod.
 
-use hashbrown::HashMap;
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use machinery::labels::{Operator, Requirement, Selector};
+use smallvec::SmallVec;
 
+use super::default_selector::default_selector;
 use super::{node_affinity, taint_toleration};
 use crate::framework::{Change, CycleState, MAX_SCORE, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::Listers;
-use crate::model::{NodeRow, PodInfo, label_selector};
+use crate::model::{
+    Cache, Interner, KeyId, MatchCounter, Matcher, NOWHERE, NodeRow, PodInfo, label_selector,
+};
 
 pub const NAME: &str = "PodTopologySpread";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const UNEVEN: &str = "node(s) didn't match pod topology spread constraints";
 const UNLABELLED: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
-
-type Hash = foldhash::fast::RandomState;
-type Domains = HashMap<String, i64, Hash>;
+/// No node of this domain counts.
+const OUT: i64 = -1;
 
 #[derive(Clone)]
 struct Constraint {
     max_skew: i64,
-    key: String,
-    selector: Selector,
+    key: Arc<str>,
+    matcher: Arc<Matcher>,
+    /// A selector that chooses everything counts nothing. Upstream: countPodsMatchSelector.
+    nothing: bool,
     min_domains: usize,
     honor_affinity: bool,
     honor_taints: bool,
 }
 
-/// Hard constraints with the matching pods of each domain.
+/// A hard constraint with the matching pods of each domain.
 #[derive(Clone)]
-pub struct Counts(Vec<(Constraint, Domains)>);
+struct Hard {
+    constraint: Constraint,
+    key: KeyId,
+    /// By domain; [`OUT`] for those that do not count.
+    domains: Arc<Vec<i64>>,
+    /// How many domains count.
+    count: usize,
+    /// Fewest pods of a domain, that domain, and fewest of the others.
+    fewest: (i64, u32, i64),
+    /// Changes that are tried out; all concern one row, so one domain.
+    tried: Option<(u32, i64)>,
+    itself: bool,
+}
 
-/// Soft constraints, likewise, with the weight of each constraint.
+/// Hard constraints.
+#[derive(Clone)]
+pub struct Counts(SmallVec<[Hard; 2]>);
+
+#[derive(Clone)]
+struct Soft {
+    constraint: Constraint,
+    key: KeyId,
+    hostname: bool,
+    /// By domain, the last place is for nodes without the label.
+    domains: Arc<Vec<i64>>,
+    weight: f64,
+}
+
+/// Soft constraints.
 #[derive(Clone)]
 pub struct Scoring {
-    constraints: Vec<(Constraint, Domains, f64)>,
+    constraints: Vec<Soft>,
     /// Nodes without one of the keys are not ranked.
     require_all: bool,
 }
@@ -46,18 +81,18 @@ pub struct PodTopologySpread {
 }
 
 impl Constraint {
-    fn new(c: &TopologySpreadConstraint, pod: &PodInfo) -> Self {
-        let labels = pod.pod.metadata.labels.as_ref();
+    fn new(interner: &Interner, c: &TopologySpreadConstraint, pod: &PodInfo, of: Option<&Selector>) -> Self {
         let mut selector = label_selector(c.label_selector.as_ref());
         let same = c.match_label_keys.iter().flatten().filter_map(|key| {
-            let value = labels?.get(key)?;
+            let value = pod.labels.map.get(key)?;
             Requirement::new(key, Operator::In, vec![value.as_str().into()]).ok()
         });
-        selector = selector.and(same);
+        selector = of.cloned().unwrap_or_else(|| selector.and(same));
         Self {
             max_skew: i64::from(c.max_skew),
-            key: c.topology_key.clone(),
-            selector,
+            key: interner.name(&c.topology_key),
+            nothing: selector.is_empty(),
+            matcher: interner.in_namespace(&pod.namespace, selector),
             min_domains: usize::try_from(c.min_domains.unwrap_or(1)).unwrap_or(1),
             honor_affinity: c.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_taints: c.node_taints_policy.as_deref() == Some("Honor"),
@@ -70,84 +105,89 @@ impl Constraint {
             && (!self.honor_taints || taint_toleration::tolerates_all(pod, row.taints()))
     }
 
-    fn matches(&self, pod: &PodInfo) -> bool {
-        self.selector.matches(&pod.pod.metadata.labels.as_ref())
+    /// Whether the selector chooses a pod, be it about to go or not.
+    fn chooses(&self, pod: &PodInfo) -> bool {
+        self.matcher.parts.iter().all(|p| p.selector.matches(&pod.labels.map))
+    }
+}
+
+/// Matching pods on each row, for one constraint.
+struct Rows<'a> {
+    counter: Option<&'a MatchCounter>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(cache: &'a Cache, constraint: &Constraint) -> Self {
+        let counter = cache.counters().matcher(&constraint.matcher);
+        Self { counter: counter.filter(|_| !constraint.nothing) }
     }
 
-    fn count(&self, pod: &PodInfo, row: &NodeRow) -> i64 {
-        if self.selector.is_empty() {
-            return 0;
-        }
-        let same = row.pods.iter().filter(|p| p.namespace == pod.namespace && !p.terminating());
-        same.filter(|p| self.matches(p)).count() as i64
+    fn get(&self, row: &NodeRow) -> i64 {
+        self.counter.map_or(0, |c| i64::from(c.row(row.at)))
     }
 }
 
 impl PodTopologySpread {
-    fn constraints(&self, listers: &Listers, pod: &PodInfo, action: &str) -> Vec<Constraint> {
-        let own = pod.spec().and_then(|s| s.topology_spread_constraints.as_deref()).unwrap_or_default();
-        let of = |list: &[TopologySpreadConstraint]| -> Vec<Constraint> {
-            list.iter().filter(|c| c.when_unsatisfiable == action).map(|c| Constraint::new(c, pod)).collect()
+    fn constraints(&self, view: (&Interner, &Listers), pod: &PodInfo, action: &str) -> Vec<Constraint> {
+        let (interner, listers) = view;
+        let of = |list: &[TopologySpreadConstraint], selector: Option<&Selector>| -> Vec<Constraint> {
+            let chosen = list.iter().filter(|c| c.when_unsatisfiable == action);
+            chosen.map(|c| Constraint::new(interner, c, pod, selector)).collect()
         };
-        if !own.is_empty() {
-            return of(own);
+        if !pod.spread.is_empty() {
+            return of(&pod.spread, None);
         }
-        let mut constraints = of(&self.defaults);
-        if constraints.is_empty() {
-            return constraints;
-        }
-        let selector = default_selector(listers, pod);
-        if selector.is_empty() {
+        if !self.defaults.iter().any(|c| c.when_unsatisfiable == action) {
             return Vec::new();
         }
-        constraints.iter_mut().for_each(|c| c.selector = selector.clone());
-        constraints
+        let selector = default_selector(listers, pod);
+        if selector.is_empty() { Vec::new() } else { of(&self.defaults, Some(&selector)) }
     }
 }
 
-/// Pods like this one: those of its services and of its owner. Upstream: plugins/helper/spread.go DefaultSelector.
-fn default_selector(listers: &Listers, pod: &PodInfo) -> Selector {
-    let meta = &pod.pod.metadata;
-    let labels = meta.labels.as_ref();
-    let mut equal = std::collections::BTreeMap::new();
-    listers.services.for_each(|_, service| {
-        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty());
-        let same = service.metadata.namespace.as_deref() == Some(&*pod.namespace);
-        if let Some(selector) = selector.filter(|_| same)
-            && Selector::from_set(selector).matches(&labels)
-        {
-            equal.extend(selector.clone());
-        }
-    });
-    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-    let mut more: Vec<Requirement> = Vec::new();
-    if let Some(owner) = owner {
-        let (kind, name) = ((owner.api_version.as_str(), owner.kind.as_str()), owner.name.as_str());
-        let selector = match kind {
-            ("v1", "ReplicationController") => {
-                let found = listers.controllers.get_by(&pod.namespace, name);
-                equal.extend(found.and_then(|c| c.spec.clone()?.selector).unwrap_or_default());
-                None
-            }
-            ("apps/v1", "ReplicaSet") => {
-                let found = listers.replica_sets.get_by(&pod.namespace, name);
-                found.map(|r| r.spec.selector.clone())
-            }
-            ("apps/v1", "StatefulSet") => {
-                let found = listers.stateful_sets.get_by(&pod.namespace, name);
-                found.map(|r| r.spec.selector.clone())
-            }
-            _ => None,
-        };
-        if let Some(selector) = selector {
-            more.extend(label_selector(Some(&selector)).requirements().unwrap_or_default().to_vec());
-        }
-    }
-    Selector::from_set(equal).and(more)
+fn domain(row: &NodeRow, key: KeyId) -> u32 {
+    row.domains.get(key).copied().unwrap_or(NOWHERE)
 }
 
-fn has_all<'a>(row: &NodeRow, mut constraints: impl Iterator<Item = &'a Constraint>) -> bool {
-    constraints.all(|c| row.labels().contains_key(&c.key))
+fn has_all(row: &NodeRow, keys: &[KeyId]) -> bool {
+    keys.iter().all(|k| domain(row, *k) != NOWHERE)
+}
+
+impl Hard {
+    fn new(cache: &Cache, pod: &PodInfo, constraint: Constraint, key: KeyId, keys: &[KeyId]) -> Self {
+        let rows = Rows::of(cache, &constraint);
+        let mut domains = vec![OUT; cache.domains(key)];
+        for row in cache.rows().filter(|r| has_all(r, keys) && constraint.includes(pod, r)) {
+            let sum = &mut domains[domain(row, key) as usize];
+            *sum = (*sum).max(0) + rows.get(row);
+        }
+        let (mut count, mut fewest) = (0, (i64::from(i32::MAX), NOWHERE, i64::from(i32::MAX)));
+        for (number, pods) in (0_u32..).zip(&domains).filter(|(_, pods)| **pods != OUT) {
+            count += 1;
+            if *pods < fewest.0 {
+                fewest = (*pods, number, fewest.0);
+            } else {
+                fewest.2 = fewest.2.min(*pods);
+            }
+        }
+        let itself = constraint.chooses(pod);
+        Self { constraint, key, domains: Arc::new(domains), count, fewest, tried: None, itself }
+    }
+
+    fn pods(&self, domain: u32) -> i64 {
+        let known = self.domains.get(domain as usize).copied().unwrap_or(0).max(0);
+        known + self.tried.filter(|(d, _)| *d == domain).map_or(0, |(_, delta)| delta)
+    }
+
+    /// Fewest pods of a domain.
+    fn least(&self) -> i64 {
+        let (fewest, at, others) = self.fewest;
+        match self.tried {
+            Some((domain, _)) if domain == at => others.min(self.pods(domain)),
+            Some((domain, _)) => fewest.min(self.pods(domain)),
+            None => fewest,
+        }
+    }
 }
 
 impl Plugin for PodTopologySpread {
@@ -155,23 +195,39 @@ impl Plugin for PodTopologySpread {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &[
+            "AssignedPodAdd",
+            "AssignedPodUpdate",
+            "AssignedPodDelete",
+            "NodeAdd",
+            "NodeDelete",
+            "NodeUpdate",
+            "TargetPodUpdate",
+        ]
+    }
+
+    fn prepare(&self, cache: &mut Cache, listers: &Listers, pod: &PodInfo) {
+        for action in ["DoNotSchedule", "ScheduleAnyway"] {
+            let interner = cache.interner().clone();
+            for constraint in self.constraints((&interner, listers), pod, action) {
+                cache.know_key(&constraint.key);
+                if !constraint.nothing {
+                    cache.count(&constraint.matcher, None);
+                }
+            }
+        }
+    }
+
     fn pre_filter(&self, view: View<'_>, pod: &PodInfo, state: &mut CycleState) -> PreFilter {
-        let constraints = self.constraints(view.listers, pod, "DoNotSchedule");
+        let cache = view.cache;
+        let constraints = self.constraints((cache.interner(), view.listers), pod, "DoNotSchedule");
         if constraints.is_empty() {
             return PreFilter::Skip;
         }
-        let mut counts: Vec<(Constraint, Domains)> =
-            constraints.into_iter().map(|c| (c, Domains::default())).collect();
-        for row in view.cache.rows() {
-            if !has_all(row, counts.iter().map(|(c, _)| c)) {
-                continue;
-            }
-            for (constraint, domains) in counts.iter_mut().filter(|(c, _)| c.includes(pod, row)) {
-                let Some(value) = row.labels().get(&constraint.key) else { continue };
-                *domains.entry_ref(value.as_str()).or_insert(0) += constraint.count(pod, row);
-            }
-        }
-        state.spread = Some(Counts(counts));
+        let keys: Vec<KeyId> = constraints.iter().filter_map(|c| cache.key(&c.key)).collect();
+        let hard = constraints.into_iter().zip(&keys).map(|(c, key)| Hard::new(cache, pod, c, *key, &keys));
+        state.spread = Some(Counts(hard.collect()));
         PreFilter::All
     }
 
@@ -185,29 +241,28 @@ impl Plugin for PodTopologySpread {
         delta: i64,
     ) {
         let Some(Counts(counts)) = &mut state.spread else { return };
-        if other.namespace != pod.namespace || !has_all(row, counts.iter().map(|(c, _)| c)) {
+        let keys: SmallVec<[KeyId; 4]> = counts.iter().map(|h| h.key).collect();
+        if other.namespace != pod.namespace || !has_all(row, &keys) {
             return;
         }
-        for (constraint, domains) in counts.iter_mut() {
-            if constraint.matches(other)
-                && constraint.includes(pod, row)
-                && let Some(value) = row.labels().get(&constraint.key)
-            {
-                *domains.entry_ref(value.as_str()).or_insert(0) += delta;
+        for hard in counts.iter_mut() {
+            if hard.constraint.chooses(other) && hard.constraint.includes(pod, row) {
+                let domain = domain(row, hard.key);
+                let before = hard.tried.filter(|(d, _)| *d == domain).map_or(0, |(_, delta)| delta);
+                hard.tried = Some((domain, before + delta));
             }
         }
     }
 
-    fn filter(&self, _view: View<'_>, state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+    fn filter(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> Verdict {
         let Some(Counts(counts)) = &state.spread else { return Ok(()) };
-        for (constraint, domains) in counts {
-            let Some(value) = row.labels().get(&constraint.key) else {
+        for hard in counts {
+            let domain = domain(row, hard.key);
+            if domain == NOWHERE {
                 return Err(Reject::unresolvable(NAME, UNLABELLED));
-            };
-            let fewest = domains.values().min().copied().unwrap_or(i64::from(i32::MAX));
-            let least = if domains.len() < constraint.min_domains { 0 } else { fewest };
-            let own = i64::from(constraint.matches(pod));
-            if domains.get(value).copied().unwrap_or(0) + own - least > constraint.max_skew {
+            }
+            let least = if hard.count < hard.constraint.min_domains { 0 } else { hard.least() };
+            if hard.pods(domain) + i64::from(hard.itself) - least > hard.constraint.max_skew {
                 return Err(Reject::unschedulable(NAME, UNEVEN));
             }
         }
@@ -215,59 +270,58 @@ impl Plugin for PodTopologySpread {
     }
 
     fn pre_score(&self, view: View<'_>, state: &mut CycleState, pod: &PodInfo, nodes: &[&NodeRow]) -> bool {
-        let constraints = self.constraints(view.listers, pod, "ScheduleAnyway");
+        let cache = view.cache;
+        let constraints = self.constraints((cache.interner(), view.listers), pod, "ScheduleAnyway");
         if constraints.is_empty() {
             return false;
         }
-        let own =
-            pod.spec().and_then(|s| s.topology_spread_constraints.as_ref()).is_some_and(|c| !c.is_empty());
-        let require_all = own || !self.system_defaults;
-        let ranked: Vec<&&NodeRow> =
-            nodes.iter().filter(|n| !require_all || has_all(n, constraints.iter())).collect();
-        let mut scoring: Vec<(Constraint, Domains, f64)> = Vec::new();
-        for constraint in constraints.clone() {
-            let mut domains = Domains::default();
-            if constraint.key != HOSTNAME {
-                for row in &ranked {
-                    // A missing label is a domain of its own, as upstream.
-                    let value = row.labels().get(&constraint.key).map_or("", String::as_str);
-                    domains.entry_ref(value).or_insert(0);
+        let require_all = !pod.spread.is_empty() || !self.system_defaults;
+        let keys: Vec<KeyId> = constraints.iter().filter_map(|c| cache.key(&c.key)).collect();
+        let counts = |row: &NodeRow| !require_all || has_all(row, &keys);
+        let ranked: Vec<&&NodeRow> = nodes.iter().filter(|n| counts(n)).collect();
+        let soft = constraints.into_iter().zip(&keys).map(|(constraint, key)| {
+            let hostname = &*constraint.key == HOSTNAME;
+            let mut domains = Vec::new();
+            let mut size = ranked.len();
+            if !hostname {
+                // A missing label is a domain of its own, as upstream.
+                domains = vec![OUT; cache.domains(*key) + 1];
+                let last = domains.len() - 1;
+                let place = |row: &NodeRow| (domain(row, *key) as usize).min(last);
+                ranked.iter().for_each(|row| domains[place(row)] = 0);
+                size = domains.iter().filter(|d| **d != OUT).count();
+                let rows = Rows::of(cache, &constraint);
+                for row in cache.rows().filter(|r| counts(r)) {
+                    let place = place(row);
+                    if domains[place] != OUT && constraint.includes(pod, row) {
+                        domains[place] += rows.get(row);
+                    }
                 }
             }
-            let size = if constraint.key == HOSTNAME { ranked.len() } else { domains.len() };
-            scoring.push((constraint, domains, ((size + 2) as f64).ln()));
-        }
-        for row in view.cache.rows() {
-            if require_all && !has_all(row, constraints.iter()) {
-                continue;
-            }
-            for (constraint, domains, _) in scoring.iter_mut().filter(|(c, _, _)| c.key != HOSTNAME) {
-                let value = row.labels().get(&constraint.key).map_or("", String::as_str);
-                if let Some(sum) = domains.get_mut(value)
-                    && constraint.includes(pod, row)
-                {
-                    *sum += constraint.count(pod, row);
-                }
-            }
-        }
-        state.spread_score = Some(Scoring { constraints: scoring, require_all });
+            let weight = ((size + 2) as f64).ln();
+            Soft { constraint, key: *key, hostname, domains: Arc::new(domains), weight }
+        });
+        state.spread_score = Some(Scoring { constraints: soft.collect(), require_all });
         true
     }
 
-    fn score(&self, _view: View<'_>, state: &CycleState, pod: &PodInfo, row: &NodeRow) -> i64 {
+    fn score(&self, view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> i64 {
         let Some(scoring) = &state.spread_score else { return 0 };
         if scoring.ignores(row) {
             return 0;
         }
         let mut score = 0.0;
-        for (constraint, domains, weight) in &scoring.constraints {
-            let Some(value) = row.labels().get(&constraint.key) else { continue };
-            let count = if constraint.key == HOSTNAME {
-                constraint.count(pod, row)
+        for soft in &scoring.constraints {
+            let domain = domain(row, soft.key);
+            if domain == NOWHERE {
+                continue;
+            }
+            let count = if soft.hostname {
+                Rows::of(view.cache, &soft.constraint).get(row)
             } else {
-                domains.get(value).copied().unwrap_or(0)
+                soft.domains.get(domain as usize).copied().unwrap_or(0).max(0)
             };
-            score += count as f64 * weight + (constraint.max_skew - 1) as f64;
+            score += count as f64 * soft.weight + (soft.constraint.max_skew - 1) as f64;
         }
         score.round() as i64
     }
@@ -289,21 +343,20 @@ impl Plugin for PodTopologySpread {
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
         let near = |other: &PodInfo| other.namespace == pod.namespace;
         match change {
-            Change::NodeAdded(_) | Change::NodeGone | Change::Itself => true,
+            Change::NodeAdded(_) | Change::NodeGone => true,
+            Change::Itself { old, new } => old.labels.id != new.labels.id || old.wants.id != new.wants.id,
             Change::NodeUpdated { old, new } => {
-                old.metadata.labels != new.metadata.labels
-                    || old.spec.as_ref().and_then(|s| s.taints.as_ref())
-                        != new.spec.as_ref().and_then(|s| s.taints.as_ref())
+                old.metadata.labels != new.metadata.labels || old.spec.taints != new.spec.taints
             }
             Change::PodAssigned(other) | Change::PodChanged { new: other, .. } => near(other),
             Change::PodGone(other) => near(other),
-            Change::Storage | Change::Namespace => false,
+            _ => false,
         }
     }
 }
 
 impl Scoring {
     fn ignores(&self, row: &NodeRow) -> bool {
-        self.require_all && !has_all(row, self.constraints.iter().map(|(c, _, _)| c))
+        self.require_all && self.constraints.iter().any(|c| domain(row, c.key) == NOWHERE)
     }
 }

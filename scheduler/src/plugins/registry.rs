@@ -1,7 +1,6 @@
 //! From a profile's configuration to its plugins. Upstream: apis/config/v1/default_plugins.go,
 //! framework/runtime/framework.go expandMultiPointPlugins.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
@@ -9,7 +8,7 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use super::*;
 use crate::config::{
     BalancedArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs, PluginRef, PluginSet,
-    PreemptionArgs, ResourceSpec, SpreadArgs,
+    PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs,
 };
 use crate::framework::{Plugin, Points, Profile};
 use node_resources_fit::{NodeResourcesFit, Strategy};
@@ -52,15 +51,16 @@ const DEFAULTS: &[(&str, i64, &[Point])] = &[
     ("NodeResourcesFit", 1, &[PreFilter, Filter, PreScore, Score]),
     ("VolumeRestrictions", 0, &[PreFilter, Filter]),
     ("NodeVolumeLimits", 0, &[PreFilter, Filter]),
-    ("VolumeBinding", 0, &[PreFilter, Filter]),
+    ("VolumeBinding", 0, &[PreFilter, Filter, PreScore, Score]),
     ("VolumeZone", 0, &[PreFilter, Filter]),
     ("PodTopologySpread", 2, &[PreFilter, Filter, PreScore, Score]),
     ("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
-    ("DynamicResources", 2, &[PreFilter, Filter]),
+    ("DynamicResources", 2, &[PreFilter, Filter, PostFilter]),
     ("DefaultPreemption", 0, &[PostFilter]),
     ("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
     ("ImageLocality", 1, &[Score]),
     ("DefaultBinder", 0, &[Fixed]),
+    ("NodeDeclaredFeatures", 0, &[PreFilter, Filter]),
 ];
 
 fn known(name: &str) -> Option<&'static (&'static str, i64, &'static [Point])> {
@@ -100,7 +100,11 @@ fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plu
         "NodeResourcesFit" => Arc::new(fit(profile.args(name)?)?),
         "VolumeRestrictions" => Arc::new(volume_restrictions::VolumeRestrictions),
         "NodeVolumeLimits" => Arc::new(node_volume_limits::NodeVolumeLimits),
-        "VolumeBinding" => Arc::new(volume_binding::VolumeBinding),
+        "VolumeBinding" => {
+            let args: VolumeBindingArgs = profile.args(name)?;
+            Arc::new(volume_binding::VolumeBinding { shape: args.shape })
+        }
+        "NodeDeclaredFeatures" => Arc::new(node_declared_features::NodeDeclaredFeatures),
         "VolumeZone" => Arc::new(volume_zone::VolumeZone),
         "PodTopologySpread" => {
             let args: SpreadArgs = profile.args(name)?;
@@ -132,7 +136,7 @@ fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
         "" | "LeastAllocated" => Strategy::Least,
         "MostAllocated" => Strategy::Most,
         "RequestedToCapacityRatio" => {
-            Strategy::Ratio(args.scoring_strategy.requested_to_capacity_ratio.shape)
+            Strategy::Ratio(args.scoring_strategy.requested_to_capacity_ratio.unwrap_or_default().shape)
         }
         other => return Err(format!("scoringStrategy.type: Unsupported value: {other:?}")),
     };
@@ -145,7 +149,7 @@ fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
 }
 
 /// The default plugins with a profile's changes to them.
-fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
+pub fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
     let off = |name: &str| custom.disabled.iter().any(|d| d.name == name || d.name == "*");
     let defaults = DEFAULTS.iter().filter(|(n, _, _)| !off(n)).map(|(name, weight, _)| {
         let own = custom.enabled.iter().find(|e| e.name == *name).cloned();
@@ -158,6 +162,60 @@ fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
     all
 }
 
+/// Extension points in upstream's order, with the names of their types.
+const TYPES: [(&str, &str); 12] = [
+    ("preFilter", "PreFilterPlugin"),
+    ("filter", "FilterPlugin"),
+    ("postFilter", "PostFilterPlugin"),
+    ("reserve", "ReservePlugin"),
+    ("preScore", "PreScorePlugin"),
+    ("score", "ScorePlugin"),
+    ("preBind", "PreBindPlugin"),
+    ("bind", "BindPlugin"),
+    ("postBind", "PostBindPlugin"),
+    ("permit", "PermitPlugin"),
+    ("preEnqueue", "PreEnqueuePlugin"),
+    ("queueSort", "QueueSortPlugin"),
+];
+
+/// Plugins that do not exist, and points without the one plugin they need. Upstream: updatePluginList,
+/// expandMultiPointPlugins, NewFramework.
+fn unknown(profile: &KubeSchedulerProfile) -> Vec<String> {
+    let name = &profile.scheduler_name;
+    let say =
+        |text: String| format!("initializing profiles: creating profile for scheduler name {name}: {text}");
+    let mut problems = Vec::new();
+    for (key, kind) in TYPES {
+        let missing = profile.plugins.get(key).into_iter().flat_map(|s| &s.enabled);
+        let missing = missing.filter(|p| known(&p.name).is_none());
+        problems.extend(missing.map(|p| say(format!("{kind} {:?} does not exist", p.name))));
+    }
+    let multi = profile.plugins.get("multiPoint").into_iter().flat_map(|s| &s.enabled);
+    let missing = multi.filter(|p| known(&p.name).is_none());
+    problems.extend(missing.map(|p| say(format!("PreFilterPlugin {:?} does not exist", p.name))));
+    let gone = |point: &str, plugin: &str| {
+        let off = |key: &str, set: &str| {
+            profile.plugins.get(key).is_some_and(|s| s.disabled.iter().any(|d| d.name == set))
+        };
+        let on =
+            |key: &str| profile.plugins.get(key).is_some_and(|s| s.enabled.iter().any(|e| e.name == plugin));
+        let all =
+            off(point, "*") || off(point, plugin) || off("multiPoint", plugin) || off("multiPoint", "*");
+        all && !on(point) && !on("multiPoint")
+    };
+    if gone("queueSort", "PrioritySort") {
+        problems.push(say(format!(
+            "only one queue sort plugin required for profile with scheduler name {name:?}, but got 0"
+        )));
+    }
+    if gone("bind", "DefaultBinder") {
+        problems.push(say(format!(
+            "at least one bind plugin is needed for profile with scheduler name {name:?}"
+        )));
+    }
+    problems
+}
+
 /// Builds a profile.
 ///
 /// # Errors
@@ -166,10 +224,7 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
     let mut problems = Vec::new();
     let at = |name: &str| profile.plugins.get(name).cloned().unwrap_or_default();
     let multi = multi_point(&at("multiPoint"));
-    let named = profile.plugins.values().flat_map(|s| &s.enabled).map(|p| p.name.as_str());
-    for name in named.collect::<BTreeSet<_>>().into_iter().filter(|n| known(n).is_none()) {
-        problems.push(format!("profile {}: plugin {name:?} does not exist", profile.scheduler_name));
-    }
+    problems.extend(unknown(profile));
     let mut points = Points::default();
     for (point, key) in Point::ALL {
         let set = at(key);
@@ -181,7 +236,10 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
         let more = set.enabled.iter().filter(|e| !multi.iter().any(|m| m.name == e.name));
         for plugin in overriding.chain(rest).chain(more).filter(|p| has(p)) {
             if point == PostFilter {
-                points.preemption = true;
+                match plugin.name.as_str() {
+                    "DynamicResources" => points.resources = true,
+                    _ => points.preemption = true,
+                }
                 continue;
             }
             let made = match make(&plugin.name, profile) {
@@ -213,7 +271,11 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
         problems.dedup();
         return Err(problems);
     }
+    let volumes: VolumeBindingArgs = profile.args("VolumeBinding").unwrap_or_default();
     Ok(Profile {
+        bind_timeout: std::time::Duration::from_secs(
+            u64::try_from(volumes.bind_timeout_seconds).unwrap_or(0),
+        ),
         scheduler_name: profile.scheduler_name.clone(),
         points,
         percentage: profile.percentage_of_nodes_to_score.unwrap_or(percentage),

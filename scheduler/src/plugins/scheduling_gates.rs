@@ -12,17 +12,19 @@ impl Plugin for SchedulingGates {
         NAME
     }
 
+    fn events(&self) -> &'static [&'static str] {
+        &["TargetPodUpdate"]
+    }
+
     fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
-        let gates = pod.spec().and_then(|s| s.scheduling_gates.as_deref()).unwrap_or_default();
-        if gates.is_empty() {
+        if pod.gates.is_empty() {
             return Ok(());
         }
-        let names: Vec<&str> = gates.iter().map(|g| g.name.as_str()).collect();
-        let reason = format!("waiting for scheduling gates: [{}]", names.join(" "));
+        let reason = format!("waiting for scheduling gates: [{}]", pod.gates.join(" "));
         Err(Reject::unresolvable(NAME, reason))
     }
 
     fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
-        matches!(change, Change::Itself)
+        matches!(change, Change::Itself { new, .. } if new.gates.is_empty())
     }
 }

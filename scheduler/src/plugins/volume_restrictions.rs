@@ -1,39 +1,45 @@
 //! Volumes that only one pod may use at a time. Upstream: plugins/volumerestrictions.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Volume;
+use client::Meta;
 
-use super::volume_binding::claim_names;
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
+use crate::model::wire::WireVolume;
 use crate::model::{NodeRow, PodInfo};
 
 pub const NAME: &str = "VolumeRestrictions";
 
-pub struct VolumeRestrictions;
-
-/// The pod's claims that only one pod may use.
-fn exclusive(view: View<'_>, pod: &PodInfo) -> BTreeSet<String> {
-    let alone = |name: &String| {
-        let claim = view.listers.claims.get_by(&pod.namespace, name);
-        let spec = claim.as_ref().and_then(|c| c.spec.as_ref());
-        spec.is_some_and(|s| s.access_modes.iter().flatten().any(|m| m == "ReadWriteOncePod"))
-    };
-    claim_names(pod).map(|(name, _)| name).filter(alone).collect()
+/// The pod's claims that only one pod may use, and how many uses there are.
+#[derive(Clone, Default)]
+pub struct Exclusive {
+    claims: Arc<BTreeSet<String>>,
+    users: i64,
 }
 
-fn disks(pod: &PodInfo) -> impl Iterator<Item = &Volume> {
-    let single = |v: &&Volume| {
-        v.gce_persistent_disk.is_some()
-            || v.aws_elastic_block_store.is_some()
-            || v.iscsi.is_some()
-            || v.rbd.is_some()
-    };
-    pod.spec().into_iter().flat_map(|s| s.volumes.iter().flatten()).filter(single)
+pub struct VolumeRestrictions;
+
+fn exclusive(view: View<'_>, pod: &PodInfo) -> Result<Exclusive, Reject> {
+    let mut claims = BTreeSet::new();
+    for claim in pod.claims.iter().filter(|c| !c.ephemeral) {
+        let Some(found) = view.listers.claims.get_by(&pod.namespace, &claim.name) else {
+            return Err(Reject::unresolvable(
+                NAME,
+                format!("persistentvolumeclaim {:?} not found", claim.name),
+            ));
+        };
+        let modes = found.spec.as_ref().and_then(|s| s.access_modes.as_deref()).unwrap_or_default();
+        if modes.iter().any(|m| m == "ReadWriteOncePod") {
+            claims.insert(claim.name.clone());
+        }
+    }
+    let used = claims.iter().filter(|c| view.cache.claim_users(&pod.namespace, c) > 0).count();
+    Ok(Exclusive { claims: Arc::new(claims), users: i64::try_from(used).unwrap_or(i64::MAX) })
 }
 
 /// Upstream: isVolumeConflict.
-fn conflict(a: &Volume, b: &Volume) -> bool {
+fn conflict(a: &WireVolume, b: &WireVolume) -> bool {
     if let (Some(a), Some(b)) = (&a.gce_persistent_disk, &b.gce_persistent_disk) {
         return a.pd_name == b.pd_name && !(a.read_only == Some(true) && b.read_only == Some(true));
     }
@@ -57,26 +63,47 @@ impl Plugin for VolumeRestrictions {
         NAME
     }
 
-    fn pre_filter(&self, view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
-        if disks(pod).next().is_none() && exclusive(view, pod).is_empty() {
+    fn events(&self) -> &'static [&'static str] {
+        &["AssignedPodDelete", "PersistentVolumeClaimAdd", "PersistentVolumeClaimUpdate", "NodeAdd"]
+    }
+
+    fn pre_filter(&self, view: View<'_>, pod: &PodInfo, state: &mut CycleState) -> PreFilter {
+        if pod.disks.is_empty() && pod.claims.is_empty() {
             return PreFilter::Skip;
         }
+        let exclusive = match exclusive(view, pod) {
+            Ok(exclusive) => exclusive,
+            Err(reject) => return PreFilter::Reject(reject),
+        };
+        if pod.disks.is_empty() && exclusive.users == 0 {
+            return PreFilter::Skip;
+        }
+        state.exclusive = Some(exclusive);
         PreFilter::All
     }
 
-    fn filter(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
-        if disks(pod).any(|own| row.pods.iter().flat_map(|p| disks(p)).any(|other| conflict(own, other))) {
+    fn adjust(
+        &self,
+        _view: View<'_>,
+        state: &mut CycleState,
+        _pod: &PodInfo,
+        other: &PodInfo,
+        _row: &NodeRow,
+        delta: i64,
+    ) {
+        if let Some(exclusive) = &mut state.exclusive {
+            let uses =
+                other.claims.iter().filter(|c| !c.ephemeral && exclusive.claims.contains(&c.name)).count();
+            exclusive.users += delta * i64::try_from(uses).unwrap_or(0);
+        }
+    }
+
+    fn filter(&self, _view: View<'_>, state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+        let there = || row.pods.iter().flat_map(|p| &p.disks);
+        if pod.disks.iter().any(|own| there().any(|other| conflict(own, other))) {
             return Err(Reject::unschedulable(NAME, "node(s) had no available disk"));
         }
-        let alone = exclusive(view, pod);
-        let uses = |row: &NodeRow| {
-            row.pods.iter().any(|p| {
-                p.namespace == pod.namespace && claim_names(p).any(|(name, _)| alone.contains(&name))
-            })
-        };
-        // On another node it is as much in use as on this one, but only here preemption could end that.
-        let elsewhere = || view.cache.rows().any(|other| other.name != row.name && uses(other));
-        if !alone.is_empty() && (uses(row) || elsewhere()) {
+        if state.exclusive.as_ref().is_some_and(|e| e.users > 0) {
             return Err(Reject::unschedulable(
                 NAME,
                 "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod",
@@ -85,7 +112,18 @@ impl Plugin for VolumeRestrictions {
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
-        matches!(change, Change::PodGone(_) | Change::Storage | Change::NodeAdded(_) | Change::Itself)
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+        match change {
+            Change::PodGone(gone) => {
+                pod.disks.iter().any(|own| gone.disks.iter().any(|other| conflict(own, other)))
+                    || (gone.namespace == pod.namespace
+                        && pod.claims.iter().any(|c| gone.claims.iter().any(|g| g.name == c.name)))
+            }
+            Change::Claim { new, .. } => {
+                *pod.namespace == *new.namespace() && pod.claims.iter().any(|c| c.name == new.name())
+            }
+            Change::NodeAdded(_) => true,
+            _ => false,
+        }
     }
 }

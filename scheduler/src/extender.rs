@@ -1,0 +1,186 @@
+//! HTTP extenders: services that filter and rank nodes, or bind, beside the plugins. Upstream: pkg/scheduler/extender.go.
+//!
+//! Does not do: `preemptVerb`, which the configuration refuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use client::config::Credentials;
+use client::{Client, Config, Options, Request};
+use http::Method;
+use informer::Store;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+
+use crate::config::Extender as Settings;
+use crate::model::PodInfo;
+
+/// Time limit of a call unless configured. Upstream: DefaultExtenderTimeout.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Scores of extenders are out of 10.
+const SCALE: i64 = 100 / 10;
+
+/// An extender.
+pub struct Extender {
+    settings: Settings,
+    client: Client,
+    timeout: Duration,
+}
+
+/// What an extender's filter left, and why nodes went.
+pub struct Filtered {
+    pub nodes: Vec<String>,
+    pub failed: BTreeMap<String, String>,
+    pub unresolvable: BTreeMap<String, String>,
+}
+
+/// A field by its name, whatever its case, as Go reads JSON.
+fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let fields = value.as_object()?;
+    fields.iter().find(|(k, v)| k.eq_ignore_ascii_case(name) && !v.is_null()).map(|(_, v)| v)
+}
+
+fn texts(value: &Value, name: &str) -> BTreeMap<String, String> {
+    let fields = field(value, name).and_then(Value::as_object).into_iter().flatten();
+    fields.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect()
+}
+
+fn error_of(value: &Value) -> Result<(), String> {
+    match field(value, "Error").and_then(Value::as_str) {
+        None | Some("") => Ok(()),
+        Some(error) => Err(error.to_string()),
+    }
+}
+
+impl Extender {
+    /// # Errors
+    /// A URL or TLS file that cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        let mut config = Config::new(&settings.url_prefix);
+        let tls = settings.tls_config.clone().unwrap_or_default();
+        let ca = !tls.ca_file.is_empty();
+        if ca {
+            config.ca = Some(client::kubeconfig::Source::File(tls.ca_file.clone().into()));
+        }
+        config.insecure = tls.insecure || (settings.enable_https && !ca);
+        config.tls_server_name = tls.server_name;
+        config.credentials = Credentials::None;
+        let wrong =
+            |e: client::ConfigError| format!("couldn't build extenders: {}: {e}", settings.url_prefix);
+        let client = Client::new(config, Options { qps: -1.0, ..Options::default() }).map_err(wrong)?;
+        let own = settings.http_timeout.to_std();
+        let timeout = if own.is_zero() { TIMEOUT } else { own };
+        Ok(Self { settings: settings.clone(), client, timeout })
+    }
+
+    pub fn ignorable(&self) -> bool {
+        self.settings.ignorable
+    }
+
+    pub fn binds(&self) -> bool {
+        !self.settings.bind_verb.is_empty()
+    }
+
+    pub fn wants_nodes(&self) -> bool {
+        !self.settings.node_cache_capable
+    }
+
+    /// Upstream: IsInterested.
+    pub fn interested(&self, pod: &PodInfo) -> bool {
+        let managed = &self.settings.managed_resources;
+        managed.is_empty() || managed.iter().any(|r| pod.requests.names().any(|n| n == r.name))
+    }
+
+    fn arguments(&self, pod: &Pod, nodes: &[String], store: &Store<Node>) -> Value {
+        if self.settings.node_cache_capable {
+            return json!({ "Pod": pod, "Nodes": null, "NodeNames": nodes });
+        }
+        let items: Vec<_> = nodes.iter().filter_map(|n| store.get(n)).collect();
+        json!({ "Pod": pod, "Nodes": { "metadata": {}, "items": items }, "NodeNames": null })
+    }
+
+    async fn send(&self, verb: &str, arguments: &Value) -> Result<Value, String> {
+        let mut request = Request::new(Method::POST, format!("/{verb}"))
+            .body("application/json", arguments.to_string().into_bytes());
+        request.timeout = Some(self.timeout);
+        let url = format!("{}/{verb}", self.settings.url_prefix.trim_end_matches('/'));
+        match self.client.call(&request).await {
+            Ok(answer) => serde_json::from_slice(&answer.body).map_err(|e| e.to_string()),
+            Err(client::Error::Api(status)) => Err(format!(
+                "failed {verb} with extender at URL {url}, code {}",
+                status.code.unwrap_or_default()
+            )),
+            Err(error) => Err(format!("Post {url:?}: {error}")),
+        }
+    }
+
+    /// Upstream: HTTPExtender.Filter.
+    pub async fn filter(
+        &self,
+        pod: &Pod,
+        nodes: Vec<String>,
+        store: &Store<Node>,
+    ) -> Result<Filtered, String> {
+        if self.settings.filter_verb.is_empty() {
+            return Ok(Filtered { nodes, failed: BTreeMap::new(), unresolvable: BTreeMap::new() });
+        }
+        let result = self.send(&self.settings.filter_verb, &self.arguments(pod, &nodes, store)).await?;
+        error_of(&result)?;
+        let names = field(&result, "NodeNames").and_then(Value::as_array);
+        let left: Vec<String> = match names.filter(|_| self.settings.node_cache_capable) {
+            Some(names) => names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect(),
+            None => {
+                let items = field(&result, "Nodes").and_then(|n| field(n, "items")).and_then(Value::as_array);
+                let name = |n: &Value| Some(n.get("metadata")?.get("name")?.as_str()?.to_string());
+                items.into_iter().flatten().filter_map(name).collect()
+            }
+        };
+        let known: BTreeSet<&String> = nodes.iter().collect();
+        if let Some(odd) = left.iter().find(|n| !known.contains(n)) {
+            return Err(format!(
+                "extender {:?} claims a filtered node {odd:?} which is not found in the input node list",
+                self.settings.url_prefix
+            ));
+        }
+        let unresolvable = texts(&result, "FailedAndUnresolvableNodes");
+        Ok(Filtered { nodes: left, failed: texts(&result, "FailedNodes"), unresolvable })
+    }
+
+    /// Scores to add, scaled to those of plugins. Upstream: HTTPExtender.Prioritize, prioritizeNodes.
+    pub async fn prioritize(
+        &self,
+        pod: &Pod,
+        nodes: &[String],
+        store: &Store<Node>,
+    ) -> Result<Vec<(String, i64)>, String> {
+        if self.settings.prioritize_verb.is_empty() {
+            return Ok(Vec::new());
+        }
+        let result = self.send(&self.settings.prioritize_verb, &self.arguments(pod, nodes, store)).await?;
+        let one = |entry: &Value| {
+            let host = field(entry, "Host")?.as_str()?.to_string();
+            let score = field(entry, "Score").and_then(Value::as_i64).unwrap_or(0);
+            Some((host, score.saturating_mul(self.settings.weight).saturating_mul(SCALE)))
+        };
+        Ok(result.as_array().into_iter().flatten().filter_map(one).collect())
+    }
+
+    /// Has the extender bind the pod.
+    pub async fn bind(&self, pod: &PodInfo, node: &str) -> Result<(), String> {
+        let arguments = json!({ "PodName": pod.name, "PodNamespace": &*pod.namespace, "PodUID": &*pod.uid, "Node": node });
+        error_of(&self.send(&self.settings.bind_verb, &arguments).await?)
+    }
+}
+
+/// The extenders in the order in which they are asked: those that may fail come last. Upstream: buildExtenders.
+pub fn build(settings: &[Settings]) -> Result<Vec<Extender>, Vec<String>> {
+    let (mut extenders, mut problems) = (Vec::new(), Vec::new());
+    for one in settings {
+        match Extender::new(one) {
+            Ok(extender) => extenders.push(extender),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    extenders.sort_by_key(Extender::ignorable);
+    if problems.is_empty() { Ok(extenders) } else { Err(problems) }
+}

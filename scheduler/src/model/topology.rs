@@ -1,0 +1,127 @@
+//! Values of the topology keys that terms and constraints speak of, as small numbers: a row knows its domain of each
+//! key, counts are arrays over domains.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+type Hash = foldhash::fast::RandomState;
+
+/// Number of a topology key.
+pub type KeyId = usize;
+/// Number of a value of a key; those of values that no node has any more are used again.
+pub type Domain = u32;
+/// The node lacks the label.
+pub const NOWHERE: Domain = Domain::MAX;
+
+/// Domains of one row, by key.
+pub type Domains = SmallVec<[Domain; 4]>;
+
+#[derive(Debug)]
+struct Key {
+    name: Arc<str>,
+    numbers: HashMap<String, Domain, Hash>,
+    /// How many rows have a value, and its text.
+    values: Vec<(u32, String)>,
+    free: Vec<Domain>,
+}
+
+impl Key {
+    fn enter(&mut self, value: &str) -> Domain {
+        if let Some(&known) = self.numbers.get(value) {
+            self.values[known as usize].0 += 1;
+            return known;
+        }
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.values[number as usize] = (1, value.to_string());
+                number
+            }
+            None => {
+                self.values.push((1, value.to_string()));
+                Domain::try_from(self.values.len() - 1).unwrap_or(NOWHERE)
+            }
+        };
+        self.numbers.insert(value.to_string(), number);
+        number
+    }
+
+    fn leave(&mut self, domain: Domain) {
+        let (rows, value) = &mut self.values[domain as usize];
+        *rows -= 1;
+        if *rows == 0 {
+            self.numbers.remove(value.as_str());
+            self.free.push(domain);
+        }
+    }
+}
+
+/// All keys.
+#[derive(Debug, Default)]
+pub struct Topology {
+    keys: Vec<Key>,
+    by_name: HashMap<Arc<str>, KeyId, Hash>,
+}
+
+impl Topology {
+    pub fn key(&self, name: &str) -> Option<KeyId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn add_key(&mut self, name: &str) -> KeyId {
+        let name: Arc<str> = name.into();
+        self.by_name.insert(name.clone(), self.keys.len());
+        self.keys.push(Key { name, numbers: HashMap::default(), values: Vec::new(), free: Vec::new() });
+        self.keys.len() - 1
+    }
+
+    /// Length of an array over the domains of a key.
+    pub fn size(&self, key: KeyId) -> usize {
+        self.keys[key].values.len()
+    }
+
+    /// Enters the row's value of one key.
+    pub fn enter(&mut self, key: KeyId, labels: &BTreeMap<String, String>) -> Domain {
+        let key = &mut self.keys[key];
+        labels.get(&*key.name).map_or(NOWHERE, |value| key.enter(value))
+    }
+
+    /// Enters a row's values of all keys.
+    pub fn enter_all(&mut self, labels: &BTreeMap<String, String>) -> Domains {
+        (0..self.keys.len()).map(|key| self.enter(key, labels)).collect()
+    }
+
+    /// Domains of a row without a node.
+    pub fn enter_none(&self) -> Domains {
+        (0..self.keys.len()).map(|_| NOWHERE).collect()
+    }
+
+    pub fn leave_all(&mut self, domains: &Domains) {
+        for (key, domain) in self.keys.iter_mut().zip(domains) {
+            if *domain != NOWHERE {
+                key.leave(*domain);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_used_again() {
+        let mut topology = Topology::default();
+        let zone = topology.add_key("zone");
+        let labels = |v: &str| BTreeMap::from([("zone".to_string(), v.to_string())]);
+        let (a, b) = (topology.enter_all(&labels("a")), topology.enter_all(&labels("b")));
+        assert_eq!((a[zone], b[zone]), (0, 1));
+        assert_eq!(topology.enter_all(&labels("a"))[zone], 0);
+        assert_eq!(topology.enter_all(&BTreeMap::new())[zone], NOWHERE);
+        topology.leave_all(&b);
+        assert_eq!(topology.enter_all(&labels("c"))[zone], 1);
+        assert_eq!(topology.size(zone), 2);
+    }
+}

@@ -1,0 +1,224 @@
+//! Pods and nodes as they are read from the API server: only fields that somebody here reads. A pod is compiled to a
+//! [`PodInfo`] when it arrives and loses everything else, so that a store of pods stays small.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{
+    AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
+    ImageVolumeSource, PodCondition, PodResourceClaim, PodSchedulingGate, RBDVolumeSource, Taint, Toleration,
+    TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::{Deserialize, Serialize};
+
+use super::pod::PodInfo;
+
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// A pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WirePod {
+    pub metadata: ObjectMeta,
+    pub spec: WireSpec,
+    pub status: WireStatus,
+    /// Set once compiled; the fields above are empty from then on, but for what identifies the pod.
+    #[serde(skip)]
+    pub info: Option<Arc<PodInfo>>,
+}
+
+impl k8s_openapi::Resource for WirePod {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Pod";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "pods";
+    type Scope = NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for WirePod {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireSpec {
+    pub node_name: String,
+    pub scheduler_name: String,
+    pub priority: i32,
+    pub preemption_policy: String,
+    pub node_selector: BTreeMap<String, String>,
+    pub affinity: Option<Affinity>,
+    pub tolerations: Vec<Toleration>,
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    pub volumes: Vec<WireVolume>,
+    pub containers: Vec<WireContainer>,
+    pub init_containers: Vec<WireContainer>,
+    pub overhead: Amounts,
+    pub resources: Option<WireResources>,
+    pub scheduling_gates: Vec<PodSchedulingGate>,
+    pub resource_claims: Vec<PodResourceClaim>,
+    pub scheduling_group: Option<SchedulingGroup>,
+    pub host_network: bool,
+    pub host_users: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SchedulingGroup {
+    pub pod_group_name: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WireResources {
+    pub requests: Amounts,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireContainer {
+    pub name: String,
+    pub image: String,
+    pub ports: Vec<WirePort>,
+    pub resources: WireResources,
+    pub restart_policy: String,
+    pub restart_policy_rules: Vec<RestartRule>,
+    pub volume_mounts: Vec<WireMount>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestartRule {
+    pub action: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireMount {
+    pub bind_mount_options: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WirePort {
+    pub host_port: i32,
+    #[serde(rename = "hostIP")]
+    pub host_ip: String,
+    pub protocol: String,
+}
+
+/// A volume, as far as it decides where a pod may go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireVolume {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Present>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gce_persistent_disk: Option<GCEPersistentDiskVolumeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_elastic_block_store: Option<AWSElasticBlockStoreVolumeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iscsi: Option<ISCSIVolumeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rbd: Option<RBDVolumeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageVolumeSource>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimSource {
+    pub claim_name: String,
+}
+
+/// Something of which only the presence counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Present {}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireStatus {
+    pub phase: String,
+    pub nominated_node_name: String,
+    pub start_time: Option<Time>,
+    pub conditions: Vec<PodCondition>,
+    pub container_statuses: Vec<ContainerAmounts>,
+    pub init_container_statuses: Vec<ContainerAmounts>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerAmounts {
+    pub name: String,
+    pub allocated_resources: Option<Amounts>,
+    pub resources: Option<ActualResources>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActualResources {
+    pub requests: Option<Amounts>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireNode {
+    pub metadata: ObjectMeta,
+    pub spec: WireNodeSpec,
+    pub status: WireNodeStatus,
+}
+
+impl k8s_openapi::Resource for WireNode {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Node";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "nodes";
+    type Scope = k8s_openapi::ClusterResourceScope;
+}
+
+impl k8s_openapi::Metadata for WireNode {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WireNodeSpec {
+    pub unschedulable: bool,
+    pub taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireNodeStatus {
+    pub allocatable: Amounts,
+    pub images: Vec<WireImage>,
+    pub declared_features: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireImage {
+    pub names: Vec<String>,
+    pub size_bytes: i64,
+}
