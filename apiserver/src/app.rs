@@ -5,27 +5,27 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use auth::authenticator::{TokenAuthenticator, TokenUnion};
 use auth::jwt::authenticator::ServiceAccountTokens;
 use auth::tokens::BootstrapTokens;
-use auth::x509::CaBundle;
-use component::app::{Daemon, Error, Process, Tasks};
+use component::app::{Daemon, Error, Process};
 use component::flags::{Command, FlagSet};
 use component::logs;
+use component::serving::{self, Listener, OwnNames, SecureServer};
 use jiff::Timestamp;
 use registry::api::Registry;
 use registry::{ApiRegistry, Settings};
 use storage::Store;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
-use crate::assemble::{files, followers, reload, self_signed, store};
+use crate::assemble::{files, followers, reload, store};
+use crate::chain;
 use crate::chain::authenticate::{Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
@@ -34,8 +34,7 @@ use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::Local;
 use crate::options::{Config, flags};
-use crate::serve::{self, tls};
-use crate::server::{Lifecycle, Server};
+use crate::server::{Connection, Lifecycle, Server};
 
 /// The daemon.
 pub struct ApiServer {
@@ -57,10 +56,11 @@ impl Daemon for ApiServer {
     }
 
     async fn run(self, process: Process) -> Result<(), Error> {
-        let listen = self.config.listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|e| format!("failed to create listener: failed to listen on {listen}: {e}"))?;
+        for note in &self.config.notes {
+            tracing::warn!("{note}");
+        }
+        let secure = &self.config.serving;
+        let listener = Listener::bind(secure.address, secure.port, secure.bind)?;
         let store = store::open(&self.config).await?;
         let running = build(self.config, store, listener, &process).await?;
         process.notifier.ready();
@@ -72,9 +72,7 @@ impl Daemon for ApiServer {
 /// A server that is ready to accept connections.
 pub struct Running {
     server: Arc<Server>,
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    options: serve::Options,
+    secure: SecureServer,
     config: Config,
     shutdown: CancellationToken,
 }
@@ -82,9 +80,10 @@ pub struct Running {
 impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
-        let Self { server, listener, acceptor, options, config, shutdown } = self;
+        let Self { server, secure, config, shutdown } = self;
         let lifecycle = server.lifecycle.clone();
         let drain = lifecycle.draining.clone();
+        let certificates = secure.certificates.watch(shutdown.clone());
         let watchdog = async move {
             shutdown.cancelled().await;
             lifecycle.shutting_down.cancel();
@@ -92,7 +91,12 @@ impl Running {
             tokio::time::sleep(config.shutdown_delay).await;
             lifecycle.draining.cancel();
         };
-        tokio::join!(serve::run(server, listener, acceptor, options, drain), watchdog);
+        let each_connection = move |info: &Arc<serving::ConnInfo>| {
+            let (server, connection) = (server.clone(), Arc::new(Connection::new(info)));
+            move |request| chain::serve(server.clone(), connection.clone(), request)
+        };
+        let serving = serving::serve_each(secure.listener, secure.options, each_connection, drain);
+        tokio::join!(serving, watchdog, certificates);
     }
 }
 
@@ -142,6 +146,7 @@ fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, E
             node_ports: config.node_ports.0..=config.node_ports.1,
             event_ttl: config.event_ttl,
             delete_collection_workers: config.delete_collection_workers,
+            default_tolerations: config.default_tolerations,
         },
         clock: Arc::new(Timestamp::now),
     }))
@@ -167,27 +172,26 @@ fn token_authenticators(config: &Config, objects: &Objects) -> Result<Arc<dyn To
     Ok(Arc::new(TokenCache::new(Arc::new(TokenUnion(all)))))
 }
 
-fn tls_acceptor(
+/// The secure port on a listener, with the CA names that clients are told to choose certificates by.
+fn secure_server(
     config: &Config,
+    listener: Listener,
     bundles: &hooks::Bundles,
     address: SocketAddr,
-    tasks: &Tasks,
-) -> Result<TlsAcceptor, Error> {
-    let (certificate, key) = match &config.serving {
-        Some(pair) => pair.clone(),
-        None => {
-            let extra: Vec<IpAddr> =
-                first_service_addresses(config).chain([IpAddr::from([127, 0, 0, 1])]).collect();
-            self_signed::pair(&config.cert_dir, address.ip(), &extra)?
-        }
+) -> Result<SecureServer, Error> {
+    let mut secure = config.serving.clone();
+    // Upstream: `CompletedServerRunOptions`, MaybeDefaultWithSelfSignedCerts.
+    secure.own = OwnNames {
+        host: address.ip().to_string(),
+        ips: first_service_addresses(config).collect(),
+        names: ["kubernetes.default.svc", "kubernetes.default", "kubernetes"].map(String::from).into(),
     };
-    let mut all = vec![(certificate, key, Vec::new())];
-    all.extend(config.sni.iter().cloned());
-    let pairs: tls::ServingPairs = Arc::new(ArcSwap::from_pointee(reload::read_pairs(&all)?));
-    reload::serving(tasks, all, pairs.clone());
-    let hints: Vec<Arc<CaBundle>> = bundles.client.iter().chain(&bundles.front_proxy).cloned().collect();
-    let tls = tls::config(pairs, &hints, !config.disable_http2)?;
-    Ok(TlsAcceptor::from(Arc::new(tls)))
+    let bundles = bundles.client.iter().chain(&bundles.front_proxy);
+    let subjects: Vec<Vec<u8>> = bundles.flat_map(|b| b.subjects().iter().cloned()).collect();
+    let mut server = secure.on(listener, &subjects)?;
+    server.options.drain = config.limits.request_timeout;
+    server.options.half_close = false;
+    Ok(server)
 }
 
 fn first_service_addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_ {
@@ -201,16 +205,18 @@ fn first_service_addresses(config: &Config) -> impl Iterator<Item = IpAddr> + '_
 pub async fn build(
     config: Config,
     store: Arc<dyn Store>,
-    listener: TcpListener,
+    listener: Listener,
     process: &Process,
 ) -> Result<Running, Error> {
-    component::metrics::register_process(component::metrics::default_registry(), config.gates);
-    let address = advertise(&config, listener.local_addr()?);
+    let metrics = component::metrics::default_registry();
+    metrics.configure(config.metrics.clone());
+    component::metrics::register_process(metrics, config.gates);
+    let address = advertise(&config, listener.address());
     let bundles = hooks::Bundles {
         client: files::bundle("client-ca-file", config.client_ca.as_deref())?,
         front_proxy: files::bundle("requestheader-client-ca-file", config.front_proxy_ca.as_deref())?,
     };
-    let acceptor = tls_acceptor(&config, &bundles, address, &process.tasks)?;
+    let secure = secure_server(&config, listener, &bundles, address)?;
     let objects = Objects::default();
     let tokens = token_authenticators(&config, &objects)?;
     let resources = api_registry(&config, store.clone())?;
@@ -238,7 +244,7 @@ pub async fn build(
     objects.set(local.clone());
 
     let lifecycle = Lifecycle::default();
-    let health = health(store, &lifecycle);
+    let health = health(store, &lifecycle, config.store_timeouts);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     followers::start(&local, &process.tasks, rbac, node, informed);
     hooks::start(&process.tasks, &health, &local, &config, bundles.clone(), address);
@@ -262,6 +268,7 @@ pub async fn build(
             anonymous: config.anonymous,
         },
         authorizer,
+        cors: config.cors.clone(),
         in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
         health,
         advertise: address.to_string(),
@@ -271,27 +278,28 @@ pub async fn build(
         limits: config.limits.clone(),
         lifecycle,
     });
-    tracing::info!(address = %listener.local_addr()?, "Serving securely");
-    let options = serve::Options {
-        http2_max_streams: config.http2_max_streams,
-        disable_http2: config.disable_http2,
-        drain: config.limits.request_timeout,
-    };
-    Ok(Running { server, listener, acceptor, options, config, shutdown: process.shutdown.clone() })
+    tracing::info!(address = %secure.listener.address(), "Serving securely");
+    Ok(Running { server, secure, config, shutdown: process.shutdown.clone() })
 }
 
-fn health(store: Arc<dyn Store>, lifecycle: &Lifecycle) -> Health {
+fn health(
+    store: Arc<dyn Store>,
+    lifecycle: &Lifecycle,
+    (health_timeout, ready_timeout): (Duration, Duration),
+) -> Health {
     let health = Health::default();
     let everywhere = [Page::Healthz, Page::Livez, Page::Readyz];
     for name in ["ping", "log"] {
         health.add(name, &everywhere, || Box::pin(async { Ok(()) }));
     }
-    for (name, pages) in [("etcd", &everywhere[..]), ("etcd-readiness", &[Page::Readyz][..])] {
+    for (name, pages, limit) in
+        [("etcd", &everywhere[..], health_timeout), ("etcd-readiness", &[Page::Readyz][..], ready_timeout)]
+    {
         let store = store.clone();
         health.add(name, pages, move || {
             let store = store.clone();
             Box::pin(async move {
-                let asked = tokio::time::timeout(std::time::Duration::from_secs(2), store.health()).await;
+                let asked = tokio::time::timeout(limit, store.health()).await;
                 asked.map_err(|_| "timed out".to_owned())?.map_err(|e| e.to_string())
             })
         });

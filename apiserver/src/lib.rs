@@ -12,7 +12,6 @@ mod metrics;
 pub mod openapi;
 pub mod options;
 mod resource;
-pub mod serve;
 pub mod server;
 mod tables;
 mod web;

@@ -58,6 +58,8 @@ pub struct Server {
     pub authentication: Authentication,
     /// May they.
     pub authorizer: Arc<dyn Authorizer>,
+    /// `--cors-allowed-origins`
+    pub cors: crate::chain::cors::Cors,
     /// Non-long-running requests in flight.
     pub in_flight: InFlight,
     /// Named health checks.
@@ -84,6 +86,13 @@ pub(crate) struct Connection {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     /// The last verified identity of this connection.
     pub(crate) verified: parking_lot::Mutex<Option<crate::chain::authenticate::CachedIdentity>>,
+}
+
+impl Connection {
+    pub(crate) fn new(info: &component::serving::ConnInfo) -> Self {
+        let certificates = info.tls.as_ref().map(|t| t.peer_certificates.clone()).unwrap_or_default();
+        Self { peer: info.remote, certificates, verified: parking_lot::Mutex::default() }
+    }
 }
 
 /// One request on its way through the chain.

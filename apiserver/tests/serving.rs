@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use component::app::Process;
+use component::serving::{BindOptions, Listener};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use kube_apiserver::app;
@@ -12,7 +13,7 @@ use kube_apiserver::options::{Config, flags};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 struct Cluster {
     address: std::net::SocketAddr,
@@ -53,8 +54,8 @@ async fn start() -> Cluster {
     let (other, _) = authority("other");
     let serving = leaf(&issuer, "server", "x");
     let account_key = write("sa.key", &KeyPair::generate().unwrap().serialize_pem());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = Listener::bind([127, 0, 0, 1].into(), 0, BindOptions::default()).unwrap();
+    let address = listener.address();
     let mut set = flags::COMMAND.flag_set();
     let arguments = [
         format!("--tls-cert-file={}", write("tls.crt", &serving.0)),

@@ -64,6 +64,8 @@ pub struct Settings {
     pub event_ttl: Duration,
     /// `--delete-collection-workers`.
     pub delete_collection_workers: usize,
+    /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`.
+    pub default_tolerations: (i64, i64),
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             node_ports: 30000..=32767,
             event_ttl: Duration::from_secs(3600),
             delete_collection_workers: 1,
+            default_tolerations: (300, 300),
         }
     }
 }

@@ -7,8 +7,6 @@ use auth::jwt::keys::{KeyError, SigningKey, VerifyingKey};
 use auth::tokens::TokenFile;
 use auth::x509::CaBundle;
 
-use crate::serve::tls::{ServingPair, TlsError};
-
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -47,13 +45,6 @@ pub(crate) fn bundle(what: &'static str, path: Option<&Path>) -> Result<Option<A
     let Some(path) = path else { return Ok(None) };
     let bundle = CaBundle::from_pem(&read(what, path)?).map_err(|e| content(what, path, e))?;
     Ok(Some(Arc::new(bundle)))
-}
-
-/// A serving certificate with its key.
-pub(crate) fn serving(certificate: &Path, key: &Path, names: Vec<String>) -> Result<ServingPair, FileError> {
-    let what = "serving certificate";
-    let wrong = |e: TlsError| content(what, certificate, e);
-    ServingPair::from_pem(&read(what, certificate)?, &read("serving key", key)?, names).map_err(wrong)
 }
 
 /// All keys that verify service account tokens.

@@ -3,7 +3,6 @@ pub(crate) mod authorization;
 pub(crate) mod files;
 pub(crate) mod followers;
 pub(crate) mod reload;
-pub(crate) mod self_signed;
 pub(crate) mod store;
 pub(crate) mod token_cache;
 pub(crate) mod tokens;

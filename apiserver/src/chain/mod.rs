@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! audit id → panic → request info → cache control, HSTS, GOAWAY → shutdown gate → deadline and timeout → warnings
-//!   → authentication → impersonation → requests in flight → authorization → endpoint
+//!   → CORS → authentication → impersonation → requests in flight → authorization → endpoint
 //! ```
 //! Upstream: `k8s.io/apiserver/pkg/server/config.go` `DefaultBuildHandlerChain`.
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
+pub(crate) mod cors;
 mod deadline;
 pub(crate) mod impersonate;
 pub(crate) mod in_flight;
@@ -102,7 +103,7 @@ async fn resolve(
         headers.insert("strict-transport-security", hsts);
     }
     if http2 && server.limits.goaway_chance > 0.0 && rand::random::<f64>() < server.limits.goaway_chance {
-        // Go's HTTP/2 server turns this header into GOAWAY; ours looks for it in `serve` and drains the connection.
+        // Go's HTTP/2 server turns this header into GOAWAY; so does `component::serving`.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     labels.finished(&response, started.elapsed(), long_running);
@@ -158,8 +159,21 @@ async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(std::time::Duration::from_millis(500), reading).await;
 }
 
+/// Cross-origin requests: answers preflights, and tells browsers that they may show the rest.
+async fn admit(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+    let Some(origin) = server.cors.origin(&call.parts.headers) else {
+        return identified(server, call, body).await;
+    };
+    let mut response = match cors::preflight(&call.parts.method) {
+        Some(response) => response,
+        None => identified(server, call, body).await,
+    };
+    cors::allow(&mut response, origin);
+    response
+}
+
 /// Authentication, impersonation, requests in flight, authorization, endpoint.
-async fn admit(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
+async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
     let Some(user) = server.authentication.authenticate(&mut call).await else {
         drain(body).await;
         return respond::error(&ApiError::unauthorized(), &call.parts.headers, &call.query);

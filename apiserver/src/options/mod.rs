@@ -3,17 +3,20 @@
 //! All problems are reported together, worded as upstream words them. Nothing is started and no file is read here.
 //! Upstream: `cmd/kube-apiserver/app/options`, `pkg/controlplane/apiserver/options`, `pkg/kubeapiserver/options`.
 pub mod flags;
+mod unbuilt;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::request_header::RequestHeaderConfig;
 use component::features::Gates;
 use component::flags::FlagSet;
+use component::serving::SecureServing;
 use ipnet::IpNet;
 
+use crate::chain::cors::Cors;
 use crate::server::Limits;
 
 /// Where objects are kept.
@@ -69,22 +72,14 @@ pub struct KubeletClient {
 /// Everything the flags say.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `--bind-address` and `--secure-port`
-    pub listen: SocketAddr,
+    /// `--bind-address`, `--secure-port`, `--tls-*`, `--cert-dir` and the like.
+    pub serving: SecureServing,
     /// `--advertise-address`
     pub advertise: Option<IpAddr>,
     /// `--external-hostname`
     pub external_hostname: String,
-    /// `--tls-cert-file` and `--tls-private-key-file`
-    pub serving: Option<(PathBuf, PathBuf)>,
-    /// `--tls-sni-cert-key`: certificate, key, names.
-    pub sni: Vec<(PathBuf, PathBuf, Vec<String>)>,
-    /// `--cert-dir`
-    pub cert_dir: PathBuf,
-    /// `--http2-max-streams-per-connection`
-    pub http2_max_streams: u32,
-    /// `--disable-http2-serving`
-    pub disable_http2: bool,
+    /// `--cors-allowed-origins`
+    pub cors: Cors,
     /// `--client-ca-file`
     pub client_ca: Option<PathBuf>,
     /// `--requestheader-client-ca-file`
@@ -135,6 +130,14 @@ pub struct Config {
     pub kubelet: KubeletClient,
     /// Limits and times.
     pub limits: Limits,
+    /// `--etcd-healthcheck-timeout` and `--etcd-readycheck-timeout`
+    pub store_timeouts: (Duration, Duration),
+    /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`
+    pub default_tolerations: (i64, i64),
+    /// Which metrics are shown.
+    pub metrics: component::metrics::Options,
+    /// What is to be said about flags without effect.
+    pub notes: Vec<String>,
     /// Feature gates.
     pub gates: Gates,
 }
@@ -154,27 +157,37 @@ impl Config {
             problems.push(error.to_string());
         }
         check_numbers(flags, &mut problems);
+        check_names(flags, &mut problems);
         let store = store(flags);
         let service_cidrs = service_cidrs(flags, &mut problems);
         let modes = authorization_modes(flags, &mut problems);
         let service_accounts = service_accounts(flags, &mut problems);
         let node_ports = port_range(flags.string("service-node-port-range"));
-        refuse_unbuilt(flags, &mut problems);
+        let notes = unbuilt::check(flags, &mut problems);
+        let mut keep = |e: Vec<String>| problems.extend(e);
+        let serving = SecureServing::from_flags(flags, "apiserver", true).map_err(&mut keep);
+        let metrics = component::metrics::Options::from_flags(flags).map_err(&mut keep);
+        let cors = Cors::new(flags.list("cors-allowed-origins")).map_err(|e| keep(vec![e]));
         let anonymous = flags.bool("anonymous-auth") && modes != ["AlwaysAllow"];
         let audiences = flags.list("api-audiences");
-        if !problems.is_empty() {
+        let (Ok(serving), Ok(metrics), Ok(cors), true) = (serving, metrics, cors, problems.is_empty()) else {
             return Err(problems);
-        }
-        let bind = flags.ip("bind-address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        };
         Ok(Self {
-            listen: SocketAddr::new(bind, u16::try_from(flags.int("secure-port")).unwrap_or(6443)),
+            serving,
+            cors,
+            store_timeouts: (
+                flags.duration("etcd-healthcheck-timeout"),
+                flags.duration("etcd-readycheck-timeout"),
+            ),
+            default_tolerations: (
+                flags.int("default-not-ready-toleration-seconds"),
+                flags.int("default-unreachable-toleration-seconds"),
+            ),
+            metrics,
+            notes,
             advertise: flags.ip("advertise-address").filter(|ip| !ip.is_unspecified()),
             external_hostname: flags.string("external-hostname").to_owned(),
-            serving: pair(flags, "tls-cert-file", "tls-private-key-file"),
-            sni: sni(flags),
-            cert_dir: flags.string("cert-dir").into(),
-            http2_max_streams: u32::try_from(flags.int("http2-max-streams-per-connection")).unwrap_or(0),
-            disable_http2: flags.bool("disable-http2-serving"),
             client_ca: path(flags, "client-ca-file"),
             front_proxy_ca: path(flags, "requestheader-client-ca-file"),
             front_proxy: front_proxy(flags),
@@ -226,11 +239,6 @@ fn pair(flags: &FlagSet, certificate: &str, key: &str) -> Option<(PathBuf, PathB
 
 fn size(flags: &FlagSet, name: &str) -> usize {
     usize::try_from(flags.int(name)).unwrap_or(0)
-}
-
-fn sni(flags: &FlagSet) -> Vec<(PathBuf, PathBuf, Vec<String>)> {
-    let pairs = flags.cert_keys("tls-sni-cert-key").iter();
-    pairs.map(|p| (p.cert_file.clone().into(), p.key_file.clone().into(), p.names.clone())).collect()
 }
 
 fn limits(flags: &FlagSet) -> Limits {
@@ -285,18 +293,40 @@ fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
     if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
         problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());
     }
-    let port = flags.int("secure-port");
-    if !(1..=65535).contains(&port) {
-        problems.push(format!(
-            "--secure-port {port} must be between 1 and 65535, inclusive. It cannot be turned off with 0"
-        ));
-    }
     let node_port = flags.int("kubernetes-service-node-port");
     if !(0..=65535).contains(&node_port) {
         problems.push(format!(
             "--kubernetes-service-node-port {node_port} must be between 0 and 65535, inclusive. If 0, the Kubernetes \
              master service will be of type ClusterIP"
         ));
+    }
+}
+
+/// Upstream: `EtcdOptions.Validate`, `LogOptions`; and what only one value of is served here.
+fn check_names(flags: &FlagSet, problems: &mut Vec<String>) {
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    if !matches!(flags.string("storage-backend"), "" | "etcd3") {
+        problems.push(
+            "--storage-backend invalid, allowed values: etcd3. If not specified, it will default to 'etcd3'"
+                .to_owned(),
+        );
+    }
+    match flags.string("storage-media-type") {
+        "" | PROTOBUF => {}
+        other @ ("application/json" | "application/yaml") => problems.push(format!(
+            "--storage-media-type={other} is not implemented: objects are stored as {PROTOBUF}"
+        )),
+        other => problems.push(format!(
+            "--storage-media-type {other:?} invalid, allowed values: application/json, {PROTOBUF}, application/yaml"
+        )),
+    }
+    match flags.string("endpoint-reconciler-type") {
+        "lease" | "none" => {}
+        "master-count" => problems
+            .push("--endpoint-reconciler-type=master-count is not implemented: use lease or none".to_owned()),
+        other => problems.push(format!(
+            "--endpoint-reconciler-type {other:?} must be one of: [lease, master-count, none]"
+        )),
     }
 }
 
@@ -395,27 +425,6 @@ fn service_accounts(flags: &FlagSet, problems: &mut Vec<String>) -> ServiceAccou
     }
 }
 
-/// Flags whose function does not exist yet: using one must not silently weaken a cluster.
-fn refuse_unbuilt(flags: &FlagSet, problems: &mut Vec<String>) {
-    const UNBUILT: [&str; 10] = [
-        "audit-policy-file",
-        "audit-webhook-config-file",
-        "authentication-config",
-        "authentication-token-webhook-config-file",
-        "authorization-config",
-        "encryption-provider-config",
-        "egress-selector-config-file",
-        "oidc-issuer-url",
-        "service-account-signing-endpoint",
-        "tracing-config-file",
-    ];
-    for name in UNBUILT {
-        if flags.non_empty(name).is_some() {
-            problems.push(format!("--{name} is not implemented yet"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -457,7 +466,7 @@ mod tests {
             "--secure-port=6444",
         ])
         .unwrap();
-        assert_eq!(config.listen.port(), 6444);
+        assert_eq!(config.serving.port, 6444);
         assert_eq!(config.authorization_modes, ["Node", "RBAC"]);
         assert_eq!(config.api_audiences, ["https://kubernetes.default.svc"]);
         assert_eq!(config.service_cidrs[0].to_string(), "10.96.0.0/16");

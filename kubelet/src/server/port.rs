@@ -42,6 +42,7 @@ pub(super) fn bind(
         parameters: tls_parameters(options),
         http2_max_streams: 0,
         http2: true,
+        own: Default::default(),
     };
     let certificates = if settings.server_tls_bootstrap {
         signed(kubelet, Path::new(&cert_dir), given, process)?

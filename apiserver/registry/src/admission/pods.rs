@@ -30,17 +30,20 @@ impl Plugin for DefaultTolerationSeconds {
         if !a.is("", "pods") {
             return Ok(());
         }
+        let (not_ready, unreachable) = a.call.core.settings.default_tolerations;
         let Some(pod) = a.object.as_mut() else { return Ok(()) };
         let mut tolerations: List = pod.list_at(&["spec", "tolerations"]).cloned().unwrap_or_default();
         let before = tolerations.len();
-        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        for (key, seconds) in
+            [("node.kubernetes.io/not-ready", not_ready), ("node.kubernetes.io/unreachable", unreachable)]
+        {
             let covered = tolerations.iter().any(|t| {
                 let text = |f: &str| t.str_at(&[f]).unwrap_or("");
                 (text("key") == key || text("key").is_empty()) && matches!(text("effect"), "NoExecute" | "")
             });
             if !covered {
                 tolerations.push(Value::from(json!({
-                    "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})));
+                    "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})));
             }
         }
         if tolerations.len() > before {

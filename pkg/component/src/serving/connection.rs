@@ -59,6 +59,9 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// Connections at once; more wait in the kernel's queue.
     pub max_connections: usize,
+    /// Whether a client that closed its sending side still gets its answer. Without it, as in Go, the end of a client
+    /// that waits in a watch is noticed at once.
+    pub half_close: bool,
 }
 
 impl Default for ServeOptions {
@@ -68,6 +71,7 @@ impl Default for ServeOptions {
             http2_max_streams: 0,
             drain: Duration::from_secs(60),
             max_connections: 65_536,
+            half_close: true,
         }
     }
 }
@@ -89,7 +93,7 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
-        .half_close(true);
+        .half_close(options.half_close);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -109,6 +113,20 @@ fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 /// `service` gets each request with an `Arc<ConnInfo>` extension. A panic in it becomes a 500.
 pub async fn serve<S, Fut>(listener: Listener, options: ServeOptions, service: S, shutdown: CancellationToken)
 where
+    S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    serve_each(listener, options, move |_| service.clone(), shutdown).await;
+}
+
+/// As [`serve`], with a service of its own for every connection, for what is known or kept per connection.
+pub async fn serve_each<M, S, Fut>(
+    listener: Listener,
+    options: ServeOptions,
+    make: M,
+    shutdown: CancellationToken,
+) where
+    M: Fn(&Arc<ConnInfo>) -> S + Clone + Send + Sync + 'static,
     S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -134,11 +152,11 @@ where
                 continue;
             }
         };
-        let (builder, acceptor, service) = (builder.clone(), acceptor.clone(), service.clone());
+        let (builder, acceptor, make) = (builder.clone(), acceptor.clone(), make.clone());
         let (drain, abort) = (shutdown.clone(), abort.clone());
         connections.spawn(async move {
             let _slot = slot;
-            let work = connection(stream, remote, &builder, acceptor, service, drain);
+            let work = connection(stream, remote, &builder, acceptor, make, drain);
             tokio::select! {
                 () = work => {}
                 () = abort.cancelled() => {}
@@ -167,14 +185,15 @@ async fn accept_failed(error: &std::io::Error, shutdown: &CancellationToken) {
     }
 }
 
-async fn connection<S, Fut>(
+async fn connection<M, S, Fut>(
     stream: TcpStream,
     remote: SocketAddr,
     builder: &auto::Builder<TokioExecutor>,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
-    service: S,
+    make: M,
     drain: CancellationToken,
 ) where
+    M: Fn(&Arc<ConnInfo>) -> S,
     S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -184,7 +203,8 @@ async fn connection<S, Fut>(
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let Some(acceptor) = acceptor else {
-        let info = ConnInfo { remote, local, tls: None };
+        let info = Arc::new(ConnInfo { remote, local, tls: None });
+        let service = make(&info);
         return drive(stream, info, builder.clone(), service, drain).await;
     };
     let handshake = tokio::select! {
@@ -217,12 +237,14 @@ async fn connection<S, Fut>(
         http2,
     };
     let builder = if http2 { builder.clone().http2_only() } else { builder.clone().http1_only() };
-    drive(stream, ConnInfo { remote, local, tls: Some(tls) }, builder, service, drain).await;
+    let info = Arc::new(ConnInfo { remote, local, tls: Some(tls) });
+    let service = make(&info);
+    drive(stream, info, builder, service, drain).await;
 }
 
 async fn drive<I, S, Fut>(
     io: I,
-    info: ConnInfo,
+    info: Arc<ConnInfo>,
     builder: auto::Builder<TokioExecutor>,
     service: S,
     drain: CancellationToken,
@@ -231,20 +253,26 @@ async fn drive<I, S, Fut>(
     S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
-    let info = Arc::new(info);
     let remote = info.remote;
+    // As Go's HTTP/2 server: an answer with `Connection: close` asks the client to go away once it has its answers.
+    let goaway = CancellationToken::new();
+    let ask = goaway.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
-        let (uri, service) = (request.uri().clone(), service.clone());
+        let (uri, service, ask) = (request.uri().clone(), service.clone(), ask.clone());
+        let http2 = request.version() == http::Version::HTTP_2;
         async move {
             let answer = std::panic::AssertUnwindSafe(async move { service(request).await }).catch_unwind();
-            let response = match answer.await {
+            let mut response = match answer.await {
                 Ok(response) => response,
                 Err(_) => {
                     tracing::error!(path = uri.path(), "A request handler panicked");
                     body::error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
                 }
             };
+            if http2 && response.headers_mut().remove(http::header::CONNECTION).is_some() {
+                ask.cancel();
+            }
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -252,7 +280,7 @@ async fn drive<I, S, Fut>(
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = drain.cancelled() => {
+        () = async { tokio::select! { () = drain.cancelled() => {}, () = goaway.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }

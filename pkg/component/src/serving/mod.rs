@@ -16,11 +16,11 @@ mod tls;
 
 pub use body::{Body, BoxError};
 pub use certs::{CertError, CertSource, Certificates};
-pub use connection::{ConnInfo, ServeOptions, TlsInfo, serve};
+pub use connection::{ConnInfo, ServeOptions, TlsInfo, serve, serve_each};
 pub use listener::{BindOptions, Listener};
 pub use mux::Mux;
 pub use names::TlsParameters;
-pub use secure::{SecureServer, SecureServing};
+pub use secure::{OwnNames, SecureServer, SecureServing};
 pub use tls::server_config;
 
 #[cfg(test)]

@@ -41,6 +41,25 @@ pub struct SecureServing {
     pub http2_max_streams: u32,
     /// Not `--disable-http2-serving`.
     pub http2: bool,
+    /// Who a certificate made for lack of another is for.
+    pub own: OwnNames,
+}
+
+/// Names and addresses of a self-signed certificate.
+#[derive(Debug, Clone)]
+pub struct OwnNames {
+    /// The first, also its common name.
+    pub host: String,
+    /// Further addresses.
+    pub ips: Vec<IpAddr>,
+    /// Further DNS names.
+    pub names: Vec<String>,
+}
+
+impl Default for OwnNames {
+    fn default() -> Self {
+        OwnNames { host: "localhost".into(), ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], names: Vec::new() }
+    }
 }
 
 /// A bound secure port, ready to [`super::serve`].
@@ -101,6 +120,7 @@ impl SecureServing {
             parameters,
             http2_max_streams: u32::try_from(flags.int("http2-max-streams-per-connection")).unwrap_or(0),
             http2: !flags.bool("disable-http2-serving"),
+            own: OwnNames::default(),
         })
     }
 
@@ -114,15 +134,16 @@ impl SecureServing {
                 CertSource::Files { cert: cert.clone(), key: key.clone(), names: Vec::new() }
             }
             None => {
-                let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-                let mut names = Vec::new();
+                let mut ips = self.own.ips.clone();
+                let mut names = self.own.names.clone();
                 if self.address.is_unspecified() {
                     names.push("localhost".into())
                 } else {
                     ips.push(self.address)
                 }
                 ips.dedup();
-                self_signed::in_directory(&self.cert_dir, &self.pair_name, "localhost", &ips, &names)?
+                names.dedup();
+                self_signed::in_directory(&self.cert_dir, &self.pair_name, &self.own.host, &ips, &names)?
             }
         };
         let by_name = self.by_name.iter().map(|p| CertSource::Files {
@@ -162,7 +183,23 @@ impl SecureServing {
         certificates: Arc<Certificates>,
         ca_subjects: &[Vec<u8>],
     ) -> Result<SecureServer, Error> {
-        let listener = Listener::bind(self.address, port, self.bind)?;
+        self.with(Listener::bind(self.address, port, self.bind)?, certificates, ca_subjects)
+    }
+
+    /// As [`SecureServing::bind`] on a port that is bound already.
+    ///
+    /// # Errors
+    /// A certificate cannot be used.
+    pub fn on(&self, listener: Listener, ca_subjects: &[Vec<u8>]) -> Result<SecureServer, Error> {
+        self.with(listener, self.certificates()?, ca_subjects)
+    }
+
+    fn with(
+        &self,
+        listener: Listener,
+        certificates: Arc<Certificates>,
+        ca_subjects: &[Vec<u8>],
+    ) -> Result<SecureServer, Error> {
         let config = tls::server_config(certificates.clone(), &self.parameters, ca_subjects, self.http2)?;
         let options = ServeOptions {
             tls: Some(config),

@@ -26,6 +26,7 @@ fn secure(dir: &str) -> SecureServing {
         parameters: TlsParameters::default(),
         http2_max_streams: 0,
         http2: true,
+        own: OwnNames::default(),
     }
 }
 

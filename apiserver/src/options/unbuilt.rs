@@ -1,0 +1,195 @@
+//! Flags this server takes and does not act on: refused when set to anything but their default, or named as inert.
+//!
+//! A flag that is accepted and ignored weakens a cluster silently (no audit trail, plain text in the store), so what is
+//! not built ends the start. Only flags without any consequence for what is served are let through, each with a line
+//! in the log. A test below holds every flag of the command against the sources: read somewhere, or listed here.
+
+use component::flags::FlagSet;
+
+/// What happens when a flag is set to something else than its default.
+enum Unbuilt {
+    /// The start is refused; the text says what to do instead.
+    Refused(&'static str),
+    /// Said once in the log; the text is the reason.
+    Inert(&'static str),
+}
+
+use Unbuilt::{Inert, Refused};
+
+const AGGREGATION: &str = "API aggregation is not implemented, so nothing is connected to with it";
+const AUDIT: &str = "audit events are not recorded; record requests at a proxy in front";
+const OIDC: &str =
+    "tokens of other issuers are not accepted; use client certificates or service account tokens";
+const AUTHN_WEBHOOK: &str = "only tokens this server can check itself are accepted";
+const AUTHZ_WEBHOOK: &str = "use --authorization-mode with Node, RBAC, AlwaysAllow or AlwaysDeny";
+const EMULATION: &str = "this server emulates no other version than its own";
+const PEERS: &str = "requests are never passed on to other API servers";
+const ELECTION: &str = "coordinated leader election is not implemented";
+const ENCRYPTION: &str = "objects are not encrypted in the store; encrypt the disk";
+const REMOVE: &str = "remove the flag";
+const DEPRECATED: &str = "deprecated, without effect";
+
+const TABLE: &[(&str, Unbuilt)] = &[
+    ("admission-control", Refused("use --enable-admission-plugins and --disable-admission-plugins")),
+    ("admission-control-config-file", Refused("admission plugins take no configuration files")),
+    ("aggregator-reject-forwarding-redirect", Inert(AGGREGATION)),
+    ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
+    ("apiserver-count", Inert(DEPRECATED)),
+    ("audit-log-batch-buffer-size", Refused(AUDIT)),
+    ("audit-log-batch-max-size", Refused(AUDIT)),
+    ("audit-log-batch-max-wait", Refused(AUDIT)),
+    ("audit-log-batch-throttle-burst", Refused(AUDIT)),
+    ("audit-log-batch-throttle-enable", Refused(AUDIT)),
+    ("audit-log-batch-throttle-qps", Refused(AUDIT)),
+    ("audit-log-compress", Refused(AUDIT)),
+    ("audit-log-format", Refused(AUDIT)),
+    ("audit-log-maxage", Refused(AUDIT)),
+    ("audit-log-maxbackup", Refused(AUDIT)),
+    ("audit-log-maxsize", Refused(AUDIT)),
+    ("audit-log-mode", Refused(AUDIT)),
+    ("audit-log-path", Refused(AUDIT)),
+    ("audit-log-truncate-enabled", Refused(AUDIT)),
+    ("audit-log-truncate-max-batch-size", Refused(AUDIT)),
+    ("audit-log-truncate-max-event-size", Refused(AUDIT)),
+    ("audit-log-version", Refused(AUDIT)),
+    ("audit-policy-file", Refused(AUDIT)),
+    ("audit-webhook-batch-buffer-size", Refused(AUDIT)),
+    ("audit-webhook-batch-initial-backoff", Refused(AUDIT)),
+    ("audit-webhook-batch-max-size", Refused(AUDIT)),
+    ("audit-webhook-batch-max-wait", Refused(AUDIT)),
+    ("audit-webhook-batch-throttle-burst", Refused(AUDIT)),
+    ("audit-webhook-batch-throttle-enable", Refused(AUDIT)),
+    ("audit-webhook-batch-throttle-qps", Refused(AUDIT)),
+    ("audit-webhook-config-file", Refused(AUDIT)),
+    ("audit-webhook-initial-backoff", Refused(AUDIT)),
+    ("audit-webhook-mode", Refused(AUDIT)),
+    ("audit-webhook-truncate-enabled", Refused(AUDIT)),
+    ("audit-webhook-truncate-max-batch-size", Refused(AUDIT)),
+    ("audit-webhook-truncate-max-event-size", Refused(AUDIT)),
+    ("audit-webhook-version", Refused(AUDIT)),
+    ("authentication-config", Refused(OIDC)),
+    ("authentication-token-webhook-cache-ttl", Refused(AUTHN_WEBHOOK)),
+    ("authentication-token-webhook-config-file", Refused(AUTHN_WEBHOOK)),
+    ("authentication-token-webhook-version", Refused(AUTHN_WEBHOOK)),
+    ("authorization-config", Refused(AUTHZ_WEBHOOK)),
+    ("authorization-webhook-cache-authorized-ttl", Refused(AUTHZ_WEBHOOK)),
+    ("authorization-webhook-cache-unauthorized-ttl", Refused(AUTHZ_WEBHOOK)),
+    ("authorization-webhook-version", Refused(AUTHZ_WEBHOOK)),
+    ("contention-profiling", Inert("there is no Go runtime to profile")),
+    ("coordinated-leadership-lease-duration", Refused(ELECTION)),
+    ("coordinated-leadership-renew-deadline", Refused(ELECTION)),
+    ("coordinated-leadership-retry-period", Refused(ELECTION)),
+    ("debug-socket-path", Refused("there is no Go runtime to profile; remove the flag")),
+    ("default-watch-cache-size", Inert(DEPRECATED)),
+    ("egress-selector-config-file", Refused("connections to nodes and pods are made directly")),
+    ("emulated-version", Refused(EMULATION)),
+    ("emulation-forward-compatible", Refused(EMULATION)),
+    ("enable-aggregator-routing", Inert(AGGREGATION)),
+    ("enable-garbage-collector", Refused("deletion always takes dependents into account")),
+    ("enable-logs-handler", Refused("/logs is not served")),
+    (
+        "enable-priority-and-fairness",
+        Inert("requests are limited by --max-requests-inflight and --max-mutating-requests-inflight"),
+    ),
+    ("encryption-provider-config", Refused(ENCRYPTION)),
+    ("encryption-provider-config-automatic-reload", Refused(ENCRYPTION)),
+    ("etcd-count-metric-poll-period", Inert("object counts come from the watch cache")),
+    ("etcd-db-metric-poll-interval", Inert("the size of etcd's database is not published")),
+    ("etcd-servers-overrides", Refused("all resources are kept in --etcd-servers")),
+    ("kubelet-port", Inert(DEPRECATED)),
+    ("kubelet-read-only-port", Inert(DEPRECATED)),
+    ("lease-reuse-duration-seconds", Refused("leases of keys in etcd are shared for 60 seconds")),
+    ("livez-grace-period", Refused("/livez tells at once that a post-start hook has not finished")),
+    ("log-flush-frequency", Inert("log lines are not buffered")),
+    ("log-json-info-buffer-size", Inert("log lines are not buffered")),
+    ("log-text-info-buffer-size", Inert("log lines are not buffered")),
+    ("max-connection-bytes-per-sec", Refused("exec, attach and port-forward are not throttled")),
+    ("min-compatibility-version", Refused(EMULATION)),
+    ("oidc-ca-file", Refused(OIDC)),
+    ("oidc-client-id", Refused(OIDC)),
+    ("oidc-groups-claim", Refused(OIDC)),
+    ("oidc-groups-prefix", Refused(OIDC)),
+    ("oidc-issuer-url", Refused(OIDC)),
+    ("oidc-required-claim", Refused(OIDC)),
+    ("oidc-signing-algs", Refused(OIDC)),
+    ("oidc-username-claim", Refused(OIDC)),
+    ("oidc-username-prefix", Refused(OIDC)),
+    ("peer-advertise-ip", Refused(PEERS)),
+    ("peer-advertise-port", Refused(PEERS)),
+    ("peer-ca-file", Refused(PEERS)),
+    ("profiling", Inert("there is no Go runtime to profile")),
+    ("proxy-client-cert-file", Inert(AGGREGATION)),
+    ("proxy-client-key-file", Inert(AGGREGATION)),
+    ("runtime-config-emulation-forward-compatible", Refused(EMULATION)),
+    ("service-account-signing-endpoint", Refused("use --service-account-signing-key-file")),
+    ("shutdown-send-retry-after", Refused(REMOVE)),
+    ("shutdown-watch-termination-grace-period", Refused(REMOVE)),
+    ("storage-initialization-timeout", Inert("the server answers before the store does, and /readyz tells")),
+    ("tracing-config-file", Refused("traces are not exported")),
+    ("watch-cache", Refused("reads are always served from the watch cache")),
+    ("watch-cache-sizes", Inert("watch caches are sized automatically")),
+];
+
+/// Adds a problem per refused flag; returns what is to be logged about the others.
+pub(super) fn check(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<String> {
+    let given = flags.rendered();
+    let defaults: std::collections::BTreeMap<_, _> = flags.records().map(|f| (f.name, f.default)).collect();
+    let mut notes = Vec::new();
+    for (name, unbuilt) in TABLE {
+        let Some(value) = given.get(name) else { continue };
+        if !flags.changed(name) || defaults.get(name) == Some(&value.as_str()) {
+            continue;
+        }
+        match unbuilt {
+            Refused(instead) => problems.push(format!("--{name}={value} is not implemented: {instead}")),
+            Inert(why) => notes.push(format!("--{name}={value} has no effect: {why}")),
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::flags::COMMAND;
+
+    fn checked(args: &[&str]) -> (Vec<String>, Vec<String>) {
+        let mut set = COMMAND.flag_set();
+        set.parse(args.iter().map(|a| (*a).to_owned())).unwrap();
+        let mut problems = Vec::new();
+        let notes = check(&set, &mut problems);
+        (problems, notes)
+    }
+
+    #[test]
+    fn refused_noted_and_default() {
+        let (problems, notes) = checked(&["--encryption-provider-config=/x", "--profiling=false"]);
+        assert_eq!(problems, [format!("--encryption-provider-config=/x is not implemented: {ENCRYPTION}")]);
+        assert_eq!(notes, ["--profiling=false has no effect: there is no Go runtime to profile"]);
+        assert_eq!(
+            checked(&["--profiling=true", "--watch-cache=true", "--oidc-issuer-url="]),
+            Default::default()
+        );
+    }
+
+    /// Every flag is read by the sources named here, or is listed in the table, and not both.
+    #[test]
+    fn every_flag_is_acted_on_or_listed() {
+        let sources = [
+            include_str!("mod.rs"),
+            include_str!("../../../pkg/component/src/serving/secure.rs"),
+            include_str!("../../../pkg/component/src/serving/names.rs"),
+            include_str!("../../../pkg/component/src/logs/mod.rs"),
+            include_str!("../../../pkg/component/src/metrics/registry.rs"),
+        ]
+        .concat();
+        for flag in COMMAND.flag_set().records() {
+            if matches!(flag.name, "help" | "version" | "check-config") {
+                continue;
+            }
+            let read = sources.contains(&format!("\"{}\"", flag.name));
+            let listed = TABLE.iter().any(|(name, _)| *name == flag.name);
+            assert!(read != listed, "--{}: read {read}, listed {listed}", flag.name);
+        }
+    }
+}
