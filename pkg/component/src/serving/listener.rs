@@ -12,6 +12,8 @@ pub struct BindOptions {
     pub share_port: bool,
     /// SO_REUSEADDR also for wildcard beside specific addresses. Go's listener sets it on Linux anyway.
     pub share_address: bool,
+    /// A wildcard listens on its own family alone.
+    pub own_family: bool,
 }
 
 /// A bound port.
@@ -40,12 +42,15 @@ impl Listener {
             if options.share_port {
                 socket.set_reuseport(true)?;
             }
+            if options.own_family && address.is_ipv6() {
+                nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6V6Only, &true)?;
+            }
             socket.bind(address)?;
             socket.listen(BACKLOG)
         };
         // A dual-stack wildcard needs IPv6 sockets without IPV6_V6ONLY, which is Linux's default; a kernel without IPv6
         // falls back to IPv4.
-        let tcp = if ip.is_unspecified() {
+        let tcp = if ip.is_unspecified() && !options.own_family {
             listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).or_else(|e| match e.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(e),
                 _ => listen(SocketAddr::new(ip, port)),

@@ -112,6 +112,7 @@ impl SecureServing {
             bind: BindOptions {
                 share_port: flags.bool("permit-port-sharing"),
                 share_address: flags.bool("permit-address-sharing"),
+                own_family: false,
             },
             pair,
             cert_dir: flags.string("cert-dir").to_string(),
