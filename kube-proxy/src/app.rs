@@ -1,35 +1,48 @@
 //! Assembly: configuration, client, informers, one proxier per address family, pages. Start reading at [`serve`].
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use client::{Client, Config};
 use component::app::{Daemon, Error, Process};
+use component::delegated::Guard;
+use component::features::Gate;
 use component::flags::{Command, FlagSet};
-use component::{features, logs, metrics};
+use component::serving::Mux;
+use component::{features, files, logs, metrics, zpages};
 use controller::{SeriesRecorder, events};
 use informer::{Event, Factory, Options as Watching};
+use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
 
-use crate::iptables::cleanup;
+use crate::backend::Backend;
+use crate::cleanup::{self, Leftovers};
+use crate::health_check::HealthChecks;
 use crate::iptables::command::Iptables;
-use crate::iptables::render::Settings;
-use crate::iptables::ruleset::{Common, Ruleset, Saved};
 use crate::metrics::Metrics;
 use crate::model::Family;
 use crate::model::table::Table;
 use crate::model::traffic::Place;
-use crate::options::{self, Options, Task};
+use crate::options::{self, NodePorts, Options, Task};
 use crate::proxier::{Inbox, Periods, Proxier};
+use crate::rulez::View;
 use crate::server::{self, NodeCell};
+use crate::settings::{Common, NodePortAddresses, Settings};
 use crate::status::Status;
-use crate::{node, sysctl};
+use crate::{keep, nftables, node, sysctl};
 
 /// Services of other proxies, and headless ones, are not ours to route.
 const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
+
+/// Upstream's words: server_linux.go createProxier.
+const DEFAULT_MODE: &str = "No kube-proxy mode specified: defaulting to 'iptables'. Note that in Kubernetes 1.40 the default mode will switch to 'nftables'. If you wish to continue using 'iptables' mode, you must explicitly specify 'mode: iptables' in the kube-proxy config file, or '--proxy-mode iptables' on the kube-proxy command line.";
 
 /// kube-proxy.
 pub struct KubeProxy(Options);
@@ -50,7 +63,7 @@ impl Daemon for KubeProxy {
         metrics::default_registry().configure(self.0.shown_metrics.clone());
         metrics::register_process(metrics::default_registry(), self.0.gates);
         match &self.0.task {
-            Task::CleanUp => clean_up().await,
+            Task::CleanUp => cleanup::remove(Leftovers::All).await.map_err(Into::into),
             Task::Write(path) => write_config(&self.0, path),
             Task::InitOnly => {
                 privileged(&self.0);
@@ -69,48 +82,57 @@ fn write_config(options: &Options, path: &std::path::Path) -> Result<(), Error> 
     Ok(())
 }
 
-/// Removes the rules of every family that has iptables.
-async fn clean_up() -> Result<(), Error> {
-    for iptables in [Iptables { family: Family::V4 }, Iptables { family: Family::V6 }] {
-        if let Err(error) = iptables.present().await {
-            info!(family = iptables.family.as_str(), %error, "Nothing to clean up");
-            continue;
-        }
-        let load = cleanup::load(&Saved::parse(&iptables.save().await?));
-        if !load.is_empty() {
-            iptables.restore(&load).await.map_err(|e| format!("removing rules: {e}"))?;
-        }
-    }
-    Ok(())
-}
-
 /// Kernel settings.
 fn privileged(options: &Options) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     sysctl::apply(&sysctl::never_lower(sysctl::conntrack(&options.config.conntrack, cores)));
-    if localhost_node_ports(options) {
+    sysctl::hash_size(&options.config.conntrack, cores);
+    let v4 = NodePortAddresses::new(Family::V4, &node_port_ranges(options, None));
+    if localhost_node_ports(options, Family::V4, &v4) {
         sysctl::apply(&[("net/ipv4/conf/all/route_localnet", "1".to_string())]);
     }
 }
 
-fn localhost_node_ports(options: &Options) -> bool {
-    let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
-    let covered =
-        options.node_port_cidrs.is_empty() || options.node_port_cidrs.iter().any(|c| c.contains(&loopback));
-    options.config.iptables.localhost_node_ports == Some(true) && covered
+/// Node ports answer on loopback: iptables alone can do that, and only for IPv4.
+fn localhost_node_ports(options: &Options, family: Family, addresses: &NodePortAddresses) -> bool {
+    options.config.mode == "iptables"
+        && family == Family::V4
+        && options.config.iptables.localhost_node_ports == Some(true)
+        && addresses.loopback()
+}
+
+/// Keywords become ranges. Upstream: server.go expandNodePortAddressKeywords.
+fn node_port_ranges(options: &Options, node: Option<&Node>) -> Vec<IpNet> {
+    let mut ranges = Vec::new();
+    for addresses in &options.node_port_addresses {
+        match addresses {
+            NodePorts::Range(range) => ranges.push(*range),
+            // A family whose address is loopback has no address of its own.
+            NodePorts::Primary => ranges.extend(
+                [Family::V4, Family::V6]
+                    .map(|family| node::address(options, node, family))
+                    .into_iter()
+                    .filter(|ip| !ip.is_loopback())
+                    .map(IpNet::from),
+            ),
+            NodePorts::Localhost => {
+                ranges.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|r| r.parse::<IpNet>().ok()));
+            }
+            NodePorts::All => {
+                ranges.extend(["0.0.0.0/0", "::/0"].iter().filter_map(|r| r.parse::<IpNet>().ok()))
+            }
+        }
+    }
+    ranges
 }
 
 async fn serve(options: Options, process: Process) -> Result<(), Error> {
-    if matches!(options.config.mode.as_str(), "nftables" | "ipvs") {
-        return Err(format!(
-            "proxy mode {} is not there yet: use --proxy-mode=iptables, which any node can run",
-            options.config.mode
-        )
-        .into());
-    }
+    refuse_missing(&options)?;
     adjust_oom_score(&options);
     let client = api_client(&options)?;
-    let families = usable_families().await?;
+    let families = usable_families(&options).await?;
+    // The other mode's rules would answer first; what cannot be removed was said and may be harmless.
+    let _ = cleanup::remove(Leftovers::of_other_modes(&options.config.mode)).await;
     let node = node::read(&client, &options.node, &process.shutdown).await;
     if node.is_none() {
         warn!(
@@ -119,28 +141,56 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
         );
     }
     privileged(&options);
-    let counters = Metrics::register();
+    let counters = Metrics::register(&options.config.mode);
     let status = Arc::new(Status::new(counters.clone(), options.health_timeout()));
     let cell: NodeCell = Arc::new(RwLock::new(node.map(Arc::new)));
-    pages(&options, &process, &status, &cell, &counters)?;
     let factory = Factory::new(client.clone());
     let lanes: Vec<Lane> = families.iter().map(|f| Lane::new(&options, *f, &cell, &status)).collect();
+    let views = lanes.iter().map(|l| l.view(&options, &status, cell.read().as_deref())).collect();
+    let guarded = server::guarded(&client, views)?;
+    pages(&options, &process, server::health_pages(&status, &cell, &counters), guarded)?;
     follow(&factory, &lanes);
     follow_node(&factory, &options, &lanes, &cell);
+    if options.config.mode == "nftables" {
+        follow_service_cidrs(&factory, &lanes);
+    }
     factory.start(&process.shutdown);
-    started_event(&client, &options, &process);
+    let recorder = started_event(&client, &options, &process);
     if !factory.wait_synced(&process.shutdown).await {
         return Ok(());
     }
     for lane in lanes {
-        let work = lane.proxier(&options, &status).run(process.shutdown.clone());
+        let work = lane.proxier(&options, &status, cell.read().as_deref(), &recorder, &process);
+        let work = work.run(process.shutdown.clone());
         process.tasks.spawn_critical("proxier", async move {
             work.await;
             Ok(())
         });
     }
     process.notifier.ready();
-    process.shutdown.cancelled().await;
+    let updated = Arc::new(Notify::new());
+    if let Some(file) = process.flags.non_empty("config") {
+        let told = updated.clone();
+        let watch = files::watch(vec![file.into()], process.shutdown.clone(), move || told.notify_one());
+        process.tasks.spawn("configuration-file", watch);
+    }
+    tokio::select! {
+        () = process.shutdown.cancelled() => Ok(()),
+        // Whoever supervises this process starts it again, with the new one. Upstream: options.go eventHandler.
+        () = updated.notified() => Err("content of the proxy server's configuration file was updated".into()),
+    }
+}
+
+/// What is not there yet is refused rather than left out.
+fn refuse_missing(options: &Options) -> Result<(), Error> {
+    if options.config.mode == "ipvs" {
+        return Err("proxy mode ipvs is not there yet: use --proxy-mode=nftables or iptables".into());
+    }
+    if options.config.mode == "nftables" && options.gates.enabled(Gate::KubeProxyNFTablesLocalhostNodePorts) {
+        return Err(
+            "the feature gate KubeProxyNFTablesLocalhostNodePorts is not there yet: leave it off".into()
+        );
+    }
     Ok(())
 }
 
@@ -166,7 +216,25 @@ fn api_client(options: &Options) -> Result<Client, Error> {
     )?)
 }
 
-async fn usable_families() -> Result<Vec<Family>, Error> {
+/// Upstream: server_linux.go platformCheckSupported.
+async fn usable_families(options: &Options) -> Result<Vec<Family>, Error> {
+    let mut usable = if options.config.mode == "nftables" {
+        let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
+        let skip = std::env::var_os(nftables::command::SKIP_KERNEL_CHECK).is_some_and(|v| !v.is_empty());
+        nftables::command::usable(&release.unwrap_or_default(), skip).await?;
+        vec![Family::V4, Family::V6]
+    } else {
+        iptables_families().await?
+    };
+    let disabled = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    if !std::path::Path::new("/proc/net/if_inet6").exists() || disabled.is_ok_and(|v| v.trim() == "1") {
+        info!(family = Family::V6.as_str(), "No kernel support for family");
+        usable.retain(|f| *f != Family::V6);
+    }
+    Ok(usable)
+}
+
+async fn iptables_families() -> Result<Vec<Family>, Error> {
     let mut usable = Vec::new();
     let mut problem = None;
     for family in [Family::V4, Family::V6] {
@@ -184,20 +252,25 @@ async fn usable_families() -> Result<Vec<Family>, Error> {
     }
 }
 
-fn pages(
-    options: &Options,
-    process: &Process,
-    status: &Arc<Status>,
-    cell: &NodeCell,
-    counters: &Metrics,
-) -> Result<(), Error> {
+fn pages(options: &Options, process: &Process, health: Mux, guarded: (Guard, Mux)) -> Result<(), Error> {
+    let zpages = zpages::Pages {
+        name: "kube-proxy",
+        flags: process.flags.clone(),
+        config: Some(("kubeproxy.config.k8s.io", serde_json::to_value(&options.config)?)),
+    };
+    let mode = options.config.mode.clone();
     let servers = [
-        ("healthz", options.healthz, server::health_pages(status, cell, counters)),
-        ("metrics", options.metrics, server::metrics_pages("iptables")),
+        ("healthz", options.healthz, health, None),
+        (
+            "metrics",
+            options.metrics,
+            server::metrics_pages(mode, options.config.enable_profiling, &zpages),
+            Some(guarded),
+        ),
     ];
-    for (name, address, pages) in servers {
+    for (name, address, pages, guarded) in servers {
         let Some(address) = address else { continue };
-        match server::serve(&process.tasks, name, address, pages) {
+        match server::serve(&process.tasks, name, address, pages, guarded) {
             Ok(()) => {}
             Err(error) if options.config.bind_address_hard_fail => {
                 return Err(format!("starting the {name} server: {error}").into());
@@ -219,70 +292,124 @@ struct Lane {
 
 impl Lane {
     fn new(options: &Options, family: Family, cell: &NodeCell, status: &Arc<Status>) -> Self {
-        let settings = settings(options, family, cell.read().as_deref());
+        let settings = settings(options, family, cell.read().as_deref(), Vec::new());
         Self {
             family,
-            inbox: Inbox::new(Table::new(family, &options.node), status.clone()),
+            inbox: Inbox::new(Table::new(family, &options.node, Timestamp::now()), status.clone()),
             settings: watch::Sender::new(settings),
         }
     }
 
-    fn proxier(self, options: &Options, status: &Arc<Status>) -> Proxier {
-        let iptables = &options.config.iptables;
-        let bit = u32::try_from(iptables.masquerade_bit.unwrap_or(14)).unwrap_or(14);
-        let addresses = (!options.node_port_cidrs.is_empty()).then(|| local_addresses(options, self.family));
+    fn common(&self, options: &Options, node: Option<&Node>) -> Common {
+        let node_ports = NodePortAddresses::new(self.family, &node_port_ranges(options, node));
+        Common {
+            family: self.family,
+            masquerade_mark: options.config.masquerade_mark(),
+            localhost_node_ports: localhost_node_ports(options, self.family, &node_ports),
+            node_ports,
+            conntrack_tcp_liberal: sysctl::tcp_liberal(),
+        }
+    }
+
+    fn view(&self, options: &Options, status: &Arc<Status>, node: Option<&Node>) -> View {
+        View {
+            nftables: options.config.mode == "nftables",
+            common: self.common(options, node),
+            inbox: self.inbox.clone(),
+            settings: self.settings.subscribe(),
+            status: status.clone(),
+        }
+    }
+
+    fn proxier(
+        self,
+        options: &Options,
+        status: &Arc<Status>,
+        node: Option<&Node>,
+        recorder: &SeriesRecorder,
+        process: &Process,
+    ) -> Proxier {
+        let common = self.common(options, node);
+        let wildcard = match self.family {
+            Family::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let listen = if common.node_ports.all() {
+            vec![wildcard]
+        } else {
+            common.node_ports.among(&node::local_addresses())
+        };
+        let nftables = options.config.mode == "nftables";
+        let (sync, min) = options.config.periods();
+        let token = process.shutdown.clone();
         Proxier {
-            common: Common {
-                family: self.family,
-                masquerade_mark: 1 << bit,
-                localhost_node_ports: localhost_node_ports(options),
-                node_port_addresses: addresses,
-                conntrack_tcp_liberal: options.config.conntrack.tcp_be_liberal,
-            },
             inbox: self.inbox,
-            iptables: Iptables { family: self.family },
+            backend: if nftables { Backend::nftables(common) } else { Backend::iptables(common) },
             settings: self.settings.subscribe(),
             keep: self.settings,
-            periods: Periods { min: iptables.min_sync_period.to_std(), sync: iptables.sync_period.to_std() },
+            periods: Periods { min: min.to_std(), sync: sync.to_std() },
             status: status.clone(),
-            rules: Arc::new(Mutex::new(Ruleset::default())),
+            health_checks: HealthChecks::new(
+                &options.node,
+                listen,
+                status.clone(),
+                Some(recorder.clone()),
+                token,
+            ),
+            flows_due: false,
         }
     }
 }
 
-fn settings(options: &Options, family: Family, node: Option<&Node>) -> Settings {
+fn settings(options: &Options, family: Family, node: Option<&Node>, service_cidrs: Vec<String>) -> Settings {
     Settings {
         place: Place { node: options.node.clone(), zone: node::zone(node) },
         node_ip: node::address(options, node, family),
-        masquerade_all: options.config.iptables.masquerade_all,
+        masquerade_all: options.config.masquerade_all(),
         detector: node::detector(options, node, family),
-        comments: true,
+        external_ips: options.gates.enabled(Gate::AllowServiceExternalIPs),
+        service_cidrs,
     }
 }
 
-/// This machine's addresses within the ranges that node ports answer on.
-fn local_addresses(options: &Options, family: Family) -> Vec<std::net::IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let addresses = interfaces.filter_map(|i| {
-        let address = i.address?;
-        let v4 = address.as_sockaddr_in().map(|a| std::net::IpAddr::from(a.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|a| std::net::IpAddr::from(a.ip())))
+/// A change of what all rules depend on.
+fn change(sender: &watch::Sender<Settings>, change: impl FnOnce(&Settings) -> Settings) {
+    sender.send_if_modified(|old| {
+        let new = change(old);
+        let changed = *old != new;
+        *old = new;
+        changed
     });
-    addresses
-        .filter(|a| Family::of(a) == family && options.node_port_cidrs.iter().any(|c| c.contains(a)))
-        .collect()
+}
+
+/// Upstream: pkg/proxy/config ServiceCIDRConfig.
+fn follow_service_cidrs(factory: &Factory, lanes: &[Lane]) {
+    let senders: Vec<(Family, watch::Sender<Settings>)> =
+        lanes.iter().map(|l| (l.family, l.settings.clone())).collect();
+    let known: Mutex<BTreeMap<String, Vec<String>>> = Mutex::default();
+    factory.informer::<ServiceCIDR>(Watching::default()).subscribe(move |event| {
+        let object = event.object();
+        let name = text(object.metadata.name.as_ref()).to_string();
+        let mut known = known.lock();
+        if matches!(event, Event::Deleted(_)) {
+            known.remove(&name);
+        } else {
+            known.insert(name, object.spec.iter().flat_map(|s| s.cidrs.iter().flatten().cloned()).collect());
+        }
+        for (family, sender) in &senders {
+            let of_family = |range: &&String| range.contains(':') == (*family == Family::V6);
+            let mut ranges: Vec<String> = known.values().flatten().filter(of_family).cloned().collect();
+            ranges.sort_unstable();
+            ranges.dedup();
+            change(sender, |old| Settings { service_cidrs: ranges, ..old.clone() });
+        }
+    });
 }
 
 /// Informers feed every family's inbox.
 fn follow(factory: &Factory, lanes: &[Lane]) {
     let inboxes: Arc<[Arc<Inbox>]> = lanes.iter().map(|l| l.inbox.clone()).collect();
-    let services =
-        factory.informer::<Service>(Watching::default().labels(OURS).transform(|s: &mut Service| {
-            s.metadata.annotations = None;
-            if let Some(status) = &mut s.status {
-                status.conditions = None;
-            }
-        }));
+    let services = factory.informer::<Service>(Watching::default().labels(OURS).transform(keep::service));
     let to = inboxes.clone();
     services.subscribe(move |event| {
         let object = event.object();
@@ -291,13 +418,7 @@ fn follow(factory: &Factory, lanes: &[Lane]) {
         let gone = matches!(event, Event::Deleted(_));
         to.iter().for_each(|inbox| inbox.service(&key, (!gone).then_some(object)));
     });
-    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(
-        |s: &mut EndpointSlice| {
-            for endpoint in s.endpoints.iter_mut().flatten() {
-                endpoint.target_ref = None;
-            }
-        },
-    ));
+    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(keep::slice));
     slices.subscribe(move |event| match event {
         Event::Deleted(slice) => inboxes.iter().for_each(|inbox| inbox.slice_removed(&slice)),
         Event::Added(slice) | Event::Updated { new: slice, .. } => {
@@ -309,12 +430,7 @@ fn follow(factory: &Factory, lanes: &[Lane]) {
 /// The node's labels and pod range may change while we run.
 fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &NodeCell) {
     let watching =
-        Watching::<Node>::default().fields(&format!("metadata.name={}", options.node)).transform(|n| {
-            if let Some(status) = &mut n.status {
-                status.images = None;
-                status.conditions = None;
-            }
-        });
+        Watching::<Node>::default().fields(&format!("metadata.name={}", options.node)).transform(keep::node);
     let senders: Vec<(Family, watch::Sender<Settings>)> =
         lanes.iter().map(|l| (l.family, l.settings.clone())).collect();
     let (options, cell) = (options.clone(), cell.clone());
@@ -322,12 +438,7 @@ fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &Node
         let node = (!matches!(event, Event::Deleted(_))).then(|| event.object().clone());
         if let Some(node) = &node {
             for (family, sender) in &senders {
-                let new = settings(&options, *family, Some(node));
-                sender.send_if_modified(|old| {
-                    let changed = *old != new;
-                    old.clone_from(&new);
-                    changed
-                });
+                change(sender, |old| settings(&options, *family, Some(node), old.service_cidrs.clone()));
             }
         }
         *cell.write() = node;
@@ -338,7 +449,7 @@ fn text(value: Option<&String>) -> &str {
     value.map_or("", String::as_str)
 }
 
-fn started_event(client: &Client, options: &Options, process: &Process) {
+fn started_event(client: &Client, options: &Options, process: &Process) -> SeriesRecorder {
     let recorder = SeriesRecorder::new(client, "kube-proxy", &options.node, &process.shutdown);
     let node = ObjectReference {
         kind: Some("Node".to_string()),
@@ -346,5 +457,16 @@ fn started_event(client: &Client, options: &Options, process: &Process) {
         uid: Some(options.node.clone()),
         ..ObjectReference::default()
     };
+    if options.mode_by_default {
+        error!("{DEFAULT_MODE}");
+        recorder.event(&node, None, events::WARNING, "KubeProxyDefaultMode", "StartKubeProxy", DEFAULT_MODE);
+    }
+    if options.node_port_addresses.is_empty() {
+        error!(
+            err = "nodePortAddresses is unset; NodePort connections will be accepted on all local IPs. Consider using `--nodeport-addresses primary`",
+            "Kube-proxy configuration may be incomplete or incorrect"
+        );
+    }
     recorder.event(&node, None, events::NORMAL, "Starting", "StartKubeProxy", "");
+    recorder
 }

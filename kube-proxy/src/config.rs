@@ -14,7 +14,7 @@ pub const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 
 /// The configuration.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct KubeProxyConfiguration {
     pub kind: String,
     pub api_version: String,
@@ -47,7 +47,7 @@ pub struct KubeProxyConfiguration {
 
 /// How to reach the API server.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ClientConnection {
     pub kubeconfig: String,
     pub accept_content_types: String,
@@ -58,7 +58,7 @@ pub struct ClientConnection {
 
 /// Mode iptables.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Iptables {
     pub masquerade_bit: Option<i32>,
     pub masquerade_all: bool,
@@ -69,7 +69,7 @@ pub struct Iptables {
 
 /// Mode ipvs.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Ipvs {
     pub sync_period: GoDuration,
     pub min_sync_period: GoDuration,
@@ -85,7 +85,7 @@ pub struct Ipvs {
 
 /// Mode nftables.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Nftables {
     pub masquerade_bit: Option<i32>,
     pub masquerade_all: bool,
@@ -95,7 +95,7 @@ pub struct Nftables {
 
 /// Windows; read so that a shared file is accepted.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Winkernel {
     pub network_name: String,
     pub source_vip: String,
@@ -107,7 +107,7 @@ pub struct Winkernel {
 
 /// How local traffic is told.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct DetectLocal {
     pub bridge_interface: String,
     pub interface_name_prefix: String,
@@ -115,7 +115,7 @@ pub struct DetectLocal {
 
 /// Connection tracking.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Conntrack {
     pub max_per_core: Option<i32>,
     pub min: Option<i32>,
@@ -156,6 +156,23 @@ impl KubeProxyConfiguration {
                 sync_period: flags.go_duration("iptables-sync-period"),
                 min_sync_period: flags.go_duration("iptables-min-sync-period"),
             },
+            // The flags that say iptables set the periods of nftables too; the bit stays the default.
+            nftables: Nftables {
+                masquerade_bit: None,
+                masquerade_all: flags.bool("masquerade-all"),
+                sync_period: flags.go_duration("iptables-sync-period"),
+                min_sync_period: flags.go_duration("iptables-min-sync-period"),
+            },
+            ipvs: Ipvs {
+                sync_period: flags.go_duration("ipvs-sync-period"),
+                min_sync_period: flags.go_duration("ipvs-min-sync-period"),
+                scheduler: text("ipvs-scheduler"),
+                exclude_cidrs: Some(flags.list("ipvs-exclude-cidrs").to_vec()),
+                strict_arp: flags.bool("ipvs-strict-arp"),
+                tcp_timeout: flags.go_duration("ipvs-tcp-timeout"),
+                tcp_fin_timeout: flags.go_duration("ipvs-tcpfin-timeout"),
+                udp_timeout: flags.go_duration("ipvs-udp-timeout"),
+            },
             detect_local_mode: text("detect-local-mode"),
             detect_local: DetectLocal {
                 bridge_interface: text("pod-bridge-interface"),
@@ -194,6 +211,9 @@ impl KubeProxyConfiguration {
         self.oom_score_adj.get_or_insert(-999);
         span(&mut self.iptables.sync_period, 30);
         span(&mut self.iptables.min_sync_period, 1);
+        span(&mut self.nftables.sync_period, 30);
+        span(&mut self.nftables.min_sync_period, 1);
+        self.nftables.masquerade_bit.get_or_insert(14);
         span(&mut self.config_sync_period, 15 * 60);
         self.iptables.localhost_node_ports.get_or_insert(true);
         self.iptables.masquerade_bit.get_or_insert(14);
@@ -208,6 +228,57 @@ impl KubeProxyConfiguration {
         if self.client_connection.burst == 0 {
             self.client_connection.burst = 10;
         }
+    }
+
+    /// Flags can turn a server off, by an empty address or port 0. Upstream: options.go addressFromDeprecatedFlags.
+    pub fn addresses_from_flags(&mut self, flags: &FlagSet) {
+        let address = |name: &str, port: &str| {
+            let mut address = flags.string(&format!("{name}-bind-address")).to_string();
+            match u16::try_from(flags.int(port)) {
+                Ok(0) | Err(_) => String::new(),
+                Ok(port) => {
+                    with_port(&mut address, port);
+                    address
+                }
+            }
+        };
+        self.healthz_bind_address = address("healthz", "healthz-port");
+        self.metrics_bind_address = address("metrics", "metrics-port");
+    }
+
+    /// What depends on the mode, after everything else. Upstream: server_linux.go platformApplyDefaults.
+    pub fn apply_mode(&mut self) {
+        if self.mode.is_empty() {
+            self.mode = "iptables".to_string();
+        }
+        let node_ports = self.node_port_addresses.get_or_insert_default();
+        if self.mode == "nftables" && node_ports.is_empty() {
+            node_ports.push("primary".to_string());
+        }
+        if self.detect_local_mode.is_empty() {
+            self.detect_local_mode = "ClusterCIDR".to_string();
+        }
+    }
+
+    /// Periods of the mode: sync, at least between two.
+    pub fn periods(&self) -> (GoDuration, GoDuration) {
+        match self.mode.as_str() {
+            "nftables" => (self.nftables.sync_period, self.nftables.min_sync_period),
+            "ipvs" => (self.ipvs.sync_period, self.ipvs.min_sync_period),
+            _ => (self.iptables.sync_period, self.iptables.min_sync_period),
+        }
+    }
+
+    /// All traffic to Services is masqueraded.
+    pub fn masquerade_all(&self) -> bool {
+        if self.mode == "nftables" { self.nftables.masquerade_all } else { self.iptables.masquerade_all }
+    }
+
+    /// The packet mark that asks for masquerading.
+    pub fn masquerade_mark(&self) -> u32 {
+        let bit =
+            if self.mode == "nftables" { self.nftables.masquerade_bit } else { self.iptables.masquerade_bit };
+        1 << bit.and_then(|b| u32::try_from(b).ok()).filter(|b| *b < 32).unwrap_or(14)
     }
 }
 

@@ -1,18 +1,28 @@
 //! kube-proxy: leads traffic for Services to their endpoints, by rules in the kernel.
 //!
-//! [`model`] decides (pure), [`iptables`] renders (pure) and loads, [`proxier`] keeps both in step with the API server,
-//! [`app`] assembles. Start reading at [`proxier::Proxier::run`]. Not there yet: modes nftables and ipvs (refused at
-//! start), removal of stale UDP flows. Upstream: pkg/proxy, cmd/kube-proxy.
+//! [`model`] decides (pure), [`iptables`] and [`nftables`] render (pure) and load, [`backend`] is one of them,
+//! [`proxier`] keeps the kernel in step with the API server, [`app`] assembles. Start reading at
+//! [`proxier::Proxier::run`]. Not there yet: mode ipvs (refused at start). Upstream: pkg/proxy, cmd/kube-proxy.
 
 pub mod app;
+pub mod backend;
+pub mod cleanup;
 pub mod config;
+pub mod conntrack;
 mod flags;
+mod hash;
+pub mod health_check;
 pub mod iptables;
+mod keep;
 pub mod metrics;
 pub mod model;
+pub mod nftables;
 pub mod node;
 pub mod options;
+pub mod program;
 pub mod proxier;
+pub mod rulez;
 pub mod server;
+pub mod settings;
 pub mod status;
 pub mod sysctl;

@@ -1,5 +1,7 @@
 //! The proxy's own metrics, by upstream's names and buckets. Upstream: pkg/proxy/metrics/metrics.go.
 
+use std::sync::Arc;
+
 use component::metrics::{Counter, Family, Gauge, Histogram, Opts, exponential_buckets};
 
 /// Shared handles; clones count together.
@@ -10,9 +12,19 @@ pub struct Metrics {
     pub partial_duration: Family<Histogram>,
     pub last_sync: Family<Gauge>,
     pub sync_queued: Family<Gauge>,
-    pub restore_failures: Family<Counter>,
-    pub partial_failures: Family<Counter>,
-    pub rules: Family<Gauge>,
+    /// Of the mode's program.
+    pub failures: Family<Counter>,
+    /// iptables only, as the next two.
+    pub partial_failures: Option<Family<Counter>>,
+    pub rules: Option<Family<Gauge>>,
+    pub rules_last: Option<Family<Gauge>>,
+    /// nftables only.
+    pub cleanup_failures: Option<Family<Counter>>,
+    pub programming: Family<Histogram>,
+    pub service_changes: Arc<Counter>,
+    pub endpoint_changes: Arc<Counter>,
+    pub flows_duration: Family<Histogram>,
+    pub flows_deleted: Family<Counter>,
     pub no_local: Family<Gauge>,
     pub healthz: Family<Counter>,
     pub livez: Family<Counter>,
@@ -21,8 +33,9 @@ pub struct Metrics {
 const FAMILY: &[&str] = &["ip_family"];
 
 impl Metrics {
-    /// Registers all of them.
-    pub fn register() -> Self {
+    /// Registers those of a mode.
+    pub fn register(mode: &str) -> Self {
+        let iptables = mode == "iptables";
         let spans = exponential_buckets(0.001, 2.0, 15);
         let span = |name, help| Family::histogram(Opts::new(name, help).labels(FAMILY), &spans);
         let gauge = |name, help, labels| Family::gauge(Opts::new(name, help).labels(labels));
@@ -50,17 +63,58 @@ impl Metrics {
                 "Time a change was last queued",
                 FAMILY,
             ),
-            restore_failures: counter(
-                "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
-                "Failed loads",
+            failures: if iptables {
+                counter("kubeproxy_sync_proxy_rules_iptables_restore_failures_total", "Failed loads", FAMILY)
+            } else {
+                counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Failed loads", FAMILY)
+            },
+            partial_failures: iptables.then(|| {
+                counter(
+                    "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
+                    "Failed partial loads",
+                    FAMILY,
+                )
+            }),
+            rules: iptables.then(|| {
+                gauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules owned", &["table", "ip_family"])
+            }),
+            rules_last: iptables.then(|| {
+                let help = "Rules written by the last load";
+                gauge("kubeproxy_sync_proxy_rules_iptables_last", help, &["table", "ip_family"])
+            }),
+            cleanup_failures: (mode == "nftables").then(|| {
+                let help = "Failed removals of stale chains";
+                counter("kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total", help, FAMILY)
+            }),
+            programming: Family::histogram(
+                Opts::new(
+                    "kubeproxy_network_programming_duration_seconds",
+                    "Seconds from the change of an endpoint to its rules",
+                )
+                .labels(FAMILY),
+                &programming_buckets(),
+            ),
+            service_changes: counter(
+                "kubeproxy_sync_proxy_rules_service_changes_total",
+                "Changes of Services seen",
+                &[],
+            )
+            .one(),
+            endpoint_changes: counter(
+                "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+                "Changes of endpoint slices seen",
+                &[],
+            )
+            .one(),
+            flows_duration: span(
+                "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+                "Seconds one look at UDP flows took",
+            ),
+            flows_deleted: counter(
+                "kubeproxy_conntrack_reconciler_deleted_entries_total",
+                "Stale UDP flows deleted",
                 FAMILY,
             ),
-            partial_failures: counter(
-                "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
-                "Failed partial loads",
-                FAMILY,
-            ),
-            rules: gauge("kubeproxy_sync_proxy_rules_iptables_total", "Rules owned", &["table", "ip_family"]),
             no_local: gauge(
                 "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
                 "Service ports with a Local policy and no local endpoint",
@@ -70,4 +124,10 @@ impl Metrics {
             livez: counter("kubeproxy_proxy_livez_total", "Answers of /livez", &["code"]),
         }
     }
+}
+
+/// A quarter of a second to five minutes, ever coarser.
+fn programming_buckets() -> Vec<f64> {
+    let steps = |from: u32, step: u32, count: u32| (0..count).map(move |i| f64::from(from + step * i));
+    [0.25, 0.5].into_iter().chain(steps(1, 1, 59)).chain(steps(60, 5, 12)).chain(steps(120, 30, 7)).collect()
 }

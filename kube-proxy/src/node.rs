@@ -7,11 +7,11 @@ use client::{Api, Client};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::iptables::render::LocalDetector;
 use crate::model::{Family, parse_ip};
 use crate::options::Options;
+use crate::settings::LocalDetector;
 
 /// A taint of nodes that a cluster autoscaler is about to remove. Upstream: healthcheck ToBeDeletedTaint.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -75,7 +75,7 @@ pub fn detector(options: &Options, node: Option<&Node>, family: Family) -> Local
     let cidr = |found: Option<IpNet>, what: &str| match found {
         Some(cidr) => LocalDetector::Cidr(cidr),
         None => {
-            warn!(
+            debug!(
                 family = family.as_str(),
                 "No {what} for this family: local traffic is not told from other traffic"
             );
@@ -90,10 +90,21 @@ pub fn detector(options: &Options, node: Option<&Node>, family: Family) -> Local
             let nets: Vec<IpNet> = texts.filter_map(|c| c.parse().ok()).collect();
             cidr(of_family(&nets), "pod range of the node")
         }
-        "BridgeInterface" => LocalDetector::Interface(options.config.detect_local.bridge_interface.clone()),
+        "BridgeInterface" => LocalDetector::Bridge(options.config.detect_local.bridge_interface.clone()),
         "InterfaceNamePrefix" => {
-            LocalDetector::Interface(format!("{}+", options.config.detect_local.interface_name_prefix))
+            LocalDetector::Prefix(options.config.detect_local.interface_name_prefix.clone())
         }
         _ => cidr(of_family(&options.cluster_cidrs), "cluster range"),
     }
+}
+
+/// This machine's addresses.
+pub fn local_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = interfaces.filter_map(|i| {
+        let address = i.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+    });
+    addresses.collect()
 }

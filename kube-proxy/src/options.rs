@@ -30,14 +30,27 @@ pub struct Options {
     /// This node's name.
     pub node: String,
     pub cluster_cidrs: Vec<IpNet>,
-    pub node_port_cidrs: Vec<IpNet>,
+    /// With keywords, which need the node's addresses.
+    pub node_port_addresses: Vec<NodePorts>,
     /// None = not served.
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
     pub task: Task,
+    /// Nobody chose the mode; another version may choose another one.
+    pub mode_by_default: bool,
     pub logging: logs::Options,
     pub gates: Gates,
     pub shown_metrics: metrics::Options,
+}
+
+/// Addresses that node ports answer on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodePorts {
+    Range(IpNet),
+    /// The node's own.
+    Primary,
+    Localhost,
+    All,
 }
 
 /// What this run is for.
@@ -63,6 +76,11 @@ pub fn read(flags: &FlagSet) -> Result<Options, Vec<String>> {
         }),
     };
     config.default_missing();
+    if flags.non_empty("config").is_none() {
+        config.addresses_from_flags(flags);
+    }
+    let mode_by_default = config.mode.is_empty();
+    config.apply_mode();
     let mut gates = Gates::default();
     let set =
         gates.set(&flags.gate_settings("feature-gates")).and_then(|_| gates.set_map(&config.feature_gates));
@@ -93,11 +111,7 @@ pub fn read(flags: &FlagSet) -> Result<Options, Vec<String>> {
             config.cluster_cidr.split(',').filter(|c| !c.is_empty()),
             &mut problems,
         ),
-        node_port_cidrs: cidrs(
-            "nodePortAddresses",
-            config.node_port_addresses.iter().flatten().map(String::as_str).filter(|a| *a != "primary"),
-            &mut problems,
-        ),
+        node_port_addresses: node_ports(&config, &mut problems),
         healthz: address("healthzBindAddress", &config.healthz_bind_address, &mut problems),
         metrics: address("metricsBindAddress", &config.metrics_bind_address, &mut problems),
         master: flags.string("master").to_string(),
@@ -106,71 +120,132 @@ pub fn read(flags: &FlagSet) -> Result<Options, Vec<String>> {
         logging,
         gates,
         shown_metrics,
+        mode_by_default,
         config,
     };
     validate(&options.config, &mut problems);
     if problems.is_empty() { Ok(options) } else { Err(problems) }
 }
 
+/// Unknown and repeated fields are said and left, as upstream does. Upstream: options.go loadConfig.
 fn from_file(path: &str) -> Result<KubeProxyConfiguration, String> {
-    let context = |problem: String| format!("failed to load the configuration from {path}: {problem}");
-    let text = std::fs::read_to_string(path).map_err(|e| context(e.to_string()))?;
-    let config: KubeProxyConfiguration = serde_saphyr::from_str(&text).map_err(|e| context(e.to_string()))?;
-    if config.api_version != API_VERSION || config.kind != "KubeProxyConfiguration" {
-        return Err(context(format!(
-            "it is a {:?} of {:?}, not a KubeProxyConfiguration of {API_VERSION}",
-            config.kind, config.api_version
-        )));
+    component::config::read(std::path::Path::new(path), &[(API_VERSION, "KubeProxyConfiguration")])
+        .map(component::config::Decoded::lenient)
+        .map_err(|e| e.to_string())
+}
+
+fn node_ports(config: &KubeProxyConfiguration, problems: &mut Vec<String>) -> Vec<NodePorts> {
+    let mut read = Vec::new();
+    for (i, text) in config.node_port_addresses.iter().flatten().enumerate() {
+        let path = format!("KubeProxyConfiguration.NodePortAddresses[{i}]");
+        let keyword = match text.as_str() {
+            "primary" => NodePorts::Primary,
+            "localhost" => NodePorts::Localhost,
+            "all" => NodePorts::All,
+            _ => match text.trim().parse::<IpNet>() {
+                Ok(range) => {
+                    read.push(NodePorts::Range(range.trunc()));
+                    continue;
+                }
+                Err(_) => {
+                    problems.push(format!("{path}: Invalid value: {text:?}: must be a valid CIDR or one of the keywords 'primary', 'localhost', 'all'"));
+                    continue;
+                }
+            },
+        };
+        if read.contains(&keyword) {
+            problems.push(format!("{path}: Duplicate value: {text:?}"));
+        }
+        read.push(keyword);
     }
-    Ok(config)
+    read
 }
 
 /// Upstream: pkg/proxy/apis/config/validation/validation.go.
 fn validate(config: &KubeProxyConfiguration, problems: &mut Vec<String>) {
     let path = "KubeProxyConfiguration";
-    let modes = ["", "iptables", "ipvs", "nftables"];
-    if !modes.contains(&config.mode.as_str()) {
+    if !["iptables", "ipvs", "nftables"].contains(&config.mode.as_str()) {
         problems.push(format!(
-            "{path}.Mode: Invalid value: {:?}: must be iptables,ipvs,nftables or blank (blank means the best-available proxy [currently iptables])",
+            "{path}.ProxyMode: Invalid value: {:?}: must be iptables, ipvs, nftables or blank (blank means the best-available proxy [currently iptables])",
             config.mode
         ));
     }
-    let detect = ["", "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
+    let detect = ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
     if !detect.contains(&config.detect_local_mode.as_str()) {
         problems.push(format!(
-            "{path}.DetectLocalMode: Invalid value: {:?}: must be ClusterCIDR,NodeCIDR,BridgeInterface,InterfaceNamePrefix or blank",
+            "{path}.DetectLocalMode: Unsupported value: {:?}: supported values: \"\", \"BridgeInterface\", \"ClusterCIDR\", \"InterfaceNamePrefix\", \"NodeCIDR\"",
             config.detect_local_mode
         ));
     }
-    if config.bind_address.parse::<std::net::IpAddr>().is_err() {
+    for (mode, field, value) in [
+        ("BridgeInterface", "InterfaceName", &config.detect_local.bridge_interface),
+        ("InterfaceNamePrefix", "InterfacePrefix", &config.detect_local.interface_name_prefix),
+    ] {
+        if config.detect_local_mode == mode && value.is_empty() {
+            problems.push(format!(
+                "{path}.DetectLocalConfiguration.{field}: Invalid value: \"\": must not be empty"
+            ));
+        }
+    }
+    if crate::model::parse_ip(&config.bind_address).is_none() {
         problems.push(format!(
             "{path}.BindAddress: Invalid value: {:?}: not a valid textual representation of an IP address",
             config.bind_address
         ));
     }
-    if config.oom_score_adj.is_some_and(|a| !(-1000..=1000).contains(&a)) {
+    if config.client_connection.burst < 0 {
         problems.push(format!(
-            "{path}.OOMScoreAdj: Invalid value: {}: must be within the range [-1000, 1000]",
-            config.oom_score_adj.unwrap_or_default()
+            "{path}.ClientConnection.Burst: Invalid value: {}: must be greater than or equal to 0",
+            config.client_connection.burst
         ));
     }
-    if config.iptables.masquerade_bit.is_some_and(|b| !(0..=31).contains(&b)) {
-        problems.push(format!(
-            "{path}.IPTables.MasqueradeBit: Invalid value: {}: must be within the range [0, 31]",
-            config.iptables.masquerade_bit.unwrap_or_default()
-        ));
+    validate_numbers(config, problems);
+}
+
+fn validate_numbers(config: &KubeProxyConfiguration, problems: &mut Vec<String>) {
+    let path = "KubeProxyConfiguration";
+    let bits = [
+        ("KubeProxyIPTablesConfiguration", config.iptables.masquerade_bit, true),
+        ("KubeProxyNFTablesConfiguration", config.nftables.masquerade_bit, config.mode == "nftables"),
+    ];
+    for (field, bit, _) in bits.into_iter().filter(|(_, _, used)| *used) {
+        if let Some(bit) = bit.filter(|b| !(0..=31).contains(b)) {
+            problems.push(format!(
+                "{path}.{field}.MasqueradeBit: Invalid value: {bit}: must be within the range [0, 31]"
+            ));
+        }
     }
-    for (field, value) in
-        [("SyncPeriod", config.iptables.sync_period), ("ConfigSyncPeriod", config.config_sync_period)]
-    {
+    if let Some(score) = config.oom_score_adj.filter(|a| !(-1000..=1000).contains(a)) {
+        problems.push(format!("{path}.KubeProxyLinuxConfiguration.OOMScoreAdj: Invalid value: {score}: must be within the range [-1000, 1000]"));
+    }
+    let conntrack = &config.conntrack;
+    let numbers = [("MaxPerCore", conntrack.max_per_core), ("Min", conntrack.min)];
+    let negative =
+        numbers.into_iter().filter_map(|(field, value)| Some((field, value.filter(|v| *v < 0)?.to_string())));
+    let spans = [
+        ("TCPEstablishedTimeout", conntrack.tcp_established_timeout.unwrap_or_default()),
+        ("TCPCloseWaitTimeout", conntrack.tcp_close_wait_timeout.unwrap_or_default()),
+        ("UDPTimeout", conntrack.udp_timeout),
+        ("UDPStreamTimeout", conntrack.udp_stream_timeout),
+    ];
+    let negative =
+        negative.chain(spans.into_iter().filter(|(_, s)| s.0 < 0).map(|(field, s)| (field, s.to_string())));
+    for (field, value) in negative {
+        problems.push(format!("{path}.KubeProxyLinuxConfiguration.KubeProxyConntrackConfiguration.{field}: Invalid value: {value}: must be greater than or equal to 0"));
+    }
+    let (sync, min) = config.periods();
+    for (field, value) in [("ConfigSyncPeriod", config.config_sync_period), ("SyncPeriod", sync)] {
         if value.0 <= 0 {
             problems.push(format!("{path}.{field}: Invalid value: {value}: must be greater than 0"));
         }
     }
-    if config.iptables.min_sync_period > config.iptables.sync_period {
+    if min.0 < 0 {
+        problems
+            .push(format!("{path}.MinSyncPeriod: Invalid value: {min}: must be greater than or equal to 0"));
+    }
+    if min > sync {
         problems.push(format!(
-            "{path}.IPTables.SyncPeriod: Invalid value: {}: must be greater than or equal to {path}.IPTables.MinSyncPeriod",
-            config.iptables.sync_period
+            "{path}.SyncPeriod: Invalid value: {min}: must be greater than or equal to {path}.MinSyncPeriod"
         ));
     }
 }
@@ -211,7 +286,7 @@ fn host_name(problems: &mut Vec<String>) -> String {
 impl Options {
     /// Longest wait of a change before the proxy counts as unhealthy. Upstream: twice the sync period.
     pub fn health_timeout(&self) -> Duration {
-        self.config.iptables.sync_period.to_std() * 2
+        self.config.periods().0.to_std() * 2
     }
 }
 

@@ -3,7 +3,6 @@
 //! Changes arrive in the [`Inbox`] and are taken together, at most once per minimum period. What failed is tried again
 //! after the sync period, as a full load. Start reading at [`Proxier::run`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +15,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::iptables::chain::CANARY;
-use crate::iptables::command::{Iptables, Result};
-use crate::iptables::render::Settings;
-use crate::iptables::ruleset::{Common, Load, Ruleset, Saved};
-use crate::model::table::Table;
+use crate::backend::{Backend, NeedsFull, Work};
+use crate::conntrack::{self, Frontends};
+use crate::health_check::{self, HealthChecks};
+use crate::model::Family;
+use crate::model::table::{Changes, Table};
+use crate::program::Result;
+use crate::settings::Settings;
 use crate::status::Status;
 
-/// Above this many endpoints rules carry no comments. Upstream: largeClusterEndpointsThreshold.
-const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
 /// A full load is due this often even if nothing failed. Upstream: proxyutil.FullSyncPeriod.
 const FULL_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -43,23 +42,25 @@ impl Inbox {
 
     /// A Service is so now; none = it is gone.
     pub fn service(&self, key: &str, service: Option<&Service>) {
+        self.status.service_changed();
         self.change(|table| table.set_service(key, service));
     }
 
     /// A slice is so now.
     pub fn slice(&self, slice: &Arc<EndpointSlice>) {
+        self.status.endpoints_changed();
         self.change(|table| table.set_slice(slice));
     }
 
     /// A slice is gone.
     pub fn slice_removed(&self, slice: &EndpointSlice) {
+        self.status.endpoints_changed();
         self.change(|table| table.remove_slice(slice));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Table)) {
+    fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
         let mut table = self.table.lock();
-        change(&mut table);
-        if table.is_changed() {
+        if change(&mut table) {
             self.status.queued(table.family(), Timestamp::now());
             self.wake.notify_one();
         }
@@ -83,15 +84,16 @@ pub struct Periods {
 /// One family's rules.
 pub struct Proxier {
     pub inbox: Arc<Inbox>,
-    pub iptables: Iptables,
-    pub common: Common,
+    pub backend: Backend,
     /// Changes when the node's labels or addresses do.
     pub settings: tokio::sync::watch::Receiver<Settings>,
     /// Keeps the other end alive when nobody else does.
     pub keep: tokio::sync::watch::Sender<Settings>,
     pub periods: Periods,
     pub status: Arc<Status>,
-    pub rules: Arc<Mutex<Ruleset>>,
+    pub health_checks: HealthChecks,
+    /// Flows may lead to endpoints that are gone.
+    pub flows_due: bool,
 }
 
 /// Why the proxier woke up.
@@ -103,6 +105,7 @@ enum Wake {
 }
 
 /// What the next load has to be.
+#[derive(Clone)]
 enum Due {
     /// Everything: the kernel's state is unknown or old.
     Full,
@@ -149,84 +152,120 @@ impl Proxier {
                 _ = check.tick() => match due {
                     Due::Full => return Wake::Unknown,
                     Due::Incremental { full_at } if Instant::now() >= *full_at => return Wake::Unknown,
-                    Due::Incremental { .. } if !self.canaries_sing().await => {
-                        info!(family = self.iptables.family.as_str(), "Somebody flushed the rules, writing them again");
+                    Due::Incremental { .. } if !self.backend.intact().await => {
+                        info!(family = self.family().as_str(), "Somebody flushed the rules, writing them again");
                         return Wake::Unknown;
                     }
-                    Due::Incremental { .. } => self.status.synced(self.iptables.family, Timestamp::now()),
+                    Due::Incremental { .. } => self.tidy().await,
                 },
             }
         }
     }
 
-    async fn attempt(&self, settings: &Settings, due: Due) -> Due {
-        let family = self.iptables.family;
+    fn family(&self) -> Family {
+        self.backend.common.family
+    }
+
+    async fn tidy(&mut self) {
+        if let Err(error) = self.backend.tidy(Instant::now().into_std()).await {
+            debug!(family = self.family().as_str(), %error, "Removing stale chains failed; the next full sync repeats it");
+            self.status.tidying_failed(self.family());
+        }
+    }
+
+    async fn attempt(&mut self, settings: &Settings, due: Due) -> Due {
+        let family = self.family();
         match self.sync(settings, &due).await {
             Ok(next) => {
                 self.status.synced(family, Timestamp::now());
-                let (internal, external) = self.rules.lock().without_local();
+                let (internal, external) = self.backend.without_local();
                 self.status.without_local(family, internal, external);
+                self.clean_flows().await;
                 next
             }
             Err(error) => {
-                warn!(family = family.as_str(), %error, retry = ?self.periods.sync, "Sync failed");
-                self.status.failed(family, matches!(due, Due::Full), &error.to_string());
+                let error = error.to_string();
+                // The same trouble every period is said once.
+                if self.status.failed(family, matches!(due, Due::Full), &error) {
+                    warn!(family = family.as_str(), error, retry = ?self.periods.sync, "Sync failed");
+                }
                 Due::Full
             }
         }
     }
 
-    async fn sync(&self, settings: &Settings, due: &Due) -> Result<Due> {
+    async fn sync(&mut self, settings: &Settings, due: &Due) -> Result<Due> {
         let began = Instant::now();
-        let full = matches!(due, Due::Full);
-        let saved = if full { Some(Saved::parse(&self.iptables.save().await?)) } else { None };
-        let load = self.compose(settings, saved.as_ref());
-        if !load.text.is_empty() {
-            self.iptables.restore(&load.text).await?;
+        self.tidy().await;
+        let (mut full, mut changes) = (matches!(due, Due::Full), Changes::default());
+        let mut work = Work::default();
+        if !full {
+            let mut table = self.inbox.table.lock();
+            changes = table.take_changes();
+            if changes.before.is_empty() {
+                return Ok(due.clone());
+            }
+            match self.backend.incremental(settings, &table, &changes.before, began.into_std()) {
+                Ok(incremental) => work = incremental,
+                Err(NeedsFull) => full = true,
+            }
         }
         if full {
-            self.plant_canaries().await?;
+            let kernel = self.backend.look().await?;
+            let mut table = self.inbox.table.lock();
+            let more = table.take_changes();
+            changes.udp |= more.udp;
+            changes.triggered.extend(more.triggered);
+            changes.before.extend(more.before);
+            work = self.backend.full(settings, &table, &kernel, began.into_std());
         }
-        self.status.measured(self.iptables.family, full, began.elapsed(), load.rules);
-        debug!(family = self.iptables.family.as_str(), full, bytes = load.text.len(), "Rules loaded");
+        self.flows_due |= changes.udp;
+        self.backend.load(&work, full).await?;
+        self.status.measured(self.family(), full, began.elapsed(), self.backend.rules(), work.written);
+        self.status.programmed(self.family(), &changes.triggered, Timestamp::now());
+        self.update_health_checks(&changes, full);
+        debug!(family = self.family().as_str(), full, bytes = work.text.len(), "Rules loaded");
         Ok(match due {
-            Due::Incremental { full_at } => Due::Incremental { full_at: *full_at },
-            Due::Full => Due::Incremental { full_at: Instant::now() + FULL_PERIOD },
+            Due::Incremental { .. } if !full => due.clone(),
+            _ => Due::Incremental { full_at: Instant::now() + FULL_PERIOD },
         })
     }
 
-    /// Renders what changed and composes the load.
-    fn compose(&self, settings: &Settings, saved: Option<&Saved>) -> Load {
-        let mut table = self.inbox.table.lock();
-        let mut rules = self.rules.lock();
-        let settings =
-            Settings { comments: table.endpoint_count() <= LARGE_CLUSTER_ENDPOINTS, ..settings.clone() };
-        if saved.is_some() {
-            table.touch_all();
-        }
-        let changed: BTreeSet<_> = table.take_changed();
-        let before = rules.update(&settings, &table, &changed);
-        match saved {
-            Some(saved) => rules.full(&self.common, saved),
-            None => rules.incremental(&before),
-        }
+    fn update_health_checks(&mut self, changes: &Changes, full: bool) {
+        let table = self.inbox.table.lock();
+        // After a failure, Services that changed then are not known any more.
+        let all = table.iter().filter(|_| full).map(|(key, _)| key);
+        let keys: std::collections::BTreeSet<_> = all.chain(changes.before.keys()).cloned().collect();
+        let wanted = keys.into_iter().map(|key| {
+            let wanted = health_check::wanted(&table, &key, table.get(&key));
+            (key, wanted)
+        });
+        let wanted = wanted.collect();
+        drop(table);
+        self.health_checks.update(wanted, full);
     }
 
-    /// Empty chains that vanish when somebody flushes the tables. Upstream: pkg/util/iptables Monitor.
-    async fn plant_canaries(&self) -> Result<()> {
-        let text: String = ["mangle", "nat", "filter"]
-            .iter()
-            .map(|t| format!("*{t}\n:{CANARY} - [0:0]\nCOMMIT\n"))
-            .collect();
-        self.iptables.restore(&text).await
-    }
-
-    async fn canaries_sing(&self) -> bool {
-        for table in ["mangle", "nat", "filter"] {
-            if self.iptables.call(&["-t", table, "-n", "-L", CANARY]).await.is_err() {
-                return false;
+    /// Removes flows to endpoints that are gone. What fails is said and tried with the next change.
+    async fn clean_flows(&mut self) {
+        if !std::mem::take(&mut self.flows_due) {
+            return;
+        }
+        let frontends = Frontends::new(&self.inbox.table.lock());
+        if frontends.is_empty() {
+            return;
+        }
+        let (family, began) = (self.family(), Instant::now());
+        let work = move || conntrack::netlink::delete(family, |flow| frontends.is_stale(flow));
+        let deleted = match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(deleted)) => deleted,
+            Ok(Err(error)) => {
+                warn!(family = family.as_str(), %error, "Removing stale UDP flows failed; it is tried again with the next change");
+                self.flows_due = true;
+                0
             }
-        }
-        true
+            // The runtime ends.
+            Err(_) => return,
+        };
+        self.status.flows_cleaned(family, began.elapsed(), deleted);
     }
 }

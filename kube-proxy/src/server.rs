@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use auth::authenticator::TokenAuthenticator;
+use client::Client;
+use component::delegated::{AccessReviews, Authentication, Guard, TokenReviews};
 use component::metrics;
 use component::serving::Mux;
 use component::serving::body::{self, Body};
-use component::serving::mux::immediate;
-use component::{health, serving};
+use component::serving::mux::{handler, immediate};
+use component::{health, serving, zpages};
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -14,7 +17,11 @@ use parking_lot::RwLock;
 
 use crate::metrics::Metrics;
 use crate::node;
+use crate::rulez::{self, View};
 use crate::status::Status;
+
+/// How long answers of the API server about requests for `/rulez` are good for, as its own daemons' are.
+const REVIEWS_KEPT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The node as last seen.
 pub type NodeCell = Arc<RwLock<Option<Arc<Node>>>>;
@@ -60,41 +67,64 @@ fn answer(
     response
 }
 
-/// `/proxyMode`, `/metrics` and the health of the process itself.
-pub fn metrics_pages(mode: &'static str) -> Mux {
+/// `/proxyMode`, the health of the process itself, and what every daemon shows. Upstream: server.go serveMetrics.
+pub fn metrics_pages(mode: String, profiling: bool, pages: &zpages::Pages) -> Mux {
     let mut mux = Mux::default();
     health::install(&mut mux, "/healthz", vec![health::Check::ping()]);
     mux.handle(
         "/proxyMode",
         immediate(move |_| {
-            let mut response = body::text(StatusCode::OK, mode);
+            let mut response = body::text(StatusCode::OK, mode.clone());
             response
                 .headers_mut()
                 .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             response
         }),
     );
-    mux.handle("/metrics", metrics::handler(metrics::default_registry()));
-    mux.handle("/metrics/slis", metrics::handler(metrics::slis::registry()));
+    if profiling {
+        zpages::install_debug_flags(&mut mux);
+    }
+    zpages::install(&mut mux, pages);
     mux
 }
 
-/// Binds a plain port and serves pages on it until the process drains.
+/// Binds a plain port and serves pages on it until the process drains. Some pages are behind a guard.
 pub fn serve(
     tasks: &component::app::Tasks,
     name: &'static str,
     address: std::net::SocketAddr,
     pages: Mux,
+    guarded: Option<(Guard, Mux)>,
 ) -> std::io::Result<()> {
     let listener = serving::Listener::bind(address.ip(), address.port(), serving::BindOptions::default())?;
-    let pages = Arc::new(pages);
+    let (pages, guarded) = (Arc::new(pages), guarded.map(|(guard, mux)| (guard, Arc::new(mux))));
     let shutdown = tasks.shutdown().clone();
     tasks.spawn(name, async move {
         let service = move |request: http::Request<hyper::body::Incoming>| {
-            let pages = pages.clone();
-            async move { pages.call(request.map(body::boxed)).await }
+            let (pages, guarded) = (pages.clone(), guarded.clone());
+            async move {
+                match guarded.filter(|(_, mux)| mux.find(request.uri().path()).is_some()) {
+                    Some((guard, mux)) => guard.serve(request, &mux).await,
+                    None => pages.call(request.map(body::boxed)).await,
+                }
+            }
         };
         serving::serve(listener, serving::ServeOptions::default(), service, shutdown).await;
     });
     Ok(())
+}
+
+/// `/rulez`, for those whom the API server allows to get it: by bearer token, as the port has no TLS.
+///
+/// # Errors
+/// Authorization cannot be set up.
+pub fn guarded(client: &Client, views: Vec<View>) -> Result<(Guard, Mux), String> {
+    let tokens: Arc<dyn TokenAuthenticator> = Arc::new(TokenReviews::new(client, REVIEWS_KEPT));
+    let authentication = Arc::new(Authentication { tokens: Some(tokens), ..Authentication::default() });
+    let reviews = AccessReviews::new(client, REVIEWS_KEPT, REVIEWS_KEPT);
+    let authorizer = AccessReviews::chain(Some(reviews), &[])?;
+    let views: Arc<[View]> = views.into();
+    let mut mux = Mux::default();
+    mux.handle("/rulez", handler(move |request| rulez::answer(views.clone(), request)));
+    Ok((Guard { authentication, authorizer }, mux))
 }

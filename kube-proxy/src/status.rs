@@ -69,24 +69,69 @@ impl Status {
             Last { synced: Some(now), waiting_since: None, error: None };
     }
 
-    /// A load failed.
-    pub fn failed(&self, family: Family, full: bool, error: &str) {
-        self.metrics.restore_failures.with(&[family.as_str()]).inc();
-        if !full {
-            self.metrics.partial_failures.with(&[family.as_str()]).inc();
+    /// A load failed. Tells whether it is news.
+    pub fn failed(&self, family: Family, full: bool, error: &str) -> bool {
+        self.metrics.failures.with(&[family.as_str()]).inc();
+        if let Some(partial) = self.metrics.partial_failures.as_ref().filter(|_| !full) {
+            partial.with(&[family.as_str()]).inc();
         }
-        self.families.lock().entry(family.as_str()).or_default().error = Some(error.to_string());
+        let mut families = self.families.lock();
+        let known = families.entry(family.as_str()).or_default().error.replace(error.to_string());
+        known.as_deref() != Some(error)
     }
 
-    /// A load succeeded, so long and so many rules in filter and nat.
-    pub fn measured(&self, family: Family, full: bool, took: Duration, rules: (usize, usize)) {
+    /// Removing chains that nobody uses failed.
+    pub fn tidying_failed(&self, family: Family) {
+        if let Some(counter) = &self.metrics.cleanup_failures {
+            counter.with(&[family.as_str()]).inc();
+        }
+    }
+
+    /// A Service was seen.
+    pub fn service_changed(&self) {
+        self.metrics.service_changes.inc();
+    }
+
+    /// A slice was seen.
+    pub fn endpoints_changed(&self) {
+        self.metrics.endpoint_changes.inc();
+    }
+
+    /// Changes that began at these times are in the kernel.
+    pub fn programmed(&self, family: Family, triggered: &[Timestamp], now: Timestamp) {
+        for time in triggered {
+            self.metrics
+                .programming
+                .with(&[family.as_str()])
+                .observe_duration(now.duration_since(*time).unsigned_abs());
+        }
+    }
+
+    /// UDP flows were looked through.
+    pub fn flows_cleaned(&self, family: Family, took: Duration, deleted: usize) {
+        self.metrics.flows_duration.with(&[family.as_str()]).observe_duration(took);
+        self.metrics.flows_deleted.with(&[family.as_str()]).add(deleted as u64);
+    }
+
+    /// A load succeeded, so long; `rules` and `written` count filter and nat, in the mode that has them.
+    pub fn measured(
+        &self,
+        family: Family,
+        full: bool,
+        took: Duration,
+        rules: Option<(usize, usize)>,
+        written: Option<(usize, usize)>,
+    ) {
         let label = [family.as_str()];
         self.metrics.sync_duration.with(&label).observe_duration(took);
         let kind = if full { &self.metrics.full_duration } else { &self.metrics.partial_duration };
         kind.with(&label).observe_duration(took);
-        for (table, count) in [("filter", rules.0), ("nat", rules.1)] {
-            let count = u32::try_from(count).map_or(f64::MAX, f64::from);
-            self.metrics.rules.with(&[table, family.as_str()]).set(count);
+        for (gauge, counted) in [(&self.metrics.rules, rules), (&self.metrics.rules_last, written)] {
+            let (Some(gauge), Some((filter, nat))) = (gauge, counted) else { continue };
+            for (table, count) in [("filter", filter), ("nat", nat)] {
+                let count = u32::try_from(count).map_or(f64::MAX, f64::from);
+                gauge.with(&[table, family.as_str()]).set(count);
+            }
         }
     }
 

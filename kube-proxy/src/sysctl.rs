@@ -7,13 +7,20 @@ use tracing::{error, info};
 
 use crate::config::Conntrack;
 
+const CONNTRACK_MAX: &str = "net/netfilter/nf_conntrack_max";
+/// Machines with many cores need no more; the table is memory.
+const MOST_FLOWS: u64 = 1_048_576;
+const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+
 /// What to set: file below /proc/sys and value. Pure, apart from nothing being written here.
 pub fn conntrack(config: &Conntrack, cores: usize) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
     let per_core = u64::try_from(config.max_per_core.unwrap_or(0)).unwrap_or(0);
     if per_core > 0 {
         let least = u64::try_from(config.min.unwrap_or(0)).unwrap_or(0);
-        settings.push(("net/netfilter/nf_conntrack_max", (per_core * cores as u64).max(least).to_string()));
+        let scaled = per_core * cores as u64;
+        let max = if scaled > MOST_FLOWS { MOST_FLOWS } else { scaled.max(least) };
+        settings.push((CONNTRACK_MAX, max.to_string()));
     }
     let timeouts = [
         (
@@ -67,4 +74,28 @@ pub fn never_lower(settings: Vec<(&'static str, String)>) -> Vec<(&'static str, 
                 || current.trim().parse::<u64>().ok() < value.parse::<u64>().ok()
         })
         .collect()
+}
+
+/// Gives the table of connections a bucket per four of them, if it has fewer.
+pub fn hash_size(config: &Conntrack, cores: usize) {
+    let max = conntrack(config, cores).into_iter().find(|(file, _)| *file == CONNTRACK_MAX);
+    let Some(wanted) = max.and_then(|(_, value)| value.parse::<u64>().ok()).map(|max| max / 4) else {
+        return;
+    };
+    let current = fs::read_to_string(HASH_SIZE).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // Absent: the module is built into the kernel, or this is another network namespace.
+    if current.is_none_or(|size| size >= wanted) {
+        return;
+    }
+    match fs::write(HASH_SIZE, wanted.to_string()) {
+        Ok(()) => info!(conntrackHashsize = wanted, "Setting conntrack hashsize"),
+        Err(error) => {
+            error!(file = HASH_SIZE, value = wanted, %error, "Setting a kernel parameter failed; it stays as it is")
+        }
+    }
+}
+
+/// The kernel tolerates out-of-window packets.
+pub fn tcp_liberal() -> bool {
+    fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal").is_ok_and(|v| v.trim() != "0")
 }

@@ -2,8 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sha2::{Digest, Sha256};
-
+use crate::hash;
 use crate::model::PortId;
 
 pub const SERVICES: &str = "KUBE-SERVICES";
@@ -62,18 +61,7 @@ pub fn is_owned(name: &str) -> bool {
         .any(|p| name.starts_with(p))
 }
 
-/// Prefix and the first 16 letters of the text's hash in base 32: chain names are at most 28 letters.
+/// Chain names are at most 28 letters.
 fn hashed(prefix: &str, text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let mut name = String::with_capacity(prefix.len() + 16);
-    name.push_str(prefix);
-    // Ten bytes are exactly sixteen letters of five bits.
-    for five in digest[..10].chunks(5) {
-        let bits = five.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-        for letter in (0..8).rev() {
-            let value = u8::try_from(bits >> (letter * 5) & 31).unwrap_or(0);
-            name.push(char::from(if value < 26 { b'A' + value } else { b'2' + value - 26 }));
-        }
-    }
-    name
+    format!("{prefix}{}", hash::letters(text, 16))
 }

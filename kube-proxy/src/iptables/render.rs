@@ -5,45 +5,15 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::chain::{self, Kind};
 use crate::model::endpoint::Endpoint;
 use crate::model::service::ServicePort;
-use crate::model::traffic::{Choice, Place, choose};
+use crate::model::traffic::{Choice, choose};
+use crate::settings::Settings;
 
-/// How traffic from this node's pods is told from other traffic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LocalDetector {
-    /// It is not.
-    None,
-    /// By source address.
-    Cidr(IpNet),
-    /// By the bridge or the name's beginning of the interface it comes from.
-    Interface(String),
-}
-
-impl LocalDetector {
-    fn matches(&self, local: bool) -> Option<String> {
-        let not = if local { "" } else { "! " };
-        match self {
-            Self::None => None,
-            Self::Cidr(cidr) => Some(format!("{not}-s {cidr}")),
-            Self::Interface(name) => Some(format!("{not}-i {name}")),
-        }
-    }
-}
-
-/// What rendering depends on besides the Service.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
-    pub place: Place,
-    pub node_ip: IpAddr,
-    pub masquerade_all: bool,
-    pub detector: LocalDetector,
-    /// Endpoint rules carry comments; off in large clusters, where they are a third of the text.
-    pub comments: bool,
-}
+/// Writes rules with a comment for each endpoint; off in large clusters, where those are a third of the text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Comments(pub bool);
 
 /// One chain of a service port or endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,11 +47,17 @@ struct Targets<'a> {
     internal: Kind,
     external: Kind,
     firewall: bool,
+    comments: Comments,
 }
 
 /// Renders a service port with its endpoints.
-pub fn render(settings: &Settings, service: &ServicePort, endpoints: &[Endpoint]) -> Block {
-    let targets = Targets::new(service, choose(service, endpoints, &settings.place));
+pub fn render(
+    settings: &Settings,
+    comments: Comments,
+    service: &ServicePort,
+    endpoints: &[Endpoint],
+) -> Block {
+    let targets = Targets::new(service, choose(service, endpoints, &settings.place), comments);
     let mut block = Block::default();
     if targets.choice.any {
         let local = &targets.choice.local;
@@ -89,7 +65,9 @@ pub fn render(settings: &Settings, service: &ServicePort, endpoints: &[Endpoint]
             (service.internal_local && local.is_empty(), service.external_local && local.is_empty());
     }
     targets.cluster_ip(&mut block);
-    targets.external_ips(&mut block);
+    if settings.external_ips {
+        targets.external_ips(&mut block);
+    }
     targets.balancer_ips(&mut block);
     targets.node_port(&mut block);
     targets.health_check(&mut block);
@@ -105,13 +83,13 @@ pub fn render(settings: &Settings, service: &ServicePort, endpoints: &[Endpoint]
         }
     }
     for endpoint in targets.choice.reachable.iter().filter_map(|i| endpoints.get(*i)) {
-        block.chains.push(targets.endpoint_chain(settings, endpoint));
+        block.chains.push(targets.endpoint_chain(endpoint));
     }
     block
 }
 
 impl<'a> Targets<'a> {
-    fn new(service: &'a ServicePort, choice: Choice) -> Self {
+    fn new(service: &'a ServicePort, choice: Choice, comments: Comments) -> Self {
         let kind = |local: bool| if local { Kind::Local } else { Kind::Cluster };
         let has = |local: bool| choice.any && !(local && choice.local.is_empty());
         Self {
@@ -124,6 +102,7 @@ impl<'a> Targets<'a> {
             external: kind(service.external_local),
             firewall: choice.any && !service.balancer_ips.is_empty() && !service.source_ranges.is_empty(),
             choice,
+            comments,
         }
     }
 
@@ -241,7 +220,7 @@ impl<'a> Targets<'a> {
         if self.service.external_local {
             let cluster = self.chain(Kind::Cluster);
             // Traffic that starts here is internal in all but its destination: any endpoint will do.
-            if let Some(local) = settings.detector.matches(true) {
+            if let Some(local) = settings.detector.iptables(true) {
                 rules.push(format!(
                     "-m comment --comment \"pod traffic for {name} external destinations\" {local} -j {cluster}"
                 ));
@@ -293,7 +272,7 @@ impl<'a> Targets<'a> {
             .filter_map(|i| all.get(*i))
             .map(|e| (e, chain::of_endpoint(&self.service.id, &e.address)))
             .collect();
-        let comment = |e: &Endpoint| self.comment(settings, &format!("{} -> {}", self.name, e.address));
+        let comment = |e: &Endpoint| self.comment(&format!("{} -> {}", self.name, e.address));
         if let Some(seconds) = self.service.affinity_seconds {
             for (endpoint, chain) in &endpoints {
                 rules.push(format!(
@@ -317,7 +296,7 @@ impl<'a> Targets<'a> {
 
     /// Answers to a Service address must come back through this node, unless the sender is one of its pods.
     fn masquerade_internal(&self, settings: &Settings) -> Option<String> {
-        let not_local = settings.detector.matches(false);
+        let not_local = settings.detector.iptables(false);
         if !self.has_internal || (!settings.masquerade_all && not_local.is_none()) {
             return None;
         }
@@ -331,9 +310,9 @@ impl<'a> Targets<'a> {
         ))
     }
 
-    fn endpoint_chain(&self, settings: &Settings, endpoint: &Endpoint) -> OwnChain {
+    fn endpoint_chain(&self, endpoint: &Endpoint) -> OwnChain {
         let name = chain::of_endpoint(&self.service.id, &endpoint.address);
-        let comment = self.comment(settings, &self.name);
+        let comment = self.comment(&self.name);
         let recent = if self.service.affinity_seconds.is_some() {
             format!("-m recent --name {name} --set ")
         } else {
@@ -350,8 +329,8 @@ impl<'a> Targets<'a> {
         OwnChain { name, rules }
     }
 
-    fn comment(&self, settings: &Settings, text: &str) -> String {
-        if settings.comments { format!("-m comment --comment \"{text}\" ") } else { String::new() }
+    fn comment(&self, text: &str) -> String {
+        if self.comments.0 { format!("-m comment --comment \"{text}\" ") } else { String::new() }
     }
 }
 

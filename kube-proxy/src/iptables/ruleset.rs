@@ -1,70 +1,57 @@
-//! What every Service rendered to, and the text that brings the kernel there.
+//! The text that brings the kernel to what Services need.
 //!
 //! A full load states every shared chain anew and drops chains nobody owns. An incremental load names only what
 //! changed: removed lines, added lines, own chains that differ. Should the kernel disagree (a rule it is to remove is
-//! not there), the load fails as a whole and a full one follows. Pure: text in, text out.
+//! not there), the load fails as a whole and a full one follows. What a Service was before is rendered again rather
+//! than kept. Pure: text in, text out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use super::chain;
 use super::jumps::JUMPS;
-use super::render::{Block, Settings, render};
-use crate::model::Family;
-use crate::model::ServiceKey;
-use crate::model::table::Table;
+use super::render::{Block, Comments, render};
+use crate::model::table::{Entry, Table};
+use crate::model::{Family, ServiceKey};
+use crate::settings::{Common, Settings};
 
-/// What the shared chains hold besides lines of Services.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Common {
-    pub family: Family,
-    pub masquerade_mark: u32,
-    /// Node ports answer on loopback too (IPv4 only).
-    pub localhost_node_ports: bool,
-    /// Addresses that node ports answer on; none = all local ones.
-    pub node_port_addresses: Option<Vec<std::net::IpAddr>>,
-    /// The kernel tolerates out-of-window packets, so they need no rule that drops them.
-    pub conntrack_tcp_liberal: bool,
-}
+/// Above this many endpoints rules carry no comments. Upstream: largeClusterEndpointsThreshold.
+const LARGE_CLUSTER_ENDPOINTS: usize = 1000;
 
-/// The rendered rules of a table.
-#[derive(Default)]
-pub struct Ruleset {
-    blocks: BTreeMap<ServiceKey, Vec<Block>>,
+/// How many rules Services have.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub filter: usize,
+    pub nat: usize,
+    /// Service ports whose internal or external policy finds no endpoint on this node.
+    pub no_local: (usize, usize),
 }
 
 /// A load, ready for `iptables-restore --noflush`.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub struct Load {
     pub text: String,
-    /// Rules in each table after it: filter, nat.
-    pub rules: (usize, usize),
+    /// Rules in it: filter, nat.
+    pub written: (usize, usize),
+}
+
+/// The state besides the table of Services.
+#[derive(Default)]
+pub struct Ruleset {
+    counts: Counts,
 }
 
 impl Ruleset {
-    /// Renders the given Services; returns what they were before, to compose an incremental load from.
-    pub fn update(
+    /// Everything. `saved` is what iptables-save printed: jumps that are missing are added, stale chains removed.
+    pub fn full(
         &mut self,
+        common: &Common,
         settings: &Settings,
         table: &Table,
-        changed: &BTreeSet<ServiceKey>,
-    ) -> Vec<(ServiceKey, Vec<Block>)> {
-        let mut before = Vec::with_capacity(changed.len());
-        for key in changed {
-            let new: Vec<Block> = table
-                .get(key)
-                .into_iter()
-                .flat_map(|entry| entry.ports.iter().map(|p| render(settings, p, entry.endpoints_of(&p.id))))
-                .collect();
-            let old =
-                if new.is_empty() { self.blocks.remove(key) } else { self.blocks.insert(key.clone(), new) };
-            before.push((key.clone(), old.unwrap_or_default()));
-        }
-        before
-    }
-
-    /// Everything. `saved` is what iptables-save printed: jumps that are missing are added, stale chains removed.
-    pub fn full(&self, common: &Common, saved: &Saved) -> Load {
+        saved: &Saved,
+        local: &[IpAddr],
+    ) -> Load {
         let (mut filter, mut nat) = (Section::new("filter"), Section::new("nat"));
         filter.jumps(saved);
         nat.jumps(saved);
@@ -81,68 +68,84 @@ impl Ruleset {
             nat.chain(name);
         }
         common.begin(&mut filter, &mut nat);
-        let mut owned: BTreeSet<&str> = BTreeSet::new();
-        for block in self.blocks.values().flatten() {
-            block.filter.iter().for_each(|line| filter.rule(line));
-            block.nat.iter().for_each(|line| nat.rule(line));
-            for own in &block.chains {
-                owned.insert(&own.name);
-                nat.own_chain(&own.name, &own.rules);
+        self.counts = Counts::default();
+        let mut owned: BTreeSet<String> = BTreeSet::new();
+        for (key, entry) in table.iter() {
+            for block in blocks(settings, table, key, entry) {
+                block.filter.iter().for_each(|line| filter.rule(line));
+                block.nat.iter().for_each(|line| nat.rule(line));
+                block.chains.iter().for_each(|own| nat.own_chain(&own.name, &own.rules));
+                self.count(&block, true);
+                owned.extend(block.chains.into_iter().map(|own| own.name));
             }
         }
-        for stale in saved.chains_of("nat").filter(|name| chain::is_owned(name) && !owned.contains(name)) {
+        for stale in saved.chains_of("nat").filter(|name| chain::is_owned(name) && !owned.contains(*name)) {
             nat.chain(stale);
             nat.remove_chain(stale);
         }
-        common.end(&mut filter, &mut nat);
-        let rules = (filter.count, nat.count);
-        Load { text: filter.finish() + &nat.finish(), rules }
+        common.end(&mut filter, &mut nat, local);
+        let written = (filter.count, nat.count);
+        Load { text: filter.finish() + &nat.finish(), written }
     }
 
     /// Only what differs from `before`; empty when nothing does.
-    pub fn incremental(&self, before: &[(ServiceKey, Vec<Block>)]) -> Load {
+    pub fn incremental(
+        &mut self,
+        settings: &Settings,
+        table: &Table,
+        before: &BTreeMap<ServiceKey, Entry>,
+    ) -> Load {
         let (mut filter, mut nat) = (Section::new("filter"), Section::new("nat"));
-        let mut removed: BTreeMap<&str, ()> = BTreeMap::new();
-        for (key, old) in before {
-            let new = self.blocks.get(key).map_or(&[][..], Vec::as_slice);
+        let mut removed: BTreeSet<String> = BTreeSet::new();
+        for (key, entry) in before {
+            let old = blocks(settings, table, key, entry);
+            let new = table.get(key).map(|e| blocks(settings, table, key, e)).unwrap_or_default();
             // Own chains first: a line that is added may lead to them.
-            let known: BTreeMap<&str, &Vec<String>> = chains(old).collect();
-            let wanted: BTreeMap<&str, &Vec<String>> = chains(new).collect();
+            let known: BTreeMap<&str, &Vec<String>> = chains(&old).collect();
+            let wanted: BTreeMap<&str, &Vec<String>> = chains(&new).collect();
             for (name, rules) in &wanted {
-                removed.remove(name);
                 if known.get(name) != Some(rules) {
                     nat.own_chain(name, rules);
                 }
             }
-            filter.differences(lines(old, |b| &b.filter), lines(new, |b| &b.filter));
-            nat.differences(lines(old, |b| &b.nat), lines(new, |b| &b.nat));
-            removed.extend(known.keys().filter(|n| !wanted.contains_key(*n)).map(|n| (*n, ())));
+            filter.differences(lines(&old, |b| &b.filter), lines(&new, |b| &b.filter));
+            nat.differences(lines(&old, |b| &b.nat), lines(&new, |b| &b.nat));
+            removed.extend(known.keys().filter(|n| !wanted.contains_key(*n)).map(ToString::to_string));
+            old.iter().for_each(|b| self.count(b, false));
+            new.iter().for_each(|b| self.count(b, true));
         }
         // A chain is emptied before any is removed, as they lead to each other.
-        removed.keys().for_each(|name| nat.chain(name));
-        removed.keys().for_each(|name| nat.remove_chain(name));
-        Load { text: filter.finish_changed() + &nat.finish_changed(), rules: self.count() }
+        removed.iter().for_each(|name| nat.chain(name));
+        removed.iter().for_each(|name| nat.remove_chain(name));
+        let written = (filter.count, nat.count);
+        Load { text: filter.finish_changed() + &nat.finish_changed(), written }
     }
 
-    /// Rules of Services: filter, nat.
-    pub fn count(&self) -> (usize, usize) {
-        self.blocks.values().flatten().fold((0, 0), |(filter, nat), block| {
-            let own: usize = block.chains.iter().map(|c| c.rules.len()).sum();
-            (filter + block.filter.len(), nat + block.nat.len() + own)
-        })
+    fn count(&mut self, block: &Block, add: bool) {
+        let own: usize = block.chains.iter().map(|c| c.rules.len()).sum();
+        let counts = &mut self.counts;
+        for (sum, part) in [
+            (&mut counts.filter, block.filter.len()),
+            (&mut counts.nat, block.nat.len() + own),
+            (&mut counts.no_local.0, usize::from(block.no_local.0)),
+            (&mut counts.no_local.1, usize::from(block.no_local.1)),
+        ] {
+            *sum = if add { *sum + part } else { sum.saturating_sub(part) };
+        }
     }
 
-    /// What one Service rendered to.
-    pub fn of(&self, key: &str) -> &[Block] {
-        self.blocks.get(key).map_or(&[], Vec::as_slice)
+    /// What Services have in the kernel.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
+}
 
-    /// Service ports whose internal or external policy finds no endpoint on this node.
-    pub fn without_local(&self) -> (usize, usize) {
-        self.blocks.values().flatten().fold((0, 0), |(internal, external), block| {
-            (internal + usize::from(block.no_local.0), external + usize::from(block.no_local.1))
-        })
-    }
+/// What one Service renders to.
+pub fn blocks(settings: &Settings, table: &Table, key: &ServiceKey, entry: &Entry) -> Vec<Block> {
+    let comments = Comments(table.endpoint_count() <= LARGE_CLUSTER_ENDPOINTS);
+    let endpoints = entry.endpoints(key, table.node(), table.family());
+    let of = |id| endpoints.get(id).map_or(&[][..], Vec::as_slice);
+    entry.ports.iter().map(|port| render(settings, comments, port, of(&port.id))).collect()
 }
 
 fn lines<'a>(blocks: &'a [Block], of: impl Fn(&'a Block) -> &'a Vec<String>) -> Vec<&'a str> {
@@ -170,7 +173,12 @@ impl Saved {
                 table = ["filter", "nat"].into_iter().find(|t| *t == name).unwrap_or("");
             } else if let Some(chain) = line.strip_prefix(':') {
                 saved.chains.extend(chain.split(' ').next().map(|name| (table, name.to_string())));
-            } else if !table.is_empty() && line.contains("-j KUBE-") {
+            } else if !table.is_empty()
+                && line.starts_with("-A ")
+                && !line.starts_with("-A KUBE-")
+                && line.contains("-j KUBE-")
+            {
+                // Lines of our own chains are most of a large node's, and of no interest.
                 saved.jumps.push((table, line.trim_end().to_string()));
             }
         }
@@ -254,6 +262,7 @@ impl Section {
         let (old_set, new_set): (BTreeSet<&str>, BTreeSet<&str>) =
             (old.into_iter().collect(), new.into_iter().collect());
         for line in new_set.difference(&old_set) {
+            self.count += 1;
             // At the front: in KUBE-SERVICES the last rule must stay the last.
             let _ = writeln!(self.rules, "-I {}", line.strip_prefix("-A ").unwrap_or(line));
         }
@@ -273,7 +282,7 @@ impl Section {
 
 impl Common {
     fn begin(&self, filter: &mut Section, nat: &mut Section) {
-        let mark = format!("{:#010x}", self.masquerade_mark);
+        let mark = self.mark();
         let post = chain::POSTROUTING;
         nat.rule(&format!("-A {post} -m mark ! --mark {mark}/{mark} -j RETURN"));
         // Cleared, so that a packet that passes here again is not masqueraded again.
@@ -292,32 +301,27 @@ impl Common {
         }
     }
 
-    fn end(&self, filter: &mut Section, nat: &mut Section) {
+    fn end(&self, filter: &mut Section, nat: &mut Section, local: &[IpAddr]) {
         let comment = "-m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\"";
         let (services, node_ports) = (chain::SERVICES, chain::NODEPORTS);
-        match &self.node_port_addresses {
-            None => {
-                let but = match (self.family, self.localhost_node_ports) {
-                    (Family::V6, _) => " ! -d ::1/128",
-                    (Family::V4, false) => " ! -d 127.0.0.0/8",
-                    (Family::V4, true) => "",
-                };
-                nat.rule(&format!(
-                    "-A {services} {comment} -m addrtype --dst-type LOCAL{but} -j {node_ports}"
-                ));
-            }
-            Some(addresses) => {
-                let loopback_too = self.family == Family::V4 && self.localhost_node_ports;
-                for address in addresses.iter().filter(|a| loopback_too || !a.is_loopback()) {
-                    nat.rule(&format!("-A {services} {comment} -d {address} -j {node_ports}"));
-                }
+        if self.node_ports.all() {
+            let but = match (self.family, self.localhost_node_ports) {
+                (Family::V6, _) => " ! -d ::1/128",
+                (Family::V4, false) => " ! -d 127.0.0.0/8",
+                (Family::V4, true) => "",
+            };
+            nat.rule(&format!("-A {services} {comment} -m addrtype --dst-type LOCAL{but} -j {node_ports}"));
+        } else {
+            let loopback_too = self.family == Family::V4 && self.localhost_node_ports;
+            for address in self.node_ports.among(local).iter().filter(|a| loopback_too || !a.is_loopback()) {
+                nat.rule(&format!("-A {services} {comment} -d {address} -j {node_ports}"));
             }
         }
         let forward = chain::FORWARD;
         if !self.conntrack_tcp_liberal {
             filter.rule(&format!("-A {forward} -m conntrack --ctstate INVALID -j DROP"));
         }
-        let mark = format!("{:#010x}", self.masquerade_mark);
+        let mark = self.mark();
         filter.rule(&format!(
             "-A {forward} -m comment --comment \"kubernetes forwarding rules\" -m mark --mark {mark}/{mark} -j ACCEPT"
         ));

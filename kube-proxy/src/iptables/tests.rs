@@ -1,19 +1,19 @@
 //! Goldens: what one Service renders to, what a change loads, what cleaning up removes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::chain::{self, Kind};
 use super::cleanup;
-use super::render::{LocalDetector, Settings};
-use super::ruleset::{Common, Ruleset, Saved};
+use super::ruleset::{Load, Ruleset, Saved};
 use crate::model::table::Table;
 use crate::model::traffic::Place;
 use crate::model::{Family, PortId, Protocol};
+use crate::settings::{Common, LocalDetector, NodePortAddresses, Settings};
 
 fn settings() -> Settings {
     Settings {
@@ -21,7 +21,8 @@ fn settings() -> Settings {
         node_ip: [192, 0, 2, 1].into(),
         masquerade_all: false,
         detector: LocalDetector::Cidr("10.0.0.0/8".parse().expect("a CIDR")),
-        comments: true,
+        external_ips: true,
+        service_cidrs: Vec::new(),
     }
 }
 
@@ -30,9 +31,18 @@ fn common() -> Common {
         family: Family::V4,
         masquerade_mark: 0x4000,
         localhost_node_ports: false,
-        node_port_addresses: None,
+        node_ports: NodePortAddresses::new(Family::V4, &[]),
         conntrack_tcp_liberal: false,
     }
+}
+
+fn full(rules: &mut Ruleset, table: &Table) -> Load {
+    rules.full(&common(), &settings(), table, &Saved::default(), &[])
+}
+
+fn incremental(rules: &mut Ruleset, table: &mut Table) -> Load {
+    let changes = table.take_changes();
+    rules.incremental(&settings(), table, &changes.before)
 }
 
 fn service(spec: &Value) -> Service {
@@ -51,12 +61,11 @@ fn slice(endpoints: &Value) -> Arc<EndpointSlice> {
 }
 
 fn loaded(spec: &Value, endpoints: &Value) -> (Table, Ruleset) {
-    let mut table = Table::new(Family::V4, "here");
+    let mut table = Table::new(Family::V4, "here", Timestamp::UNIX_EPOCH);
     table.set_service("ns1/svc1", Some(&service(spec)));
     table.set_slice(&slice(endpoints));
     let mut rules = Ruleset::default();
-    let changed = table.take_changed();
-    rules.update(&settings(), &table, &changed);
+    incremental(&mut rules, &mut table);
     (table, rules)
 }
 
@@ -82,8 +91,8 @@ fn chain_names_are_upstreams() {
 
 #[test]
 fn cluster_ip_with_an_endpoint() {
-    let (_, rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
-    let text = rules.full(&common(), &Saved::default()).text;
+    let (table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
+    let text = full(&mut rules, &table).text;
     let comment = "-m comment --comment";
     assert_eq!(
         lines_of(&text),
@@ -111,8 +120,8 @@ fn cluster_ip_with_an_endpoint() {
 
 #[test]
 fn no_endpoints_rejects_and_no_local_ones_drop() {
-    let (_, rules) = loaded(&cluster_ip(), &json!([]));
-    let text = rules.full(&common(), &Saved::default()).text;
+    let (table, mut rules) = loaded(&cluster_ip(), &json!([]));
+    let text = full(&mut rules, &table).text;
     assert_eq!(
         lines_of(&text),
         [
@@ -121,24 +130,22 @@ fn no_endpoints_rejects_and_no_local_ones_drop() {
     );
     let mut spec = cluster_ip();
     spec["internalTrafficPolicy"] = json!("Local");
-    let (_, rules) = loaded(&spec, &json!([{"addresses": ["10.180.0.1"], "nodeName": "there"}]));
-    let text = rules.full(&common(), &Saved::default()).text;
+    let (table, mut rules) = loaded(&spec, &json!([{"addresses": ["10.180.0.1"], "nodeName": "there"}]));
+    let text = full(&mut rules, &table).text;
     assert_eq!(
         lines_of(&text),
         [
             "-A KUBE-SERVICES -m comment --comment \"ns1/svc1:p80 has no local endpoints\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j DROP"
         ]
     );
-    assert_eq!(rules.without_local(), (1, 0));
+    assert_eq!(rules.counts().no_local, (1, 0));
 }
 
 #[test]
 fn an_added_endpoint_loads_only_its_own_chains() {
     let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
     table.set_slice(&slice(&json!([{"addresses": ["10.180.0.1"]}, {"addresses": ["10.180.0.2"]}])));
-    let changed = table.take_changed();
-    let before = rules.update(&settings(), &table, &changed);
-    let load = rules.incremental(&before);
+    let load = incremental(&mut rules, &mut table);
     assert!(load.text.starts_with("*nat\n"), "{}", load.text);
     assert!(
         !load.text.contains("-A KUBE-SERVICES") && !load.text.contains("-I KUBE-SERVICES"),
@@ -153,20 +160,18 @@ fn an_added_endpoint_loads_only_its_own_chains() {
 fn nothing_changed_loads_nothing() {
     let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
     table.set_slice(&slice(&json!([{"addresses": ["10.180.0.1"]}])));
-    assert!(!table.is_changed());
-    table.touch_all();
-    let changed = table.take_changed();
-    let before = rules.update(&settings(), &table, &changed);
-    assert_eq!(rules.incremental(&before).text, "");
+    assert!(table.take_changes().before.is_empty());
+    // Away and back between two loads.
+    table.set_service("ns1/svc1", None);
+    table.set_service("ns1/svc1", Some(&service(&cluster_ip())));
+    assert_eq!(incremental(&mut rules, &mut table).text, "");
 }
 
 #[test]
 fn a_removed_service_takes_its_chains_along() {
     let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
     table.set_service("ns1/svc1", None);
-    let changed = table.take_changed();
-    let before = rules.update(&settings(), &table, &changed);
-    let text = rules.incremental(&before).text;
+    let text = incremental(&mut rules, &mut table).text;
     for line in [
         "-D KUBE-SERVICES -m comment --comment \"ns1/svc1:p80 cluster IP\" -m tcp -p tcp -d 172.30.0.41 --dport 80 -j KUBE-SVC-XPGD46QRK7WJZT7O",
         "-X KUBE-SVC-XPGD46QRK7WJZT7O",
@@ -174,7 +179,7 @@ fn a_removed_service_takes_its_chains_along() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
-    assert_eq!(rules.count(), (0, 0));
+    assert_eq!((rules.counts().filter, rules.counts().nat), (0, 0));
 }
 
 #[test]
@@ -183,7 +188,8 @@ fn full_load_adds_missing_jumps_and_drops_stale_chains() {
         "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]\n:FOREIGN - [0:0]\n\
          -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\nCOMMIT\n",
     );
-    let text = Ruleset::default().full(&common(), &saved).text;
+    let table = Table::new(Family::V4, "here", Timestamp::UNIX_EPOCH);
+    let text = Ruleset::default().full(&common(), &settings(), &table, &saved, &[]).text;
     assert!(text.contains("-X KUBE-SVC-AAAAAAAAAAAAAAAA\n"));
     assert!(!text.contains("FOREIGN"));
     assert!(!text.contains("-I PREROUTING"));
@@ -204,16 +210,4 @@ fn cleaning_up_removes_ours_and_nothing_else() {
         "*filter\n:KUBE-FORWARD - [0:0]\n-D FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD\n-X KUBE-FORWARD\nCOMMIT\n"
     );
     assert_eq!(cleanup::load(&Saved::default()), "");
-}
-
-#[test]
-fn incremental_equals_full() {
-    // After any change, what an incremental load leaves is what a full one would have written.
-    let (mut table, mut rules) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.1"]}]));
-    table.set_slice(&slice(&json!([{"addresses": ["10.180.0.2"]}])));
-    let changed: BTreeSet<_> = table.take_changed();
-    rules.update(&settings(), &table, &changed);
-    let (_, fresh) = loaded(&cluster_ip(), &json!([{"addresses": ["10.180.0.2"]}]));
-    let saved = Saved::default();
-    assert_eq!(rules.full(&common(), &saved), fresh.full(&common(), &saved));
 }

@@ -1,6 +1,5 @@
 //! Endpoints of one service port, gathered from its slices.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,18 +22,22 @@ pub struct Endpoint {
     pub nodes: Vec<String>,
 }
 
-/// Endpoints by port, sorted by address so that rules come out the same each time.
+/// Endpoints by port, sorted by the text of their address as upstream does: rules come out the same each time, and in
+/// the order of upstream's.
 pub type EndpointMap = BTreeMap<PortId, Vec<Endpoint>>;
+
+/// The label that says so. Upstream: discovery.LabelServiceName.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The Service a slice belongs to.
 pub fn service_of(slice: &EndpointSlice) -> Option<ServiceKey> {
     let labels = slice.metadata.labels.as_ref()?;
-    let name = labels.get("kubernetes.io/service-name").filter(|n| !n.is_empty())?;
+    let name = labels.get(SERVICE_NAME).filter(|n| !n.is_empty())?;
     Some(format!("{}/{name}", slice.metadata.namespace.as_deref().unwrap_or_default()).into())
 }
 
-/// Gathers a Service's slices. An address in two slices counts once: the more available one, as while a controller
-/// moves it between slices. Upstream: pkg/proxy/endpointslicecache.go addEndpoints.
+/// Gathers a Service's slices. An address in two slices counts once: the later one unless it terminates, as a pod's
+/// address may be another pod's before the first is gone. Upstream: pkg/proxy/endpointslicecache.go addEndpoints.
 pub fn gather<'a>(
     service: &ServiceKey,
     slices: impl Iterator<Item = &'a EndpointSlice>,
@@ -48,23 +51,26 @@ pub fn gather<'a>(
                 continue;
             };
             let Some(protocol) = Protocol::parse(port.protocol.as_deref()) else { continue };
-            let id =
-                PortId { service: service.clone(), port: port.name.clone().unwrap_or_default(), protocol };
-            let of_port = found.entry(id).or_default();
+            // Absent is not the same as empty: such a port belongs to no port of a Service.
+            let Some(port) = port.name.clone() else { continue };
+            let of_port = found.entry(PortId { service: service.clone(), port, protocol }).or_default();
             for endpoint in slice.endpoints.iter().flatten().filter_map(|e| one(e, number, node, family)) {
-                match of_port.get(&endpoint.address) {
-                    Some(known) if rank(known).cmp(&rank(&endpoint)) != Ordering::Less => {}
-                    _ => drop(of_port.insert(endpoint.address, endpoint)),
+                if !endpoint.terminating || !of_port.contains_key(&endpoint.address) {
+                    of_port.insert(endpoint.address, endpoint);
                 }
             }
         }
     }
-    found.into_iter().map(|(id, endpoints)| (id, endpoints.into_values().collect())).collect()
-}
-
-/// Ready first, then serving while terminating.
-fn rank(endpoint: &Endpoint) -> (bool, bool, bool) {
-    (endpoint.ready, endpoint.serving, endpoint.local)
+    let sorted = |of_port: BTreeMap<SocketAddr, Endpoint>| {
+        let mut endpoints: Vec<Endpoint> = of_port.into_values().collect();
+        endpoints.sort_by_cached_key(|e| e.address.to_string());
+        endpoints
+    };
+    found
+        .into_iter()
+        .filter(|(_, of_port)| !of_port.is_empty())
+        .map(|(id, of_port)| (id, sorted(of_port)))
+        .collect()
 }
 
 fn one(endpoint: &ApiEndpoint, port: u16, node: &str, family: Family) -> Option<Endpoint> {

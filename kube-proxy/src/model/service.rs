@@ -54,6 +54,7 @@ pub fn ports(key: &ServiceKey, service: &Service, family: Family) -> Vec<Service
     spec.ports.iter().flatten().filter_map(|port| one(key, service, spec, cluster_ip, port, family)).collect()
 }
 
+/// Upstream: pkg/proxy/util/utils.go GetClusterIPByFamily.
 fn cluster_ip(spec: &ServiceSpec, family: Family) -> Option<IpAddr> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return None;
@@ -62,8 +63,12 @@ fn cluster_ip(spec: &ServiceSpec, family: Family) -> Option<IpAddr> {
     if first.is_empty() || first == "None" {
         return None;
     }
-    let all = spec.cluster_ips.iter().flatten().map(String::as_str);
-    all.chain([first]).filter_map(parse_ip).find(|ip| Family::of(ip) == family)
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    if families.is_empty() {
+        return parse_ip(first).filter(|ip| Family::of(ip) == family);
+    }
+    let at = families.iter().position(|f| f == family.as_str())?;
+    parse_ip(spec.cluster_ips.as_ref()?.get(at)?)
 }
 
 fn one(

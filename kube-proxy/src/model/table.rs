@@ -1,52 +1,78 @@
-//! All service ports and endpoints of one family, and which Services changed since they were last looked at.
+//! All service ports and endpoints of one family, and how changed Services were when they were last looked at.
 //!
-//! A change costs what its Service costs, whatever the number of Services.
+//! A change costs what its Service costs, whatever the number of Services. Endpoints are not stored: they are gathered
+//! from the slices that the informer holds anyway, when a Service is rendered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::endpoint::{EndpointMap, gather, service_of};
 use super::service::{ServicePort, ports};
-use super::{Family, PortId, ServiceKey};
+use super::{Family, Protocol, ServiceKey};
 
-/// What is known of one Service.
+/// Upstream: v1.EndpointsLastChangeTriggerTime.
+pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// What is known of one Service. Copies are cheap.
 #[derive(Default, Clone)]
 pub struct Entry {
     /// In the order of the Service.
-    pub ports: Vec<ServicePort>,
-    pub endpoints: EndpointMap,
-    slices: BTreeMap<String, Arc<EndpointSlice>>,
+    pub ports: Arc<[ServicePort]>,
+    /// Sorted by name.
+    slices: Vec<Arc<EndpointSlice>>,
+    /// Endpoints of the ports above, all counted.
+    endpoint_count: u32,
 }
 
 impl Entry {
-    /// The endpoints of one port.
-    pub fn endpoints_of(&self, id: &PortId) -> &[super::endpoint::Endpoint] {
-        self.endpoints.get(id).map_or(&[], Vec::as_slice)
+    /// The endpoints of all ports.
+    pub fn endpoints(&self, key: &ServiceKey, node: &str, family: Family) -> EndpointMap {
+        gather(key, self.slices.iter().map(Arc::as_ref), node, family)
     }
+
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.slices.is_empty()
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize, usize> {
+        self.slices.binary_search_by(|s| s.metadata.name.as_deref().unwrap_or_default().cmp(name))
+    }
+}
+
+/// Changed Services as they were before.
+#[derive(Default)]
+pub struct Changes {
+    pub before: BTreeMap<ServiceKey, Entry>,
+    /// Endpoints of a UDP port changed, so flows may lead nowhere.
+    pub udp: bool,
+    /// When the changes of endpoints began, as their controller says.
+    pub triggered: Vec<Timestamp>,
 }
 
 /// The state of one family.
 pub struct Table {
     family: Family,
     node: String,
-    services: HashMap<ServiceKey, Entry>,
-    changed: BTreeSet<ServiceKey>,
+    services: BTreeMap<ServiceKey, Entry>,
+    changes: Changes,
     endpoint_count: usize,
+    began: Timestamp,
 }
 
 impl Table {
     /// An empty table for a node.
-    pub fn new(family: Family, node: &str) -> Self {
+    pub fn new(family: Family, node: &str, now: Timestamp) -> Self {
         Self {
             family,
             node: node.to_string(),
-            services: HashMap::new(),
-            changed: BTreeSet::new(),
+            services: BTreeMap::new(),
+            changes: Changes::default(),
             endpoint_count: 0,
+            began: now,
         }
     }
 
@@ -55,71 +81,88 @@ impl Table {
         self.family
     }
 
-    /// Takes a Service's new state; none = it is gone.
-    pub fn set_service(&mut self, key: &str, service: Option<&Service>) {
+    /// The node this is the view of.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Takes a Service's new state; none = it is gone. Tells whether anything changed.
+    pub fn set_service(&mut self, key: &str, service: Option<&Service>) -> bool {
         let key: ServiceKey = key.into();
         let new = service.map(|s| ports(&key, s, self.family)).unwrap_or_default();
-        let entry = self.services.entry(key.clone()).or_default();
-        if entry.ports != new {
-            entry.ports = new;
-            self.changed.insert(key.clone());
+        let old = self.services.get(&key).cloned().unwrap_or_default();
+        if *old.ports == *new {
+            return false;
         }
-        self.forget_empty(&key);
+        self.replace(&key, old.clone(), Entry { ports: new.into(), ..old });
+        true
     }
 
-    /// Takes a slice's new state.
-    pub fn set_slice(&mut self, slice: &Arc<EndpointSlice>) {
+    /// Takes a slice's new state. Tells whether anything changed.
+    pub fn set_slice(&mut self, slice: &Arc<EndpointSlice>) -> bool {
         if slice.address_type != self.family.as_str() {
-            return;
+            return false;
         }
-        if let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.clone()) {
-            self.with_slices(&service, |slices| drop(slices.insert(name, slice.clone())));
-        }
+        let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.clone()) else {
+            return false;
+        };
+        let triggered = trigger_time(slice).filter(|t| *t > self.began);
+        let changed = self.with_slices(&service, |entry| match entry.place_of(&name) {
+            Ok(at) => entry.slices[at] = slice.clone(),
+            Err(at) => entry.slices.insert(at, slice.clone()),
+        });
+        self.changes.triggered.extend(triggered.filter(|_| changed));
+        changed
     }
 
-    /// Forgets a slice.
-    pub fn remove_slice(&mut self, slice: &EndpointSlice) {
-        if let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.as_deref()) {
-            self.with_slices(&service, |slices| drop(slices.remove(name)));
-        }
+    /// Forgets a slice. Tells whether anything changed.
+    pub fn remove_slice(&mut self, slice: &EndpointSlice) -> bool {
+        let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.as_deref()) else {
+            return false;
+        };
+        self.with_slices(&service, |entry| {
+            if let Ok(at) = entry.place_of(name) {
+                entry.slices.remove(at);
+            }
+        })
     }
 
-    fn with_slices(
-        &mut self,
-        key: &ServiceKey,
-        change: impl FnOnce(&mut BTreeMap<String, Arc<EndpointSlice>>),
-    ) {
-        let entry = self.services.entry(key.clone()).or_default();
-        change(&mut entry.slices);
-        let new = gather(key, entry.slices.values().map(Arc::as_ref), &self.node, self.family);
-        if entry.endpoints != new {
-            let count = |map: &EndpointMap| map.values().map(Vec::len).sum::<usize>();
-            self.endpoint_count = self.endpoint_count + count(&new) - count(&entry.endpoints);
-            entry.endpoints = new;
-            self.changed.insert(key.clone());
+    fn with_slices(&mut self, key: &ServiceKey, change: impl FnOnce(&mut Entry)) -> bool {
+        let old = self.services.get(key).cloned().unwrap_or_default();
+        let mut new = old.clone();
+        change(&mut new);
+        let (was, is) =
+            (old.endpoints(key, &self.node, self.family), new.endpoints(key, &self.node, self.family));
+        if was == is {
+            // The slices are kept all the same: the old ones would be kept alive for nothing.
+            self.store(key, new);
+            return false;
         }
-        self.forget_empty(key);
+        self.changes.udp |= was.keys().chain(is.keys()).any(|id| id.protocol == Protocol::Udp);
+        self.replace(key, old, new);
+        true
     }
 
-    fn forget_empty(&mut self, key: &ServiceKey) {
-        if self.services.get(key).is_some_and(|e| e.ports.is_empty() && e.slices.is_empty()) {
+    fn replace(&mut self, key: &ServiceKey, old: Entry, mut new: Entry) {
+        let endpoints = new.endpoints(key, &self.node, self.family);
+        let count: usize = new.ports.iter().map(|p| endpoints.get(&p.id).map_or(0, Vec::len)).sum();
+        new.endpoint_count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.endpoint_count = self.endpoint_count + count - old.endpoint_count as usize;
+        self.changes.before.entry(key.clone()).or_insert(old);
+        self.store(key, new);
+    }
+
+    fn store(&mut self, key: &ServiceKey, entry: Entry) {
+        if entry.is_empty() {
             self.services.remove(key);
+        } else {
+            self.services.insert(key.clone(), entry);
         }
     }
 
-    /// Marks every Service as changed, for when something all rules depend on did.
-    pub fn touch_all(&mut self) {
-        self.changed.extend(self.services.keys().cloned());
-    }
-
-    /// The Services that changed since the last call.
-    pub fn take_changed(&mut self) -> BTreeSet<ServiceKey> {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// Some Service changed.
-    pub fn is_changed(&self) -> bool {
-        !self.changed.is_empty()
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
     }
 
     /// What is known of a Service.
@@ -132,8 +175,12 @@ impl Table {
         self.services.iter().filter(|(_, e)| !e.ports.is_empty())
     }
 
-    /// Endpoints in the whole table.
+    /// Endpoints of all service ports together.
     pub fn endpoint_count(&self) -> usize {
         self.endpoint_count
     }
+}
+
+fn trigger_time(slice: &EndpointSlice) -> Option<Timestamp> {
+    slice.metadata.annotations.as_ref()?.get(TRIGGER_TIME)?.parse().ok()
 }

@@ -1,0 +1,156 @@
+//! Lists and deletes the kernel's UDP flows by netlink. Blocks: call it on a thread that may wait.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::conntrack::{
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
+};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
+
+use super::Flow;
+use crate::model::Family;
+
+/// Deletes the flows that a test picks; returns how many.
+///
+/// # Errors
+/// What the system says.
+pub fn delete(family: Family, picked: impl Fn(&Flow) -> bool) -> io::Result<usize> {
+    let mut found = Vec::new();
+    let get = ConntrackMessage::Get(Vec::new());
+    exchange(family, get, NLM_F_REQUEST | NLM_F_DUMP, |attributes| {
+        found.extend(read(attributes).filter(|flow| picked(flow)));
+    })?;
+    let mut deleted = 0;
+    for flow in found {
+        match exchange(
+            family,
+            ConntrackMessage::Delete(vec![original(&flow)]),
+            NLM_F_REQUEST | NLM_F_ACK,
+            |_| (),
+        ) {
+            Ok(()) => deleted += 1,
+            // It ended by itself meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(deleted)
+}
+
+/// Sends a request and reads all of the answer.
+fn exchange(
+    family: Family,
+    request: ConntrackMessage,
+    flags: u16,
+    mut each: impl FnMut(&[ConntrackAttribute]),
+) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&NetlinkAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let of = match family {
+        Family::V4 => NetfilterProtoFamily::IPv4,
+        Family::V6 => NetfilterProtoFamily::IPv6,
+    };
+    let message = NetfilterMessage::new(NetfilterHeader::new(of, 0, 0), request);
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    packet.finalize();
+    let mut buffer = vec![0; packet.buffer_len()];
+    packet.serialize(&mut buffer);
+    socket.send(&buffer, 0)?;
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let packet = <NetlinkMessage<NetfilterMessage>>::deserialize(rest)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let length = (packet.header.length as usize).next_multiple_of(4).max(16);
+            match packet.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(e) if e.code.is_none() => return Ok(()),
+                NetlinkPayload::Error(e) => return Err(e.to_io()),
+                NetlinkPayload::InnerMessage(NetfilterMessage {
+                    inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)),
+                    ..
+                }) => each(&attributes),
+                _ => {}
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+/// One direction of a flow.
+#[derive(Default)]
+struct Direction {
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    source_port: u16,
+    destination_port: u16,
+    udp: bool,
+}
+
+fn direction(tuples: &[Tuple]) -> Direction {
+    let mut read = Direction::default();
+    for tuple in tuples {
+        match tuple {
+            Tuple::Ip(parts) => parts.iter().for_each(|part| match part {
+                IPTuple::SourceAddress(ip) => read.source = Some(*ip),
+                IPTuple::DestinationAddress(ip) => read.destination = Some(*ip),
+                _ => {}
+            }),
+            Tuple::Proto(parts) => parts.iter().for_each(|part| match part {
+                ProtoTuple::Protocol(protocol) => read.udp = *protocol == Protocol::Udp,
+                ProtoTuple::SourcePort(port) => read.source_port = *port,
+                ProtoTuple::DestinationPort(port) => read.destination_port = *port,
+                _ => {}
+            }),
+            _ => {}
+        }
+    }
+    read
+}
+
+/// None for other protocols.
+fn read(attributes: &[ConntrackAttribute]) -> impl Iterator<Item = Flow> {
+    let (mut there, mut back) = (Direction::default(), Direction::default());
+    for attribute in attributes {
+        match attribute {
+            ConntrackAttribute::CtaTupleOrig(tuples) => there = direction(tuples),
+            ConntrackAttribute::CtaTupleReply(tuples) => back = direction(tuples),
+            _ => {}
+        }
+    }
+    let flow = || {
+        Some(Flow {
+            source: SocketAddr::new(there.source?, there.source_port),
+            destination: SocketAddr::new(there.destination?, there.destination_port),
+            answers: SocketAddr::new(back.source?, back.source_port),
+        })
+    };
+    flow().filter(|_| there.udp).into_iter()
+}
+
+/// What names a flow to the kernel.
+fn original(flow: &Flow) -> ConntrackAttribute {
+    ConntrackAttribute::CtaTupleOrig(vec![
+        Tuple::Ip(vec![
+            IPTuple::SourceAddress(flow.source.ip()),
+            IPTuple::DestinationAddress(flow.destination.ip()),
+        ]),
+        Tuple::Proto(vec![
+            ProtoTuple::Protocol(Protocol::Udp),
+            ProtoTuple::SourcePort(flow.source.port()),
+            ProtoTuple::DestinationPort(flow.destination.port()),
+        ]),
+    ])
+}

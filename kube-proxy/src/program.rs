@@ -1,0 +1,76 @@
+//! Runs a program that loads rules, and says what went wrong in its own words.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be started.
+    #[error("running {program}: {source} (is the package {package} installed?)")]
+    Start {
+        program: &'static str,
+        package: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended with an error.
+    #[error("{program} {arguments}: {message}")]
+    Failed { program: &'static str, arguments: String, message: String },
+    /// It cannot do what is needed.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Result of a program.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A program and the package it comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    pub name: &'static str,
+    pub package: &'static str,
+}
+
+/// A program's complaint is cut here: it may quote all of its input.
+const LONGEST_MESSAGE: usize = 1000;
+
+impl Program {
+    /// Runs it with an input; returns what it printed.
+    pub async fn run(self, arguments: &[&str], input: &str) -> Result<String> {
+        let Self { name: program, package } = self;
+        let start = |source| Error::Start { program, package, source };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(start)?;
+        let stdin = child.stdin.take();
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A program that fails early closes its end; its message says more than the broken pipe.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let ((), output) = tokio::join!(feed, child.wait_with_output());
+        let output = output.map_err(start)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        let message = if text.is_empty() { output.status.to_string() } else { shortened(&text) };
+        Err(Error::Failed { program, arguments: arguments.join(" "), message })
+    }
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST_MESSAGE {
+        return text.to_string();
+    }
+    text.chars().take(LONGEST_MESSAGE).chain(" ...".chars()).collect()
+}
