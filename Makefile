@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -82,3 +82,15 @@ oracle-scheduler: ## the scheduler's verdicts and scores against upstream's fram
 
 bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes; NODES, PODS, CASES
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-scheduler $(BIN)/bench-scheduler
+
+PROXY_COUNT ?= 5000
+oracle-proxy:    ## our rules against upstream's proxiers on generated Services (needs Go, root); records the answers
+	mkdir -p target/oracle kube-proxy/tests/data
+	cd e2e/oracle && go build -o ../../target/oracle/ ./proxy
+	for mode in iptables nftables; do \
+	  unshare -n sh -c "ip link set lo up; target/oracle/proxy $$mode 1 120" 2>/dev/null | gzip -9n > kube-proxy/tests/data/$$mode.jsonl.gz; done
+	ORACLE_PROXY=$(CURDIR)/target/oracle/proxy ORACLE_COUNT=$(PROXY_COUNT) cargo test -p kube-proxy --test oracle --locked -- --nocapture
+
+bench-proxy: build ## our kube-proxy beside upstream's: first sync, one change, memory (needs Go, root)
+	hack/upstream.sh $(UPSTREAM) kube-proxy
+	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/bench-proxy.sh

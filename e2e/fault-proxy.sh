@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Ends kube-proxy by kill -9 again and again under traffic through a Service: 200 open connections, 1,000 new ones a second.
+# usage: BIN=target/release LOAD=target/release/examples/load e2e/fault-proxy.sh [iptables|nftables] [times]
+# Afterwards rules are flushed, and must be back within one sync period.
+set -euo pipefail
+BIN=${BIN:-target/release} LOAD=${LOAD:-target/release/examples/load} PROXY=${PROXY:-$BIN/kube-proxy}
+NS=${NS:-fault-proxy} mode=${1:-iptables} times=${2:-200} period=${PERIOD:-5}
+. "$(dirname "$0")/proxy-lib.sh"
+inside ip addr add 192.0.2.2/24 dev eth0
+inside "$LOAD" serve 192.0.2.1:8080 & pids+=($!)
+ask -o /dev/null $api/api/v1/namespaces/default/services -d '{"kind":"Service","apiVersion":"v1","metadata":{"name":"echo"},"spec":{"clusterIP":"10.96.7.7","ports":[{"name":"http","port":80,"targetPort":8080}]}}'
+ask -o /dev/null $api/apis/discovery.k8s.io/v1/namespaces/default/endpointslices -d '{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"echo-a","namespace":"default","labels":{"kubernetes.io/service-name":"echo"}},"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[{"addresses":["192.0.2.1"],"nodeName":"bench"}]}'
+start() {
+  inside "$PROXY" --kubeconfig="$dir/kubeconfig" --hostname-override=bench --proxy-mode="$mode" --cluster-cidr=192.0.2.0/24 \
+    --conntrack-max-per-core=0 --healthz-bind-address=127.0.0.1:10256 --iptables-sync-period="${period}s" >> "$dir/proxy.log" 2>&1 &
+  proxy=$!
+}
+reach() { inside timeout 2 bash -c 'exec 3<>/dev/tcp/10.96.7.7/80; echo -n x >&3; read -rn1 -t1 -u3 c; [ "$c" = x ]' 2>/dev/null; }
+until_reached() { for _ in $(seq 200); do reach && return 0; sleep 0.1; done; echo "the Service cannot be reached"; tail -5 "$dir/proxy.log"; exit 1; }
+start; until_reached
+mkfifo "$dir/end"; inside "$LOAD" run 192.0.2.2:0 10.96.7.7:80 200 "${RATE:-1000}" < "$dir/end" > "$dir/result" & load=$!
+exec 8> "$dir/end"
+for ((i = 1; i <= times; i++)); do
+  sleep 0.$((RANDOM % 9 + 1)); kill -9 $proxy; wait $proxy 2>/dev/null || true; start
+done
+sleep 2; exec 8>&-; wait $load
+echo "$mode: $times times killed: $(cat "$dir/result")"
+if [ "$mode" = nftables ]; then inside nft flush ruleset; else inside iptables -t nat -F; fi
+began=$(date +%s%N); sleep 0.2; until_reached
+echo "$mode: flushed rules were back after $(( ($(date +%s%N) - began) / 1000000 )) ms (sync period ${period} s)"
+kill $proxy

@@ -1,0 +1,30 @@
+# Sourced by bench-proxy.sh and fault-proxy.sh: a network namespace with an API server of ours and nothing else.
+# Sets ns, dir, api; `inside` runs in the namespace, `ask` is curl to the API server.
+ns=${NS:-bench-proxy} dir=$(mktemp -d) api=https://127.0.0.1:6443 pids=()
+finish() { for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done; sleep 1; ip netns del "$ns" 2>/dev/null || true; rm -rf "$dir"; }
+trap finish EXIT
+inside() { ip netns exec "$ns" "$@"; }
+ask() { inside curl -sk -H "Authorization: Bearer bench" -H "Content-Type: ${TYPE:-application/json}" "$@"; }
+
+ip netns add "$ns"; inside ip link set lo up
+inside ip link add eth0 type dummy; inside ip addr add 192.0.2.1/24 dev eth0; inside ip link set eth0 up
+inside ip route add default via 192.0.2.254
+openssl genrsa -out "$dir/sa.key" 2048 2>/dev/null; openssl rsa -in "$dir/sa.key" -pubout -out "$dir/sa.pub" 2>/dev/null
+echo 'bench,bench,1,system:masters' > "$dir/tokens"
+cat > "$dir/kubeconfig" <<CONFIG
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "$api", insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: bench}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+CONFIG
+inside "$BIN/kube-apiserver" --secure-port=6443 --cert-dir="$dir/certs" --token-auth-file="$dir/tokens" --authorization-mode=RBAC \
+  --service-account-key-file="$dir/sa.pub" --service-account-signing-key-file="$dir/sa.key" \
+  --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/12 --data-dir="$dir/store" \
+  --advertise-address=192.0.2.1 --max-requests-inflight=0 --max-mutating-requests-inflight=0 --enable-priority-and-fairness=false > "$dir/api.log" 2>&1 &
+pids+=($!)
+for _ in $(seq 300); do [ "$(ask $api/readyz)" = ok ] && break; sleep 0.2; done
+ask -o /dev/null $api/api/v1/nodes -d '{"kind":"Node","apiVersion":"v1","metadata":{"name":"bench"}}'
+TYPE=application/merge-patch+json ask -o /dev/null -X PATCH $api/api/v1/nodes/bench/status -d '{"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.1"}]}}'
+
