@@ -7,7 +7,7 @@ inside() { ip netns exec "$ns" "$@"; }
 ask() { inside curl -sk -H "Authorization: Bearer bench" -H "Content-Type: ${TYPE:-application/json}" "$@"; }
 
 ip netns add "$ns"; inside ip link set lo up
-inside ip link add eth0 type dummy; inside ip addr add 192.0.2.1/24 dev eth0; inside ip link set eth0 up
+inside ip link add eth0 type veth peer name eth1; inside ip link set eth1 up; inside ip addr add 192.0.2.1/24 dev eth0; inside ip link set eth0 up
 inside ip route add default via 192.0.2.254
 openssl genrsa -out "$dir/sa.key" 2048 2>/dev/null; openssl rsa -in "$dir/sa.key" -pubout -out "$dir/sa.pub" 2>/dev/null
 echo 'bench,bench,1,system:masters' > "$dir/tokens"

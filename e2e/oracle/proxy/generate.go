@@ -19,11 +19,12 @@ type generator struct {
 	family   v1.IPFamily
 	services []string
 	slices   map[string][]string
+	timeouts map[string]int32
 	next     int
 }
 
 func generate(mode string, seed int64) *testCase {
-	g := &generator{Rand: rand.New(rand.NewSource(seed)), slices: map[string][]string{}}
+	g := &generator{Rand: rand.New(rand.NewSource(seed)), slices: map[string][]string{}, timeouts: map[string]int32{}}
 	g.family = pick(g, v1.IPv4Protocol, v1.IPv4Protocol, v1.IPv6Protocol)
 	v4 := g.family == v1.IPv4Protocol
 	s := setup{
@@ -153,6 +154,11 @@ func (g *generator) service(name string) *v1.Service {
 	}
 	if g.chance(4) {
 		seconds := pick(g, int32(10800), 60)
+		// Upstream cannot change the timeout of a set; we make it anew.
+		if first, known := g.timeouts[name]; known {
+			seconds = first
+		}
+		g.timeouts[name] = seconds
 		spec.SessionAffinity = v1.ServiceAffinityClientIP
 		spec.SessionAffinityConfig = &v1.SessionAffinityConfig{ClientIP: &v1.ClientIPConfig{TimeoutSeconds: &seconds}}
 	}
