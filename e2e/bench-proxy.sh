@@ -35,7 +35,7 @@ measure() { # name, binary, mode, services
   clean
   local began user sys now u0 s0 partial before after
   began=$(date +%s.%N)
-  inside "$2" --kubeconfig="$dir/kubeconfig" --hostname-override=bench --proxy-mode="$3" --cluster-cidr=10.128.0.0/9 \
+  ip netns exec "$ns" "$2" --kubeconfig="$dir/kubeconfig" --hostname-override=bench --proxy-mode="$3" --cluster-cidr=10.128.0.0/9 \
     --conntrack-max-per-core=0 --healthz-bind-address=127.0.0.1:10256 > "$dir/$1.log" 2>&1 &
   local pid=$!; pids+=($pid)
   for _ in $(seq 3000); do

@@ -7,19 +7,20 @@ BIN=${BIN:-target/release} LOAD=${LOAD:-target/release/examples/load} PROXY=${PR
 NS=${NS:-fault-proxy} mode=${1:-iptables} times=${2:-200} period=${PERIOD:-5}
 . "$(dirname "$0")/proxy-lib.sh"
 inside ip addr add 192.0.2.2/24 dev eth0
-inside "$LOAD" serve 192.0.2.1:8080 & pids+=($!)
+ip netns exec "$ns" "$LOAD" serve 192.0.2.1:8080 & pids+=($!)
 ask -o /dev/null $api/api/v1/namespaces/default/services -d '{"kind":"Service","apiVersion":"v1","metadata":{"name":"echo"},"spec":{"clusterIP":"10.96.7.7","ports":[{"name":"http","port":80,"targetPort":8080}]}}'
 ask -o /dev/null $api/apis/discovery.k8s.io/v1/namespaces/default/endpointslices -d '{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"echo-a","namespace":"default","labels":{"kubernetes.io/service-name":"echo"}},"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[{"addresses":["192.0.2.1"],"nodeName":"bench"}]}'
 start() {
-  inside "$PROXY" --kubeconfig="$dir/kubeconfig" --hostname-override=bench --proxy-mode="$mode" --cluster-cidr=192.0.2.0/24 \
-    --conntrack-max-per-core=0 --healthz-bind-address=127.0.0.1:10256 --iptables-sync-period="${period}s" >> "$dir/proxy.log" 2>&1 &
+  ip netns exec "$ns" "$PROXY" --kubeconfig="$dir/kubeconfig" --hostname-override=bench --proxy-mode="$mode" --cluster-cidr=192.0.2.0/24 \
+    --conntrack-max-per-core=0 --healthz-bind-address=127.0.0.1:10256 --iptables-sync-period="${period}s" >> "$dir/proxy.log" 2>&1 8>&- &
   proxy=$!
 }
 reach() { inside timeout 2 bash -c 'exec 3<>/dev/tcp/10.96.7.7/80; echo -n x >&3; read -rn1 -t1 -u3 c; [ "$c" = x ]' 2>/dev/null; }
 until_reached() { for _ in $(seq 200); do reach && return 0; sleep 0.1; done; echo "the Service cannot be reached"; tail -5 "$dir/proxy.log"; exit 1; }
 start; until_reached
-mkfifo "$dir/end"; inside "$LOAD" run 192.0.2.2:0 10.96.7.7:80 200 "${RATE:-1000}" < "$dir/end" > "$dir/result" & load=$!
+mkfifo "$dir/end"; ip netns exec "$ns" "$LOAD" run 192.0.2.2:0 10.96.7.7:80 200 "${RATE:-1000}" < "$dir/end" > "$dir/result" & load=$!
 exec 8> "$dir/end"
+sleep 1
 for ((i = 1; i <= times; i++)); do
   sleep 0.$((RANDOM % 9 + 1)); kill -9 $proxy; wait $proxy 2>/dev/null || true; start
 done

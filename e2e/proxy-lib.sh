@@ -1,5 +1,6 @@
 # Sourced by bench-proxy.sh and fault-proxy.sh: a network namespace with an API server of ours and nothing else.
-# Sets ns, dir, api; `inside` runs in the namespace, `ask` is curl to the API server.
+# Sets ns, dir, api; `inside` runs in the namespace, `ask` is curl to the API server. What goes to the background is
+# started by ip itself: a function would put a shell in between, whose pid is not the program's.
 ns=${NS:-bench-proxy} dir=$(mktemp -d) api=https://127.0.0.1:6443 pids=()
 finish() { for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done; sleep 1; ip netns del "$ns" 2>/dev/null || true; rm -rf "$dir"; }
 trap finish EXIT
@@ -19,7 +20,7 @@ users: [{name: u, user: {token: bench}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
 CONFIG
-inside "$BIN/kube-apiserver" --secure-port=6443 --cert-dir="$dir/certs" --token-auth-file="$dir/tokens" --authorization-mode=RBAC \
+ip netns exec "$ns" "$BIN/kube-apiserver" --secure-port=6443 --cert-dir="$dir/certs" --token-auth-file="$dir/tokens" --authorization-mode=RBAC \
   --service-account-key-file="$dir/sa.pub" --service-account-signing-key-file="$dir/sa.key" \
   --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/12 --data-dir="$dir/store" \
   --advertise-address=192.0.2.1 --max-requests-inflight=0 --max-mutating-requests-inflight=0 --enable-priority-and-fairness=false > "$dir/api.log" 2>&1 &

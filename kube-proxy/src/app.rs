@@ -258,27 +258,16 @@ fn pages(options: &Options, process: &Process, health: Mux, guarded: (Guard, Mux
         flags: process.flags.clone(),
         config: Some(("kubeproxy.config.k8s.io", serde_json::to_value(&options.config)?)),
     };
-    let mode = options.config.mode.clone();
+    let metrics =
+        server::metrics_pages(options.config.mode.clone(), options.config.enable_profiling, &zpages);
     let servers = [
-        ("healthz", options.healthz, health, None),
-        (
-            "metrics",
-            options.metrics,
-            server::metrics_pages(mode, options.config.enable_profiling, &zpages),
-            Some(guarded),
-        ),
+        (options.healthz, server::Pages { name: "healthz", open: health, guarded: None }),
+        (options.metrics, server::Pages { name: "metrics", open: metrics, guarded: Some(guarded) }),
     ];
-    for (name, address, pages, guarded) in servers {
-        let Some(address) = address else { continue };
-        match server::serve(&process.tasks, name, address, pages, guarded) {
-            Ok(()) => {}
-            Err(error) if options.config.bind_address_hard_fail => {
-                return Err(format!("starting the {name} server: {error}").into());
-            }
-            Err(error) => {
-                warn!(server = name, %error, "Starting a server failed; rules are kept all the same")
-            }
-        }
+    for (address, pages) in servers {
+        let (Some(address), name) = (address, pages.name) else { continue };
+        server::serve(&process.tasks, address, pages, options.config.bind_address_hard_fail)
+            .map_err(|error| format!("starting the {name} server: {error}"))?;
     }
     Ok(())
 }

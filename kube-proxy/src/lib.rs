@@ -26,3 +26,4 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod sysctl;
+mod turn;

@@ -9,13 +9,8 @@ use tokio::process::Command;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It could not be started.
-    #[error("running {program}: {source} (is the package {package} installed?)")]
-    Start {
-        program: &'static str,
-        package: &'static str,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("running {program}: {cause} (is the package {package} installed?)")]
+    Start { program: &'static str, package: &'static str, cause: std::io::Error },
     /// It ended with an error.
     #[error("{program} {arguments}: {message}")]
     Failed { program: &'static str, arguments: String, message: String },
@@ -41,7 +36,7 @@ impl Program {
     /// Runs it with an input; returns what it printed.
     pub async fn run(self, arguments: &[&str], input: &str) -> Result<String> {
         let Self { name: program, package } = self;
-        let start = |source| Error::Start { program, package, source };
+        let start = |cause| Error::Start { program, package, cause };
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())

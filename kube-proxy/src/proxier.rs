@@ -23,6 +23,7 @@ use crate::model::table::{Changes, Table};
 use crate::program::Result;
 use crate::settings::Settings;
 use crate::status::Status;
+use crate::turn;
 
 /// A full load is due this often even if nothing failed. Upstream: proxyutil.FullSyncPeriod.
 const FULL_PERIOD: Duration = Duration::from_secs(3600);
@@ -196,6 +197,7 @@ impl Proxier {
 
     async fn sync(&mut self, settings: &Settings, due: &Due) -> Result<Due> {
         let began = Instant::now();
+        let _turn = turn::take(self.family()).await;
         self.tidy().await;
         let (mut full, mut changes) = (matches!(due, Due::Full), Changes::default());
         let mut work = Work::default();

@@ -14,6 +14,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::RwLock;
+use tracing::warn;
 
 use crate::metrics::Metrics;
 use crate::node;
@@ -88,24 +89,55 @@ pub fn metrics_pages(mode: String, profiling: bool, pages: &zpages::Pages) -> Mu
     mux
 }
 
-/// Binds a plain port and serves pages on it until the process drains. Some pages are behind a guard.
+/// How long until a port that could not be bound is tried again. Upstream: server.go serveHealthz, serveMetrics.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a port serves. Some pages are behind a guard.
+pub struct Pages {
+    pub name: &'static str,
+    pub open: Mux,
+    pub guarded: Option<(Guard, Mux)>,
+}
+
+/// Binds a plain port and serves pages on it until the process drains. A port that is in use is tried again and again,
+/// unless `hard`: an earlier kube-proxy may be about to end.
+///
+/// # Errors
+/// The port cannot be bound, if `hard`.
 pub fn serve(
     tasks: &component::app::Tasks,
-    name: &'static str,
     address: std::net::SocketAddr,
-    pages: Mux,
-    guarded: Option<(Guard, Mux)>,
+    pages: Pages,
+    hard: bool,
 ) -> std::io::Result<()> {
-    let listener = serving::Listener::bind(address.ip(), address.port(), serving::BindOptions::default())?;
-    let (pages, guarded) = (Arc::new(pages), guarded.map(|(guard, mux)| (guard, Arc::new(mux))));
+    let Pages { name, open, guarded } = pages;
+    let bind = move || serving::Listener::bind(address.ip(), address.port(), serving::BindOptions::default());
+    let mut bound = match bind() {
+        Err(error) if hard => return Err(error),
+        Err(error) => {
+            warn!(server = name, %error, retry = ?RETRY, "Starting a server failed; rules are kept all the same");
+            None
+        }
+        Ok(listener) => Some(listener),
+    };
+    let (open, guarded) = (Arc::new(open), guarded.map(|(guard, mux)| (guard, Arc::new(mux))));
     let shutdown = tasks.shutdown().clone();
     tasks.spawn(name, async move {
+        let listener = loop {
+            if let Some(listener) = bound {
+                break listener;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => bound = bind().ok(),
+            }
+        };
         let service = move |request: http::Request<hyper::body::Incoming>| {
-            let (pages, guarded) = (pages.clone(), guarded.clone());
+            let (open, guarded) = (open.clone(), guarded.clone());
             async move {
                 match guarded.filter(|(_, mux)| mux.find(request.uri().path()).is_some()) {
                     Some((guard, mux)) => guard.serve(request, &mux).await,
-                    None => pages.call(request.map(body::boxed)).await,
+                    None => open.call(request.map(body::boxed)).await,
                 }
             }
         };
