@@ -239,6 +239,7 @@ impl Monitors {
     /// Follows discovery until the token ends. Workers pause (`pause` is held) while new informers fill.
     pub async fn run(&self, client: &Client, pause: &tokio::sync::RwLock<()>, token: &CancellationToken) {
         let mut held: Option<RwLockWriteGuard<'_, ()>> = Some(pause.write().await);
+        let mut started = false;
         loop {
             match client.discover().await {
                 Ok(found) if !found.resources.is_empty() => {
@@ -246,7 +247,9 @@ impl Monitors {
                     if changed && held.is_none() {
                         held = Some(pause.write().await);
                     }
-                    if held.is_some() && self.wait(token).await {
+                    // At the start everything must be known; later a resource whose server fails holds up nobody else.
+                    if held.is_some() && (self.wait(token).await || started) {
+                        started = true;
                         held = None;
                     }
                 }
