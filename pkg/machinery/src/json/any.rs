@@ -37,14 +37,10 @@ impl AnyReader<'_> {
         if depth > MAX_DEPTH {
             return Err(Abort::Depth);
         }
-        c.at += 1;
         let mut out = MapBuilder::default();
         let mut keys = Keys::new(0);
-        if c.peek() == Some(b'}') {
-            c.at += 1;
-            return Ok(Value::Map(out.build()));
-        }
-        loop {
+        let mut items = c.enter(b'}');
+        while items.more(c).ok_or(Abort::Syntax)? {
             let key = c.string().ok_or(Abort::Syntax)?;
             c.expect(b':').ok_or(Abort::Syntax)?;
             let key: Str = key_str(key);
@@ -53,13 +49,7 @@ impl AnyReader<'_> {
             }
             let value = self.value(c, &Path::Key(path, &key), depth)?;
             out.push(key, value);
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b'}') => break,
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(Value::Map(out.build()))
     }
 
@@ -68,22 +58,12 @@ impl AnyReader<'_> {
         if depth > MAX_DEPTH {
             return Err(Abort::Depth);
         }
-        c.at += 1;
         let mut out = Vec::new();
-        if c.peek() == Some(b']') {
-            c.at += 1;
-            return Ok(Value::List(List::from(out)));
-        }
-        loop {
+        let mut items = c.enter(b']');
+        while items.more(c).ok_or(Abort::Syntax)? {
             let value = self.value(c, &Path::Index(path, out.len()), depth)?;
             out.push(value);
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b']') => break,
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(Value::List(List::from(out)))
     }
 }

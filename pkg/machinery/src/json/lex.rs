@@ -10,6 +10,52 @@ pub(super) struct Cursor<'a> {
     pub at: usize,
 }
 
+/// The members of an object or the elements of an array: a loop asks for each of them whether it is there.
+pub(super) struct Items {
+    close: u8,
+    first: bool,
+}
+
+impl Items {
+    /// Goes to the next one; answers false, behind the end, if there is none.
+    #[inline]
+    pub fn more(&mut self, c: &mut Cursor<'_>) -> Option<bool> {
+        let first = std::mem::take(&mut self.first);
+        match c.peek()? {
+            b if b == self.close => {
+                c.at += 1;
+                Some(false)
+            }
+            b',' if !first => {
+                c.at += 1;
+                Some(true)
+            }
+            _ => first.then_some(true),
+        }
+    }
+}
+
+/// How many bytes come before the first quote, backslash or control character; eight bytes are looked at together.
+#[inline]
+fn plain_len(data: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    // The high bit of each byte that is zero; bits above the first one may be wrong.
+    let zero = |v: u64| v.wrapping_sub(ONES) & !v & HIGH;
+    let mut at = 0;
+    while let Some(eight) = data.get(at..at + 8) {
+        let v = u64::from_le_bytes(eight.try_into().unwrap_or_default());
+        let control = v.wrapping_sub(ONES * 0x20) & !v & HIGH;
+        let found = control | zero(v ^ (ONES * u64::from(b'"'))) | zero(v ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = data.get(at..).unwrap_or_default();
+    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
+
 impl<'a> Cursor<'a> {
     pub fn new(data: &'a [u8]) -> Self {
         Cursor { data, at: 0 }
@@ -35,6 +81,12 @@ impl<'a> Cursor<'a> {
         found.then_some(())
     }
 
+    /// Enters an object or array, at whose first byte the cursor stands.
+    pub fn enter(&mut self, close: u8) -> Items {
+        self.at += 1;
+        Items { close, first: true }
+    }
+
     /// Reads a keyword.
     pub fn word(&mut self, word: &[u8]) -> Option<()> {
         self.data.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
@@ -53,9 +105,9 @@ impl<'a> Cursor<'a> {
         self.expect(b'"')?;
         let from = self.at;
         let rest = self.data.get(from..)?;
-        let end = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20))?;
+        let end = plain_len(rest);
         self.at += end;
-        match rest[end] {
+        match rest.get(end)? {
             b'"' => {}
             b'\\' => return self.escaped(from).map(Cow::Owned),
             _ => return None,

@@ -205,13 +205,9 @@ impl Reader<'_> {
                 }
             }
         }
-        c.at += 1;
         let mut guess = 0;
-        if c.peek() == Some(b'}') {
-            c.at += 1;
-            return Ok(self.finish(id, slots));
-        }
-        loop {
+        let mut members = c.enter(b'}');
+        while syntax(members.more(c))? {
             let key = syntax(c.string())?;
             syntax(c.expect(b':'))?;
             match table.position(id, &key, guess) {
@@ -229,13 +225,7 @@ impl Reader<'_> {
                     syntax(c.raw())?;
                 }
             }
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b'}') => break,
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(self.finish(id, slots))
     }
 
@@ -275,25 +265,15 @@ impl Reader<'_> {
             Some(Value::List(l)) => l.into_vec(),
             _ => Vec::new(),
         };
-        c.at += 1;
         let mut out = Vec::new();
-        if c.peek() == Some(b']') {
-            c.at += 1;
-            return Ok(Value::List(List::new()));
-        }
-        loop {
+        let mut items = c.enter(b']');
+        while syntax(items.more(c))? {
             let path = Path::Index(path, out.len());
             // Go reads over the elements of a list that the field had before.
             let old = prev.get_mut(out.len()).map(Value::take);
             let place = Place { field: place.field, below: place.below + 1, prev: old };
             out.push(self.slot(c, elem, place, &path, depth)?);
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b']') => break,
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(Value::List(List::from(out)))
     }
 
@@ -316,12 +296,8 @@ impl Reader<'_> {
             }
         }
         let mut keys = Keys::new(out.len());
-        c.at += 1;
-        if c.peek() == Some(b'}') {
-            c.at += 1;
-            return Ok(Value::Map(out.build()));
-        }
-        loop {
+        let mut items = c.enter(b'}');
+        while syntax(items.more(c))? {
             let key: Str = key_str(syntax(c.string())?);
             syntax(c.expect(b':'))?;
             if self.strict.on() && !keys.is_new(&out, &key) {
@@ -330,13 +306,7 @@ impl Reader<'_> {
             let place = Place { field: place.field, below: place.below + 1, prev: None };
             let v = self.slot(c, elem, place, &Path::Key(path, &key), depth)?;
             out.push(key, v);
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b'}') => break,
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(Value::Map(out.build()))
     }
 
@@ -374,9 +344,9 @@ impl Reader<'_> {
 
     /// Go also takes an array of numbers for a byte string.
     fn byte_array(&mut self, c: &mut Cursor<'_>, path: &Path<'_>) -> Read<Value> {
-        c.at += 1;
         let mut bytes = Vec::new();
-        while syntax(c.peek())? != b']' {
+        let mut items = c.enter(b']');
+        while syntax(items.more(c))? {
             match syntax(c.peek())? {
                 b'n' => {
                     syntax(c.word(b"null"))?;
@@ -394,13 +364,7 @@ impl Reader<'_> {
                     bytes.push(0);
                 }
             }
-            match c.peek() {
-                Some(b',') => c.at += 1,
-                Some(b']') => {}
-                _ => return Err(Abort::Syntax),
-            }
         }
-        c.at += 1;
         Ok(golang::encode_base64(&bytes).into())
     }
 
