@@ -106,7 +106,7 @@ impl Resolved<'_> {
 }
 
 /// A closed set of types.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Schema {
     types: Vec<Atom>,
 }
@@ -147,8 +147,17 @@ impl Schema {
         }
     }
 
+    /// The name of the type a reference stands for, if it has one.
+    pub fn name(&self, tr: TypeRef) -> Option<&str> {
+        self.types.get(tr.id.0 as usize)?.name.as_deref()
+    }
+
+    /// The type a reference stands for. One that says how items relate is no reference to a type without items.
     pub fn resolve(&self, tr: TypeRef) -> Option<Resolved<'_>> {
         let atom = self.types.get(tr.id.0 as usize)?;
+        if tr.atomic.is_some() && atom.map.is_none() && atom.list.is_none() {
+            return None;
+        }
         Some(Resolved { atom, id: tr.id, atomic: tr.atomic })
     }
 }

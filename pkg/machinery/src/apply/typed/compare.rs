@@ -56,7 +56,7 @@ impl Walk<'_> {
             return Problems::default();
         }
         let Some(tr) = tr else { return undeclared() };
-        let Some(r) = self.schema.resolve(tr) else { return no_type(tr) };
+        let Some(r) = self.schema.resolve(tr) else { return no_type(self.schema, tr) };
         let (old, new) = (old.map(open), new.map(open));
         let (old, new) = (old.as_deref(), new.as_deref());
         let (as_old, as_new) = (choose(r.atom, old), choose(r.atom, new));

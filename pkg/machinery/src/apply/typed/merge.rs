@@ -21,7 +21,7 @@ fn value(
     patch: &Value,
 ) -> Result<Option<Value>, Problems> {
     let tr = tr.ok_or_else(undeclared)?;
-    let r = schema.resolve(tr).ok_or_else(|| no_type(tr))?;
+    let r = schema.resolve(tr).ok_or_else(|| no_type(schema, tr))?;
     let (live, patch) = (&*open(live), &*open(patch));
     let kept = || Ok(Some(patch.clone()));
     match choose(r.atom, Some(patch)).0 {

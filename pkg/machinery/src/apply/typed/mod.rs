@@ -109,8 +109,9 @@ fn choose(atom: &Atom, v: Option<&Value>) -> (Kind, bool) {
     }
 }
 
-fn no_type(tr: TypeRef) -> Problems {
-    Problems::of(format!("schema error: no type found matching: {}", tr.id.0))
+fn no_type(schema: &Schema, tr: TypeRef) -> Problems {
+    let name = schema.name(tr).unwrap_or("inlined type");
+    Problems::of(format!("schema error: no type found matching: {name}"))
 }
 
 fn invalid_atom(r: Resolved) -> Problems {

@@ -26,7 +26,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn value(&mut self, tr: TypeRef, set: Option<&Set>, member_only: bool) -> Result<(), Problems> {
-        let r = self.schema.resolve(tr).ok_or_else(|| no_type(tr))?;
+        let r = self.schema.resolve(tr).ok_or_else(|| no_type(self.schema, tr))?;
         // The first type counts: a set does not tell what the value was.
         match super::choose(r.atom, None).0 {
             Kind::Scalar => Ok(()),

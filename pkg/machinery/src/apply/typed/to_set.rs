@@ -23,7 +23,7 @@ fn walk(schema: &Schema, tr: Option<TypeRef>, v: &Value, set: &mut Set, problems
         return false;
     };
     let Some(r) = schema.resolve(tr) else {
-        problems.append(no_type(tr));
+        problems.append(no_type(schema, tr));
         return false;
     };
     let v = &*open(v);

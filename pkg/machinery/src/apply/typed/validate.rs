@@ -62,7 +62,7 @@ impl Walk<'_> {
             return Problems::default();
         }
         let v = &*open(v);
-        let Some(r) = self.schema.resolve(tr) else { return no_type(tr) };
+        let Some(r) = self.schema.resolve(tr) else { return no_type(self.schema, tr) };
         match (choose(r.atom, Some(v)).0, &r.atom.map, r.atom.scalar, &r.atom.list) {
             (Kind::Map, Some(t), _, _) => self.map(t, v, known),
             (Kind::Scalar, _, Some(t), _) => scalar(t, Some(v), ""),
