@@ -29,9 +29,10 @@ unit: rust       ## unit, golden and integration tests
 	@hack/deps.sh build
 	cargo test --workspace --locked
 
-verify: rust     ## formatting and lints
+verify: rust     ## formatting, structure and lints
 	@hack/deps.sh build
 	cargo fmt --all --check
+	cargo run -q --locked -p xtask -- structure
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 smoke: build     ## the seed flow on a throw-away cluster, on both stores
@@ -54,10 +55,21 @@ fmt:
 update:          ## rewrite committed data that is extracted from upstream's modules
 	hack/update.sh
 
+FUZZ_SECONDS ?= 300
+.PHONY: fuzz
+fuzz: rust       ## every parser on arbitrary input, FUZZ_SECONDS each; TARGETS="json yaml" for some
+	@hack/deps.sh build
+	FUZZ_SECONDS=$(FUZZ_SECONDS) hack/fuzz.sh $(TARGETS)
+
 ORACLE_COUNT ?= 100000
-oracle:          ## our codecs against upstream's on generated input (needs Go); records the answers
-	mkdir -p target/oracle pkg/api/tests/data
-	cd e2e/oracle && go build -o ../../target/oracle/ ./codec
+oracle:          ## our codecs, patches, defaults and apply against upstream's, on generated input and its own cases (needs Go); records the answers
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./codec ./apply ./patch ./defaults ./tables
+	cd e2e/oracle && ../../target/oracle/tables > ../../target/oracle/tables.jsonl
+	cd e2e/oracle && ../../target/oracle/tables -short 4000 ../../target/oracle/tables.jsonl > ../../pkg/machinery/tests/data/tables.jsonl
+	ORACLE_TABLES=$(CURDIR)/target/oracle/tables.jsonl cargo test -p machinery --lib --test strategic_tables tables -- --nocapture
+	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_RECORD=1 cargo test -p machinery --test json_patch -- --nocapture
+	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_RECORD=1 cargo test -p api --test strategic --test apply --test apply_custom --test defaults -- --nocapture
 	ORACLE_CODEC=$(CURDIR)/target/oracle/codec ORACLE_COUNT=$(ORACLE_COUNT) ORACLE_RECORD=$(CURDIR)/pkg/api/tests/data/codec.txt \
 	  cargo test -p api --test oracle -- --nocapture --test-threads=2
 

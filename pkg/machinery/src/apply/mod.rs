@@ -21,6 +21,8 @@ pub mod schema;
 mod set;
 mod structural;
 mod table;
+#[cfg(test)]
+mod tables;
 mod timestamps;
 pub mod typed;
 mod updater;
