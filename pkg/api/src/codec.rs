@@ -1,12 +1,13 @@
 //! Typed objects from and to bytes, in the three media types of the API.
 //!
-//! JSON is read leniently by the type itself; protobuf goes through the type table. Writing always goes through
-//! the table, so the bytes are the ones upstream would write for the same object.
+//! JSON is read leniently by the type itself; protobuf is read with the help of the type table. Writing always goes
+//! through the table, so the bytes are the ones upstream would write for the same object.
 
 use crate::types;
 use machinery::schema::TypeId;
 use machinery::value::{self, Value};
 use machinery::{json, proto, yaml};
+pub use proto::ManagedFields;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -62,12 +63,21 @@ impl From<value::Error> for Error {
 
 /// Reads a typed object: any k8s-openapi kind, `List<K>`, `Status`.
 pub fn decode<K: DeserializeOwned>(media: MediaType, data: &[u8]) -> Result<K, Error> {
+    decode_with(media, data, ManagedFields::Read)
+}
+
+/// As [`decode`]; managed fields may be left unread where the medium allows it.
+pub fn decode_with<K: DeserializeOwned>(
+    media: MediaType,
+    data: &[u8],
+    managed: ManagedFields,
+) -> Result<K, Error> {
     match media {
         MediaType::Json => serde_json::from_slice(data).map_err(|e| Error::Type(e.to_string())),
-        MediaType::Protobuf => {
-            let (_, tree) = proto::decode(types(), data)?;
-            Ok(value::from_value(&tree)?)
-        }
+        MediaType::Protobuf => proto::from_slice(types(), data, managed).map_err(|e| match e {
+            proto::TypedError::Protobuf(e) => Error::Protobuf(e),
+            proto::TypedError::Type(e) => e.into(),
+        }),
         MediaType::Yaml => Ok(value::from_value(&yaml::parse(data)?)?),
     }
 }

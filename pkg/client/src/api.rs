@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use api::codec::ManagedFields;
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::{Serialize, de::DeserializeOwned};
@@ -80,6 +81,7 @@ pub struct Api<K> {
     gvr: Gvr,
     namespace: String,
     form: Form,
+    managed: ManagedFields,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -90,6 +92,7 @@ impl<K> Clone for Api<K> {
             gvr: self.gvr.clone(),
             namespace: self.namespace.clone(),
             form: self.form,
+            managed: self.managed,
             kind: PhantomData,
         }
     }
@@ -126,7 +129,15 @@ impl Client {
 impl<K: Meta> Api<K> {
     /// From its parts; [`Client`] has shorter ways.
     pub fn new(client: Client, gvr: Gvr, namespace: &str, form: Form) -> Self {
-        Self { client, gvr, namespace: namespace.to_string(), form, kind: PhantomData }
+        let (namespace, managed) = (namespace.to_string(), ManagedFields::Read);
+        Self { client, gvr, namespace, form, managed, kind: PhantomData }
+    }
+
+    /// Lists and watches without managed fields, for readers that keep objects: reading them costs as much as much of
+    /// the rest. What is read so must not be written back whole.
+    #[must_use]
+    pub fn without_managed_fields(self) -> Self {
+        Self { managed: ManagedFields::Skip, ..self }
     }
 
     /// The same resource in another namespace, "" for all.
@@ -222,7 +233,7 @@ impl<K: Meta> Api<K> {
         let mut request = self.request(Method::GET, params.query().on(&self.collection()));
         request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::List);
         let answer = self.client.call(&request).await?;
-        codec::decode_list(&request.url, &answer)
+        codec::decode_list(&request.url, &answer, self.managed)
     }
 
     /// Creates an object in this namespace.
@@ -339,6 +350,6 @@ impl<K: Meta> Api<K> {
         request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Watch);
         request.streaming = true;
         let response = self.client.stream(&request).await?;
-        Ok(WatchStream::new(&request.url, response))
+        Ok(WatchStream::new(&request.url, response, self.managed))
     }
 }

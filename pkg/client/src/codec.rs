@@ -1,6 +1,7 @@
 //! The only place that knows how objects are written on the wire.
 
 use api::MediaType;
+use api::codec::ManagedFields;
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use machinery::proto::wire::Wire;
@@ -48,20 +49,23 @@ pub(crate) fn accept<K: Meta>(content: ContentType, form: Form, what: What) -> S
 
 /// Reads an object of any form.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(what: &str, answer: &Answer) -> Result<T> {
-    decode_as(answer.media_type(), what, &answer.body)
+    decode_as(answer.media_type(), what, &answer.body, ManagedFields::Read)
 }
 
 /// Reads a list.
-pub(crate) fn decode_list<K: Meta>(what: &str, answer: &Answer) -> Result<ObjectList<K>> {
-    decode_as(answer.media_type(), what, &answer.body)
+pub(crate) fn decode_list<K: Meta>(
+    what: &str,
+    answer: &Answer,
+    managed: ManagedFields,
+) -> Result<ObjectList<K>> {
+    decode_as(answer.media_type(), what, &answer.body, managed)
 }
 
-fn decode_as<T: DeserializeOwned>(media: &str, what: &str, body: &[u8]) -> Result<T> {
-    if media == PROTOBUF { decode_protobuf(what, body) } else { decode_json(what, body) }
-}
-
-fn decode_protobuf<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T> {
-    api::decode(MediaType::Protobuf, body)
+fn decode_as<T: DeserializeOwned>(media: &str, what: &str, body: &[u8], managed: ManagedFields) -> Result<T> {
+    if media != PROTOBUF {
+        return decode_json(what, body);
+    }
+    api::codec::decode_with(MediaType::Protobuf, body, managed)
         .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })
 }
 
@@ -131,17 +135,22 @@ struct JsonEvent<'a> {
 }
 
 /// Reads one event of a watch.
-pub(crate) fn event<K: Meta>(frames: Frames, what: &str, frame: &[u8]) -> Result<WatchEvent<K>> {
+pub(crate) fn event<K: Meta>(
+    frames: Frames,
+    what: &str,
+    frame: &[u8],
+    managed: ManagedFields,
+) -> Result<WatchEvent<K>> {
     match frames {
         Frames::Lines => {
             let event: JsonEvent<'_> = serde_json::from_slice(frame)
                 .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
-            typed_event(&event.kind, JSON, what, event.object.get().as_bytes())
+            typed_event(&event.kind, JSON, what, event.object.get().as_bytes(), managed)
         }
         Frames::Length => {
             let (kind, object) = protobuf_event(frame)
                 .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
-            typed_event(kind, PROTOBUF, what, object)
+            typed_event(kind, PROTOBUF, what, object, managed)
         }
     }
 }
@@ -168,13 +177,19 @@ fn protobuf_event(frame: &[u8]) -> Result<(&str, &[u8]), machinery::proto::Error
     Ok((std::str::from_utf8(kind).unwrap_or("?"), object))
 }
 
-fn typed_event<K: Meta>(kind: &str, media: &str, what: &str, object: &[u8]) -> Result<WatchEvent<K>> {
+fn typed_event<K: Meta>(
+    kind: &str,
+    media: &str,
+    what: &str,
+    object: &[u8],
+    managed: ManagedFields,
+) -> Result<WatchEvent<K>> {
     Ok(match kind {
-        "ADDED" => WatchEvent::Added(decode_as(media, what, object)?),
-        "MODIFIED" => WatchEvent::Modified(decode_as(media, what, object)?),
-        "DELETED" => WatchEvent::Deleted(decode_as(media, what, object)?),
-        "BOOKMARK" => bookmark(decode_as(media, what, object)?),
-        "ERROR" => WatchEvent::Error(Box::new(decode_as(media, what, object)?)),
+        "ADDED" => WatchEvent::Added(decode_as(media, what, object, managed)?),
+        "MODIFIED" => WatchEvent::Modified(decode_as(media, what, object, managed)?),
+        "DELETED" => WatchEvent::Deleted(decode_as(media, what, object, managed)?),
+        "BOOKMARK" => bookmark(decode_as(media, what, object, managed)?),
+        "ERROR" => WatchEvent::Error(Box::new(decode_as(media, what, object, managed)?)),
         other => {
             return Err(Error::Decode {
                 what: what.to_string(),

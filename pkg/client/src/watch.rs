@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use api::codec::ManagedFields;
 use bytes::{Buf, Bytes, BytesMut};
 use http::Response;
 use http_body_util::BodyExt;
@@ -45,21 +46,23 @@ pub struct WatchStream<K> {
     frames: Frames,
     buffer: BytesMut,
     ended: bool,
+    managed: ManagedFields,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Meta> WatchStream<K> {
-    pub(crate) fn new(url: &str, response: Response<Body>) -> Self {
+    pub(crate) fn new(url: &str, response: Response<Body>, managed: ManagedFields) -> Self {
         let frames = Frames::of(response.headers());
         let body = response.into_body();
-        Self { url: url.to_string(), body, frames, buffer: BytesMut::new(), ended: false, kind: PhantomData }
+        let (url, buffer) = (url.to_string(), BytesMut::new());
+        Self { url, body, frames, buffer, ended: false, managed, kind: PhantomData }
     }
 
     /// The next event; `None` after a clean end. Cancel safety: safe, nothing is lost.
     pub async fn next(&mut self) -> Option<Result<WatchEvent<K>>> {
         loop {
             match self.frame() {
-                Ok(Some(frame)) => return Some(codec::event(self.frames, &self.url, &frame)),
+                Ok(Some(frame)) => return Some(codec::event(self.frames, &self.url, &frame, self.managed)),
                 Ok(None) if self.ended => return None,
                 Ok(None) => {}
                 Err(e) => return Some(Err(e)),

@@ -125,6 +125,7 @@ impl<K> Clone for Informer<K> {
 impl<K: Meta> Informer<K> {
     /// An informer that is not started. Factories make shared ones.
     pub fn new(api: Api<K>, options: Options<K>) -> Self {
+        let api = api.without_managed_fields();
         let own = options.transform;
         let transform: Transform<K> = Arc::new(move |object: &mut K| {
             object.meta_mut().managed_fields = None;

@@ -78,7 +78,6 @@ fn read<'a>(
     }
     let mut w = Wire::new(data);
     let mut guess = 0;
-    let mut flat_guess = usize::MAX;
     while !w.is_empty() {
         let (tag, wire) = w.tag()?;
         let Some(found) = table.by_tag(id, tag, guess) else {
@@ -86,17 +85,22 @@ fn read<'a>(
             continue;
         };
         guess = found;
-        let f = table.field_at(table.wire_fields(id)[found]);
+        let index = table.wire_fields(id)[found];
+        let f = table.field_at(index);
         match f.shape {
             Shape::Struct(inner) if f.flags.inline => {
                 read(table, outer, inner, part(&mut w, wire, f)?, slots, merged, depth + 1)?;
             }
             _ => {
-                let Some(at) = table.position(outer, &f.name, flat_guess) else {
+                let at = if id == outer {
+                    table.own_position(index)
+                } else {
+                    table.position(outer, &f.name, usize::MAX)
+                };
+                let Some(at) = at else {
                     w.skip(wire)?;
                     continue;
                 };
-                flat_guess = at;
                 match f.shape {
                     Shape::Struct(inner) => {
                         let bytes = part(&mut w, wire, f)?;
@@ -202,11 +206,24 @@ fn value(
         Shape::Int32 => Value::Int(i64::from(w.varint()? as i32)),
         Shape::Int64 => Value::Int(w.varint()? as i64),
         Shape::Double => float(w.fixed64()?),
-        Shape::String => Value::Str(lossy_str(w.bytes()?)),
-        Shape::Bytes => Value::from(golang::encode_base64(w.bytes()?)),
-        Shape::Struct(id) => structure(table, id, &[w.bytes()?], depth + 1)?,
+        _ => part_value(table, shape, f, w.bytes()?, depth)?,
+    })
+}
+
+/// A value that is a part of its own on the wire.
+pub(super) fn part_value(
+    table: &TypeTable,
+    shape: Shape,
+    f: &Field,
+    data: &[u8],
+    depth: usize,
+) -> Result<Value> {
+    Ok(match shape {
+        Shape::String => Value::Str(lossy_str(data)),
+        Shape::Bytes => Value::from(golang::encode_base64(data)),
+        Shape::Struct(id) => structure(table, id, &[data], depth + 1)?,
         Shape::Wrapped(e) | Shape::List(e) => {
-            let mut inner = Wire::new(w.bytes()?);
+            let mut inner = Wire::new(data);
             let mut out = Vec::new();
             while !inner.is_empty() {
                 match inner.tag()? {
@@ -216,7 +233,7 @@ fn value(
             }
             Value::List(List::from(out))
         }
-        Shape::Time | Shape::MicroTime => match instant(w.bytes()?)? {
+        Shape::Time | Shape::MicroTime => match instant(data)? {
             t if t.is_zero() => Value::Null,
             // A year without four digits could not be read back from its text.
             t if !time::YEARS.contains(&t.seconds) => {
@@ -228,21 +245,19 @@ fn value(
             t if shape == Shape::MicroTime => time::format_micro(t).into(),
             t => time::format_rfc3339(t.seconds).into(),
         },
-        Shape::Duration => time::format_duration(duration(w.bytes()?)?).into(),
-        Shape::Quantity => {
-            Value::Str(compact_str::ToCompactString::to_compact_string(&quantity(w.bytes()?)?))
-        }
-        Shape::IntOrString => match int_or_string(w.bytes()?)? {
+        Shape::Duration => time::format_duration(duration(data)?).into(),
+        Shape::Quantity => Value::Str(compact_str::ToCompactString::to_compact_string(&quantity(data)?)),
+        Shape::IntOrString => match int_or_string(data)? {
             IntOrStr::Int(i) => Value::Int(i64::from(i)),
             IntOrStr::Str(s) => Value::Str(lossy_str(s)),
         },
-        Shape::Raw => match raw(w.bytes()?)? {
+        Shape::Raw => match raw(data)? {
             Some(b) => Value::Raw(b.into()),
             None => Value::Null,
         },
-        Shape::Any | Shape::Map(_) => {
-            w.bytes()?;
-            Value::Null
+        Shape::Any | Shape::Map(_) => Value::Null,
+        Shape::Bool | Shape::Int32 | Shape::Int64 | Shape::Double => {
+            return Err(Error::WireType { wire: BYTES, field: f.name.to_string() });
         }
     })
 }

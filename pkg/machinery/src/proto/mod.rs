@@ -1,7 +1,7 @@
 //! Protobuf as upstream stores and sends it, driven by the type table.
 //!
 //! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree,
-//! [`to_json`] writes JSON straight from the message. [`header`] reads only
+//! [`to_json`] writes JSON straight from the message, [`from_slice`] reads typed objects from it. [`header`] reads only
 //! an object's metadata, [`pick`] one value, [`with_resource_version`] edits the bytes. [`WatchEvent`] frames watches.
 
 mod decode;
@@ -11,6 +11,7 @@ mod meta;
 #[cfg(test)]
 mod tests;
 mod to_json;
+mod typed;
 pub mod wire;
 
 use crate::schema::{TypeId, TypeTable};
@@ -24,6 +25,7 @@ pub use meta::{
     split_frame, with_resource_version,
 };
 pub use to_json::{message_to_json, to_json};
+pub use typed::{ManagedFields, TypedError, from_slice, from_slice_direct};
 pub use wire::Error;
 
 fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {

@@ -100,6 +100,14 @@ impl Builder {
             for (at, i) in wire.iter().enumerate() {
                 self.table.wire_positions[*i as usize] = at as u16;
             }
+            self.table.own_positions.resize(self.table.fields.len(), u16::MAX);
+            let (from_flat, to_flat) = (from as usize, self.table.flat.len());
+            for at in from_flat..to_flat {
+                let i = self.table.flat[at];
+                if (first..last).contains(&i) {
+                    self.table.own_positions[i as usize] = (at - from_flat) as u16;
+                }
+            }
             let wire_from = self.table.wire.len() as u32;
             self.table.wire.extend(wire);
             let (to, wire_to) = (self.table.flat.len() as u32, self.table.wire.len() as u32);

@@ -219,6 +219,8 @@ pub struct TypeTable {
     pub(crate) wire: Vec<u32>,
     /// For each field, its position among its struct's wire fields.
     pub(crate) wire_positions: Vec<u16>,
+    /// For each field, its position in its own struct's flat view; `u16::MAX` if it is not there.
+    pub(crate) own_positions: Vec<u16>,
     pub(crate) by_name: HashMap<Str, TypeId>,
     /// apiVersion, then kind.
     pub(crate) kinds: HashMap<Str, HashMap<Str, TypeId>>,
@@ -376,6 +378,11 @@ impl TypeTable {
     pub(crate) fn wire_position(&self, id: TypeId, index: usize) -> usize {
         let (from, _) = self.get(id).fields;
         usize::from(self.wire_positions[from as usize + index])
+    }
+
+    /// Position of a field in its own struct's flat view; none for embedded structs and what JSON never shows.
+    pub(crate) fn own_position(&self, index: u32) -> Option<usize> {
+        Some(usize::from(self.own_positions[index as usize])).filter(|at| *at != usize::from(u16::MAX))
     }
 
     /// Go's name of a struct in errors: `v1.PodSpec`.

@@ -10,7 +10,7 @@ use std::fmt;
 
 /// Reads a tree as a typed object. Unknown fields are ignored, as by the type itself.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
-    T::deserialize(TreeDeserializer { value, depth: MAX_DEPTH })
+    T::deserialize(TreeDeserializer::new(value))
 }
 
 /// As [`from_value`], for callers that hold the tree.
@@ -19,12 +19,16 @@ pub fn from_value_owned<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 }
 
 #[derive(Clone, Copy)]
-struct TreeDeserializer<'a> {
+pub(crate) struct TreeDeserializer<'a> {
     value: &'a Value,
     depth: usize,
 }
 
 impl<'a> TreeDeserializer<'a> {
+    pub(crate) fn new(value: &'a Value) -> Self {
+        TreeDeserializer { value, depth: MAX_DEPTH }
+    }
+
     fn child(self, value: &'a Value) -> Result<Self, Error> {
         let depth = self.depth.checked_sub(1).ok_or_else(|| Error("exceeded max depth".into()))?;
         Ok(TreeDeserializer { value, depth })
