@@ -8,6 +8,11 @@ use machinery::{json, proto};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
+use sys::counting::Counting;
+
+/// The daemons' allocator, counted.
+#[global_allocator]
+static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
 
 /// Nanoseconds per run: the best of several rounds, which noise cannot lower.
 fn time(mut run: impl FnMut()) -> f64 {
@@ -25,28 +30,39 @@ fn time(mut run: impl FnMut()) -> f64 {
     best
 }
 
+/// Allocations of one run.
+fn allocations(mut run: impl FnMut()) -> u64 {
+    let before = sys::counting::allocations();
+    run();
+    sys::counting::allocations() - before
+}
+
+/// Upstream's figures: name, nanoseconds, allocations.
+fn figures(path: &str) -> HashMap<String, (f64, u64)> {
+    let text = std::fs::read_to_string(path).expect("upstream's figures");
+    let line = |l: &str| {
+        let mut words = l.split(' ');
+        let name = words.next()?.to_owned();
+        Some((name, (words.next()?.parse().ok()?, words.next()?.parse().ok()?)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let [object, figures] = &arguments[..] else {
+    let [object, figures_file] = &arguments[..] else {
         println!("skipped: wants an object and upstream's figures (make bench)");
         return;
     };
     let text = std::fs::read(object).expect("the object");
-    let upstream: HashMap<String, f64> = std::fs::read_to_string(figures)
-        .expect("upstream's figures")
-        .lines()
-        .filter_map(|l| {
-            let mut words = l.split(' ');
-            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
-        })
-        .collect();
+    let upstream = figures(figures_file);
     let table = api::types();
     let (id, decoded) = json::decode_kind(table, &text, true).expect("a kind of the table");
     let wire = proto::encode(table, id, &decoded.value);
     let typed: Pod = api::decode(MediaType::Protobuf, &wire).expect("a pod");
     println!("{} bytes of JSON, {} of protobuf", text.len(), wire.len());
     let read = || json::decode_kind(table, &text, true).expect("JSON").1.value;
-    let cases: [(&str, &mut dyn FnMut()); 8] = [
+    let cases: [(&str, &mut dyn FnMut()); 9] = [
         ("json-to-protobuf", &mut || {
             black_box(proto::encode(table, id, &read()));
         }),
@@ -70,19 +86,26 @@ fn main() {
         ("protobuf-to-typed", &mut || {
             black_box(api::decode::<Pod>(MediaType::Protobuf, &wire).expect("a pod"));
         }),
+        ("protobuf-to-informer", &mut || {
+            let skip = api::codec::ManagedFields::Skip;
+            black_box(api::codec::decode_with::<Pod>(MediaType::Protobuf, &wire, skip).expect("a pod"));
+        }),
         ("typed-to-protobuf", &mut || {
             black_box(api::encode(MediaType::Protobuf, &typed).expect("a pod"));
         }),
     ];
     for (name, run) in cases {
-        let ours = time(run);
+        let (ours, made) = (time(&mut *run), allocations(&mut *run));
         // Upstream's objects are typed, so its plain decoding and encoding are what typed ones compare with.
         let other = match name {
-            "protobuf-to-typed" => "protobuf-decode",
+            "protobuf-to-typed" | "protobuf-to-informer" => "protobuf-decode",
             "typed-to-protobuf" => "protobuf-encode",
             same => same,
         };
-        let theirs = upstream.get(other).copied().unwrap_or(f64::NAN);
-        println!("{name:18} {ours:9.0} ns   upstream {theirs:9.0} ns   ratio {:5.2}", theirs / ours);
+        let (theirs, their_made) = upstream.get(other).copied().unwrap_or((f64::NAN, 0));
+        println!(
+            "{name:20} {ours:7.0} ns {made:5} allocations   upstream {theirs:7.0} ns {their_made:5} allocations   ratio {:5.2}",
+            theirs / ours
+        );
     }
 }

@@ -1,8 +1,10 @@
 //! System calls that the standard library does not offer, each behind a small safe function.
 //!
-//! The only crate that may contain `unsafe`; so far it needs none because `rustix` and `nix` cover what is used.
+//! The only crate that may contain `unsafe`. `rustix` and `nix` cover the calls; what needs it is an allocator.
 
 mod beneath;
+#[allow(unsafe_code, reason = "an allocator is unsafe to implement")]
+pub mod counting;
 pub mod mounts;
 
 pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};
