@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers")]
 
 mod common;
+#[path = "../crash-writer/options.rs"]
+mod crash;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -550,10 +552,9 @@ fn kill_nine_loses_nothing_acknowledged() {
     let mut newest: Revision = 0;
     let mut acknowledged = 0;
     for cycle in 0..cycles {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_writes", "--nocapture", "--ignored"])
-            .env("CORTEN_CRASH_DIR", dir.path())
-            .env("CORTEN_CRASH_CYCLE", cycle.to_string())
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_storage-crash-writer"))
+            .arg(dir.path())
+            .arg(cycle.to_string())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
@@ -583,7 +584,7 @@ fn kill_nine_loses_nothing_acknowledged() {
         let status = child.wait().unwrap();
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         assert_eq!(signal, Some(9), "cycle {cycle}: the writer ended by itself, its error is above");
-        let store = Embedded::open(crash_options(dir.path())).unwrap();
+        let store = Embedded::open(crash::options(dir.path())).unwrap();
         runtime().block_on(async {
             assert!(store.current_revision().await.unwrap() >= newest);
             let found: BTreeMap<_, _> = contents(&store).await.into_iter().map(|(k, _, v)| (k, v)).collect();
@@ -603,44 +604,4 @@ fn kill_nine_loses_nothing_acknowledged() {
     }
     println!("{acknowledged} acknowledged writes over {cycles} kills, none lost");
     assert!(acknowledged > cycles * 10);
-}
-
-fn crash_options(dir: &Path) -> Options {
-    Options { log_bytes: 100_000, ..Options::new(dir) }
-}
-
-#[test]
-#[ignore = "the writing half of kill_nine_loses_nothing_acknowledged"]
-fn child_that_writes() {
-    let Ok(dir) = std::env::var("CORTEN_CRASH_DIR") else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let store = Arc::new(Embedded::open(crash_options(Path::new(&dir))).unwrap());
-        let tasks = (0..8).map(|task| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let key = format!("/registry/{}/{task}", if task < 6 { "pods" } else { "leases" });
-                let start = contents(&store).await.into_iter().find(|(k, ..)| *k == key);
-                let mut n: u64 = start.map_or(0, |(_, _, v)| v.split('.').next().unwrap().parse().unwrap());
-                if n == 0 {
-                    // Past a deletion: count on from the next multiple of seven that nobody has used.
-                    let cycle: u64 = std::env::var("CORTEN_CRASH_CYCLE").unwrap().parse().unwrap();
-                    n = cycle * 700_000;
-                }
-                loop {
-                    n += 1;
-                    println!("try {key} {n}");
-                    let now = store.get(&key, 0).await.unwrap().kv.map_or(0, |kv| kv.mod_revision);
-                    let done = if n.is_multiple_of(7) {
-                        store.delete(&key, now).await
-                    } else {
-                        let value = format!("{n}.{}", "x".repeat((n % 50) as usize * 40));
-                        store.update(&key, value.into(), now, None).await
-                    };
-                    println!("ack {key} {n} {}", done.unwrap());
-                }
-            })
-        });
-        futures::future::try_join_all(tasks).await.unwrap();
-    });
 }
