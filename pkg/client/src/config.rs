@@ -153,6 +153,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads the certificates it names, without connecting.
+    ///
+    /// # Errors
+    /// A file is missing, is no PEM, or certificate and key do not belong together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::tls::TlsSource::new(self, None).map(drop)
+    }
+
     /// From the parts of a context.
     pub fn from_selected(s: Selected) -> Result<Self, ConfigError> {
         let (cluster, user) = (s.cluster, s.user);

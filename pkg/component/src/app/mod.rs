@@ -7,6 +7,7 @@
 //! Does not do: daemonizing, pid files, changing users. Upstream: component-base/cli/run.go,
 //! apiserver/pkg/server/signal.go.
 
+mod check;
 mod notify;
 mod signals;
 mod tasks;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flags::{Command, FlagSet, Kind, Section, flag, terminal_width};
 use crate::{logs, version};
 
+pub use check::{File, Reference};
 pub use notify::Notifier;
 pub use tasks::Tasks;
 
@@ -51,6 +53,11 @@ pub trait Daemon: Sized + Send + 'static {
     /// # Errors
     /// Every problem found, each naming its flag or file (with line where known).
     fn configure(flags: &FlagSet) -> Result<Self, Vec<String>>;
+
+    /// The files that the configuration file names, for `--check-config`.
+    fn references(&self) -> Vec<Reference> {
+        Vec::new()
+    }
 
     /// How to log, as flags and configuration file say.
     fn logging(&self) -> logs::Options;
@@ -102,18 +109,11 @@ pub fn main<D: Daemon>() -> ExitCode {
         Err(code) => return code,
     };
     let checking = flags.has("check-config") && flags.bool("check-config");
-    let daemon = match D::configure(&flags) {
-        Ok(daemon) if checking => {
-            drop(daemon);
-            println!("{}: the configuration is valid", D::COMMAND.name);
-            return ExitCode::SUCCESS;
-        }
-        Err(problems) if checking => {
-            for problem in &problems {
-                eprintln!("{}: {problem}", D::COMMAND.name);
-            }
-            return ExitCode::FAILURE;
-        }
+    let configured = D::configure(&flags);
+    if checking {
+        return checked::<D>(&flags, configured);
+    }
+    let daemon = match configured {
         Ok(daemon) => daemon,
         Err(problems) => {
             logs::init(&logs::Options::default());
@@ -133,6 +133,29 @@ pub fn main<D: Daemon>() -> ExitCode {
         }
         Err(error) => failed(&format!("starting worker threads: {error}")),
     }
+}
+
+/// Answers `--check-config`.
+fn checked<D: Daemon>(flags: &FlagSet, configured: Result<D, Vec<String>>) -> ExitCode {
+    let (references, mut problems) = match configured {
+        Ok(daemon) => (daemon.references(), Vec::new()),
+        Err(problems) => (Vec::new(), problems),
+    };
+    for problem in check::problems(flags, references) {
+        // The daemon may have read the file already and said the same.
+        let why = problem.split_once(": ").map_or(problem.as_str(), |(_, why)| why);
+        if !problems.iter().any(|p| p.contains(why)) {
+            problems.push(problem);
+        }
+    }
+    for problem in &problems {
+        eprintln!("{}: {problem}", D::COMMAND.name);
+    }
+    if problems.is_empty() {
+        println!("{}: the configuration is valid", D::COMMAND.name);
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
 }
 
 async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {

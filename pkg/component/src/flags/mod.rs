@@ -8,6 +8,7 @@
 mod csv;
 pub mod golden;
 mod help;
+pub mod sections;
 mod set;
 pub mod shared;
 mod strconv;
