@@ -143,3 +143,53 @@ fn small_values() {
         let _ = (sum.to_string(), q.value(), q.as_f64());
     }
 }
+
+/// The inputs that break parsers, each to every parser that could take it.
+#[test]
+fn known_bad_input() {
+    let table = api::types();
+    let refused = |text: &str| {
+        assert!(json::decode_kind(table, text.as_bytes(), true).is_err(), "{}", &text[..text.len().min(60)]);
+    };
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        for depth in [10_000, 10_001, 1_000_000] {
+            let deep = open.repeat(depth) + "1" + &close.repeat(depth);
+            assert!(json::parse(deep.as_bytes()).is_err());
+            assert!(json::parse(&deep.as_bytes()[..deep.len() / 2]).is_err());
+            refused(&format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{deep}}}"));
+            // Fields the type does not have are skipped, and limited like others.
+            if depth > 10_000 {
+                refused(&format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"unknown\":{deep}}}"));
+            }
+        }
+    }
+    for deep in ["[".repeat(10_000), "- ".repeat(10_000), "{a: ".repeat(10_000), "? ".repeat(10_000)] {
+        assert!(yaml::parse(deep.as_bytes()).is_err());
+    }
+    let nested: String = (0..10_000).map(|i| " ".repeat(i.min(300)) + "a:\n").collect();
+    let _ = yaml::parse(nested.as_bytes());
+    let schema = table.by_name("apiextensions/v1.JSONSchemaProps").expect("a type");
+    let not = table.field(schema, "not").expect("a field").tag;
+    let message = (0..10_000).fold(Vec::new(), |inner, _| {
+        let mut outer = Vec::with_capacity(inner.len() + 8);
+        proto::wire::push_field(&mut outer, not, &inner);
+        outer
+    });
+    assert!(matches!(proto::decode_message(table, schema, &message), Err(proto::Error::Depth(_))));
+    for bytes in [&b"{\"a\":\"\xff\"}"[..], b"\xff\xfe{", b"{\"\xc3\x28\":1}"] {
+        let _ = (json::parse(bytes), yaml::parse(bytes), proto::decode(table, bytes));
+    }
+    let twice = json::decode_any(b"{\"a\":1,\"a\":2}", true).expect("JSON");
+    assert!(twice.strict_error().is_some_and(|e| e.contains("duplicate field")), "duplicates are named");
+    assert!(yaml::parse_strict(b"a: 1\na: 2\n").is_err());
+    for exponent in ["1e99999999999", "1e-99999999999", "9e9223372036854775807"] {
+        let number = format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"ResourceQuota\",\"spec\":{{\"hard\":{{\"cpu\":{exponent}}}}}}}"
+        );
+        let _ = json::decode_kind(table, number.as_bytes(), true);
+    }
+    let huge = "{\"apiVersion\":\"v1\",\"kind\":\"ResourceQuota\",\"spec\":{\"hard\":{\"cpu\":\"1e400\"}}}";
+    let (_, d) = json::decode_kind(table, huge.as_bytes(), true).expect("upstream takes it and caps it");
+    assert!(d.value.str_at(&["spec", "hard", "cpu"]).is_some_and(|q| q.len() < 30), "{}", d.value);
+    assert!(json::parse(b"1e400").is_err(), "no float");
+}

@@ -12,6 +12,8 @@
 pub mod batch;
 mod codec;
 pub mod disk;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod index;
 mod leases;
 mod options;

@@ -1,0 +1,5 @@
+//! What the API server reads besides documents: its log.
+
+pub fn wal(data: &[u8]) {
+    storage::embedded::fuzz::log(data);
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets (fuzz/), each FUZZ_SECONDS long, all of them or those named. What libFuzzer finds is left in
+# target/fuzz/findings. No nightly compiler is needed: the instrumentation is a code generation option.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${FUZZ_SECONDS:-300}
+out=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+host=$(rustc -vV | sed -n 's/^host: //p')
+cargo run --locked -q -p xtask -- fuzz-seeds "$out/seeds"
+# `--target` keeps build scripts and macros free of instrumentation.
+RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares" \
+  CARGO_TARGET_DIR=$out/build cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host"
+run=$out/build/$host/release/fuzz
+targets=("$@")
+[[ ${#targets[@]} -gt 0 ]] || mapfile -t targets < <("$run")
+failed=()
+for target in "${targets[@]}"; do
+  mkdir -p "$out/corpus/$target" "$out/findings/$target" "$out/seeds/$target"
+  echo "== $target"
+  FUZZ_TARGET=$target "$run" "$out/corpus/$target" "$out/seeds/$target" -max_total_time="$seconds" -timeout=10 \
+    -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$out/findings/$target/" -print_final_stats=1 \
+    >"$out/$target.log" 2>&1 || failed+=("$target")
+  grep -E 'stat::number_of_executed_units|SUMMARY|panicked' "$out/$target.log" || true
+done
+[[ ${#failed[@]} -eq 0 ]] || { echo "failed: ${failed[*]}; see $out"; exit 1; }
