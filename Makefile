@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy
+.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -72,6 +72,9 @@ oracle:          ## our codecs, patches, defaults and apply against upstream's, 
 	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_RECORD=1 cargo test -p api --test strategic --test apply --test apply_custom --test defaults -- --nocapture
 	ORACLE_CODEC=$(CURDIR)/target/oracle/codec ORACLE_COUNT=$(ORACLE_COUNT) ORACLE_RECORD=$(CURDIR)/pkg/api/tests/data/codec.txt \
 	  cargo test -p api --test oracle -- --nocapture --test-threads=2
+
+requests:        ## malformed requests to our API server and upstream's: the same codes and reasons (UPSTREAM=, OURS= binaries)
+	hack/requests/run.py $(UPSTREAM) $(OURS)
 
 POD ?= $(shell go env GOMODCACHE)/k8s.io/apiserver@v0.37.2/pkg/endpoints/handlers/responsewriters/testdata/exemplar_pod.yaml
 bench-kubelet: build upstream ## our kubelet beside upstream's: start of pods, processor time and memory at rest (root)

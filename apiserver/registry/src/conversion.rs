@@ -41,9 +41,24 @@ fn sync_service_account(object: &mut Value, kind: RowKind) {
     }
 }
 
+/// Claim templates of stateful sets say what they are (`Convert_apps_StatefulSetSpec_To_v1_StatefulSetSpec`).
+fn name_claim_templates(object: &mut Value, kind: RowKind) {
+    if kind.kind != "StatefulSet" {
+        return;
+    }
+    let Some(Value::List(templates)) = object.get_path_mut(&["spec", "volumeClaimTemplates"]) else { return };
+    for template in templates.iter_mut() {
+        if let Value::Map(map) = template {
+            map.insert("apiVersion", "v1");
+            map.insert("kind", "PersistentVolumeClaim");
+        }
+    }
+}
+
 /// Request version to hub.
 pub fn to_hub(object: &mut Value, from: RowKind) -> Result<(), ApiError> {
     sync_service_account(object, from);
+    name_claim_templates(object, from);
     convert(object, from, hub(from))
 }
 
@@ -54,6 +69,7 @@ pub fn from_hub(object: &mut Value, to: RowKind) -> Result<(), ApiError> {
 
 /// Stored version to the hub of a row.
 pub fn stored_to_hub(object: &mut Value, stored: RowKind, served: RowKind) -> Result<(), ApiError> {
+    name_claim_templates(object, stored);
     convert(object, stored, hub(served))
 }
 

@@ -17,7 +17,9 @@ pub(super) fn of(
 ) -> Result<Instant, ApiError> {
     let wanted = match query.get("timeout").filter(|t| !t.is_empty() && info.verb != "watch") {
         None => limit,
-        Some(text) => match parse_duration(text) {
+        // A negative timeout is none.
+        Some(text) => match parse_duration(text.strip_prefix('-').unwrap_or(text)) {
+            Some(_) if text.starts_with('-') => limit,
             Some(Duration::ZERO) => limit,
             Some(wanted) => wanted.min(limit),
             None => {

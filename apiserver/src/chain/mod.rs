@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, CONNECTION, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use hyper::body::Incoming;
 use registry::api::{RequestInfo, Warnings};
 use registry::errors::ApiError;
@@ -28,7 +29,7 @@ use crate::endpoints;
 use crate::metrics::Labels;
 use crate::server::{Call, Connection, Server};
 use crate::web::query::Query;
-use crate::web::{Response, info, respond};
+use crate::web::{Response, body, info, respond};
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -67,6 +68,10 @@ async fn resolve(
     audit_id: String,
 ) -> Response {
     let started = Instant::now();
+    if let Some(response) = refused_by_http(&request) {
+        return response;
+    }
+    let head = request.method() == Method::HEAD;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = match info::resolve(request.method(), request.uri().path(), &query) {
         Ok(info) => Arc::new(info),
@@ -107,6 +112,9 @@ async fn resolve(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     labels.finished(&response, started.elapsed(), long_running);
+    if head {
+        response = without_body(response);
+    }
     let headers = response.headers_mut();
     for text in warnings.take() {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quote(&text))) {
@@ -120,6 +128,32 @@ async fn resolve(
 fn quote(text: &str) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).collect();
     format!("\"{}\"", clean.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+/// What Go's HTTP server answers before any handler: paths that do not decode, expectations nobody meets.
+fn refused_by_http(request: &Request<Incoming>) -> Option<Response> {
+    let expected = request.headers().get(EXPECT).map_or(&b""[..], |v| v.as_bytes());
+    let mut response = if !info::escapes_are_valid(request.uri().path()) {
+        respond::plain(StatusCode::BAD_REQUEST, "400 Bad Request")
+    } else if !expected.is_empty() && !expected.eq_ignore_ascii_case(b"100-continue") {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::EXPECTATION_FAILED;
+        response
+    } else {
+        return None;
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(response)
+}
+
+/// The answer to `HEAD`: HTTP/2 would take its body for a violation of the protocol.
+fn without_body(response: Response) -> Response {
+    let length = response.body().size_hint().exact();
+    let (mut parts, _) = response.into_parts();
+    if let Some(length) = length.filter(|_| !parts.headers.contains_key(CONTENT_LENGTH)) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, body::empty())
 }
 
 /// Refuses new requests while draining, then runs the rest under the request's deadline.

@@ -7,7 +7,7 @@ mod legacy;
 
 use std::sync::Arc;
 
-use http::header::{ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, StatusCode};
 use registry::api::{MediaType, ResourceRow};
 use registry::errors::ApiError;
@@ -119,6 +119,11 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     }
 }
 
+/// Whether the group-version has a document.
+pub(crate) fn serves(server: &Server, group: &str, version: &str) -> bool {
+    server.registry.resources().iter().any(|r| r.gvk.group == group && r.gvk.version == version)
+}
+
 fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option<Response> {
     let groups = groups(server.registry.resources());
     let group = groups.iter().find(|g| g.name == group)?;
@@ -130,25 +135,31 @@ fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option
 
 /// Whether the first acceptable clause asks for the aggregated document.
 fn wants_aggregated(call: &Call) -> bool {
-    let output = negotiate::output(&call.parts.headers, &call.query, Restrictions::Free, false);
-    output.is_ok_and(|o| {
-        (o.param("g"), o.param("v"), o.param("as")) == ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")
-            && o.media == MediaType::Json
-    })
+    let output = negotiate::output(&call.parts.headers, &call.query, Restrictions::Discovery, false);
+    output.is_ok_and(|o| !o.param("as").is_empty())
 }
 
 fn document(call: &Call, json: String, vary: bool) -> Response {
-    let json_only = || negotiate::Output {
-        media: MediaType::Json,
-        transform: None,
-        pretty: false,
-        profile: None,
-        params: vec![],
-    };
-    let mut output = negotiate::output(&call.parts.headers, &call.query, Restrictions::Free, false)
-        .unwrap_or_else(|_| json_only());
-    output.media = MediaType::Json;
-    let mut response = respond::document(StatusCode::OK, &output, &call.parts.headers, vec![json.into()]);
+    let headers = &call.parts.headers;
+    let sent = negotiate::output(headers, &call.query, Restrictions::Discovery, false).and_then(|output| {
+        let bytes = match output.media {
+            MediaType::Json => json.into_bytes(),
+            MediaType::Yaml => crate::web::yaml::from_json(json.as_bytes())?,
+            MediaType::Protobuf => {
+                let types = ::api::types();
+                let wrong = |e: machinery::json::Error| ApiError::internal(e);
+                let (version, kind) = machinery::json::type_meta(json.as_bytes()).map_err(wrong)?;
+                let id = types
+                    .kind(&version, &kind)
+                    .or_else(|| types.by_name(&format!("meta/v1.{kind}")))
+                    .ok_or_else(|| ApiError::internal(format!("{kind} is not in the type table")))?;
+                let decoded = machinery::json::decode(types, id, json.as_bytes(), false).map_err(wrong)?;
+                machinery::proto::encode(types, id, &decoded.value)
+            }
+        };
+        Ok(respond::document(StatusCode::OK, &output, headers, vec![bytes.into()]))
+    });
+    let mut response = sent.unwrap_or_else(|error| respond::error(&error, headers, &call.query));
     if vary {
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     }
@@ -167,8 +178,9 @@ fn aggregated(server: &Server, call: &Call, named_groups: bool) -> Response {
         response
     } else {
         let mut response = document(call, json, false);
-        let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let media = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let kind = format!("{media};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+        response.headers_mut().extend(HeaderValue::from_str(&kind).ok().map(|v| (CONTENT_TYPE, v)));
         response
     };
     let headers = response.headers_mut();

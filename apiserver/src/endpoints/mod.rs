@@ -20,32 +20,40 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Re
         return crate::resource::serve(server, call, body).await;
     }
     let path = call.info.path.clone();
-    if path.starts_with("//") {
+    if path.starts_with("//") || path.starts_with("/apis//") {
         return not_found();
     }
-    let readable = matches!(call.parts.method, Method::GET | Method::HEAD);
     // Health pages look at no method.
     if let Some((page, check)) = health::Page::of(&path) {
         return server.health.answer(page, check, &call.query).await;
     }
-    if !readable {
-        return match path.as_str() {
-            "/version" | "/api" | "/apis" => {
-                let text = "the server does not allow this method on the requested resource";
-                let error = ApiError::of_route(405, "MethodNotAllowed", text);
-                respond::error(&error, &call.parts.headers, &call.query)
-            }
-            _ => not_found(),
-        };
+    if call.parts.method != Method::GET && is_get_only(&server, &path) {
+        let text = "the server does not allow this method on the requested resource";
+        let error = ApiError::of_route(405, "MethodNotAllowed", text);
+        return respond::error(&error, &call.parts.headers, &call.query);
     }
     match path.as_str() {
         "/version" | "/version/" => version::document(),
         "/metrics" => crate::metrics::page(),
         "/" | "/index.html" => index::document(&server, &call),
+        _ if path.starts_with("/version/") => {
+            respond::error(&ApiError::page_not_found(), &call.parts.headers, &call.query)
+        }
         _ => discovery::answer(&server, &call)
             .or_else(|| server.openid.answer(&path))
             .or_else(|| openapi::answer(&server, &call))
             .unwrap_or_else(not_found),
+    }
+}
+
+/// Whether a path is one of the routes; pages that are no routes answer every method alike.
+fn is_get_only(server: &Server, path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match parts.as_slice() {
+        ["version" | "api"] | ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"] => true,
+        ["api", version] => discovery::serves(server, "", version),
+        ["apis", group, version] => discovery::serves(server, group, version),
+        _ => false,
     }
 }
 

@@ -22,7 +22,7 @@ async fn options(server: &Server, call: &Call, body: Incoming) -> Result<(Delete
 
 /// Decodes `DeleteOptions`; the second result is dry run.
 fn decode(media: MediaType, bytes: &Bytes) -> Result<(DeleteOptions, bool), ApiError> {
-    let tree = crate::web::yaml::options_tree(media, bytes)?;
+    let tree = crate::web::yaml::delete_options(media, bytes)?;
     let text = |path: &[&str]| tree.str_at(path).map(str::to_owned);
     let options = DeleteOptions {
         grace_period_seconds: tree.i64_at(&["gracePeriodSeconds"]),

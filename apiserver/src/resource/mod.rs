@@ -5,6 +5,7 @@
 mod delete;
 mod encode;
 mod framing;
+mod route;
 mod watch;
 
 use std::sync::Arc;
@@ -78,10 +79,8 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         .registry
         .lookup(&info.api_group, &info.api_version, &info.resource)
         .ok_or_else(ApiError::page_not_found)?;
-    // A namespace in the path of a cluster-scoped resource is another path; nobody serves it.
-    let namespace_itself = row.gvk.group.is_empty() && row.resource == "namespaces";
-    let namespaced_path = !info.namespace.is_empty() && !namespace_itself;
-    if namespaced_path && !row.namespaced {
+    let scoped = route::names_namespace(info);
+    if !route::is_served(info, &row, scoped) {
         return Err(ApiError::page_not_found());
     }
     let verbs = if info.subresource.is_empty() {
@@ -90,14 +89,13 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         let sub = row.subresources.iter().find(|s| s.name == info.subresource);
         &sub.ok_or_else(ApiError::page_not_found)?.verbs
     };
-    let of_item = matches!(info.verb.as_str(), "update" | "patch" | "delete" | "get");
-    if of_item && info.name.is_empty() {
+    let everywhere = matches!(info.verb.as_str(), "list" | "watch");
+    let allowed = verbs.contains(&info.verb) && route::takes_method(info, &call.parts.method);
+    if !allowed || (row.namespaced && !scoped && !everywhere) {
         return Err(method_not_allowed());
     }
-    let needs_namespace = row.namespaced && info.namespace.is_empty();
-    let everywhere = matches!(info.verb.as_str(), "list" | "watch");
-    if !verbs.contains(&info.verb) || (needs_namespace && !everywhere) {
-        return Err(method_not_allowed());
+    if !crate::connect::is_connect(&row, &info.subresource) {
+        route::check_accept(call.header(http::header::ACCEPT), everywhere)?;
     }
     let built_in = server.registry.built_in(&row.gvk);
     Ok(Target { row, built_in })
@@ -126,6 +124,10 @@ fn warn_deprecated(call: &Call, row: &ResourceRow) {
 async fn dispatch(server: &Arc<Server>, call: &Call, body: Incoming) -> Result<Response, ApiError> {
     let target = find(server, call)?;
     warn_deprecated(call, &target.row);
+    let info = &call.info;
+    if target.row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
+        return Err(ApiError::bad_request("Namespace parameter required."));
+    }
     match call.info.verb.as_str() {
         "get" => get(server, call, &target).await,
         "list" | "watch" => watch::list_or_watch(server, call, &target).await,
@@ -216,6 +218,9 @@ async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) ->
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };
     let (context, force) = write_context(call, write)?;
+    if write == Write::Patch && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
+        return Err(ApiError::bad_request("invalid JSON patch"));
+    }
     let result = server.registry.patch(&context, registry::api::Patch { kind, bytes, force }).await?;
     written(call, &output, &result)
 }

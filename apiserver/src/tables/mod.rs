@@ -86,8 +86,20 @@ pub(crate) fn render(
     } else {
         push_columns(&mut out, columns)
     }
+    if objects.is_empty() && matches!(gvk.kind.as_str(), "CSIStorageCapacity" | "CustomResourceDefinition") {
+        // Kinds without a printer of their own.
+        out.push_str(",\"rows\":null}");
+        return Ok(out.into());
+    }
+    let mut ordered: Vec<&ObjectRef> = objects.iter().collect();
+    if gvk.kind == "FlowSchema" {
+        // In the order in which they are tried.
+        let precedence =
+            |o: &ObjectRef| o.value().ok().and_then(|v| v.i64_at(&["spec", "matchingPrecedence"]));
+        ordered.sort_by_key(|o| precedence(o));
+    }
     out.push_str(",\"rows\":[");
-    for (index, object) in objects.iter().enumerate() {
+    for (index, object) in ordered.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }

@@ -78,6 +78,13 @@ pub(crate) fn resolve(method: &Method, raw_path: &str, query: &Query) -> Result<
     Ok(info)
 }
 
+/// Whether every `%` of the path starts an escape; Go's server does not even look at other requests.
+pub(crate) fn escapes_are_valid(raw_path: &str) -> bool {
+    let hex = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = raw_path.as_bytes();
+    (0..bytes.len()).all(|i| bytes[i] != b'%' || hex(bytes.get(i + 1)) && hex(bytes.get(i + 2)))
+}
+
 fn verb_of(method: &Method) -> &'static str {
     match method.as_str() {
         "POST" => "create",

@@ -67,8 +67,8 @@ pub(crate) enum Restrictions {
     None,
     /// Table and partial metadata (resources). Protobuf can be ruled out for custom resources.
     Resource { protobuf: bool },
-    /// Any `as`; the endpoint looks at the parameters itself. Clauses it cannot serve are its own concern.
-    Free,
+    /// `as=APIGroupDiscoveryList`, which the endpoint finds in the parameters.
+    Discovery,
 }
 
 struct Clause {
@@ -144,7 +144,14 @@ fn accept(clause: &Clause, media: MediaType, restrictions: Restrictions) -> Opti
     }
     let target = (param("g"), param("v"), param("as"));
     let transform = match (restrictions, target) {
-        (Restrictions::Free, _) | (_, (None, None, None)) => None,
+        (_, (None, None, None)) => None,
+        (Restrictions::Discovery, target) => {
+            let aggregated = (Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList"));
+            if media == MediaType::Yaml || target != aggregated {
+                return None;
+            }
+            None
+        }
         (Restrictions::None, _) => return None,
         (Restrictions::Resource { .. }, (group, version, kind)) => {
             let version = version.unwrap_or_default();
@@ -227,7 +234,13 @@ pub(crate) fn input(headers: &HeaderMap, protobuf: bool) -> Result<MediaType, Ap
     if name.is_empty() {
         return Ok(MediaType::Json);
     }
-    let found = OFFERED.iter().find(|(media, n)| *n == name && (protobuf || *media != MediaType::Protobuf));
+    // Go's reader of media types wants `key=value` after every semicolon.
+    let well_formed = |v: &str| v.split(';').skip(1).all(|p| p.trim().is_empty() || p.contains('='));
+    let sent = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let found = OFFERED
+        .iter()
+        .filter(|_| well_formed(sent))
+        .find(|(media, n)| *n == name && (protobuf || *media != MediaType::Protobuf));
     let names: &[&str] = if protobuf { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] };
     found.map(|(media, _)| *media).ok_or_else(|| ApiError::unsupported_media_type(names))
 }

@@ -306,6 +306,21 @@ pub(crate) fn check_delete(options: &DeleteOptions, mut more: Vec<Cause>) -> Res
         }
     }
     causes.append(&mut more);
+    if options.ignore_store_read_error == Some(true) {
+        let others = [
+            ("gracePeriodSeconds", options.grace_period_seconds.is_some()),
+            ("orphanDependents", options.orphan_dependents.is_some()),
+            ("preconditions", options.uid.is_some() || options.resource_version.is_some()),
+            ("propagationPolicy", options.propagation_policy.is_some()),
+        ];
+        for (name, _) in others.iter().filter(|(_, set)| *set) {
+            causes.push(Cause {
+                reason: "FieldValueInvalid".into(),
+                message: format!("Invalid value: true: cannot be set together with .{name}"),
+                field: "ignoreStoreReadErrorWithClusterBreakingPotential".into(),
+            });
+        }
+    }
     invalid("DeleteOptions", causes)
 }
 

@@ -65,9 +65,10 @@ pub(crate) fn error(error: &ApiError, headers: &HeaderMap, query: &Query) -> Res
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let bytes = match output.media {
         MediaType::Protobuf => error.to_protobuf(),
-        MediaType::Json | MediaType::Yaml => error.to_json(),
+        MediaType::Json => error.to_json(),
+        // JSON is YAML, should the one not become the other.
+        MediaType::Yaml => super::yaml::from_json(&error.to_json()).unwrap_or_else(|_| error.to_json()),
     };
-    // JSON is YAML; flow style is what a YAML client gets for the rare error it asked for in YAML.
     let mut response = document(code, &output, headers, vec![bytes.into()]);
     let retry_after = error.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry_after > 0 {
