@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod api;
+mod check;
 mod codec;
 mod conditions;
 mod conversion;

@@ -14,7 +14,7 @@ use crate::errors::ApiError;
 use crate::object::Owned;
 use crate::store::{self, delete};
 use crate::strategy::Call;
-use crate::{meta, subresources};
+use crate::{check, meta, subresources};
 
 /// The registry the server calls.
 #[derive(Clone)]
@@ -31,6 +31,15 @@ impl ApiRegistry {
     /// The state behind it, for the parts of the server that read objects themselves.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// What the object would be refused for by its strategy, as a new one or in the place of `old`; nothing is stored.
+    ///
+    /// # Errors
+    /// What the client would be answered.
+    pub fn check(&self, context: &RequestContext, new: &Body, old: Option<&Body>) -> Result<(), ApiError> {
+        let resource = self.resource(context)?;
+        check::check(&self.call(context, &resource), new, old)
     }
 
     fn resource(&self, context: &RequestContext) -> Result<Arc<Resource>, ApiError> {

@@ -3,8 +3,10 @@
 
 mod batch;
 mod certificate;
+mod checked;
 mod configuration;
 mod endpoints;
+mod label_keys;
 mod namespace;
 mod node;
 mod pod;
@@ -33,6 +35,7 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("", "secrets") => Arc::new(configuration::Secrets),
         ("", "serviceaccounts") => Arc::new(configuration::ServiceAccounts),
         ("", "services") => Arc::new(service::Services),
+        ("", "podtemplates") => Arc::new(pod::PodTemplates),
         ("", "replicationcontrollers") => Arc::new(workload::ReplicationControllers),
         ("", "persistentvolumes") => Arc::new(volume::PersistentVolumes),
         ("", "persistentvolumeclaims") => Arc::new(volume::PersistentVolumeClaims),
@@ -43,6 +46,9 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("apps", "controllerrevisions") => Arc::new(workload::ControllerRevisions),
         ("batch", "jobs") => Arc::new(batch::Jobs),
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(checked::Autoscalers),
+        ("coordination.k8s.io", "leases") => Arc::new(checked::Leases),
+        ("policy", "poddisruptionbudgets") => Arc::new(checked::DisruptionBudgets),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificate::SigningRequests),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),

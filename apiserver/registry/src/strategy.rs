@@ -81,7 +81,7 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Validates a new object.
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validate_metadata(call, object, self.name_rule())
+        validate_kube_metadata(call, object, self.name_rule())
     }
 
     /// Warnings about a valid new object.
@@ -249,15 +249,24 @@ pub fn bump_generation(object: &mut Value, old: &Value) {
     meta::set(object, "generation", meta::generation(old).saturating_add(1));
 }
 
-/// Metadata validation by the kind's name rule.
+/// Metadata validation common to all kinds.
 pub fn validate_metadata(call: &Call<'_>, object: &Value, rule: NameRule) -> Vec<FieldError> {
+    let (namespaced, path) = (call.resource.row.namespaced, Path::new("metadata"));
     match typed_metadata(object) {
-        Ok(metadata) => objectmeta::validate_object_meta(
-            &metadata,
-            call.resource.row.namespaced,
-            rule,
-            &Path::new("metadata"),
-        ),
+        Ok(metadata) => objectmeta::validate_object_meta(&metadata, namespaced, rule, &path),
+        Err(error) => vec![error],
+    }
+}
+
+/// Metadata validation of Kubernetes' own kinds, by the kind's name rule.
+pub fn validate_kube_metadata(call: &Call<'_>, object: &Value, rule: NameRule) -> Vec<FieldError> {
+    let (namespaced, path) = (call.resource.row.namespaced, Path::new("metadata"));
+    match typed_metadata(object) {
+        // These come with the generic server, which knows no finalizers of its own.
+        Ok(metadata) if call.resource.row.kind.group.starts_with("api") => {
+            objectmeta::validate_object_meta(&metadata, namespaced, rule, &path)
+        }
+        Ok(metadata) => objectmeta::validate_kube_object_meta(&metadata, namespaced, rule, &path),
         Err(error) => vec![error],
     }
 }
@@ -273,5 +282,22 @@ pub fn typed_metadata(object: &Value) -> Result<ObjectMeta, FieldError> {
 
 /// The object, or a part of it, as a k8s-openapi type. Trees here passed the type table, so a failure is ours.
 pub fn typed<T: serde::de::DeserializeOwned>(object: &Value) -> Result<T, FieldError> {
-    machinery::value::from_value(object).map_err(|e| FieldError::internal(&Path::ROOT, e.to_string()))
+    // Null is as good as absent, except to types that are never absent.
+    machinery::value::from_value(object)
+        .or_else(|_| machinery::value::from_value(&without_nulls(object)))
+        .map_err(|e| FieldError::internal(&Path::ROOT, e.to_string()))
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Map(map) => {
+            let mut out = machinery::Map::new();
+            for (key, value) in map.iter().filter(|(_, v)| !v.is_null()) {
+                out.insert(key.as_str(), without_nulls(value));
+            }
+            Value::Map(out)
+        }
+        Value::List(list) => Value::List(list.iter().map(without_nulls).collect()),
+        other => other.clone(),
+    }
 }

@@ -147,13 +147,14 @@ fn document(call: &Call, json: String, vary: bool) -> Response {
             MediaType::Yaml => crate::web::yaml::from_json(json.as_bytes())?,
             MediaType::Protobuf => {
                 let types = ::api::types();
-                let wrong = |e: machinery::json::Error| ApiError::internal(e);
-                let (version, kind) = machinery::json::type_meta(json.as_bytes()).map_err(wrong)?;
+                let (version, kind) =
+                    machinery::json::type_meta(json.as_bytes()).map_err(ApiError::internal)?;
                 let id = types
                     .kind(&version, &kind)
                     .or_else(|| types.by_name(&format!("meta/v1.{kind}")))
                     .ok_or_else(|| ApiError::internal(format!("{kind} is not in the type table")))?;
-                let decoded = machinery::json::decode(types, id, json.as_bytes(), false).map_err(wrong)?;
+                let decoded =
+                    machinery::json::decode(types, id, json.as_bytes(), false).map_err(ApiError::internal)?;
                 machinery::proto::encode(types, id, &decoded.value)
             }
         };

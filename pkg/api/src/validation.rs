@@ -5,11 +5,14 @@
 //! that were defaulted. Start at [`field`].
 
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
 pub mod content;
+pub mod coordination;
 pub mod core;
 pub mod field;
 pub mod objectmeta;
+pub mod policy;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -50,6 +53,46 @@ pub(crate) fn one_of(value: &str, supported: &[&str], path: &Path) -> Option<Err
     }
 }
 
+/// A text field, absent as empty.
+pub(crate) fn text(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or_default()
+}
+
+/// The items of a list field, absent as none.
+pub(crate) fn items<T>(list: &Option<Vec<T>>) -> &[T] {
+    list.as_deref().unwrap_or_default()
+}
+
+/// A value that must be one of a set, the empty one included only when listed.
+pub(crate) fn supported(value: &str, set: &[&str], path: &Path) -> Option<Error> {
+    (!set.contains(&value)).then(|| Error::not_supported(path, value, set))
+}
+
+/// A text that may not be empty.
+pub(crate) fn required(value: &str, path: &Path) -> Option<Error> {
+    value.is_empty().then(|| Error::required(path, ""))
+}
+
+/// A required name that must be a DNS label.
+pub(crate) fn dns_label(value: &str, path: &Path) -> Vec<Error> {
+    refusals(path, value, content::dns_label(value))
+}
+
+/// A name that must be a DNS subdomain.
+pub(crate) fn dns_subdomain(value: &str, path: &Path) -> Vec<Error> {
+    refusals(path, value, content::dns_subdomain(value))
+}
+
+/// A number within bounds.
+pub(crate) fn within(value: i64, lowest: i64, highest: i64, path: &Path) -> Option<Error> {
+    (value < lowest || value > highest).then(|| Error::invalid(path, value, content::range(lowest, highest)))
+}
+
+/// A number above zero.
+pub(crate) fn positive(value: i64, path: &Path) -> Option<Error> {
+    (value <= 0).then(|| Error::invalid(path, value, "must be greater than zero"))
+}
+
 /// `ValidatePositiveIntOrPercent`.
 pub(crate) fn int_or_percent(value: &IntOrString, path: &Path) -> Vec<Error> {
     match value {
@@ -70,7 +113,10 @@ pub(crate) fn not_more_than_100_percent(value: &IntOrString, path: &Path) -> Opt
 
 fn percent(value: &IntOrString) -> Option<i64> {
     match value {
-        IntOrString::String(text) => text.strip_suffix('%')?.parse().ok(),
+        IntOrString::String(text) if content::percent(text).is_empty() => {
+            text.strip_suffix('%')?.parse().ok()
+        }
+        IntOrString::String(_) => None,
         IntOrString::Int(_) => None,
     }
 }

@@ -26,7 +26,7 @@ impl Strategy for Jobs {
 
     fn validate_update(&self, call: &Call<'_>, job: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated_update(job, old, batch::validate_job_status_update);
         }
         validated_update(job, old, batch::validate_job_update)
     }

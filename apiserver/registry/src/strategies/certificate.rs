@@ -5,7 +5,7 @@ use ::api::validation::field::{Error as FieldError, Path};
 use machinery::{List, Map, Value};
 
 use crate::meta;
-use crate::strategy::{Call, Strategy, keep, validate_metadata};
+use crate::strategy::{Call, Strategy, keep, validate_kube_metadata};
 
 /// The strategy.
 pub struct SigningRequests;
@@ -40,7 +40,7 @@ impl Strategy for SigningRequests {
     }
 
     fn validate(&self, call: &Call<'_>, csr: &Value) -> Vec<FieldError> {
-        let mut errors = validate_metadata(call, csr, self.name_rule());
+        let mut errors = validate_kube_metadata(call, csr, self.name_rule());
         let spec = Path::new("spec");
         let signer = csr.str_at(&["spec", "signerName"]).unwrap_or("");
         if signer.is_empty() {

@@ -4,14 +4,14 @@
 use ::api::validation::field::{Error as FieldError, Path};
 use machinery::Value;
 
-use crate::strategy::{Call, Strategy, bump_generation, desired_state_changed, validate_metadata};
+use crate::strategy::{Call, Strategy, bump_generation, desired_state_changed, validate_kube_metadata};
 
 /// Endpoint slices.
 pub struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
     fn validate(&self, call: &Call<'_>, slice: &Value) -> Vec<FieldError> {
-        let mut errors = validate_metadata(call, slice, self.name_rule());
+        let mut errors = validate_kube_metadata(call, slice, self.name_rule());
         let at = Path::new("addressType");
         match slice.str_at(&["addressType"]).unwrap_or("") {
             "" => errors.push(FieldError::required(&at, "")),
@@ -46,7 +46,7 @@ pub struct PriorityClasses;
 
 impl Strategy for PriorityClasses {
     fn validate(&self, call: &Call<'_>, class: &Value) -> Vec<FieldError> {
-        let mut errors = validate_metadata(call, class, self.name_rule());
+        let mut errors = validate_kube_metadata(call, class, self.name_rule());
         let name = crate::meta::name(class);
         let value = class.i64_at(&["value"]).unwrap_or(0);
         let metadata = Path::new("metadata");
@@ -65,6 +65,14 @@ impl Strategy for PriorityClasses {
                 &Path::new("value"),
                 "maximum allowed value of a user defined priority is 1000000000",
             ));
+        }
+        let policies = ["PreemptLowerPriority", "Never"];
+        if let Some(policy) = class.str_at(&["preemptionPolicy"]).filter(|p| !policies.contains(p)) {
+            let at = Path::new("preemptionPolicy");
+            errors.push(match policy {
+                "" => FieldError::required(&at, ""),
+                _ => FieldError::not_supported(&at, policy, &policies),
+            });
         }
         errors
     }

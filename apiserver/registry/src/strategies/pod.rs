@@ -2,16 +2,31 @@
 //! Upstream: `pkg/registry/core/pod/strategy.go`.
 
 use ::api::validation::core::pod as validation;
+use ::api::validation::core::pod_status::validate_pod_status_update;
+use ::api::validation::core::pod_subresources;
 use ::api::validation::field::Error as FieldError;
 use ::api::validation::objectmeta::NameRule;
 use machinery::{List, Map, Value};
 
-use super::{keep_if_absent, validated, validated_update};
+use super::{keep_if_absent, label_keys, validated, validated_update};
 use crate::api::DeleteOptions;
 use crate::conditions;
 use crate::meta;
 use crate::qos;
 use crate::strategy::{Call, Strategy, bump_generation, keep, reset_metadata_for_status};
+
+/// Pod templates.
+pub struct PodTemplates;
+
+impl Strategy for PodTemplates {
+    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        validated(object, validation::validate_pod_template)
+    }
+
+    fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        validated_update(object, old, validation::validate_pod_template_update)
+    }
+}
 
 /// The strategy.
 pub struct Pods;
@@ -39,13 +54,14 @@ impl Strategy for Pods {
                 &meta::rfc3339(call.now),
             );
         }
+        label_keys::merge(pod);
         let class = qos::class(pod);
         // Status was set above.
         let _ = pod.set_path(&["status", "qosClass"], class);
     }
 
-    fn validate(&self, call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
-        validated(pod, |typed| validation::validate_pod(typed, call.resource.row.namespaced))
+    fn validate(&self, _call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
+        validated(pod, validation::validate_pod)
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, pod: &Value) -> Vec<String> {
@@ -73,10 +89,13 @@ impl Strategy for Pods {
     }
 
     fn validate_update(&self, call: &Call<'_>, pod: &Value, old: &Value) -> Vec<FieldError> {
+        // The class is kept in the status once it is known.
+        let before = old.str_at(&["status", "qosClass"]).unwrap_or_else(|| qos::class(old));
+        let classes = (before, qos::class(pod));
         validated_update(pod, old, |new, old| match call.subresource {
-            "status" => validation::validate_pod_status_update(new, old),
-            "ephemeralcontainers" => validation::validate_ephemeral_containers_update(new, old),
-            "resize" => validation::validate_pod_resize(new, old),
+            "status" => validate_pod_status_update(new, old),
+            "ephemeralcontainers" => pod_subresources::validate_ephemeral_containers_update(new, old),
+            "resize" => pod_subresources::validate_pod_resize(new, old, classes),
             _ => validation::validate_pod_update(new, old),
         })
     }
@@ -107,6 +126,10 @@ fn prepare_status(pod: &mut Value, old: &Value) {
         "observedGeneration",
     ] {
         keep_if_absent(pod, old, &["status", field]);
+    }
+    // A feature that is off, unless the field is in use.
+    if old.list_at(&["status", "volumeHealth"]).is_none_or(|l| l.is_empty()) {
+        pod.remove_path(&["status", "volumeHealth"]);
     }
     keep_condition_generations(pod, old);
 }
@@ -156,12 +179,18 @@ fn only_resources(pod: &mut Value, old: &Value) {
         if new.len() != list.len() {
             return;
         }
+        let mut moved = false;
         for (wanted, container) in new.iter().zip(list.iter_mut()) {
             if wanted.str_at(&["name"]) != container.str_at(&["name"]) {
-                return;
+                // Renamed or reordered: validation sees the list as it was sent.
+                moved = true;
+                break;
             }
             keep(container, wanted, "resources");
             keep(container, wanted, "resizePolicy");
+        }
+        if moved {
+            list = new;
         }
         merged.push((field, list));
     }

@@ -2,11 +2,13 @@
 //! role never changes. Upstream: `pkg/registry/rbac/*/policybased/storage.go`, `pkg/registry/rbac/escalation_check.go`,
 //! `component-helpers/auth/rbac/validation/policy_comparator.go`.
 
+use ::api::validation::content;
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use ::api::validation::objectmeta::{self, NameRule};
 use async_trait::async_trait;
 use auth::authorizer::Attributes as AuthzAttributes;
 use auth::rbac::rule::Rule;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::Value;
 
 use crate::errors::ApiError;
@@ -25,11 +27,12 @@ impl Strategy for Rbac {
     }
 
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = crate::strategy::validate_metadata(call, object, self.name_rule());
+        let mut errors = crate::strategy::validate_kube_metadata(call, object, self.name_rule());
         if is_binding(call) {
             errors.extend(validate_role_ref(call, object));
         } else {
             errors.extend(validate_rules(call, object));
+            errors.extend(validate_aggregation(object));
         }
         errors
     }
@@ -40,11 +43,12 @@ impl Strategy for Rbac {
         if is_binding(call) {
             if !role(object).semantic_eq(&role(old)) {
                 let bad = Bad::Raw(role(object).to_string());
-                errors.push(FieldError::invalid(&Path::new("roleRef"), bad, "cannot change roleRef"));
+                errors.push(FieldError::invalid(&Path::new("roleRef"), bad, "field is immutable"));
             }
             errors.extend(validate_role_ref(call, object));
         } else {
             errors.extend(validate_rules(call, object));
+            errors.extend(validate_aggregation(object));
         }
         errors
     }
@@ -89,12 +93,20 @@ fn validate_role_ref(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
     if text("name").is_empty() {
         errors.push(FieldError::required(&path.child("name"), ""));
     }
+    for detail in content::path_segment(text("name"), false) {
+        errors.push(FieldError::invalid(&path.child("name"), text("name"), detail));
+    }
     let subjects = Path::new("subjects");
     for (i, subject) in object.list_at(&["subjects"]).into_iter().flat_map(|l| l.iter()).enumerate() {
         let at = subjects.index(i);
         let text = |f: &str| subject.str_at(&[f]).unwrap_or("");
         if text("name").is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
+        }
+        if text("kind") == "ServiceAccount" && !text("name").is_empty() {
+            for detail in content::dns_subdomain(text("name")) {
+                errors.push(FieldError::invalid(&at.child("name"), text("name"), detail));
+            }
         }
         match (text("kind"), text("apiGroup")) {
             ("ServiceAccount", "") => {
@@ -125,19 +137,18 @@ fn validate_rules(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         let at = path.index(i);
         let empty = |f: &str| rule.list_at(&[f]).is_none_or(|l| l.is_empty());
         if empty("verbs") {
-            errors.push(FieldError::required(&at.child("verbs"), "verbs must contain at least one value"));
+            errors.push(FieldError::required(&at.child("verbs"), ""));
         }
         if !empty("nonResourceURLs") {
-            let text = if call.resource.row.namespaced {
-                Some("namespaced rules cannot apply to non-resource URLs")
-            } else if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
-                Some("rules cannot apply to both regular resources and non-resource URLs")
-            } else {
-                None
-            };
-            if let Some(text) = text {
+            let mut refuse = |text: &str| {
                 let bad = Bad::Raw(rule.get("nonResourceURLs").map(ToString::to_string).unwrap_or_default());
                 errors.push(FieldError::invalid(&at.child("nonResourceURLs"), bad, text));
+            };
+            if call.resource.row.namespaced {
+                refuse("namespaced rules cannot apply to non-resource URLs");
+            }
+            if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
+                refuse("rules cannot apply to both regular resources and non-resource URLs");
             }
             continue;
         }
@@ -148,6 +159,30 @@ fn validate_rules(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         if empty("resources") {
             let detail = "resource rules must supply at least one resource";
             errors.push(FieldError::required(&at.child("resources"), detail));
+        }
+    }
+    errors
+}
+
+/// Cluster roles that are made of others say which.
+fn validate_aggregation(object: &Value) -> Vec<FieldError> {
+    let Some(rule) = object.get("aggregationRule").filter(|r| !r.is_null()) else { return Vec::new() };
+    let path = Path::new("aggregationRule");
+    let list = path.child("clusterRoleSelectors");
+    let selectors = rule.list_at(&["clusterRoleSelectors"]);
+    let mut errors = Vec::new();
+    if selectors.is_none_or(|l| l.is_empty()) {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.push(FieldError::required(&list, detail));
+    }
+    for (i, selector) in selectors.into_iter().flatten().enumerate() {
+        let at = list.index(i);
+        match crate::strategy::typed::<LabelSelector>(selector) {
+            Ok(typed) => errors.extend(objectmeta::validate_label_selector(Some(&typed), &at)),
+            Err(error) => errors.push(error),
+        }
+        if machinery::labels::Selector::from_value(Some(selector)).is_err() {
+            errors.push(FieldError::invalid(&at, Bad::Raw("null".to_owned()), "invalid label selector."));
         }
     }
     errors

@@ -22,7 +22,7 @@ pub struct Services;
 #[async_trait]
 impl Strategy for Services {
     fn name_rule(&self) -> NameRule {
-        objectmeta::name_is_dns1035_label
+        objectmeta::name_is_label
     }
 
     fn prepare_for_create(&self, _call: &Call<'_>, service: &mut Value) {
@@ -43,7 +43,7 @@ impl Strategy for Services {
 
     fn validate_update(&self, call: &Call<'_>, service: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated_update(service, old, validation::validate_service_status_update);
         }
         validated_update(service, old, validation::validate_service_update)
     }

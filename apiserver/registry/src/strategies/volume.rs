@@ -1,9 +1,11 @@
 //! Persistent volumes and claims, volume attachments.
 //! Upstream: `pkg/registry/core/{persistentvolume,persistentvolumeclaim}/strategy.go`, `pkg/registry/storage`.
 
+use ::api::validation::core::{claim, persistent_volume};
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use machinery::{Map, Value};
 
+use super::{validated, validated_update};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, generic_prepare_for_update, keep, keep_all_but_status, reset_metadata_for_status,
@@ -42,35 +44,18 @@ impl Strategy for PersistentVolumes {
         }
     }
 
-    fn validate_update(&self, call: &Call<'_>, volume: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() { Vec::new() } else { immutable_source(volume, old) }
+    fn validate(&self, _call: &Call<'_>, volume: &Value) -> Vec<FieldError> {
+        validated(volume, persistent_volume::validate_volume)
     }
-}
 
-/// The volume source never changes.
-fn immutable_source(volume: &Value, old: &Value) -> Vec<FieldError> {
-    const MUTABLE: [&str; 9] = [
-        "capacity",
-        "accessModes",
-        "claimRef",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "mountOptions",
-        "volumeMode",
-        "nodeAffinity",
-        "volumeAttributesClassName",
-    ];
-    let source = |v: &Value| {
-        let mut spec: Map = v.map_at(&["spec"]).cloned().unwrap_or_default();
-        spec.retain(|k, _| !MUTABLE.contains(&k.as_str()));
-        Value::Map(spec)
-    };
-    if source(volume).semantic_eq(&source(old)) {
-        return Vec::new();
+    fn validate_update(&self, call: &Call<'_>, volume: &Value, old: &Value) -> Vec<FieldError> {
+        if call.is_status() {
+            return validated(volume, |v| {
+                persistent_volume::validate_volume_status_update(v).into_iter().collect()
+            });
+        }
+        validated_update(volume, old, persistent_volume::validate_volume_update)
     }
-    let spec = Path::new("spec");
-    let detail = "spec.persistentvolumesource is immutable after creation";
-    vec![FieldError::forbidden(&spec.child("persistentvolumesource"), detail)]
 }
 
 /// Claims: `dataSource` and `dataSourceRef` mirror each other for local kinds.
@@ -86,18 +71,8 @@ impl Strategy for PersistentVolumeClaims {
         normalize_data_sources(claim);
     }
 
-    fn validate(&self, call: &Call<'_>, claim: &Value) -> Vec<FieldError> {
-        let mut errors = crate::strategy::validate_metadata(call, claim, self.name_rule());
-        let spec = Path::new("spec");
-        if claim.list_at(&["spec", "accessModes"]).is_none_or(|l| l.is_empty()) {
-            errors
-                .push(FieldError::required(&spec.child("accessModes"), "at least 1 access mode is required"));
-        }
-        if claim.str_at(&["spec", "resources", "requests", "storage"]).is_none() {
-            let resources = spec.child("resources");
-            errors.push(FieldError::required(&resources.key("storage"), ""));
-        }
-        errors
+    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        validated(object, claim::validate_claim)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, claim: &mut Value, old: &Value) {
@@ -108,8 +83,13 @@ impl Strategy for PersistentVolumeClaims {
         normalize_data_sources(claim);
     }
 
-    fn validate_update(&self, call: &Call<'_>, claim: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() { Vec::new() } else { immutable_claim(claim, old) }
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        if call.is_status() {
+            return validated(object, claim::validate_claim_status_update);
+        }
+        let mut old = old.clone();
+        normalize_data_sources(&mut old);
+        validated_update(object, &old, claim::validate_claim_update)
     }
 }
 
@@ -125,65 +105,6 @@ fn normalize_data_sources(claim: &mut Value) {
         }
         _ => {}
     }
-}
-
-/// `ValidatePersistentVolumeClaimUpdate`: only requests and the attributes class of a bound claim change.
-fn immutable_claim(claim: &Value, old: &Value) -> Vec<FieldError> {
-    let spec = Path::new("spec");
-    let fixed = |v: &Value| {
-        let mut spec: Map = v.map_at(&["spec"]).cloned().unwrap_or_default();
-        spec.remove("volumeAttributesClassName");
-        if let Some(Value::Map(resources)) = spec.get_mut("resources") {
-            resources.remove("requests");
-        }
-        // A claim that has none yet is bound by the controller.
-        if old.str_at(&["spec", "volumeName"]).unwrap_or("").is_empty() {
-            spec.remove("volumeName");
-        }
-        if old.get_path(&["spec", "storageClassName"]).is_none() {
-            spec.remove("storageClassName");
-        }
-        Value::Map(spec)
-    };
-    let mut errors = Vec::new();
-    if !fixed(claim).semantic_eq(&fixed(old)) {
-        errors.push(FieldError::forbidden(
-            &spec,
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-        ));
-    }
-    let amount = |v: &Value| {
-        let text = v.str_at(&["spec", "resources", "requests", "storage"])?;
-        machinery::Quantity::parse(text).ok()
-    };
-    let recovering =
-        old.str_at(&["status", "capacity", "storage"]).and_then(|t| machinery::Quantity::parse(t).ok());
-    if let (Some(new), Some(before)) = (amount(claim), amount(old)) {
-        let mut difference = new.clone();
-        difference.sub(&before);
-        let mut above = new;
-        if let Some(capacity) = &recovering {
-            above.sub(capacity);
-        }
-        let bound = old.str_at(&["status", "phase"]) == Some("Bound");
-        let changed = difference.sign() != 0;
-        let shrinks = difference.sign() < 0 && !(recovering.is_some() && above.sign() > 0);
-        if shrinks || (changed && !bound) {
-            let resources = spec.child("resources");
-            let at = resources.child("requests").to_string();
-            let detail = "field can not be less than status.capacity";
-            errors.push(if shrinks {
-                FieldError { field: at, ..FieldError::forbidden(&spec, detail) }
-            } else {
-                FieldError::forbidden(
-                    &spec,
-                    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-                )
-            });
-        }
-    }
-    errors.dedup();
-    errors
 }
 
 /// Volume attachments: a status update touches no metadata.

@@ -2,13 +2,15 @@
 //! checked by `api::validation::apps`. Upstream: `pkg/registry/apps/*/strategy.go`.
 
 use ::api::validation::apps;
-use ::api::validation::field::Error as FieldError;
+use ::api::validation::field::{Bad, Error as FieldError, Path};
+use ::api::validation::objectmeta;
 use machinery::Value;
 
 use super::{validated, validated_update};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
+    validate_kube_metadata,
 };
 
 fn template_changed(object: &Value, old: &Value) -> bool {
@@ -16,12 +18,32 @@ fn template_changed(object: &Value, old: &Value) -> bool {
     !template(object).semantic_eq(&template(old))
 }
 
+/// Typed objects do not tell an absent selector, which selects nothing, from an empty one.
+fn with_selector(object: &Value, required: bool, mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    if object.get_path(&["spec", "selector"]).is_some_and(|s| !s.is_null()) {
+        return errors;
+    }
+    let (spec, null) = (Path::new("spec"), || Bad::Raw("null".to_owned()));
+    errors.retain(|e| e.field != "spec.selector" || !e.detail.starts_with("empty selector"));
+    for error in errors.iter_mut().filter(|e| e.field == "spec.selector") {
+        error.bad = null();
+    }
+    if required {
+        errors.push(FieldError::required(&spec.child("selector"), ""));
+    }
+    let labels = object.get_path(&["spec", "template", "metadata", "labels"]);
+    let bad = labels.map_or_else(null, |l| Bad::Raw(l.to_string()));
+    let (template, detail) = (spec.child("template"), "`selector` does not match template `labels`");
+    errors.push(FieldError::invalid(&template.child("metadata").child("labels"), bad, detail));
+    errors
+}
+
 /// Deployments.
 pub struct Deployments;
 
 impl Strategy for Deployments {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, apps::validate_deployment)
+        with_selector(object, true, validated(object, apps::validate_deployment))
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -39,7 +61,7 @@ impl Strategy for Deployments {
         if call.is_status() {
             return validated_update(object, old, apps::validate_deployment_status_update);
         }
-        validated_update(object, old, apps::validate_deployment_update)
+        with_selector(object, true, validated_update(object, old, apps::validate_deployment_update))
     }
 }
 
@@ -48,14 +70,14 @@ pub struct ReplicaSets;
 
 impl Strategy for ReplicaSets {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, apps::validate_replica_set)
+        with_selector(object, true, validated(object, apps::validate_replica_set))
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated(object, apps::validate_replica_set_status_update);
         }
-        validated_update(object, old, apps::validate_replica_set_update)
+        with_selector(object, true, validated_update(object, old, apps::validate_replica_set_update))
     }
 }
 
@@ -64,14 +86,14 @@ pub struct StatefulSets;
 
 impl Strategy for StatefulSets {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, apps::validate_stateful_set)
+        with_selector(object, true, validated(object, apps::validate_stateful_set))
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated_update(object, old, apps::validate_stateful_set_status_update);
         }
-        validated_update(object, old, apps::validate_stateful_set_update)
+        with_selector(object, true, validated_update(object, old, apps::validate_stateful_set_update))
     }
 }
 
@@ -84,7 +106,7 @@ impl Strategy for DaemonSets {
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, apps::validate_daemon_set)
+        with_selector(object, false, validated(object, apps::validate_daemon_set))
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -97,9 +119,9 @@ impl Strategy for DaemonSets {
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated_update(object, old, apps::validate_daemon_set_status_update);
         }
-        validated_update(object, old, apps::validate_daemon_set_update)
+        with_selector(object, false, validated_update(object, old, apps::validate_daemon_set_update))
     }
 
     fn canonicalize(&self, object: &mut Value) {
@@ -130,7 +152,7 @@ impl Strategy for ReplicationControllers {
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return Vec::new();
+            return validated(object, apps::validate_replication_controller_status_update);
         }
         validated_update(object, old, apps::validate_replication_controller_update)
     }
@@ -147,16 +169,34 @@ impl Strategy for ControllerRevisions {
         }
     }
 
-    fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let same =
-            object.get("data").unwrap_or(&Value::Null).semantic_eq(old.get("data").unwrap_or(&Value::Null));
-        if same {
-            return Vec::new();
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let mut errors = validate_kube_metadata(call, object, self.name_rule());
+        errors.extend(validate_revision(object));
+        let data = Path::new("data");
+        match object.get("data") {
+            None | Some(Value::Null) => errors.push(FieldError::required(&data, "data is mandatory")),
+            Some(Value::Map(_)) => {}
+            Some(Value::Raw(json)) if json.trim_ascii_start().starts_with(b"{") => {}
+            Some(Value::Raw(json)) if json.trim_ascii() == b"null" => {
+                errors.push(FieldError::required(&data, "data is mandatory"));
+            }
+            Some(_) => errors.push(FieldError::required(&data, "data must be a valid JSON object")),
         }
-        let path = ::api::validation::field::Path::new("data");
-        let bad = ::api::validation::field::Bad::Raw(
-            object.get("data").map(ToString::to_string).unwrap_or_default(),
-        );
-        vec![FieldError::invalid(&path, bad, "field is immutable")]
+        errors
     }
+
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = validate_kube_metadata(call, object, self.name_rule());
+        errors.extend(validate_revision(object));
+        let data = |v: &Value| v.get("data").cloned().unwrap_or_default();
+        if !data(object).semantic_eq(&data(old)) {
+            let bad = Bad::Raw(object.get("data").map(ToString::to_string).unwrap_or_default());
+            errors.push(FieldError::invalid(&Path::new("data"), bad, "field is immutable"));
+        }
+        errors
+    }
+}
+
+fn validate_revision(object: &Value) -> Option<FieldError> {
+    objectmeta::validate_nonnegative(object.i64_at(&["revision"]).unwrap_or(0), &Path::new("revision"))
 }

@@ -6,19 +6,24 @@ use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, ReplicaSet, ReplicaSetSpec,
     StatefulSet, StatefulSetSpec,
 };
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use machinery::labels::Selector;
 
-use super::core::pod::validate_template;
+use super::core::claim::validate_claim_spec;
+use super::core::pod::{validate_template, validate_template_metadata};
 use super::field::{Bad, Error, Path};
 use super::objectmeta::{
-    name_is_label, name_is_subdomain, validate_label_selector, validate_nonnegative, validate_object_meta,
+    name_is_label, name_is_subdomain, validate_kube_object_meta, validate_label_selector,
+    validate_nonnegative,
 };
-use super::{immutable, int_or_percent, int_or_percent_value, int_or_string_bad, not_more_than_100_percent};
+use super::{
+    dns_label, immutable, int_or_percent, int_or_percent_value, int_or_string_bad, items,
+    not_more_than_100_percent, supported, text,
+};
 
 fn metadata(meta: &ObjectMeta) -> Vec<Error> {
-    validate_object_meta(meta, true, name_is_subdomain, &Path::new("metadata"))
+    validate_kube_object_meta(meta, true, name_is_subdomain, &Path::new("metadata"))
 }
 
 fn count(value: Option<i32>, path: &Path) -> Option<Error> {
@@ -45,23 +50,40 @@ fn validate_selector(selector: &LabelSelector, kind: &str, path: &Path) -> Vec<E
     errors
 }
 
-/// The template must carry what the selector selects, and restart always without a deadline.
+/// The template must carry what the selector selects, and restart always without a deadline. `old` is the one it
+/// replaces.
 fn validate_workload_template(
     template: &PodTemplateSpec,
+    old: Option<&PodTemplateSpec>,
     selector: Option<&LabelSelector>,
     kind: &str,
     path: &Path,
 ) -> Vec<Error> {
-    let mut errors = Vec::new();
+    let mut errors: Vec<Error> = validate_selected(template, selector, path).into_iter().collect();
+    errors.extend(validate_template(template, old, path));
+    errors.extend(validate_always(template, kind, path));
+    errors
+}
+
+fn validate_selected(
+    template: &PodTemplateSpec,
+    selector: Option<&LabelSelector>,
+    path: &Path,
+) -> Option<Error> {
+    validate_matched(template, &selector.filter(|s| !is_empty(s)).and_then(parsed)?, path)
+}
+
+fn validate_matched(template: &PodTemplateSpec, selector: &Selector, path: &Path) -> Option<Error> {
     let none = BTreeMap::new();
-    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref()).unwrap_or(&none);
-    let selector = selector.filter(|s| !is_empty(s)).and_then(parsed);
-    if selector.is_some_and(|s| !s.matches(labels)) {
-        let meta = path.child("metadata");
-        let detail = "`selector` does not match template `labels`";
-        errors.push(Error::invalid(&meta.child("labels"), Bad::json(labels), detail));
-    }
-    errors.extend(validate_template(template, path));
+    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    let meta = path.child("metadata");
+    let detail = "`selector` does not match template `labels`";
+    (!selector.matches(labels.unwrap_or(&none)))
+        .then(|| Error::invalid(&meta.child("labels"), Bad::json(&labels), detail))
+}
+
+fn validate_always(template: &PodTemplateSpec, kind: &str, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
     let spec = path.child("spec");
     let policy = template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("");
     if policy != "Always" {
@@ -77,15 +99,21 @@ fn validate_workload_template(
 /// A new deployment.
 pub fn validate_deployment(deployment: &Deployment) -> Vec<Error> {
     let mut errors = metadata(&deployment.metadata);
-    errors.extend(validate_deployment_spec(&deployment.spec, &Path::new("spec")));
+    errors.extend(validate_deployment_spec(&deployment.spec, None, &Path::new("spec")));
     errors
 }
 
-fn validate_deployment_spec(spec: &DeploymentSpec, path: &Path) -> Vec<Error> {
+fn validate_deployment_spec(spec: &DeploymentSpec, old: Option<&DeploymentSpec>, path: &Path) -> Vec<Error> {
     let mut errors: Vec<Error> = count(spec.replicas, &path.child("replicas")).into_iter().collect();
     errors.extend(validate_selector(&spec.selector, "deployment", &path.child("selector")));
     let template = path.child("template");
-    errors.extend(validate_workload_template(&spec.template, Some(&spec.selector), "ReplicaSet", &template));
+    errors.extend(validate_workload_template(
+        &spec.template,
+        old.map(|o| &o.template),
+        Some(&spec.selector),
+        "ReplicaSet",
+        &template,
+    ));
     if let Some(strategy) = &spec.strategy {
         errors.extend(validate_deployment_strategy(strategy, &path.child("strategy")));
     }
@@ -136,70 +164,213 @@ pub fn validate_deployment_update(new: &Deployment, old: &Deployment) -> Vec<Err
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    errors.extend(validate_deployment_spec(new, &path));
+    errors.extend(validate_deployment_spec(new, Some(old), &path));
     errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
     errors
+}
+
+/// Counts of a status: none negative, and none above the whole.
+struct Counts<'a> {
+    /// All fields.
+    fields: &'a [(&'static str, Option<i32>)],
+    /// Those that are part of `replicas`.
+    parts: &'a [(&'static str, Option<i32>)],
+    replicas: Option<i32>,
+    ready: Option<i32>,
+    available: Option<i32>,
+    generation: Option<i64>,
+    /// What the last text calls the ready ones.
+    ready_name: &'static str,
+}
+
+fn validate_counts(counts: &Counts<'_>, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    errors.extend(validate_nonnegative(counts.generation.unwrap_or(0), &path.child("observedGeneration")));
+    errors.extend(counts.fields.iter().filter_map(|(field, value)| count(*value, &path.child(field))));
+    let all = counts.replicas.unwrap_or(0);
+    for (field, value) in counts.parts {
+        if let Some(value) = value.filter(|v| *v > all) {
+            errors.push(Error::invalid(&path.child(field), value, "cannot be greater than status.replicas"));
+        }
+    }
+    let ready = counts.ready.unwrap_or(0);
+    if let Some(available) = counts.available.filter(|v| *v > ready) {
+        let detail = format!("cannot be greater than {}", counts.ready_name);
+        errors.push(Error::invalid(&path.child("availableReplicas"), available, detail));
+    }
+    errors
+}
+
+/// A count of collisions only grows.
+fn validate_collisions(now: Option<i32>, before: Option<i32>, path: &Path) -> Option<Error> {
+    let before = before?;
+    let value = now.unwrap_or(0);
+    now.is_none_or(|n| n < before)
+        .then(|| Error::invalid(&path.child("collisionCount"), value, "cannot be decremented"))
 }
 
 /// A deployment's changed status.
 pub fn validate_deployment_status_update(new: &Deployment, old: &Deployment) -> Vec<Error> {
     let path = Path::new("status");
-    let Some(status) = &new.status else { return Vec::new() };
-    let mut errors = Vec::new();
-    errors.extend(validate_nonnegative(
-        status.observed_generation.unwrap_or(0),
-        &path.child("observedGeneration"),
-    ));
-    let all = status.replicas.unwrap_or(0);
-    let ready = status.ready_replicas.unwrap_or(0);
-    for (field, value) in [
-        ("replicas", status.replicas),
+    let status = new.status.clone().unwrap_or_default();
+    let parts = [
         ("updatedReplicas", status.updated_replicas),
         ("readyReplicas", status.ready_replicas),
         ("availableReplicas", status.available_replicas),
-        ("unavailableReplicas", status.unavailable_replicas),
-        ("collisionCount", status.collision_count),
-    ] {
-        errors.extend(count(value, &path.child(field)));
-    }
-    for (field, value) in [
-        ("updatedReplicas", status.updated_replicas),
+    ];
+    let counts = Counts {
+        fields: &[
+            ("replicas", status.replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+            ("unavailableReplicas", status.unavailable_replicas),
+            ("terminatingReplicas", status.terminating_replicas),
+            ("collisionCount", status.collision_count),
+        ],
+        parts: &parts,
+        replicas: status.replicas,
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        generation: status.observed_generation,
+        ready_name: "readyReplicas",
+    };
+    let mut errors = validate_counts(&counts, &path);
+    let before = old.status.as_ref().and_then(|s| s.collision_count);
+    errors.extend(validate_collisions(status.collision_count, before, &path));
+    errors
+}
+
+/// A replica set's changed status.
+pub fn validate_replica_set_status_update(new: &ReplicaSet) -> Vec<Error> {
+    let status = new.status.clone().unwrap_or_default();
+    let replicas = Some(status.replicas);
+    let parts = [
+        ("fullyLabeledReplicas", status.fully_labeled_replicas),
         ("readyReplicas", status.ready_replicas),
         ("availableReplicas", status.available_replicas),
-    ] {
-        if let Some(value) = value.filter(|v| *v > all) {
-            errors.push(Error::invalid(&path.child(field), value, "cannot be greater than status.replicas"));
-        }
-    }
-    if let Some(available) = status.available_replicas.filter(|v| *v > ready) {
-        let at = path.child("availableReplicas");
-        errors.push(Error::invalid(&at, available, "cannot be greater than readyReplicas"));
-    }
-    let collisions = |d: &Deployment| d.status.as_ref().and_then(|s| s.collision_count);
-    if let Some(before) = collisions(old)
-        && collisions(new).is_none_or(|now| now < before)
-    {
-        let now = collisions(new).map_or("null".to_owned(), |n| n.to_string());
-        errors.push(Error::invalid(&path.child("collisionCount"), Bad::Raw(now), "cannot be decremented"));
-    }
+    ];
+    let counts = Counts {
+        fields: &[
+            ("replicas", replicas),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+            ("terminatingReplicas", status.terminating_replicas),
+        ],
+        parts: &parts,
+        replicas,
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        generation: status.observed_generation,
+        ready_name: "readyReplicas",
+    };
+    validate_counts(&counts, &Path::new("status"))
+}
+
+/// A replication controller's changed status.
+pub fn validate_replication_controller_status_update(new: &ReplicationController) -> Vec<Error> {
+    let status = new.status.clone().unwrap_or_default();
+    let replicas = Some(status.replicas);
+    let parts = [
+        ("fullyLabeledReplicas", status.fully_labeled_replicas),
+        ("readyReplicas", status.ready_replicas),
+        ("availableReplicas", status.available_replicas),
+    ];
+    let counts = Counts {
+        fields: &[
+            ("replicas", replicas),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ],
+        parts: &parts,
+        replicas,
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        generation: status.observed_generation,
+        ready_name: "readyReplicas",
+    };
+    validate_counts(&counts, &Path::new("status"))
+}
+
+/// A stateful set's changed status.
+pub fn validate_stateful_set_status_update(new: &StatefulSet, old: &StatefulSet) -> Vec<Error> {
+    let path = Path::new("status");
+    let status = new.status.clone().unwrap_or_default();
+    let replicas = Some(status.replicas);
+    let parts = [
+        ("readyReplicas", status.ready_replicas),
+        ("currentReplicas", status.current_replicas),
+        ("updatedReplicas", status.updated_replicas),
+        ("availableReplicas", status.available_replicas),
+    ];
+    let counts = Counts {
+        fields: &[
+            ("replicas", replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("currentReplicas", status.current_replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("availableReplicas", status.available_replicas),
+            ("collisionCount", status.collision_count),
+        ],
+        parts: &parts,
+        replicas,
+        ready: status.ready_replicas,
+        available: status.available_replicas,
+        generation: status.observed_generation,
+        ready_name: "status.readyReplicas",
+    };
+    let mut errors = validate_counts(&counts, &path);
+    let before = old.status.as_ref().and_then(|s| s.collision_count);
+    errors.extend(validate_collisions(status.collision_count, before, &path));
+    errors
+}
+
+/// A daemon set's changed status.
+pub fn validate_daemon_set_status_update(new: &DaemonSet, old: &DaemonSet) -> Vec<Error> {
+    let path = Path::new("status");
+    let status = new.status.clone().unwrap_or_default();
+    let counts = Counts {
+        fields: &[
+            ("currentNumberScheduled", Some(status.current_number_scheduled)),
+            ("numberMisscheduled", Some(status.number_misscheduled)),
+            ("desiredNumberScheduled", Some(status.desired_number_scheduled)),
+            ("numberReady", Some(status.number_ready)),
+            ("updatedNumberScheduled", status.updated_number_scheduled),
+            ("numberAvailable", status.number_available),
+            ("numberUnavailable", status.number_unavailable),
+            ("collisionCount", status.collision_count),
+        ],
+        parts: &[],
+        replicas: None,
+        ready: None,
+        available: None,
+        generation: status.observed_generation,
+        ready_name: "",
+    };
+    let mut errors = validate_counts(&counts, &path);
+    let before = old.status.as_ref().and_then(|s| s.collision_count);
+    errors.extend(validate_collisions(status.collision_count, before, &path));
     errors
 }
 
 /// A new replica set.
 pub fn validate_replica_set(set: &ReplicaSet) -> Vec<Error> {
     let mut errors = metadata(&set.metadata);
-    errors.extend(validate_replica_set_spec(&set.spec, &Path::new("spec")));
+    errors.extend(validate_replica_set_spec(&set.spec, None, &Path::new("spec")));
     errors
 }
 
-fn validate_replica_set_spec(spec: &ReplicaSetSpec, path: &Path) -> Vec<Error> {
+fn validate_replica_set_spec(spec: &ReplicaSetSpec, old: Option<&ReplicaSetSpec>, path: &Path) -> Vec<Error> {
     let mut errors: Vec<Error> = count(spec.replicas, &path.child("replicas")).into_iter().collect();
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
     errors.extend(validate_selector(&spec.selector, "deployment", &path.child("selector")));
     let default = PodTemplateSpec::default();
     let template = spec.template.as_ref().unwrap_or(&default);
     let at = path.child("template");
-    errors.extend(validate_workload_template(template, Some(&spec.selector), "ReplicaSet", &at));
+    let before = old.and_then(|o| o.template.as_ref());
+    errors.extend(validate_workload_template(template, before, Some(&spec.selector), "ReplicaSet", &at));
     errors
 }
 
@@ -208,51 +379,96 @@ pub fn validate_replica_set_update(new: &ReplicaSet, old: &ReplicaSet) -> Vec<Er
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    errors.extend(validate_replica_set_spec(new, &path));
+    errors.extend(validate_replica_set_spec(new, Some(old), &path));
     errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
     errors
 }
 
 /// A new stateful set.
 pub fn validate_stateful_set(set: &StatefulSet) -> Vec<Error> {
-    let mut errors = validate_object_meta(&set.metadata, true, name_is_label, &Path::new("metadata"));
-    errors.extend(validate_stateful_set_spec(&set.spec, &Path::new("spec")));
+    let mut errors = validate_kube_object_meta(&set.metadata, true, name_is_label, &Path::new("metadata"));
+    let path = Path::new("spec");
+    errors.extend(validate_stateful_set_spec(&set.spec, Some(&set.spec.template), None, &path));
+    let list = path.child("volumeClaimTemplates");
+    for (i, claim) in items(&set.spec.volume_claim_templates).iter().enumerate() {
+        let none = Default::default();
+        let spec = claim.spec.as_ref().unwrap_or(&none);
+        errors.extend(validate_claim_spec(spec, &list.index(i).child("spec")));
+    }
+    let name = text(&set.spec.service_name);
+    if !name.is_empty() {
+        errors.extend(dns_label(name, &path.child("serviceName")));
+    }
     errors
 }
 
-fn validate_stateful_set_spec(spec: &StatefulSetSpec, path: &Path) -> Vec<Error> {
+/// `template` is left out when the old set's is broken: it cannot be mended in every respect.
+fn validate_stateful_set_spec(
+    spec: &StatefulSetSpec,
+    template: Option<&PodTemplateSpec>,
+    old: Option<&PodTemplateSpec>,
+    path: &Path,
+) -> Vec<Error> {
     let mut errors = Vec::new();
     let at = path.child("podManagementPolicy");
-    match spec.pod_management_policy.as_deref().unwrap_or("") {
+    match text(&spec.pod_management_policy) {
         "" => errors.push(Error::required(&at, "")),
         "OrderedReady" | "Parallel" => {}
         other => errors.push(Error::invalid(&at, other, "must be 'OrderedReady' or 'Parallel'")),
     }
-    let strategy = path.child("updateStrategy");
-    match spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("") {
-        "" => errors.push(Error::required(&strategy, "")),
-        "OnDelete" => {
-            if spec.update_strategy.as_ref().is_some_and(|s| s.rolling_update.is_some()) {
-                errors.push(Error::invalid(
-                    &strategy.child("rollingUpdate"),
-                    Bad::json(&spec.update_strategy),
-                    "only allowed for updateStrategy 'RollingUpdate'",
-                ));
-            }
+    errors.extend(validate_update_strategy(spec, &path.child("updateStrategy")));
+    if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
+        let at = path.child("persistentVolumeClaimRetentionPolicy");
+        for (field, value) in [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)] {
+            errors.extend(supported(text(value), &["Retain", "Delete"], &at.child(field)));
         }
-        "RollingUpdate" => {}
-        other => errors.push(Error::invalid(&strategy, other, "must be 'RollingUpdate' or 'OnDelete'")),
     }
     errors.extend(count(spec.replicas, &path.child("replicas")));
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
+    if let Some(ordinals) = &spec.ordinals {
+        errors.extend(count(ordinals.start, &path.child("ordinals.start")));
+    }
     errors.extend(validate_selector(&spec.selector, "statefulset", &path.child("selector")));
-    let template = with_claim_volumes(spec);
-    errors.extend(validate_workload_template(
-        &template,
-        Some(&spec.selector),
-        "StatefulSet",
-        &path.child("template"),
-    ));
+    let at = path.child("template");
+    errors.extend(validate_selected(&spec.template, Some(&spec.selector), &at));
+    let completed = with_claim_volumes(spec);
+    if template.is_some() {
+        errors.extend(validate_template(&completed, old, &at));
+    }
+    // Upstream looks at labels and annotations once more.
+    errors.extend(validate_template_metadata(&completed, old, &at));
+    errors.extend(validate_always(&spec.template, "StatefulSet", &at));
+    errors
+}
+
+fn validate_update_strategy(spec: &StatefulSetSpec, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let rolling = spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
+    let at = path.child("rollingUpdate");
+    match spec.update_strategy.as_ref().map_or("", |s| text(&s.type_)) {
+        "" => errors.push(Error::required(path, "")),
+        "OnDelete" => {
+            errors.extend(rolling.map(|r| {
+                Error::invalid(&at, Bad::json(r), "only allowed for updateStrategy 'RollingUpdate'")
+            }))
+        }
+        "RollingUpdate" => {
+            let Some(rolling) = rolling else { return errors };
+            errors.extend(count(rolling.partition, &at.child("partition")));
+            if let Some(unavailable) = &rolling.max_unavailable {
+                let at = at.child("maxUnavailable");
+                errors.extend(int_or_percent(unavailable, &at));
+                if int_or_percent_value(unavailable) == 0 {
+                    errors.push(Error::invalid(&at, int_or_string_bad(unavailable), "cannot be 0"));
+                }
+                errors.extend(not_more_than_100_percent(unavailable, &at));
+            }
+        }
+        _ => {
+            let bad = Bad::json(&spec.update_strategy);
+            errors.push(Error::invalid(path, bad, "must be 'RollingUpdate' or 'OnDelete'"));
+        }
+    }
     errors
 }
 
@@ -261,8 +477,10 @@ fn with_claim_volumes(spec: &StatefulSetSpec) -> PodTemplateSpec {
     use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Volume};
     let mut template = spec.template.clone();
     let Some(pod) = template.spec.as_mut() else { return template };
+    // The set itself gives pods their names.
+    (pod.hostname, pod.subdomain) = (None, None);
     for claim in spec.volume_claim_templates.iter().flatten() {
-        let Some(name) = claim.metadata.name.clone() else { continue };
+        let name = claim.metadata.name.clone().unwrap_or_default();
         let volumes = pod.volumes.get_or_insert_default();
         volumes.retain(|v| v.name != name);
         volumes.push(Volume {
@@ -281,8 +499,9 @@ fn with_claim_volumes(spec: &StatefulSetSpec) -> PodTemplateSpec {
 pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
-    let mut errors = Vec::new();
-    errors.extend(validate_stateful_set_spec(new, &path));
+    let before = Some(&old.template);
+    let sound = validate_stateful_set_spec(old, before, before, &Path::ROOT).is_empty();
+    let mut errors = validate_stateful_set_spec(new, Some(&new.template).filter(|_| sound), before, &path);
     errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
     errors.extend(immutable(
         &new.volume_claim_templates,
@@ -301,14 +520,15 @@ pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet) -> Vec
 /// A new daemon set.
 pub fn validate_daemon_set(set: &DaemonSet) -> Vec<Error> {
     let mut errors = metadata(&set.metadata);
-    errors.extend(validate_daemon_set_spec(&set.spec, &Path::new("spec")));
+    errors.extend(validate_daemon_set_spec(&set.spec, None, &Path::new("spec")));
     errors
 }
 
-fn validate_daemon_set_spec(spec: &DaemonSetSpec, path: &Path) -> Vec<Error> {
+fn validate_daemon_set_spec(spec: &DaemonSetSpec, old: Option<&DaemonSetSpec>, path: &Path) -> Vec<Error> {
     let mut errors = validate_selector(&spec.selector, "daemonset", &path.child("selector"));
     errors.extend(validate_workload_template(
         &spec.template,
+        old.map(|o| &o.template),
         Some(&spec.selector),
         "DaemonSet",
         &path.child("template"),
@@ -328,6 +548,11 @@ fn validate_daemon_set_spec(spec: &DaemonSetSpec, path: &Path) -> Vec<Error> {
                     errors
                         .extend(rolling.max_unavailable.iter().flat_map(|v| int_or_percent(v, &unavailable)));
                     errors.extend(rolling.max_surge.iter().flat_map(|v| int_or_percent(v, &surge)));
+                    for (value, at) in
+                        [(&rolling.max_unavailable, &unavailable), (&rolling.max_surge, &surge)]
+                    {
+                        errors.extend(value.as_ref().and_then(|v| not_more_than_100_percent(v, at)));
+                    }
                     let value = |v: &Option<_>| v.as_ref().map_or(0, int_or_percent_value);
                     match (value(&rolling.max_unavailable), value(&rolling.max_surge)) {
                         (0, 0) => {
@@ -343,9 +568,9 @@ fn validate_daemon_set_spec(spec: &DaemonSetSpec, path: &Path) -> Vec<Error> {
                 }
             }
         }
-        other => {
+        _ => {
             let valid = ["RollingUpdate", "OnDelete"];
-            errors.push(Error::not_supported(&strategy.child("type"), other, &valid));
+            errors.push(Error::not_supported(&strategy, Bad::json(&spec.update_strategy), &valid));
         }
     }
     errors.extend(count(spec.revision_history_limit, &path.child("revisionHistoryLimit")));
@@ -358,34 +583,42 @@ pub fn validate_daemon_set_update(new: &DaemonSet, old: &DaemonSet) -> Vec<Error
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
     errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
-    errors.extend(validate_daemon_set_spec(new, &path));
+    errors.extend(validate_daemon_set_spec(new, Some(old), &path));
     errors
 }
 
 /// A new replication controller.
 pub fn validate_replication_controller(controller: &ReplicationController) -> Vec<Error> {
     let mut errors = metadata(&controller.metadata);
-    errors.extend(validate_replication_controller_spec(controller));
+    errors.extend(validate_replication_controller_spec(controller, None));
     errors
 }
 
-fn validate_replication_controller_spec(controller: &ReplicationController) -> Vec<Error> {
+fn validate_replication_controller_spec(
+    controller: &ReplicationController,
+    old: Option<&ReplicationController>,
+) -> Vec<Error> {
     let path = Path::new("spec");
     let mut errors = Vec::new();
-    let Some(spec) = &controller.spec else { return errors };
+    let none = ReplicationControllerSpec::default();
+    let spec = controller.spec.as_ref().unwrap_or(&none);
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
     let selector = spec.selector.clone().unwrap_or_default();
     if selector.is_empty() {
         errors.push(Error::required(&path.child("selector"), ""));
     }
-    errors.extend(count(spec.replicas, &path.child("replicas")));
+    match spec.replicas {
+        None => errors.push(Error::required(&path.child("replicas"), "")),
+        Some(_) => errors.extend(count(spec.replicas, &path.child("replicas"))),
+    }
     let at = path.child("template");
     match &spec.template {
         None => errors.push(Error::required(&at, "")),
         Some(template) => {
-            let selector = LabelSelector { match_labels: Some(selector), ..Default::default() };
-            let kind = "ReplicationController";
-            errors.extend(validate_workload_template(template, Some(&selector), kind, &at));
+            let before = old.and_then(|o| o.spec.as_ref()?.template.as_ref());
+            errors.extend(validate_matched(template, &Selector::from_set(&selector), &at));
+            errors.extend(validate_template(template, before, &at));
+            errors.extend(validate_always(template, "ReplicationController", &at));
         }
     }
     errors
@@ -394,7 +627,7 @@ fn validate_replication_controller_spec(controller: &ReplicationController) -> V
 /// A changed replication controller.
 pub fn validate_replication_controller_update(
     new: &ReplicationController,
-    _old: &ReplicationController,
+    old: &ReplicationController,
 ) -> Vec<Error> {
-    validate_replication_controller_spec(new)
+    validate_replication_controller_spec(new, Some(old))
 }

@@ -1,8 +1,22 @@
 //! core/v1. Upstream: `pkg/apis/core/validation/validation.go`.
 
-pub mod container;
+pub mod claim;
+mod container;
 pub mod data;
+mod env;
+pub mod ip;
 pub mod node;
+mod path;
+pub mod persistent_volume;
 pub mod pod;
+pub mod pod_status;
+pub mod pod_subresources;
+mod probe;
+mod projected;
+pub(crate) mod resources;
+pub mod scheduling;
+mod security;
 pub mod service;
-pub mod volume;
+mod service_addresses;
+mod volume;
+mod volume_source;

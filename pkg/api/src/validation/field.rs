@@ -307,6 +307,8 @@ impl<'a> Path<'a> {
         }
         match self.step {
             Step::Root => {}
+            // As Go prints a path of nothing.
+            Step::Name("") => out.push_str("[]"),
             Step::Name(name) => {
                 if !out.is_empty() {
                     out.push('.');

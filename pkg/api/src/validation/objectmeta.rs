@@ -49,6 +49,25 @@ pub fn name_is_path_segment(name: &str, prefix: bool) -> Refusals {
     content::path_segment(name, prefix)
 }
 
+/// Validates metadata of a new object as Kubernetes' own kinds do (`core/validation.ValidateObjectMeta`): finalizers
+/// without a domain are from a short list.
+pub fn validate_kube_object_meta(
+    meta: &ObjectMeta,
+    namespaced: bool,
+    rule: NameRule,
+    path: &Path,
+) -> Vec<Error> {
+    let mut errors = validate_object_meta(meta, namespaced, rule, path);
+    for (i, name) in meta.finalizers.iter().flatten().enumerate() {
+        let known = matches!(name.as_str(), "kubernetes" | "orphan" | "foregroundDeletion");
+        if !known && !name.contains('/') {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Error::invalid(&path.child("finalizers").index(i), name, detail));
+        }
+    }
+    errors
+}
+
 /// Validates metadata of a new object (`ValidateObjectMeta`).
 pub fn validate_object_meta(meta: &ObjectMeta, namespaced: bool, rule: NameRule, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();

@@ -1,7 +1,8 @@
 //! What the differential tests share: a small generator of random numbers and a client of the oracle programs.
 //!
 //! Recorded answers (`tests/data`) are compared on every run. With `ORACLE_DIR` naming a directory of built
-//! oracle programs (`e2e/oracle`), thousands of fresh cases are compared too; `ORACLE_RECORD=1` rewrites the data.
+//! oracle programs (`e2e/oracle`), thousands of fresh cases are compared too; `ORACLE_RECORD=1` rewrites the data,
+//! `ORACLE_SHOW=n` prints n differences instead of 8.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use serde_json::Value as Json;
@@ -122,6 +123,7 @@ pub fn compare_with(
     }
     let total = cases.len();
     let (mut wrong, mut skipped) = (0, 0);
+    let shown = std::env::var("ORACLE_SHOW").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     for (q, theirs) in cases {
         if explained(&q, &theirs) {
             skipped += 1;
@@ -130,7 +132,7 @@ pub fn compare_with(
         let (mine, theirs) = (form(&q, &ours(&q)), form(&q, &theirs));
         if mine != theirs {
             wrong += 1;
-            if wrong <= 8 {
+            if wrong <= shown {
                 eprintln!("request {q}\n{}", difference(&theirs, &mine, String::new()));
             }
         }

@@ -1,32 +1,85 @@
-//! Containers: names, ports, environment, mounts, resources, probes, lifecycle, security context.
-
-use std::collections::BTreeMap;
+//! Containers of all three lists: names, images, ports, mounts, devices, restart rules.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvFromSource, EnvVar, ExecAction, GRPCAction, HTTPGetAction, Lifecycle,
-    LifecycleHandler, Probe, ResourceRequirements, SecurityContext, SleepAction, TCPSocketAction, Volume,
+    Container, ContainerPort, ContainerRestartRule, EphemeralContainer, PodSpec, Volume, VolumeDevice,
     VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use machinery::Quantity;
 
-use super::volume::validate_descending_path;
-use crate::validation::content;
+use super::path::{descending, no_backsteps};
+use super::probe::{self, Setting};
+pub use super::probe::{validate_port, validate_port_or_name};
+use super::{env, resources, security};
 use crate::validation::field::{Bad, Error, Path};
-use crate::validation::objectmeta::validate_nonnegative;
-use crate::validation::{one_of, refusals};
+use crate::validation::{content, dns_label, items, one_of, refusals, supported, text};
 
 /// What containers are checked against.
-pub struct Surroundings<'a> {
-    /// The pod's volumes.
-    pub volumes: &'a [Volume],
-    /// The pod's termination grace period.
-    pub grace_period: Option<i64>,
+pub(super) struct Surroundings<'a> {
+    /// The pod's sound volumes.
+    pub volumes: &'a [&'a Volume],
+    /// Operating system and grace period.
+    pub setting: Setting<'a>,
+    /// Resource claims, and what resources may be as they were.
+    pub terms: resources::Terms<'a>,
+    /// The pod's restart policy.
+    pub restart_policy: &'a str,
+    /// Not `hostUsers: false`.
+    pub host_users: bool,
+    /// CAP_SYS_ADMIN without privilege escalation was there before.
+    pub sys_admin: bool,
+    /// Init containers with `RestartContainer` were there before.
+    pub restarting_init: bool,
+}
+
+/// Calls `see` for every container of the three lists with its path.
+pub(super) fn visit<'a>(spec: &PodSpec, path: &Path<'a>, see: &mut dyn FnMut(&Container, &Path<'_>)) {
+    for (field, list) in [("initContainers", items(&spec.init_containers)), ("containers", &spec.containers)]
+    {
+        let at = path.child(field);
+        for (i, container) in list.iter().enumerate() {
+            see(container, &at.index(i));
+        }
+    }
+    let at = path.child("ephemeralContainers");
+    for (i, container) in items(&spec.ephemeral_containers).iter().enumerate() {
+        see(&as_container(container), &at.index(i));
+    }
+}
+
+/// The part of an ephemeral container that it shares with others.
+fn as_container(c: &EphemeralContainer) -> Container {
+    let c = c.clone();
+    Container {
+        args: c.args,
+        command: c.command,
+        env: c.env,
+        env_from: c.env_from,
+        image: c.image,
+        image_pull_policy: c.image_pull_policy,
+        lifecycle: c.lifecycle,
+        liveness_probe: c.liveness_probe,
+        name: c.name,
+        ports: c.ports,
+        readiness_probe: c.readiness_probe,
+        resize_policy: c.resize_policy,
+        resources: c.resources,
+        restart_policy: c.restart_policy,
+        restart_policy_rules: c.restart_policy_rules,
+        security_context: c.security_context,
+        startup_probe: c.startup_probe,
+        stdin: c.stdin,
+        stdin_once: c.stdin_once,
+        termination_message_path: c.termination_message_path,
+        termination_message_policy: c.termination_message_policy,
+        tty: c.tty,
+        volume_devices: c.volume_devices,
+        volume_mounts: c.volume_mounts,
+        working_dir: c.working_dir,
+    }
 }
 
 /// `spec.containers`.
-pub fn validate_containers(containers: &[Container], around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
+pub(super) fn validate_containers(spec: &PodSpec, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
+    let containers = &spec.containers;
     if containers.is_empty() {
         return vec![Error::required(path, "")];
     }
@@ -37,100 +90,166 @@ pub fn validate_containers(containers: &[Container], around: &Surroundings<'_>, 
         if containers[..i].iter().any(|c| c.name == container.name) {
             errors.push(Error::duplicate(&at.child("name"), &container.name));
         }
-        if let Some(lifecycle) = &container.lifecycle {
-            errors.extend(validate_lifecycle(lifecycle, around, &at.child("lifecycle")));
-        }
-        errors.extend(validate_probes(container, around, &at));
+        errors.extend(probe::validate_container(container, around.setting, &at));
+        errors.extend(validate_restart(container, &at));
     }
     errors.extend(host_port_conflicts(containers.iter(), path));
     errors
 }
 
 /// `spec.initContainers`: as containers, but probes and hooks only on those that restart always (sidecars).
-pub fn validate_init_containers(
-    containers: &[Container],
-    regular: &[Container],
-    around: &Surroundings<'_>,
-    path: &Path,
-) -> Vec<Error> {
+pub(super) fn validate_init_containers(spec: &PodSpec, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
+    let containers = items(&spec.init_containers);
     let mut errors = Vec::new();
     for (i, container) in containers.iter().enumerate() {
         let at = path.index(i);
         errors.extend(validate_common(container, around, &at));
         let sidecar = container.restart_policy.as_deref() == Some("Always");
-        if sidecar {
-            if let Some(lifecycle) = &container.lifecycle {
-                errors.extend(validate_lifecycle(lifecycle, around, &at.child("lifecycle")));
-            }
-            errors.extend(validate_probes(container, around, &at));
-        }
-        let name = at.child("name");
-        let taken = regular.iter().chain(&containers[..i]).any(|c| c.name == container.name);
-        if taken && !container.name.is_empty() {
-            errors.push(Error::duplicate(&name, &container.name));
+        errors.extend(validate_restart(container, &at));
+        let taken = spec.containers.iter().any(|c| c.name == container.name)
+            || containers[..i].iter().any(|c| c.name == container.name && !c.name.is_empty());
+        if taken {
+            errors.push(Error::duplicate(&at.child("name"), &container.name));
         }
         errors.extend(host_port_conflicts(std::iter::once(container), path));
-        if !sidecar {
-            let text = "may not be set for init containers without restartPolicy=Always";
-            let set = [
-                ("lifecycle", container.lifecycle.is_some()),
-                ("livenessProbe", container.liveness_probe.is_some()),
-                ("readinessProbe", container.readiness_probe.is_some()),
-                ("startupProbe", container.startup_probe.is_some()),
-            ];
-            errors.extend(set.iter().filter(|(_, s)| *s).map(|(f, _)| Error::forbidden(&at.child(f), text)));
+        if sidecar {
+            errors.extend(probe::validate_container(container, around.setting, &at));
+            continue;
+        }
+        let detail = "may not be set for init containers without restartPolicy=Always";
+        let set = [
+            ("lifecycle", container.lifecycle.is_some()),
+            ("livenessProbe", container.liveness_probe.is_some()),
+            ("readinessProbe", container.readiness_probe.is_some()),
+            ("startupProbe", container.startup_probe.is_some()),
+        ];
+        errors.extend(set.iter().filter(|(_, s)| *s).map(|(f, _)| Error::forbidden(&at.child(f), detail)));
+        let policies = at.child("resizePolicy");
+        for (j, policy) in items(&container.resize_policy).iter().enumerate() {
+            if policy.restart_policy == "RestartContainer" && !around.restarting_init {
+                let item = policies.index(j);
+                let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                errors.push(Error::invalid(&item.child("restartPolicy"), "RestartContainer", detail));
+            }
         }
     }
     errors
+}
+
+/// `spec.ephemeralContainers`: what a debugger may have.
+pub(super) fn validate_ephemeral_containers(
+    spec: &PodSpec,
+    around: &Surroundings<'_>,
+    path: &Path,
+) -> Vec<Error> {
+    let all = items(&spec.ephemeral_containers);
+    let others = || spec.containers.iter().chain(items(&spec.init_containers)).map(|c| c.name.as_str());
+    let mut errors = Vec::new();
+    for (i, ephemeral) in all.iter().enumerate() {
+        let at = path.index(i);
+        let container = as_container(ephemeral);
+        errors.extend(validate_common(&container, around, &at));
+        errors.extend(validate_image_space(&container, &at));
+        let name = ephemeral.name.as_str();
+        if others().chain(all[..i].iter().map(|c| c.name.as_str())).any(|n| n == name) {
+            errors.push(Error::duplicate(&at.child("name"), name));
+        }
+        let target = text(&ephemeral.target_container_name);
+        if !target.is_empty() && !others().any(|n| n == target) {
+            errors.push(Error::not_found(&at.child("targetContainerName"), target));
+        }
+        let detail = "cannot be set for an Ephemeral Container";
+        let amounts = container.resources.as_ref();
+        let set = [
+            ("ports", container.ports.is_some()),
+            (
+                "resources",
+                amounts.is_some_and(|r| r.limits.is_some() || r.requests.is_some() || r.claims.is_some()),
+            ),
+            ("resizePolicy", container.resize_policy.is_some()),
+            ("restartPolicy", container.restart_policy.is_some()),
+            ("restartPolicyRules", container.restart_policy_rules.is_some()),
+            ("livenessProbe", container.liveness_probe.is_some()),
+            ("readinessProbe", container.readiness_probe.is_some()),
+            ("startupProbe", container.startup_probe.is_some()),
+            ("lifecycle", container.lifecycle.is_some()),
+        ];
+        errors.extend(set.iter().filter(|(_, s)| *s).map(|(f, _)| Error::forbidden(&at.child(f), detail)));
+        let mounts = at.child("volumeMounts");
+        for (j, mount) in items(&container.volume_mounts).iter().enumerate() {
+            let item = mounts.index(j);
+            for (field, value) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+                if !text(value).is_empty() {
+                    errors.push(Error::forbidden(&item.child(field), detail));
+                }
+            }
+        }
+    }
+    errors
+}
+
+/// Images of pods, other than those of templates, have no space around them.
+pub(super) fn validate_image_space(container: &Container, path: &Path) -> Option<Error> {
+    let image = text(&container.image);
+    let detail = "must not have leading or trailing whitespace";
+    (image.trim().len() != image.len()).then(|| Error::invalid(&path.child("image"), image, detail))
 }
 
 fn validate_common(container: &Container, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    let name = path.child("name");
     if container.name.is_empty() {
-        errors.push(Error::required(&name, ""));
+        errors.push(Error::required(&path.child("name"), ""));
     } else {
-        errors.extend(refusals(&name, &container.name, content::dns_label(&container.name)));
+        errors.extend(dns_label(&container.name, &path.child("name")));
     }
-    let image = container.image.as_deref().unwrap_or("");
-    if image.is_empty() {
+    if text(&container.image).is_empty() {
         errors.push(Error::required(&path.child("image"), ""));
     }
     errors.extend(one_of(
-        container.termination_message_policy.as_deref().unwrap_or(""),
+        text(&container.termination_message_policy),
         &["File", "FallbackToLogsOnError"],
         &path.child("terminationMessagePolicy"),
     ));
-    errors.extend(validate_ports(container.ports.as_deref().unwrap_or_default(), &path.child("ports")));
-    errors.extend(validate_env(container.env.as_deref().unwrap_or_default(), &path.child("env")));
-    errors
-        .extend(validate_env_from(container.env_from.as_deref().unwrap_or_default(), &path.child("envFrom")));
+    errors.extend(validate_ports(items(&container.ports), &path.child("ports")));
+    errors.extend(env::validate_env(items(&container.env), &path.child("env")));
+    errors.extend(env::validate_env_from(items(&container.env_from), &path.child("envFrom")));
     errors.extend(validate_mounts(container, around.volumes, &path.child("volumeMounts")));
-    errors.extend(one_of(
-        container.image_pull_policy.as_deref().unwrap_or(""),
-        &["Always", "IfNotPresent", "Never"],
-        &path.child("imagePullPolicy"),
-    ));
-    if let Some(resources) = &container.resources {
-        errors.extend(validate_resources(resources, &path.child("resources")));
+    errors.extend(validate_devices(container, around.volumes, &path.child("volumeDevices")));
+    errors.extend(validate_pull_policy(text(&container.image_pull_policy), &path.child("imagePullPolicy")));
+    if let Some(amounts) = &container.resources {
+        errors.extend(resources::validate_container(amounts, &around.terms, &path.child("resources")));
     }
+    errors.extend(resources::validate_resize_policy(
+        items(&container.resize_policy),
+        around.restart_policy,
+        &path.child("resizePolicy"),
+    ));
     if let Some(context) = &container.security_context {
-        errors.extend(validate_security_context(context, &path.child("securityContext")));
+        let at = path.child("securityContext");
+        errors.extend(security::validate_container(context, around.host_users, around.sys_admin, &at));
     }
     errors
 }
 
+/// When to pull an image.
+pub(super) fn validate_pull_policy(policy: &str, path: &Path) -> Option<Error> {
+    one_of(policy, &["Always", "IfNotPresent", "Never"], path)
+}
+
 fn validate_ports(ports: &[ContainerPort], path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for (i, port) in ports.iter().enumerate() {
         let at = path.index(i);
-        let name = port.name.as_deref().unwrap_or("");
+        let name = text(&port.name);
         if !name.is_empty() {
             let texts = content::port_name(name);
             if !texts.is_empty() {
                 errors.extend(refusals(&at.child("name"), name, texts));
-            } else if ports[..i].iter().any(|p| p.name.as_deref() == Some(name)) {
+            } else if names.contains(&name) {
                 errors.push(Error::duplicate(&at.child("name"), name));
+            } else {
+                names.push(name);
             }
         }
         if port.container_port == 0 {
@@ -141,23 +260,9 @@ fn validate_ports(ports: &[ContainerPort], path: &Path) -> Vec<Error> {
         if let Some(host) = port.host_port.filter(|p| *p != 0) {
             errors.extend(validate_port(i64::from(host), &at.child("hostPort")));
         }
-        let protocol = port.protocol.as_deref().unwrap_or("");
-        errors.extend(one_of(protocol, &["SCTP", "TCP", "UDP"], &at.child("protocol")));
+        errors.extend(one_of(text(&port.protocol), &["SCTP", "TCP", "UDP"], &at.child("protocol")));
     }
     errors
-}
-
-/// A port number.
-pub fn validate_port(port: i64, path: &Path) -> Vec<Error> {
-    content::port_number(port).into_iter().map(|m| Error::invalid(path, port, m)).collect()
-}
-
-/// A port number or name.
-pub fn validate_port_or_name(port: &IntOrString, path: &Path) -> Vec<Error> {
-    match port {
-        IntOrString::Int(n) => validate_port(i64::from(*n), path),
-        IntOrString::String(name) => refusals(path, name, content::port_name(name)),
-    }
 }
 
 fn host_port_conflicts<'a>(containers: impl Iterator<Item = &'a Container>, path: &Path) -> Vec<Error> {
@@ -168,8 +273,7 @@ fn host_port_conflicts<'a>(containers: impl Iterator<Item = &'a Container>, path
         let ports = at.child("ports");
         for (p, port) in container.ports.iter().flatten().enumerate() {
             let Some(host) = port.host_port.filter(|h| *h != 0) else { continue };
-            let protocol = port.protocol.as_deref().unwrap_or("");
-            let key = format!("{protocol}/{}/{host}", port.host_ip.as_deref().unwrap_or(""));
+            let key = format!("{}/{}/{host}", text(&port.protocol), text(&port.host_ip));
             if seen.contains(&key) {
                 errors.push(Error::duplicate(&ports.index(p).child("hostPort"), &key));
             } else {
@@ -180,393 +284,181 @@ fn host_port_conflicts<'a>(containers: impl Iterator<Item = &'a Container>, path
     errors
 }
 
-fn validate_env(vars: &[EnvVar], path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    for (i, var) in vars.iter().enumerate() {
-        let at = path.index(i);
-        if var.name.is_empty() {
-            errors.push(Error::required(&at.child("name"), ""));
-        } else {
-            errors.extend(refusals(&at.child("name"), &var.name, content::relaxed_env_var_name(&var.name)));
-        }
-        errors.extend(validate_value_from(var, &at.child("valueFrom")));
-    }
-    errors
-}
-
-fn validate_value_from(var: &EnvVar, path: &Path) -> Vec<Error> {
-    let Some(from) = &var.value_from else { return Vec::new() };
-    let mut errors = Vec::new();
-    let mut count = 0;
-    if let Some(reference) = &from.field_ref {
-        count += 1;
-        let at = path.child("fieldRef");
-        if reference.field_path.is_empty() {
-            errors.push(Error::required(&at.child("fieldPath"), ""));
-        }
-    }
-    if let Some(reference) = &from.resource_field_ref {
-        count += 1;
-        if reference.resource.is_empty() {
-            let at = path.child("resourceFieldRef");
-            errors.push(Error::required(&at.child("resource"), ""));
-        }
-    }
-    if let Some(reference) = &from.config_map_key_ref {
-        count += 1;
-        errors.extend(validate_key_ref(&reference.name, &reference.key, &path.child("configMapKeyRef")));
-    }
-    if let Some(reference) = &from.secret_key_ref {
-        count += 1;
-        errors.extend(validate_key_ref(&reference.name, &reference.key, &path.child("secretKeyRef")));
-    }
-    if from.file_key_ref.is_some() {
-        count += 1;
-    }
-    let bad = |text: &str| Error::invalid(path, "", text);
-    if count == 0 {
-        errors.push(bad("must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"));
-    } else if var.value.as_deref().is_some_and(|v| !v.is_empty()) {
-        errors.push(bad("may not be specified when `value` is not empty"));
-    } else if count > 1 {
-        errors.push(bad("may not have more than one field specified at a time"));
-    }
-    errors
-}
-
-fn validate_key_ref(name: &str, key: &str, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    if name.is_empty() {
-        errors.push(Error::required(&path.child("name"), ""));
-    } else {
-        errors.extend(refusals(&path.child("name"), name, content::dns_subdomain(name)));
-    }
-    if key.is_empty() {
-        errors.push(Error::required(&path.child("key"), ""));
-    } else {
-        errors.extend(refusals(&path.child("key"), key, content::config_map_key(key)));
-    }
-    errors
-}
-
-fn validate_env_from(sources: &[EnvFromSource], path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    for (i, source) in sources.iter().enumerate() {
-        let at = path.index(i);
-        let prefix = source.prefix.as_deref().unwrap_or("");
-        if !prefix.is_empty() {
-            errors.extend(refusals(&at.child("prefix"), prefix, content::relaxed_env_var_name(prefix)));
-        }
-        let names = [
-            ("configMapRef", source.config_map_ref.as_ref().map(|r| &r.name)),
-            ("secretRef", source.secret_ref.as_ref().map(|r| &r.name)),
-        ];
-        for (field, name) in names {
-            let reference = at.child(field);
-            match name.map(String::as_str) {
-                Some("") => errors.push(Error::required(&reference.child("name"), "")),
-                Some(name) => {
-                    errors.extend(refusals(&reference.child("name"), name, content::dns_subdomain(name)));
-                }
-                None => {}
-            }
-        }
-        match names.iter().filter(|(_, n)| n.is_some()).count() {
-            0 => errors.push(Error::invalid(path, "", "must specify one of: `configMapRef` or `secretRef`")),
-            1 => {}
-            _ => {
-                errors.push(Error::invalid(path, "", "may not have more than one field specified at a time"))
-            }
-        }
-    }
-    errors
-}
-
-fn validate_mounts(container: &Container, volumes: &[Volume], path: &Path) -> Vec<Error> {
-    let mounts: &[VolumeMount] = container.volume_mounts.as_deref().unwrap_or_default();
+fn validate_mounts(container: &Container, volumes: &[&Volume], path: &Path) -> Vec<Error> {
+    let mounts = items(&container.volume_mounts);
+    let devices = items(&container.volume_devices);
     let mut errors = Vec::new();
     for (i, mount) in mounts.iter().enumerate() {
         let at = path.index(i);
-        if mount.name.is_empty() {
+        let (name, target) = (mount.name.as_str(), mount.mount_path.as_str());
+        let volume = volumes.iter().find(|v| v.name == name);
+        if name.is_empty() {
             errors.push(Error::required(&at.child("name"), ""));
         }
-        if !volumes.iter().any(|v| v.name == mount.name) {
-            errors.push(Error::not_found(&at.child("name"), &mount.name));
+        if volume.is_none() {
+            errors.push(Error::not_found(&at.child("name"), name));
         }
-        if mount.mount_path.is_empty() {
+        if target.is_empty() {
             errors.push(Error::required(&at.child("mountPath"), ""));
         }
-        if mounts[..i].iter().any(|m| m.mount_path == mount.mount_path) {
-            errors.push(Error::invalid(&at.child("mountPath"), &mount.mount_path, "must be unique"));
+        if mounts[..i].iter().any(|m| m.mount_path == target) {
+            errors.push(Error::invalid(&at.child("mountPath"), target, "must be unique"));
         }
-        // Upstream reports sub paths without the index.
-        let sub_path = mount.sub_path.as_deref().unwrap_or("");
+        if devices.iter().any(|d| d.name == name) {
+            errors.push(Error::invalid(&at.child("name"), name, "must not already exist in volumeDevices"));
+        }
+        if last_by_name(devices, |d| &d.name).any(|d| d.device_path == target) {
+            let detail = "must not already exist as a path in volumeDevices";
+            errors.push(Error::invalid(&at.child("mountPath"), target, detail));
+        }
+        // From here upstream reports without the index.
+        let sub_path = text(&mount.sub_path);
         if !sub_path.is_empty() {
-            errors.extend(validate_descending_path(sub_path, &path.child("subPath")));
+            errors.extend(descending(sub_path, &path.child("subPath")));
         }
-        let expression = mount.sub_path_expr.as_deref().unwrap_or("");
+        let expression = text(&mount.sub_path_expr);
         if !expression.is_empty() {
             if !sub_path.is_empty() {
                 let detail = "subPathExpr and subPath are mutually exclusive";
                 errors.push(Error::invalid(&at.child("subPathExpr"), expression, detail));
             }
-            errors.extend(validate_descending_path(expression, &path.child("subPathExpr")));
+            errors.extend(descending(expression, &path.child("subPathExpr")));
+        }
+        errors.extend(validate_propagation(mount, container, path));
+        errors.extend(validate_options(mount, volume.copied(), &at.child("bindMountOptions")));
+    }
+    errors
+}
+
+/// The last of several items of one name, as a Go map keeps it.
+fn last_by_name<T>(list: &[T], name: fn(&T) -> &String) -> impl Iterator<Item = &T> {
+    list.iter()
+        .enumerate()
+        .filter(move |(i, d)| !list[i + 1..].iter().any(|l| name(l) == name(d)))
+        .map(|(_, d)| d)
+}
+
+fn validate_propagation(mount: &VolumeMount, container: &Container, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let propagation = mount.mount_propagation.as_deref();
+    if let Some(mode) = propagation {
+        let at = path.child("mountPropagation");
+        errors.extend(supported(mode, &["Bidirectional", "HostToContainer", "None"], &at));
+        let privileged = container.security_context.as_ref().is_some_and(|c| c.privileged == Some(true));
+        if mode == "Bidirectional" && !privileged {
+            let detail = "Bidirectional mount propagation is available only to privileged containers";
+            errors.push(Error::forbidden(&at, detail));
         }
     }
-    errors
-}
-
-/// Resource names a container may ask for besides qualified ones.
-fn is_standard(name: &str) -> bool {
-    matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
-}
-
-fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.contains("kubernetes.io/")
-}
-
-/// Resources that may be promised more than once.
-fn overcommits(name: &str) -> bool {
-    is_native(name) && !name.starts_with("hugepages-")
-}
-
-fn validate_resource_name(name: &str, path: &Path) -> Vec<Error> {
-    let texts = content::qualified_name(name);
-    if !texts.is_empty() {
-        return refusals(path, name, texts);
-    }
-    if !name.contains('/') && !is_standard(name) {
-        let mut errors =
-            vec![Error::invalid(path, name, "must be a standard resource type or fully qualified")];
-        errors.push(Error::invalid(path, name, "must be a standard resource for containers"));
-        return errors;
-    }
-    if name.contains('/') && !is_native(name) && name.starts_with("requests.") {
-        return vec![Error::invalid(path, name, "doesn't follow extended resource name standard")];
-    }
-    Vec::new()
-}
-
-fn quantity(text: &Text) -> Option<Quantity> {
-    Quantity::parse(&text.0).ok()
-}
-
-fn validate_amount(name: &str, value: &Text, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let Some(amount) = quantity(value) else { return errors };
-    if amount.sign() < 0 {
-        errors.push(Error::invalid(path, &value.0, "must be greater than or equal to 0"));
-    }
-    let integer = name.contains('/') && !is_native(name);
-    if integer && amount.milli_value() % 1000 != 0 {
-        errors.push(Error::invalid(path, Bad::Raw(format!("\"{}\"", value.0)), "must be an integer"));
-    }
-    errors
-}
-
-/// Requests and limits.
-pub fn validate_resources(resources: &ResourceRequirements, path: &Path) -> Vec<Error> {
-    let none = BTreeMap::new();
-    let limits = resources.limits.as_ref().unwrap_or(&none);
-    let requests = resources.requests.as_ref().unwrap_or(&none);
-    let (limit_path, request_path) = (path.child("limits"), path.child("requests"));
-    let mut errors = Vec::new();
-    for (name, value) in limits {
-        errors.extend(validate_resource_name(name, &limit_path.key(name)));
-        errors.extend(validate_amount(name, value, &limit_path.key(name)));
-    }
-    for (name, value) in requests {
-        errors.extend(validate_resource_name(name, &request_path.key(name)));
-        errors.extend(validate_amount(name, value, &request_path.key(name)));
-        match limits.get(name) {
-            Some(limit) => errors.extend(validate_against_limit(name, value, limit, &request_path)),
-            None if !overcommits(name) => {
-                errors
-                    .push(Error::required(&limit_path, "Limit must be set for non overcommitable resources"));
+    let at = path.child("recursiveReadOnly");
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if mount.read_only != Some(true) {
+                errors.push(Error::forbidden(&at, "may only be specified when readOnly is true"));
             }
-            None => {}
-        }
-    }
-    let names = || limits.keys().chain(requests.keys());
-    let huge = names().any(|n| n.starts_with("hugepages-"));
-    if huge && !names().any(|n| n == "cpu" || n == "memory") {
-        errors.push(Error::forbidden(path, "HugePages require cpu or memory"));
-    }
-    errors
-}
-
-fn validate_against_limit(name: &str, value: &Text, limit: &Text, path: &Path) -> Option<Error> {
-    let (Some(request), Some(most)) = (quantity(value), quantity(limit)) else { return None };
-    if !overcommits(name) && request != most {
-        return Some(Error::invalid(path, &value.0, format!("must be equal to {name} limit of {}", limit.0)));
-    }
-    let mut over = request;
-    over.sub(&most);
-    (over.sign() > 0).then(|| {
-        Error::invalid(path, &value.0, format!("must be less than or equal to {name} limit of {}", limit.0))
-    })
-}
-
-fn validate_probes(container: &Container, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    for (field, probe) in [
-        ("livenessProbe", &container.liveness_probe),
-        ("readinessProbe", &container.readiness_probe),
-        ("startupProbe", &container.startup_probe),
-    ] {
-        let Some(probe) = probe else { continue };
-        let at = path.child(field);
-        errors.extend(validate_probe(probe, around, &at));
-        if field == "readinessProbe" {
-            if let Some(seconds) = probe.termination_grace_period_seconds {
-                let at = at.child("terminationGracePeriodSeconds");
-                errors.push(Error::invalid(&at, seconds, "must not be set for readinessProbes"));
+            if propagation.is_some_and(|p| p != "None") {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                errors.push(Error::forbidden(&at, detail));
             }
-        } else if let Some(threshold) = probe.success_threshold.filter(|t| *t != 1) {
-            errors.push(Error::invalid(&at.child("successThreshold"), threshold, "must be 1"));
         }
+        Some(other) => errors.extend(supported(other, &["Disabled", "Enabled", "IfPossible"], &at)),
     }
     errors
 }
 
-fn validate_probe(probe: &Probe, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
-    let handler = Handler {
-        exec: probe.exec.as_ref(),
-        http_get: probe.http_get.as_ref(),
-        tcp_socket: probe.tcp_socket.as_ref(),
-        grpc: probe.grpc.as_ref(),
-        sleep: None,
-    };
-    let mut errors = validate_handler(&handler, around, path);
-    for (field, value) in [
-        ("initialDelaySeconds", probe.initial_delay_seconds),
-        ("timeoutSeconds", probe.timeout_seconds),
-        ("periodSeconds", probe.period_seconds),
-        ("successThreshold", probe.success_threshold),
-        ("failureThreshold", probe.failure_threshold),
-    ] {
-        errors.extend(validate_nonnegative(i64::from(value.unwrap_or(0)), &path.child(field)));
-    }
-    if let Some(seconds) = probe.termination_grace_period_seconds.filter(|s| *s <= 0) {
-        errors.push(Error::invalid(
-            &path.child("terminationGracePeriodSeconds"),
-            seconds,
-            "must be greater than 0",
-        ));
-    }
-    errors
-}
-
-fn validate_lifecycle(lifecycle: &Lifecycle, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
-    let handler = |h: &LifecycleHandler, field: &str| {
-        let handler = Handler {
-            exec: h.exec.as_ref(),
-            http_get: h.http_get.as_ref(),
-            tcp_socket: h.tcp_socket.as_ref(),
-            grpc: None,
-            sleep: h.sleep.as_ref(),
-        };
-        validate_handler(&handler, around, &path.child(field))
-    };
+fn validate_options(mount: &VolumeMount, volume: Option<&Volume>, path: &Path) -> Vec<Error> {
+    let options = items(&mount.bind_mount_options);
     let mut errors = Vec::new();
-    errors.extend(lifecycle.post_start.iter().flat_map(|h| handler(h, "postStart")));
-    errors.extend(lifecycle.pre_stop.iter().flat_map(|h| handler(h, "preStop")));
+    for (i, option) in options.iter().enumerate() {
+        errors.extend(supported(option, &["nodev", "noexec", "nosuid"], &path.index(i)));
+        if options[..i].contains(option) {
+            errors.push(Error::duplicate(&path.index(i), option));
+        }
+    }
+    if !options.is_empty() && volume.is_some_and(|v| v.image.is_some()) {
+        let detail = "bindMountOptions may not be used with image volumes";
+        errors.push(Error::invalid(path, Bad::json(&options), detail));
+    }
     errors
 }
 
-struct Handler<'a> {
-    exec: Option<&'a ExecAction>,
-    http_get: Option<&'a HTTPGetAction>,
-    tcp_socket: Option<&'a TCPSocketAction>,
-    grpc: Option<&'a GRPCAction>,
-    sleep: Option<&'a SleepAction>,
-}
-
-fn validate_handler(handler: &Handler<'_>, around: &Surroundings<'_>, path: &Path) -> Vec<Error> {
-    let mut found: Vec<(&str, Vec<Error>)> = Vec::new();
-    if let Some(exec) = handler.exec {
-        let at = path.child("exec");
-        let empty = exec.command.as_ref().is_none_or(Vec::is_empty);
-        found.push(("exec", empty.then(|| Error::required(&at.child("command"), "")).into_iter().collect()));
-    }
-    if let Some(http) = handler.http_get {
-        found.push(("httpGet", validate_http(http, &path.child("httpGet"))));
-    }
-    if let Some(tcp) = handler.tcp_socket {
-        let at = path.child("tcpSocket");
-        found.push(("tcpSocket", validate_port_or_name(&tcp.port, &at.child("port"))));
-    }
-    if let Some(grpc) = handler.grpc {
-        let at = path.child("grpc");
-        found.push(("grpc", validate_port(i64::from(grpc.port), &at.child("port"))));
-    }
-    if let Some(sleep) = handler.sleep {
-        let error = validate_sleep(sleep.seconds, around.grace_period, &path.child("sleep"));
-        found.push(("sleep", error.into_iter().collect()));
-    }
-    if found.is_empty() {
-        return vec![Error::required(path, "must specify a handler type")];
-    }
-    let mut all = found.into_iter();
-    let mut errors = all.next().map(|(_, e)| e).unwrap_or_default();
-    errors.extend(
-        all.map(|(field, _)| {
-            Error::forbidden(&path.child(field), "may not specify more than 1 handler type")
-        }),
-    );
-    errors
-}
-
-fn validate_sleep(seconds: i64, grace_period: Option<i64>, path: &Path) -> Option<Error> {
-    let most = grace_period.unwrap_or(30);
-    (seconds < 0 || seconds > most).then(|| {
-        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({most})");
-        Error::invalid(path, seconds, detail)
-    })
-}
-
-fn validate_http(http: &HTTPGetAction, path: &Path) -> Vec<Error> {
+fn validate_devices(container: &Container, volumes: &[&Volume], path: &Path) -> Vec<Error> {
+    let devices: &[VolumeDevice] = items(&container.volume_devices);
+    let mounts = items(&container.volume_mounts);
     let mut errors = Vec::new();
-    if http.path.as_deref().unwrap_or("").is_empty() {
-        errors.push(Error::required(&path.child("path"), ""));
-    }
-    errors.extend(validate_port_or_name(&http.port, &path.child("port")));
-    let scheme = http.scheme.as_deref().unwrap_or("");
-    if !matches!(scheme, "HTTP" | "HTTPS") {
-        errors.push(Error::not_supported(&path.child("scheme"), scheme, &["HTTP", "HTTPS"]));
-    }
-    for header in http.http_headers.iter().flatten() {
-        errors.extend(refusals(
-            &path.child("httpHeaders"),
-            &header.name,
-            content::http_header_name(&header.name),
-        ));
+    let mut paths: Vec<&str> = Vec::new();
+    for (i, device) in devices.iter().enumerate() {
+        let at = path.index(i);
+        let (name, target) = (device.name.as_str(), device.device_path.as_str());
+        let named = at.child("name");
+        if name.is_empty() {
+            errors.push(Error::required(&named, ""));
+        }
+        if !name.is_empty() && devices[..i].iter().any(|d| d.name == name) {
+            errors.push(Error::invalid(&named, name, "must be unique"));
+        }
+        match volumes.iter().find(|v| v.name == name) {
+            None => errors.push(Error::not_found(&named, name)),
+            Some(v) if v.persistent_volume_claim.is_none() && v.ephemeral.is_none() => {
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(Error::invalid(&named, name, detail));
+            }
+            Some(_) => {}
+        }
+        let at = at.child("devicePath");
+        if target.is_empty() {
+            errors.push(Error::required(&at, ""));
+        }
+        if paths.contains(&target) {
+            errors.push(Error::invalid(&at, target, "must be unique"));
+        }
+        if no_backsteps(target, &at).is_some() {
+            errors.push(Error::invalid(&at, target, "can not contain backsteps ('..')"));
+        } else {
+            paths.push(target);
+        }
+        if mounts.iter().any(|m| m.name == name) {
+            errors.push(Error::invalid(&named, name, "must not already exist in volumeMounts"));
+        }
+        if last_by_name(mounts, |m| &m.name).any(|m| m.mount_path == target) {
+            errors.push(Error::invalid(&at, target, "must not already exist as a path in volumeMounts"));
+        }
     }
     errors
 }
 
-fn validate_security_context(context: &SecurityContext, path: &Path) -> Vec<Error> {
+/// A container's own restart policy and rules. Upstream: `validateContainerRestartPolicy`.
+fn validate_restart(container: &Container, path: &Path) -> Vec<Error> {
+    let rules: &[ContainerRestartRule] = items(&container.restart_policy_rules);
+    let at = path.child("restartPolicy");
     let mut errors = Vec::new();
-    for (field, id) in [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)] {
-        if let Some(id) = id {
-            let at = path.child(field);
-            errors.extend(content::id(id).into_iter().map(|m| Error::invalid(&at, id, m)));
+    match container.restart_policy.as_deref() {
+        None if rules.is_empty() => return errors,
+        None => {
+            errors.push(Error::required(&at, "must specify restartPolicy when restart rules are used"));
         }
+        Some(policy) => errors.extend(supported(policy, &["Always", "Never", "OnFailure"], &at)),
     }
-    if context.allow_privilege_escalation == Some(false) {
-        if context.privileged == Some(true) {
-            let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(Error::invalid(path, Bad::json(context), detail));
-        }
-        let added = context.capabilities.as_ref().and_then(|c| c.add.as_ref());
-        if added.is_some_and(|a| a.iter().any(|c| c == "CAP_SYS_ADMIN")) {
-            let detail =
-                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(Error::invalid(path, Bad::json(context), detail));
-        }
+    let list = path.child("restartPolicyRules");
+    if rules.len() > 20 {
+        errors.push(Error::too_many(&list, rules.len(), 20));
     }
-    if let Some(kind) = context.proc_mount.as_deref() {
-        errors.extend(one_of(kind, &["Default", "Unmasked"], &path.child("procMount")));
+    for (i, rule) in rules.iter().enumerate() {
+        let at = list.index(i);
+        errors.extend(supported(&rule.action, &["Restart", "RestartAllContainers"], &at.child("action")));
+        let codes = at.child("exitCodes");
+        match &rule.exit_codes {
+            None => errors.push(Error::required(&codes, "must be specified")),
+            Some(on) => {
+                errors.extend(supported(&on.operator, &["In", "NotIn"], &codes.child("operator")));
+                let values = items(&on.values).len();
+                if values > 255 {
+                    errors.push(Error::too_many(&codes.child("values"), values, 255));
+                }
+            }
+        }
     }
     errors
 }

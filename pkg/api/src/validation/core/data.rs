@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::validation::content;
 use crate::validation::field::{Error, Path};
-use crate::validation::objectmeta::{name_is_subdomain, validate_object_meta};
+use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
 use crate::validation::{immutable, refusals, semantic_eq};
 
 /// 1 MiB, as etcd's limit leaves room for the rest.
@@ -15,7 +15,8 @@ const MAX_SIZE: usize = 1024 * 1024;
 
 /// A new ConfigMap.
 pub fn validate_config_map(map: &ConfigMap) -> Vec<Error> {
-    let mut errors = validate_object_meta(&map.metadata, true, name_is_subdomain, &Path::new("metadata"));
+    let mut errors =
+        validate_kube_object_meta(&map.metadata, true, name_is_subdomain, &Path::new("metadata"));
     let (data, binary) = (Path::new("data"), Path::new("binaryData"));
     let mut size = 0;
     for (key, value) in map.data.iter().flatten() {
@@ -59,7 +60,8 @@ fn frozen(path: &Path) -> Error {
 
 /// A new Secret.
 pub fn validate_secret(secret: &Secret) -> Vec<Error> {
-    let mut errors = validate_object_meta(&secret.metadata, true, name_is_subdomain, &Path::new("metadata"));
+    let mut errors =
+        validate_kube_object_meta(&secret.metadata, true, name_is_subdomain, &Path::new("metadata"));
     let data = Path::new("data");
     let mut size = 0;
     for (key, value) in secret.data.iter().flatten() {

@@ -2,41 +2,66 @@
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
+use super::ip;
+use super::resources::validate_amount;
 use crate::validation::content;
 use crate::validation::field::{Error, Path};
-use crate::validation::objectmeta::{name_is_subdomain, validate_label_name, validate_object_meta};
-use crate::validation::refusals;
+use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta, validate_label_name};
+use crate::validation::{items, refusals};
 
 /// A new node.
 pub fn validate_node(node: &Node) -> Vec<Error> {
-    let mut errors = validate_object_meta(&node.metadata, false, name_is_subdomain, &Path::new("metadata"));
+    let mut errors =
+        validate_kube_object_meta(&node.metadata, false, name_is_subdomain, &Path::new("metadata"));
     let spec = Path::new("spec");
     let Some(node_spec) = &node.spec else { return errors };
-    errors.extend(validate_taints(node_spec.taints.as_deref().unwrap_or_default(), &spec.child("taints")));
-    let cidrs = node_spec.pod_cidrs.as_deref().unwrap_or_default();
+    // Upstream's path.
+    let metadata = Path::new("metadata");
+    errors.extend(validate_taints(items(&node_spec.taints), &metadata.child("taints")));
+    errors.extend(validate_amounts(node));
+    let cidrs = items(&node_spec.pod_cidrs);
     let at = spec.child("podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
-        if !is_cidr(cidr) {
-            errors.push(Error::invalid(&at.index(i), cidr, "must be a valid CIDR value"));
-        }
+        errors.extend(ip::validate_cidr(cidr, &[], &at.index(i)));
     }
-    if cidrs.len() > 2 {
-        errors.push(Error::invalid(
-            &at,
-            crate::validation::field::Bad::json(&cidrs),
-            "may specify no more than one CIDR for each IP family",
-        ));
+    if cidrs.len() > 1 {
+        let broken = cidrs.iter().enumerate().find(|(_, c)| family(c).is_none());
+        if let Some((i, cidr)) = broken {
+            let why = format!("invalid CIDR[{i}]: <nil> (invalid CIDR address: {cidr})");
+            let detail = format!("invalid PodCIDRs. failed to check with dual stack with error:{why}");
+            errors.push(Error::internal(&at, detail));
+        }
+        let families: Vec<_> = cidrs.iter().filter_map(|c| family(c)).collect();
+        let dual = broken.is_none() && families.contains(&true) && families.contains(&false);
+        if !dual || cidrs.len() > 2 {
+            let detail = "may specify no more than one CIDR for each IP family";
+            errors.push(Error::invalid(&at, crate::validation::field::Bad::json(&cidrs), detail));
+        }
     }
     errors
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    match (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()) {
-        (Ok(std::net::IpAddr::V4(_)), Ok(n)) => n <= 32,
-        (Ok(std::net::IpAddr::V6(_)), Ok(n)) => n <= 128,
-        _ => false,
+/// Whether a network is one of IPv4 addresses; `None` when it is no network.
+fn family(cidr: &str) -> Option<bool> {
+    let (address, bits) = cidr.split_once('/')?;
+    let address = ip::sloppy_ip(address)?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    bits.parse::<u8>().ok().filter(|n| *n <= width)?;
+    Some(address.is_ipv4())
+}
+
+/// Capacity and allocatable amounts.
+fn validate_amounts(node: &Node) -> Vec<Error> {
+    let Some(status) = &node.status else { return Vec::new() };
+    let path = Path::new("status");
+    let mut errors = Vec::new();
+    for (amounts, field) in [(&status.capacity, "capacity"), (&status.allocatable, "allocatable")] {
+        let at = path.child(field);
+        for (name, amount) in amounts.iter().flatten() {
+            errors.extend(validate_amount(name, amount, &at.child(name)));
+        }
     }
+    errors
 }
 
 /// Taints: keys, values, effects, uniqueness.
