@@ -9,6 +9,7 @@ use crate::iptables::ruleset::Saved;
 use crate::model::Family;
 use crate::nftables::command::Nft;
 use crate::program::{Error, Result};
+use crate::turn;
 
 /// Whose rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +31,7 @@ impl Leftovers {
 /// # Errors
 /// Something is left; each problem has been said.
 pub async fn remove(leftovers: Leftovers) -> Result<()> {
+    let _turn = turn::take().await;
     let mut failed = false;
     for family in [Family::V4, Family::V6] {
         if leftovers != Leftovers::Nftables {

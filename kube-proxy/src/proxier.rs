@@ -197,7 +197,7 @@ impl Proxier {
 
     async fn sync(&mut self, settings: &Settings, due: &Due) -> Result<Due> {
         let began = Instant::now();
-        let _turn = turn::take(self.family()).await;
+        let _turn = turn::take().await;
         self.tidy().await;
         let (mut full, mut changes) = (matches!(due, Due::Full), Changes::default());
         let mut work = Work::default();

@@ -1,5 +1,6 @@
 //! One writer at a time, also across a kill -9: the program that loads rules outlives the proxy that started it, and
-//! iptables-restore loses rules when two of them run together.
+//! iptables-restore loses rules when anything else changes the kernel's rules meanwhile, of whatever family or table:
+//! the kernel counts all changes together.
 //!
 //! The lock is an abstract socket, so it is per network namespace as the rules are, and leaves no file. Programs
 //! inherit it: it is free when the last of them has ended. Upstream has the same race and no answer to it.
@@ -13,8 +14,6 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::Family;
-
 /// A program that takes longer hangs, and would block the rules for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Loads take some milliseconds.
@@ -25,26 +24,25 @@ pub struct Turn {
     _held: Option<UnixListener>,
 }
 
-/// Waits until no program of an earlier proxy writes rules of a family any more.
-pub async fn take(family: Family) -> Turn {
+/// Waits until no program of ours, or of an earlier proxy, writes rules any more.
+pub async fn take() -> Turn {
     let began = Instant::now();
     loop {
-        match try_take(family) {
+        match try_take() {
             Ok(socket) => return Turn { _held: Some(socket) },
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && began.elapsed() < PATIENCE => {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             Err(error) => {
-                warn!(family = family.as_str(), %error, "Another program may be writing rules, going on all the same");
+                warn!(%error, "Another program may be writing rules, going on all the same");
                 return Turn { _held: None };
             }
         }
     }
 }
 
-fn try_take(family: Family) -> io::Result<UnixListener> {
-    let name = format!("kube-proxy-rules-{}", family.as_str());
-    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+fn try_take() -> io::Result<UnixListener> {
+    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name("kube-proxy-rules")?)?;
     // Programs inherit it.
     fcntl(&socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok(socket)
@@ -56,14 +54,14 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_programs_keep_it() {
-        // Another family than a proxy on this machine is likely to hold for long; the name is the machine's.
-        let Ok(first) = try_take(Family::V6) else { return };
-        assert_eq!(try_take(Family::V6).expect_err("held").kind(), io::ErrorKind::AddrInUse);
+        // The name is the machine's: a proxy may hold it.
+        let Ok(first) = try_take() else { return };
+        assert_eq!(try_take().expect_err("held").kind(), io::ErrorKind::AddrInUse);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a program");
         drop(first);
-        assert_eq!(try_take(Family::V6).expect_err("inherited").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(try_take().expect_err("inherited").kind(), io::ErrorKind::AddrInUse);
         child.kill().expect("its end");
         child.wait().expect("its end");
-        drop(try_take(Family::V6).expect("free"));
+        drop(try_take().expect("free"));
     }
 }
