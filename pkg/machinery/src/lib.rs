@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod content;
+pub mod cron;
 pub mod fields;
 pub mod golang;
 pub mod json;
