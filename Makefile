@@ -109,3 +109,11 @@ oracle-proxy:    ## our rules against upstream's proxiers on generated Services 
 bench-proxy: build ## our kube-proxy beside upstream's: first sync, one change, memory (needs Go, root)
 	hack/upstream.sh $(UPSTREAM) kube-proxy
 	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/bench-proxy.sh
+
+.PHONY: oracle-workloads
+oracle-workloads: ## records upstream's answers about revisions and cron schedules (needs Go)
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./revisions ./cron
+	target/oracle/revisions 40 > controller-manager/src/controllers/shared/testdata/revisions.txt
+	target/oracle/revisions types > controller-manager/src/controllers/shared/testdata/template-types.txt
+	target/oracle/cron > pkg/machinery/src/cron/testdata/recorded.txt

@@ -1,7 +1,16 @@
 //! Small things that several controllers need.
 
+pub mod backoff;
+pub mod node_fit;
+pub mod own_writes;
+pub mod pod_changes;
+pub mod pod_control;
+pub mod revisions;
+pub mod template_hash;
+
 use client::Meta;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::labels::{Error, Selector};
 
 /// Namespace and name, as informers key their objects.
@@ -12,6 +21,28 @@ pub fn key<K: Meta>(object: &K) -> String {
         None | Some("") => name.to_string(),
         Some(namespace) => format!("{namespace}/{name}"),
     }
+}
+
+/// A number, or a percentage of `total`. Upstream: intstr.GetScaledValueFromIntOrPercent.
+///
+/// # Errors
+/// The text is no percentage.
+pub fn scaled(value: &IntOrString, total: i32, round_up: bool) -> Result<i32, String> {
+    let text = match value {
+        IntOrString::Int(number) => return Ok(*number),
+        IntOrString::String(text) => text,
+    };
+    let invalid = |why: &str| format!("invalid value for IntOrString: invalid type: {why}");
+    let percent = text.strip_suffix('%').ok_or_else(|| invalid("string is not a percentage"))?;
+    let percent: i64 = percent.parse().map_err(|_| invalid("string is not a percentage"))?;
+    let product = percent * i64::from(total);
+    let share = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+    i32::try_from(share).map_err(|_| invalid("percentage out of range"))
+}
+
+/// A count as the API writes it.
+pub fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// A LabelSelector, ready to match. Upstream: metav1.LabelSelectorAsSelector.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::nodelifecycle::{BY_NODE, taints::NO_EXECUTE};
-use super::shared::{fail_pod, key};
+use super::shared::{fail_pod, key, node_fit::tolerates};
 use crate::context::Context;
 use crate::descriptor::Running;
 
@@ -34,21 +34,6 @@ enum Verdict {
 fn no_execute(node: &Node) -> Vec<Taint> {
     let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
     taints.iter().filter(|t| t.effect == NO_EXECUTE).cloned().collect()
-}
-
-/// Upstream: api/core/v1/toleration.go ToleratesTaint.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let same = |a: &Option<String>, b: &str| a.as_deref().is_none_or(|a| a.is_empty() || a == b);
-    if !same(&toleration.effect, &taint.effect) || !same(&toleration.key, &taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or_default() {
-        "" | "Equal" => {
-            toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
-        }
-        "Exists" => true,
-        _ => false,
-    }
 }
 
 /// Judges a pod by the NoExecute taints of its node. Each taint counts by the first toleration that covers it; the
