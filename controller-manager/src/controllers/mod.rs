@@ -7,6 +7,7 @@ pub mod attachdetach;
 pub mod bootstrapsigner;
 pub mod certificates;
 pub mod clusterroleaggregation;
+pub mod daemon;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -73,6 +74,7 @@ pub const ALL: &[Descriptor] = &[
     ),
     on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
+    on("daemonset-controller", "daemonset", "daemon-set-controller", daemon::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -206,7 +208,6 @@ pub const ALL: &[Descriptor] = &[
 pub const NOT_YET: &[(&str, &str)] = &[
     ("replicationcontroller-controller", "replicationcontroller"),
     ("statefulset-controller", "statefulset"),
-    ("daemonset-controller", "daemonset"),
     ("job-controller", "job"),
     ("cronjob-controller", "cronjob"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
