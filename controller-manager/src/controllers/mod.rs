@@ -33,6 +33,7 @@ pub mod servicecidrs;
 pub mod shared;
 #[cfg(test)]
 mod storm;
+pub mod statefulset;
 pub mod tainteviction;
 pub mod tokencleaner;
 pub mod triggertime;
@@ -75,6 +76,7 @@ pub const ALL: &[Descriptor] = &[
     on("deployment-controller", "deployment", "deployment-controller", deployment::build),
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
     on("daemonset-controller", "daemonset", "daemon-set-controller", daemon::build),
+    on("statefulset-controller", "statefulset", "statefulset-controller", statefulset::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -207,7 +209,6 @@ pub const ALL: &[Descriptor] = &[
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("replicationcontroller-controller", "replicationcontroller"),
-    ("statefulset-controller", "statefulset"),
     ("job-controller", "job"),
     ("cronjob-controller", "cronjob"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
