@@ -17,6 +17,7 @@ pub mod expand;
 pub mod garbagecollector;
 pub mod kube_apiserver_serving_clustertrustbundle_publisher;
 pub mod legacy_serviceaccount_token_cleaner;
+pub mod job;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
@@ -77,6 +78,7 @@ pub const ALL: &[Descriptor] = &[
     on("replicaset-controller", "replicaset", "replicaset-controller", replicaset::build),
     on("daemonset-controller", "daemonset", "daemon-set-controller", daemon::build),
     on("statefulset-controller", "statefulset", "statefulset-controller", statefulset::build),
+    on("job-controller", "job", "job-controller", job::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -209,7 +211,6 @@ pub const ALL: &[Descriptor] = &[
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("replicationcontroller-controller", "replicationcontroller"),
-    ("job-controller", "job"),
     ("cronjob-controller", "cronjob"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("disruption-controller", "disruption"),
