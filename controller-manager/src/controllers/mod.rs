@@ -7,6 +7,7 @@ pub mod attachdetach;
 pub mod bootstrapsigner;
 pub mod certificates;
 pub mod clusterroleaggregation;
+pub mod cronjob;
 pub mod daemon;
 pub mod deployment;
 pub mod endpoints;
@@ -79,6 +80,7 @@ pub const ALL: &[Descriptor] = &[
     on("daemonset-controller", "daemonset", "daemon-set-controller", daemon::build),
     on("statefulset-controller", "statefulset", "statefulset-controller", statefulset::build),
     on("job-controller", "job", "job-controller", job::build),
+    on("cronjob-controller", "cronjob", "cronjob-controller", cronjob::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -212,6 +214,8 @@ pub const ALL: &[Descriptor] = &[
 pub const NOT_YET: &[(&str, &str)] = &[
     ("replicationcontroller-controller", "replicationcontroller"),
     ("cronjob-controller", "cronjob"),
+    ("resourcequota-controller", "resourcequota"),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("disruption-controller", "disruption"),
     ("selinux-warning-controller", ""),
