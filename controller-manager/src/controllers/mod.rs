@@ -28,6 +28,7 @@ pub mod protection;
 pub mod replicaset;
 pub mod resourceclaim;
 pub mod resourcequota;
+pub mod replication;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
 pub mod serviceaccount_token;
@@ -81,6 +82,12 @@ pub const ALL: &[Descriptor] = &[
     on("statefulset-controller", "statefulset", "statefulset-controller", statefulset::build),
     on("job-controller", "job", "job-controller", job::build),
     on("cronjob-controller", "cronjob", "cronjob-controller", cronjob::build),
+    on(
+        "replicationcontroller-controller",
+        "replicationcontroller",
+        "replication-controller",
+        replication::build,
+    ),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -214,6 +221,9 @@ pub const ALL: &[Descriptor] = &[
 pub const NOT_YET: &[(&str, &str)] = &[
     ("replicationcontroller-controller", "replicationcontroller"),
     ("cronjob-controller", "cronjob"),
+    ("serviceaccount-token-controller", "serviceaccount-token"),
+    ("endpoints-controller", "endpoint"),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring"),
     ("resourcequota-controller", "resourcequota"),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),

@@ -1,70 +1,120 @@
 //! ReplicaSet: keeps the number of matching pods equal to `spec.replicas`.
 //!
 //! Does not look at roll-outs (those are the Deployment's) nor at health beyond readiness. Start reading at [`plan`].
+//! Replication controllers are the same under another name: see [`Set`] and `controllers/replication.rs`.
 //! Upstream: pkg/controller/replicaset/replica_set.go.
 
 mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteParams};
+use client::{Client, DeleteParams, Object};
 use component::app::Error;
+use component::features::{self, Gate};
 use controller::{
     EventRecorder, NORMAL, RefManager, UidExpectations, WARNING, WorkQueue, batch, controller_of, pods,
     reference, slow_start,
 };
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::Mutex;
 
 use self::plan::{Action, View};
+use super::shared::own_writes::OwnWrites;
 use super::shared::{key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
 
-const KIND: &str = "ReplicaSet";
+/// A kind that keeps a number of pods: ReplicaSet, and ReplicationController.
+pub trait Set: Object {
+    /// Name of the work queue.
+    const QUEUE: &'static str;
+    /// Name under which events are recorded.
+    const COMPONENT: &'static str;
+    /// Flag with the number of workers.
+    const WORKERS: &'static str;
+    /// `resource.group`, as errors name it.
+    const RESOURCE: &'static str;
+
+    /// The object as a set.
+    fn as_set(&self) -> Cow<'_, ReplicaSet>;
+
+    /// The object with another status.
+    #[must_use]
+    fn with_status(&self, status: ReplicaSetStatus) -> Self;
+
+    /// Its status tells of pods that are being deleted.
+    fn tells_terminating() -> bool;
+}
+
+impl Set for ReplicaSet {
+    const QUEUE: &'static str = "replicaset";
+    const COMPONENT: &'static str = "replicaset-controller";
+    const WORKERS: &'static str = "concurrent-replicaset-syncs";
+    const RESOURCE: &'static str = "replicasets.apps";
+
+    fn as_set(&self) -> Cow<'_, ReplicaSet> {
+        Cow::Borrowed(self)
+    }
+
+    fn with_status(&self, status: ReplicaSetStatus) -> Self {
+        ReplicaSet { status: Some(status), ..self.clone() }
+    }
+
+    fn tells_terminating() -> bool {
+        features::enabled(Gate::DeploymentReplicaSetTerminatingReplicas)
+    }
+}
+
 /// Pods by their controller, or by their namespace when they have none.
 const BY_CONTROLLER: &str = "podController";
 /// Sets by their owner's uid.
 const BY_OWNER: &str = "controllerUID";
 
-struct Shell {
+struct Shell<K> {
     client: Client,
-    sets: Store<ReplicaSet>,
+    sets: Store<K>,
     pods: Store<Pod>,
     queue: WorkQueue<String>,
     expected: UidExpectations,
+    writes: OwnWrites,
     recorder: EventRecorder,
 }
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
-    let sets =
-        context.factory.informer::<ReplicaSet>(Options::default().index(BY_OWNER, |set: &ReplicaSet| {
-            controller_of(&set.metadata).map(|owner| owner.uid.clone()).into_iter().collect()
-        }));
+    Ok(start::<ReplicaSet>(context))
+}
+
+/// Builds the controller of a kind.
+pub fn start<K: Set>(context: &Context) -> Running {
+    let sets = context.factory.informer::<K>(Options::default().index(BY_OWNER, |set: &K| {
+        controller_of(set.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+    }));
     let all_pods =
         context.factory.informer::<Pod>(Options::default().index(BY_CONTROLLER, pods::controller_index));
     let shell = Arc::new(Shell {
         client: context.client(),
         sets: sets.store(),
         pods: all_pods.store(),
-        queue: WorkQueue::new("replicaset"),
+        queue: WorkQueue::new(K::QUEUE),
         expected: UidExpectations::new(),
-        recorder: context.recorder("replicaset-controller"),
+        writes: OwnWrites::new().cache("pods", all_pods.store()).cache(K::RESOURCE, sets.store()),
+        recorder: context.recorder(K::COMPONENT),
     });
     let of_sets = shell.clone();
     sets.subscribe(move |event| of_sets.set_changed(&event));
     let of_pods = shell.clone();
     all_pods.subscribe(move |event| of_pods.pod_changed(&event));
-    let (workers, token) = (context.workers("concurrent-replicaset-syncs"), context.token.clone());
-    Ok(Box::pin(async move {
+    let (workers, token) = (context.workers(K::WORKERS), context.token.clone());
+    Box::pin(async move {
         if !(sets.wait_synced(&token).await && all_pods.wait_synced(&token).await) {
             return;
         }
@@ -75,19 +125,20 @@ pub fn build(context: &Context) -> Result<Running, Error> {
                 async move { shell.sync(&key).await }
             })
             .await;
-    }))
+    })
 }
 
-impl Shell {
-    fn set_changed(&self, event: &Event<ReplicaSet>) {
+impl<K: Set> Shell<K> {
+    fn set_changed(&self, event: &Event<K>) {
         let set_key = key(&**event.object());
         let replaced = match event {
-            Event::Updated { old, new } => old.metadata.uid != new.metadata.uid,
+            Event::Updated { old, new } => old.uid() != new.uid(),
             Event::Deleted(_) => true,
             Event::Added(_) => false,
         };
         if replaced {
             self.expected.delete(&set_key);
+            self.writes.forget(&set_key);
         }
         self.queue.add(set_key);
     }
@@ -129,7 +180,7 @@ impl Shell {
             return;
         };
         let Some(set_key) = self.set_of(new, owner) else { return };
-        let wait = self.sets.get(&set_key).map_or(0, |set| plan::min_ready_seconds(&set));
+        let wait = self.sets.get(&set_key).map_or(0, |set| plan::min_ready_seconds(&set.as_set()));
         if wait > 0 && !pods::is_ready(old) && pods::is_ready(new) {
             self.queue.add_after(set_key.clone(), Duration::from_secs(u64::try_from(wait).unwrap_or(0)));
         }
@@ -146,17 +197,17 @@ impl Shell {
 
     /// The key of the set that a reference means, if it is still the same set.
     fn set_of(&self, pod: &Pod, owner: &OwnerReference) -> Option<String> {
-        if owner.kind != KIND {
+        if owner.kind != K::KIND {
             return None;
         }
         let set = self.sets.get_by(pod.metadata.namespace.as_deref()?, &owner.name)?;
-        (set.metadata.uid.as_ref() == Some(&owner.uid)).then(|| key(&*set))
+        (set.uid() == owner.uid).then(|| key(&*set))
     }
 
     /// An orphan may be adopted by any set that selects it.
     fn wake_matching(&self, pod: &Pod) {
         for set in self.sets.list_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
-            let matches = selector(&set.spec.selector).ok();
+            let matches = selector(&set.as_set().spec.selector).ok();
             if matches.is_some_and(|s| !s.is_empty() && s.matches(&pod.metadata.labels.as_ref())) {
                 self.queue.add(key(&*set));
             }
@@ -164,19 +215,23 @@ impl Shell {
     }
 
     async fn sync(&self, set_key: &str) -> Result<Option<Duration>, String> {
-        let Some(set) = self.sets.get(set_key) else {
+        self.writes.seen(set_key)?;
+        let Some(object) = self.sets.get(set_key) else {
             self.expected.delete(set_key);
+            self.writes.forget(set_key);
             return Ok(None);
         };
+        let set = object.as_set();
         let settled = self.expected.satisfied(set_key);
         let Ok(matches) = selector(&set.spec.selector) else {
             tracing::error!(set = set_key, "The selector is malformed, the set is left alone");
             return Ok(None);
         };
-        let (active, terminating) = self.claim(&set, &matches).await?;
-        let view = View { set: &set, active: &active, terminating, related: &self.related(&set), settled };
-        let failure = self.act(set_key, &view).await.err();
-        self.write_status(&view, failure.as_deref()).await?;
+        let (active, terminating) = self.claim(&object, &matches).await?;
+        let view =
+            View { set: &set, active: &active, terminating, related: &self.related(&*object), settled };
+        let failure = self.act(set_key, &object, &view).await.err();
+        self.write_status(set_key, &object, &view, failure.as_deref()).await?;
         match failure {
             Some(message) => Err(message),
             None => Ok(Self::next_check(&view)),
@@ -186,13 +241,12 @@ impl Shell {
     /// The set's pods: active ones, adopted or released as the selector says, and the number of terminating ones.
     async fn claim(
         &self,
-        set: &ReplicaSet,
+        set: &K,
         matches: &machinery::labels::Selector,
     ) -> Result<(Vec<Arc<Pod>>, usize), String> {
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let meta = &set.metadata;
-        let (name, uid) = (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default());
-        let own = self.pods.by_index(BY_CONTROLLER, &pods::controller_key(namespace, KIND, name, uid));
+        let namespace = set.namespace();
+        let own_key = pods::controller_key(namespace, K::KIND, set.name(), set.uid());
+        let own = self.pods.by_index(BY_CONTROLLER, &own_key);
         let terminating = own.iter().filter(|p| pods::is_terminating(p)).count();
         let orphans = self.pods.by_index(BY_CONTROLLER, namespace);
         let candidates = own.into_iter().chain(orphans).filter(|p| pods::is_active(p));
@@ -207,40 +261,41 @@ impl Shell {
     }
 
     /// Active pods of the sets with the same owner.
-    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
-        let Some(owner) = controller_of(&set.metadata) else { return Vec::new() };
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    fn related(&self, set: &K) -> Vec<Arc<Pod>> {
+        let Some(owner) = controller_of(set.meta()) else { return Vec::new() };
         self.sets
             .by_index(BY_OWNER, &owner.uid)
             .iter()
             .flat_map(|sibling| {
-                let meta = &sibling.metadata;
-                let (name, uid) =
-                    (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default());
-                self.pods.by_index(BY_CONTROLLER, &pods::controller_key(namespace, KIND, name, uid))
+                let of_sibling =
+                    pods::controller_key(set.namespace(), K::KIND, sibling.name(), sibling.uid());
+                self.pods.by_index(BY_CONTROLLER, &of_sibling)
             })
             .collect()
     }
 
-    async fn act(&self, set_key: &str, view: &View<'_>) -> Result<(), String> {
+    async fn act(&self, set_key: &str, set: &K, view: &View<'_>) -> Result<(), String> {
         match plan::plan(view, Timestamp::now()) {
             Action::Nothing => Ok(()),
-            Action::Create(count) => self.create(set_key, view.set, count).await,
-            Action::Delete(names) => self.delete(set_key, view.set, names).await,
+            Action::Create(count) => self.create(set_key, set, count).await,
+            Action::Delete(names) => self.delete(set_key, set, names).await,
         }
     }
 
-    async fn create(&self, set_key: &str, set: &ReplicaSet, count: usize) -> Result<(), String> {
-        let template = set.spec.template.as_ref();
-        let Some(template) = template else { return Err("the set has no template".to_string()) };
+    async fn create(&self, set_key: &str, set: &K, count: usize) -> Result<(), String> {
+        let as_set = set.as_set();
+        let Some(template) = as_set.spec.template.as_ref() else {
+            return Err("the set has no template".to_string());
+        };
         self.expected.expect_creations(set_key, count);
-        let api = self.client.namespaced::<Pod>(set.metadata.namespace.as_deref().unwrap_or_default());
+        let api = self.client.namespaced::<Pod>(set.namespace());
         let pod = pods::from_template(template, set);
         let (made, failure) = slow_start(count, batch::INITIAL_BATCH, |_| {
             let (api, pod) = (api.clone(), &pod);
             async move {
                 match api.create(pod).await {
                     Ok(made) => {
+                        self.writes.wrote(set_key, "pods", &made);
                         let name = made.metadata.name.unwrap_or_default();
                         self.recorder.event(
                             &reference(set),
@@ -269,8 +324,8 @@ impl Shell {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn delete(&self, set_key: &str, set: &ReplicaSet, names: Vec<String>) -> Result<(), String> {
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    async fn delete(&self, set_key: &str, set: &K, names: Vec<String>) -> Result<(), String> {
+        let namespace = set.namespace();
         let pod_key = |name: &str| format!("{namespace}/{name}");
         self.expected.expect_deletions(set_key, names.iter().map(|n| pod_key(n)));
         let api = self.client.namespaced::<Pod>(namespace);
@@ -303,30 +358,35 @@ impl Shell {
     }
 
     /// Writes the status if it says something new; a conflict is met with one fresh read.
-    async fn write_status(&self, view: &View<'_>, failure: Option<&str>) -> Result<(), String> {
+    async fn write_status(
+        &self,
+        set_key: &str,
+        object: &K,
+        view: &View<'_>,
+        failure: Option<&str>,
+    ) -> Result<(), String> {
         let mut status = plan::status(view, failure, Timestamp::now());
         status.observed_generation = view.set.metadata.generation;
+        if !K::tells_terminating() {
+            status.terminating_replicas = None;
+        }
         if !plan::differs(&view.set.status.clone().unwrap_or_default(), &status) {
             return Ok(());
         }
-        let api =
-            self.client.namespaced::<ReplicaSet>(view.set.metadata.namespace.as_deref().unwrap_or_default());
-        let name = view.set.metadata.name.as_deref().unwrap_or_default();
-        let mut set = view.set.clone();
-        set.status = Some(status.clone());
-        let first = match api.replace_status(&set).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let api = self.client.namespaced::<K>(object.namespace());
+        let name = object.name();
+        let first = api.replace_status(&object.with_status(status.clone())).await;
+        let written = match first {
+            Ok(written) => written,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(_) => {
+                let fresh = api.get(name).await.map_err(|e| format!("reading {} {name}: {e}", K::KIND))?;
+                let again = api.replace_status(&fresh.with_status(status)).await;
+                again.map_err(|e| format!("writing the status of {} {name}: {e}", K::KIND))?
+            }
         };
-        if first.is_not_found() {
-            return Ok(());
-        }
-        let mut fresh = api.get(name).await.map_err(|e| format!("reading replica set {name}: {e}"))?;
-        fresh.status = Some(status);
-        api.replace_status(&fresh)
-            .await
-            .map(drop)
-            .map_err(|e| format!("writing the status of replica set {name}: {e}"))
+        self.writes.wrote(set_key, K::RESOURCE, &written);
+        Ok(())
     }
 
     /// When the next pod will have been ready for long enough.
