@@ -11,6 +11,7 @@ pub mod cronjob;
 pub mod daemon;
 pub mod deployment;
 pub mod endpoints;
+pub mod disruption;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod ephemeral;
@@ -88,6 +89,7 @@ pub const ALL: &[Descriptor] = &[
         "replication-controller",
         replication::build,
     ),
+    on("disruption-controller", "disruption", "disruption-controller", disruption::build),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),
@@ -228,6 +230,15 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("disruption-controller", "disruption"),
+    ("certificatesigningrequest-signing-controller", "csrsigning"),
+    ("podcertificaterequest-cleaner-controller", ""),
+    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
+    ("bootstrap-signer-controller", "bootstrapsigner"),
+    ("persistentvolume-binder-controller", "persistentvolume-binder"),
+    ("persistentvolume-attach-detach-controller", "attachdetach"),
+    ("persistentvolume-expander-controller", "persistentvolume-expander"),
+    ("ephemeral-volume-controller", "ephemeral-volume"),
+    ("volumeattributesclass-protection-controller", ""),
     ("selinux-warning-controller", ""),
     ("validatingadmissionpolicy-status-controller", ""),
     ("storage-version-migrator-controller", "svm"),

@@ -6,6 +6,7 @@ pub mod own_writes;
 pub mod pod_changes;
 pub mod pod_control;
 pub mod revisions;
+pub mod scales;
 pub mod template_hash;
 
 use client::Meta;

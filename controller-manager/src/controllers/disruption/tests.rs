@@ -1,0 +1,157 @@
+//! Disruption budgets, situation by situation: what they allow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::plan::{
+    Wanted, clear_mark, disrupted, fail_safe, healthy, needs_scale, show, stale_after, status, wanted,
+};
+
+const NOW: i64 = 1_790_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(NOW + second).expect("a time")
+}
+
+fn budget(spec: Value) -> PodDisruptionBudget {
+    serde_json::from_value(
+        json!({"metadata": {"name": "b", "namespace": "n", "generation": 3}, "spec": spec}),
+    )
+    .expect("a budget")
+}
+
+/// `"a ready"`, `dying`.
+fn pod(text: &str) -> Arc<Pod> {
+    let has = |w: &str| text.split(' ').any(|t| t == w);
+    let ready = if has("ready") { "True" } else { "False" };
+    let mut pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": text.split(' ').next(), "namespace": "n"},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+    }))
+    .expect("a pod");
+    if has("dying") {
+        pod.metadata.deletion_timestamp = Some(Time(at(0)));
+    }
+    Arc::new(pod)
+}
+
+/// What a budget over `scale` expected pods allows while these are there.
+fn allowed(spec: Value, scale: i32, pods: &[&str]) -> i32 {
+    let budget = budget(spec);
+    let pods: Vec<_> = pods.iter().map(|p| pod(p)).collect();
+    let wanted = wanted(budget.spec.as_ref().expect("a spec"), pods.len(), scale).expect("numbers");
+    let gone = disrupted(&budget, &pods, at(0));
+    let status = status(&budget, wanted, healthy(&pods, &gone), gone.pods, at(0)).expect("a new status");
+    status.disruptions_allowed.expect("a number")
+}
+
+#[test]
+fn a_number_of_pods_must_stay_available() {
+    let two = || json!({"minAvailable": 2});
+    assert_eq!(allowed(two(), 0, &["a ready", "b ready", "c ready"]), 1);
+    assert_eq!(allowed(two(), 0, &["a ready", "b ready", "c"]), 0);
+    assert_eq!(allowed(two(), 0, &["a ready", "b ready", "c ready dying"]), 0);
+    assert!(!needs_scale(budget(two()).spec.as_ref().expect("a spec")));
+}
+
+#[test]
+fn a_share_is_taken_of_the_controllers_sizes() {
+    let half = || json!({"minAvailable": "50%"});
+    assert_eq!(allowed(half(), 5, &["a ready", "b ready", "c ready", "d ready"]), 1, "50% of 5 is 3");
+    assert_eq!(allowed(json!({"maxUnavailable": 1}), 3, &["a ready", "b ready", "c ready"]), 1);
+    assert_eq!(allowed(json!({"maxUnavailable": 1}), 3, &["a ready", "b ready"]), 0);
+    assert_eq!(
+        allowed(json!({"maxUnavailable": "30%"}), 4, &["a ready", "b ready", "c ready", "d ready"]),
+        2
+    );
+}
+
+#[test]
+fn without_expected_pods_nothing_is_allowed() {
+    assert_eq!(allowed(json!({"maxUnavailable": 5}), 0, &[]), 0);
+    assert_eq!(allowed(json!({}), 0, &["a ready"]), 0);
+}
+
+#[test]
+fn an_evicted_pod_counts_as_gone_for_two_minutes() {
+    let mut budget = budget(json!({"minAvailable": 1}));
+    let noted = |second: i64| Some(BTreeMap::from([("a".to_string(), Time(at(second)))]));
+    let pods = [pod("a ready"), pod("b ready")];
+    budget.status.get_or_insert_default().disrupted_pods = noted(-30);
+    let gone = disrupted(&budget, &pods, at(0));
+    assert_eq!((healthy(&pods, &gone), gone.look_again), (1, Some(Duration::from_secs(90))));
+    budget.status.get_or_insert_default().disrupted_pods = noted(-121);
+    let gone = disrupted(&budget, &pods, at(0));
+    assert_eq!((healthy(&pods, &gone), gone.survivors.len(), gone.pods.len()), (2, 1, 0));
+}
+
+#[test]
+fn the_condition_says_why() {
+    let budget = budget(json!({"minAvailable": 1}));
+    let new =
+        status(&budget, Wanted { expected: 2, healthy: 1 }, 2, BTreeMap::new(), at(0)).expect("a status");
+    let condition = |s: &k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus| {
+        let c = &s.conditions.as_ref().expect("conditions")[0];
+        (c.status.clone(), c.reason.clone())
+    };
+    assert_eq!(condition(&new), ("True".into(), "SufficientPods".into()));
+    let failed = fail_safe(&budget, "no", at(0));
+    assert_eq!(
+        (condition(&failed), failed.disruptions_allowed),
+        (("False".into(), "SyncFailed".into()), Some(0))
+    );
+}
+
+#[test]
+fn marks_of_evictions_that_did_not_happen_are_taken_back() {
+    let marked = |reason: &str, second: i64| -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"phase": "Running", "conditions": [
+            {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": at(second).to_string()}]}}))
+        .expect("a pod")
+    };
+    assert_eq!(stale_after(&marked("EvictionByEvictionAPI", -30), at(0)), Some(Duration::from_secs(90)));
+    assert_eq!(stale_after(&marked("EvictionByEvictionAPI", -300), at(0)), Some(Duration::ZERO));
+    assert_eq!(stale_after(&marked("TerminationByKubelet", -300), at(0)), None);
+    let mut pod = marked("EvictionByEvictionAPI", -300);
+    assert!(clear_mark(&mut pod, at(0)));
+    assert_eq!(stale_after(&pod, at(0)), None);
+}
+
+#[test]
+fn selectors_print_as_in_go() {
+    let selector = serde_json::from_value(json!({"matchLabels": {"a": "b"}})).expect("a selector");
+    assert_eq!(
+        show(Some(&selector)),
+        "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{},}"
+    );
+}
+
+proptest! {
+    /// A written status is not written again, and never more is allowed than keeps the budget.
+    #[test]
+    fn the_status_is_a_fixed_point(expected in 0i32..20, least in 0i32..20, up in 0i32..20) {
+        let mut budget = budget(json!({"minAvailable": least}));
+        let wanted = Wanted { expected, healthy: least };
+        let new = status(&budget, wanted, up, BTreeMap::new(), at(0)).expect("a status");
+        let allowed = new.disruptions_allowed.expect("a number");
+        prop_assert!(allowed == 0 || up - allowed >= least);
+        budget.status = Some(new);
+        prop_assert_eq!(status(&budget, wanted, up, BTreeMap::new(), at(60)), None);
+    }
+
+    /// Pods without marks are left alone.
+    #[test]
+    fn a_satisfied_view_gives_an_empty_plan(count in 0usize..10) {
+        let pods: Vec<_> = (0..count).map(|i| pod(&format!("p{i} ready"))).collect();
+        prop_assert!(pods.iter().all(|p| stale_after(p, at(0)).is_none()));
+        prop_assert_eq!(disrupted(&budget(json!({})), &pods, at(0)).pods.len(), 0);
+    }
+}
