@@ -24,6 +24,7 @@ pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod persistentvolume;
+pub mod podautoscaler;
 pub mod podgc;
 pub mod protection;
 pub mod replicaset;
@@ -90,6 +91,12 @@ pub const ALL: &[Descriptor] = &[
         replication::build,
     ),
     on("disruption-controller", "disruption", "disruption-controller", disruption::build),
+    on(
+        "horizontal-pod-autoscaler-controller",
+        "horizontalpodautoscaling",
+        "horizontal-pod-autoscaler",
+        podautoscaler::build,
+    ),
     on("node-ipam-controller", "nodeipam", "node-controller", nodeipam::build),
     on("node-lifecycle-controller", "nodelifecycle", "node-controller", nodelifecycle::build),
     on("taint-eviction-controller", "", "node-controller", tainteviction::build),

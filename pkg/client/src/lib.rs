@@ -33,6 +33,7 @@ pub use error::{Error, Result};
 pub use object::{Meta, Object, ObjectList, PartialObjectMetadata, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,
+    segment,
 };
 pub use provider::TokenProvider;
 pub use tls::ClientCert;
