@@ -10,16 +10,16 @@ pub mod clusterroleaggregation;
 pub mod cronjob;
 pub mod daemon;
 pub mod deployment;
-pub mod endpoints;
 pub mod disruption;
+pub mod endpoints;
 pub mod endpointslice;
 pub mod endpointslicemirroring;
 pub mod ephemeral;
 pub mod expand;
 pub mod garbagecollector;
+pub mod job;
 pub mod kube_apiserver_serving_clustertrustbundle_publisher;
 pub mod legacy_serviceaccount_token_cleaner;
-pub mod job;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
@@ -28,17 +28,17 @@ pub mod podautoscaler;
 pub mod podgc;
 pub mod protection;
 pub mod replicaset;
+pub mod replication;
 pub mod resourceclaim;
 pub mod resourcequota;
-pub mod replication;
 pub mod root_ca_certificate_publisher;
 pub mod serviceaccount;
 pub mod serviceaccount_token;
 pub mod servicecidrs;
 pub mod shared;
+pub mod statefulset;
 #[cfg(test)]
 mod storm;
-pub mod statefulset;
 pub mod tainteviction;
 pub mod tokencleaner;
 pub mod triggertime;
@@ -228,24 +228,6 @@ pub const ALL: &[Descriptor] = &[
 
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
-    ("replicationcontroller-controller", "replicationcontroller"),
-    ("cronjob-controller", "cronjob"),
-    ("serviceaccount-token-controller", "serviceaccount-token"),
-    ("endpoints-controller", "endpoint"),
-    ("endpointslice-mirroring-controller", "endpointslicemirroring"),
-    ("resourcequota-controller", "resourcequota"),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
-    ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
-    ("disruption-controller", "disruption"),
-    ("certificatesigningrequest-signing-controller", "csrsigning"),
-    ("podcertificaterequest-cleaner-controller", ""),
-    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
-    ("bootstrap-signer-controller", "bootstrapsigner"),
-    ("persistentvolume-binder-controller", "persistentvolume-binder"),
-    ("persistentvolume-attach-detach-controller", "attachdetach"),
-    ("persistentvolume-expander-controller", "persistentvolume-expander"),
-    ("ephemeral-volume-controller", "ephemeral-volume"),
-    ("volumeattributesclass-protection-controller", ""),
     ("selinux-warning-controller", ""),
     ("validatingadmissionpolicy-status-controller", ""),
     ("storage-version-migrator-controller", "svm"),

@@ -5,6 +5,7 @@
 
 mod plan;
 mod revision;
+mod rollback;
 mod size;
 mod status;
 #[cfg(test)]
@@ -147,6 +148,9 @@ impl Shell {
         let sets = self.claim(&deployment, &matches).await?;
         let old_pods_running = !size::is_rolling(&deployment) && self.old_pods_running(&deployment, &sets);
         let view = View { deployment: &deployment, sets: &sets, old_pods_running };
+        if let Some(rollback) = rollback::plan(&view) {
+            return self.roll_back(name, &deployment, rollback).await;
+        }
         let plan = plan::plan(&view, Timestamp::now());
         self.carry_out(name, &deployment, plan).await
     }
@@ -179,6 +183,23 @@ impl Shell {
             let pods_key = pods::controller_key(namespace, "ReplicaSet", set.name(), set.uid());
             self.pods.by_index(PODS_BY_CONTROLLER, &pods_key).iter().any(|p| !pods::is_terminal(p))
         })
+    }
+
+    /// Writes the earlier template, and takes the request for it away so that it is met once.
+    async fn roll_back(
+        &self,
+        name: &str,
+        deployment: &Deployment,
+        rollback: rollback::Rollback,
+    ) -> Result<Option<Duration>, String> {
+        let (warning, reason, message) = rollback.event;
+        let api = self.client.namespaced::<Deployment>(deployment.namespace());
+        api.replace(&rollback.deployment)
+            .await
+            .map_err(|e| format!("rolling deployment {name} back: {e}"))?;
+        let kind = if warning { WARNING } else { NORMAL };
+        self.recorder.event(&reference(deployment), kind, reason, &message);
+        Ok(None)
     }
 
     /// Writes in order; the first failure ends the round, which is then tried again from a fresh view.

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::revision::{self, HASH_LABEL, REVISION};
 use super::size::{self, available, replicas, total, wanted};
 use super::status;
+use crate::controllers::shared::template_hash::template_hash;
 
 /// Everything a decision depends on.
 pub struct View<'a> {
@@ -69,6 +70,11 @@ pub fn plan(view: &View<'_>, now: Timestamp) -> Plan {
     }
     draft.note_pause();
     let paused = deployment.spec.paused.unwrap_or(false);
+    if !paused && super::rollback::wanted(deployment).is_some() && draft.new.is_none() {
+        draft.find_new_set(true);
+        let status = draft.counted();
+        return draft.finish(status);
+    }
     if paused || draft.was_rescaled() {
         draft.find_new_set(false);
         draft.rescale();
@@ -189,7 +195,7 @@ impl<'a> Draft<'a> {
 
     fn make_new_set(&mut self, number: i64) {
         let mut template = template(self.deployment);
-        let hash = revision::hash(&template, self.status.collision_count);
+        let hash = template_hash(&template, self.status.collision_count);
         let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
         labels.insert(HASH_LABEL.to_string(), hash.clone());
         let spec = &self.deployment.spec;

@@ -18,7 +18,7 @@ pub const HASH_LABEL: &str = "pod-template-hash";
 const HISTORY_CHARS: usize = 2000;
 
 /// Annotations that belong to a Deployment or to a set, not to both.
-const OWN: [&str; 6] = [
+pub const OWN: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
     HISTORY,
@@ -70,26 +70,6 @@ fn without_empty(template: &PodTemplateSpec) -> Option<serde_json::Value> {
 /// The revision noted on an object; 0 = none.
 pub fn of(annotations: Option<&BTreeMap<String, String>>) -> i64 {
     annotations.and_then(|a| a.get(REVISION)).and_then(|t| t.parse().ok()).unwrap_or(0)
-}
-
-/// Name suffix and label of the set of a template: 32 bits in letters that make no words.
-///
-/// Differs: the bits come from the template's JSON, not from Go's memory dump. Sets are found by their template, so the
-/// name matters to nobody.
-pub fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut feed = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    // A template always has a JSON form; an empty one still gives a stable name.
-    feed(&serde_json::to_vec(template).unwrap_or_default());
-    if let Some(count) = collisions {
-        feed(count.to_string().as_bytes());
-    }
-    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    hash.to_string().bytes().map(|b| char::from(LETTERS[usize::from(b) % 27])).collect()
 }
 
 /// Brings a set's annotations up to date; true when something changed.

@@ -185,6 +185,31 @@ fn old_sets_beyond_the_limit_are_removed() {
 }
 
 #[test]
+fn a_rollback_brings_an_earlier_template_back_once() {
+    let mut world = World::new(deployment(1, "v1", "1", "0"));
+    world.settle();
+    world.deployment.spec = deployment(1, "v2", "1", "0").spec;
+    world.settle();
+    let ask = |world: &mut World, revision: &str| {
+        let annotations = world.deployment.metadata.annotations.get_or_insert_default();
+        annotations.insert(super::rollback::ROLLBACK_TO.to_string(), revision.to_string());
+        let view = View { deployment: &world.deployment, sets: &world.sets, old_pods_running: false };
+        let back = super::rollback::plan(&view).expect("a rollback");
+        assert_eq!(super::rollback::wanted(&back.deployment), None);
+        world.deployment = back.deployment;
+        (
+            back.event.1,
+            world.deployment.spec.template.spec.as_ref().expect("a spec").containers[0].image.clone(),
+        )
+    };
+    assert_eq!(ask(&mut world, "7"), ("RollbackRevisionNotFound", Some("v2".to_string())));
+    assert_eq!(ask(&mut world, "2"), ("RollbackTemplateUnchanged", Some("v2".to_string())));
+    assert_eq!(ask(&mut world, "0"), ("DeploymentRollback", Some("v1".to_string())));
+    world.settle();
+    assert_eq!(world.sizes(), [1, 0]);
+}
+
+#[test]
 fn templates_are_compared_without_the_hash_label() {
     let mut world = World::new(deployment(1, "v1", "1", "0"));
     world.round();
