@@ -217,7 +217,7 @@ impl Local {
             };
             let mut events = self.registry.watch(&self.context("watch", gvr, "", ""), &options).await?;
             while let Some(event) = events.next().await {
-                let moved = |object: &ObjectRef| object.resource_version().to_owned();
+                let moved = |object: &ObjectRef| object.resource_version().into_owned();
                 match &event {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                         sink(Change::Set(object.value()?));

@@ -5,6 +5,7 @@
 //! hands back handles that can give their bytes in any wire form, cached and shared where they come from the store.
 //! Nothing here knows HTTP. Start at [`Registry`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use machinery::Value;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
+use crate::deflate::{Deflater, Piece};
 use crate::errors::ApiError;
 
 /// The part of a request that names what it is about. Upstream: `request.RequestInfo`.
@@ -223,7 +226,7 @@ pub trait Object: Send + Sync + 'static {
     /// `metadata.namespace`, empty for cluster-scoped objects.
     fn namespace(&self) -> &str;
     /// `metadata.resourceVersion`.
-    fn resource_version(&self) -> &str;
+    fn resource_version(&self) -> Cow<'_, str>;
     /// Bytes in a wire form.
     ///
     /// # Errors
@@ -234,6 +237,82 @@ pub trait Object: Send + Sync + 'static {
     /// # Errors
     /// When the stored bytes are corrupt.
     fn value(&self) -> Result<Arc<Value>, ApiError>;
+    /// Bytes in a wire form, in two parts of which the second may be shared with the store and with other requests.
+    /// `keep` allows the object to remember what it had to encode, for objects that will be asked again.
+    ///
+    /// # Errors
+    /// As for [`Object::encode`].
+    fn wire(&self, format: Format, _keep: bool) -> Result<Wire, ApiError> {
+        Ok(Wire { head: SmallVec::new(), body: self.encode(format)? })
+    }
+    /// How long [`Object::wire`] is.
+    ///
+    /// # Errors
+    /// As for [`Object::encode`].
+    fn wire_len(&self, format: Format) -> Result<usize, ApiError> {
+        self.encode(format).map(|bytes| bytes.len())
+    }
+    /// The object as an item of a list, compressed so that it can be joined with others: the separator or tag before it
+    /// is part of the piece.
+    ///
+    /// # Errors
+    /// As for [`Object::encode`].
+    fn piece(&self, format: Format, deflater: &mut Deflater) -> Result<Piece, ApiError> {
+        let bytes = self.encode(format)?;
+        let lead = lead(format, bytes.len());
+        deflater.piece(&[&lead, &bytes]).map_err(ApiError::internal)
+    }
+    /// `metadata` alone: its JSON value, or its bare protobuf message.
+    ///
+    /// # Errors
+    /// As for [`Object::encode`].
+    fn metadata(&self, protobuf: bool) -> Result<Bytes, ApiError>;
+    /// A rendering that every watch of this object sends alike, made by the first that asks. `slot` names it.
+    ///
+    /// # Errors
+    /// Whatever `make` answers; errors are not remembered.
+    fn frame(
+        &self,
+        _slot: u32,
+        make: &mut dyn FnMut() -> Result<Bytes, ApiError>,
+    ) -> Result<Bytes, ApiError> {
+        make()
+    }
+}
+
+/// What stands before an item of a list: a comma in JSON, tag and length in protobuf.
+pub fn lead(format: Format, len: usize) -> SmallVec<[u8; 8]> {
+    let mut out = Vec::with_capacity(8);
+    match format {
+        Format::Json | Format::JsonItem => out.push(b','),
+        Format::Protobuf | Format::ProtobufItem => {
+            out.push(2 << 3 | 2);
+            machinery::proto::wire::push_varint(&mut out, len as u64);
+        }
+    }
+    SmallVec::from_slice(&out)
+}
+
+/// Bytes in two parts.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    /// What differs from the stored bytes: comes first.
+    pub head: SmallVec<[u8; 192]>,
+    /// The rest.
+    pub body: Bytes,
+}
+
+impl Wire {
+    /// The bytes as one.
+    pub fn join(self) -> Bytes {
+        if self.head.is_empty() {
+            return self.body;
+        }
+        let mut out = Vec::with_capacity(self.head.len() + self.body.len());
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.body);
+        out.into()
+    }
 }
 
 /// A shared object handle.

@@ -137,3 +137,9 @@ pub fn served(object: &Value, kind: RowKind) -> Result<Value, ApiError> {
     stamp(&mut object, kind);
     Ok(object)
 }
+
+/// The metadata of an object alone, as JSON or as a bare protobuf message.
+pub fn metadata(object: &Value, protobuf: bool) -> Result<Bytes, String> {
+    let empty = Value::Map(machinery::Map::new());
+    shape::metadata(object.get("metadata").unwrap_or(&empty), protobuf)
+}

@@ -78,6 +78,13 @@ pub fn hub_to_stored(object: &mut Value, served: RowKind, stored: RowKind) -> Re
     convert(object, hub(served), stored)
 }
 
+/// Whether messages of a stored kind can be served as another as they are: only the label differs.
+pub fn same_wire(stored: RowKind, served: RowKind) -> bool {
+    let renamed = stored.group != hub(served).group || hub(served) != served;
+    // On nothing, a conversion can only refuse or be none at all.
+    !renamed && convert(&mut Value::Null, stored, served).is_ok()
+}
+
 fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiError> {
     if from == to {
         return Ok(());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::api::resources::{ResourceRow, resources};
 use auth::authorizer::Authorizer;
+use bytes::Bytes;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use machinery::Value;
@@ -17,6 +18,7 @@ use crate::codec;
 use crate::errors::ApiError;
 use crate::managed_fields::Managers;
 use crate::meta;
+use crate::store::cache::{Builder, Source, Trusted};
 use crate::store_errors;
 use crate::strategies;
 use crate::strategy::Strategy;
@@ -32,6 +34,21 @@ pub struct Resource {
     pub strategy: Arc<dyn Strategy>,
     /// Field managers.
     pub(crate) managers: Managers,
+    /// Where it is read from; `None` for what is not stored.
+    source: Option<Source>,
+}
+
+impl Resource {
+    /// Where the resource is read from.
+    ///
+    /// # Errors
+    /// 405 for resources that are not stored.
+    pub(crate) fn source(&self) -> Result<&Source, ApiError> {
+        let row = self.row;
+        self.source
+            .as_ref()
+            .ok_or_else(|| ApiError::method_not_supported(row.kind.group, row.resource, "storage"))
+    }
 }
 
 /// Tells the time. Tests pass their own.
@@ -89,6 +106,7 @@ pub struct Core {
     pub(crate) admission: Chain,
     pub(crate) settings: Settings,
     clock: Clock,
+    trusted: Arc<Trusted>,
     authorizer: OnceLock<Arc<dyn Authorizer>>,
     tokens: OnceLock<Arc<dyn Tokens>>,
     rbac: OnceLock<auth::rbac::Rbac>,
@@ -102,11 +120,15 @@ impl Core {
     }
 
     fn build(config: Config, this: &Weak<Core>) -> Self {
+        let trusted = Arc::<Trusted>::default();
+        let mut caches = Builder::new(Arc::clone(&config.store), &config.prefix, Arc::clone(&trusted));
         let rows: Vec<Arc<Resource>> = resources()
             .iter()
-            .filter(|row| (config.served)(row))
-            .map(|row| {
+            .zip(0..)
+            .filter(|(row, _)| (config.served)(row))
+            .map(|(row, slot)| {
                 Arc::new(Resource {
+                    source: caches.source(row, slot),
                     row,
                     published: Arc::new(published(row)),
                     strategy: strategies::of(row),
@@ -114,6 +136,7 @@ impl Core {
                 })
             })
             .collect();
+        caches.finish();
         let index = rows
             .iter()
             .enumerate()
@@ -127,6 +150,7 @@ impl Core {
             admission: config.admission,
             settings: config.settings,
             clock: config.clock,
+            trusted,
             authorizer: OnceLock::new(),
             tokens: OnceLock::new(),
             rbac: OnceLock::new(),
@@ -256,6 +280,18 @@ impl Core {
         meta::set(&mut object, "resourceVersion", kv.mod_revision.to_string());
         resource.strategy.decorate(&mut object);
         Ok(object)
+    }
+
+    /// Encodes a complete hub object as it is stored.
+    pub(crate) fn encode_stored(&self, row: &ResourceRow, object: &Value) -> Result<Bytes, ApiError> {
+        let bytes = codec::encode_stored(row, object)?;
+        debug_assert_eq!(
+            codec::decode_stored(row, &bytes).and_then(|tree| codec::encode_stored(row, &tree)).as_ref(),
+            Ok(&bytes),
+            "what is written is what a reader's decoding would make of it"
+        );
+        self.trusted.add(&bytes);
+        Ok(bytes)
     }
 
     /// Reads one object for a hook or an admission plugin; `None` when it does not exist.

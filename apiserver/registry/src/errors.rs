@@ -42,6 +42,8 @@ pub struct ApiError {
     pub message: String,
     /// Details; `None` leaves the field out.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: where a list whose snapshot is gone may go on.
+    pub continue_token: Option<Box<str>>,
 }
 
 impl fmt::Display for ApiError {
@@ -69,7 +71,7 @@ fn details(group: &str, kind: &str, name: &str) -> Option<Box<Details>> {
 impl ApiError {
     /// Any error, without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     /// 404 for an object.
@@ -316,7 +318,9 @@ impl ApiError {
     /// The `Status` document in protobuf, with its envelope.
     pub fn to_protobuf(&self) -> Vec<u8> {
         let mut raw = Vec::new();
-        put(&mut raw, 1, EMPTY_LIST_META);
+        let mut meta = EMPTY_LIST_META[..4].to_vec();
+        put(&mut meta, 3, self.continue_token.as_deref().unwrap_or_default().as_bytes());
+        put(&mut raw, 1, &meta);
         put(&mut raw, 2, b"Failure");
         put(&mut raw, 3, self.message.as_bytes());
         put(&mut raw, 4, self.reason.as_bytes());
@@ -332,7 +336,10 @@ impl ApiError {
     pub fn to_json(&self) -> Vec<u8> {
         // serde_json sorts keys of `json!` objects, so the order Go prints is assembled by hand.
         let text = go_json;
-        let mut out = String::from(r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure""#);
+        let token = self.continue_token.as_deref().map(|t| format!("\"continue\":{}", text(t)));
+        let token = token.unwrap_or_default();
+        let mut out =
+            format!(r#"{{"kind":"Status","apiVersion":"v1","metadata":{{{token}}},"status":"Failure""#);
         let mut push = |name: &str, value: &str| {
             out.push_str(",\"");
             out.push_str(name);

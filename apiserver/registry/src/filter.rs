@@ -1,17 +1,28 @@
 //! Which objects a list or watch selects: parsed label and field selectors, and the field values of an object.
 //! Upstream: `ToSelectableFields` of the strategies and `AddFieldLabelConversionFuncs` of the API groups.
 
+use std::sync::Arc;
+
 use ::api::resources::ResourceRow;
+use compact_str::CompactString;
 use machinery::{Value, fields, labels};
+use smallvec::SmallVec;
+use storage::cacher;
 
 use crate::errors::ApiError;
-use crate::meta;
 
 /// A parsed selection.
 #[derive(Clone, Debug)]
 pub struct Filter {
     labels: labels::Selector,
     fields: fields::Selector,
+}
+
+/// Where a field requirement finds its value.
+enum Place {
+    Name,
+    Namespace,
+    Field(usize),
 }
 
 impl Filter {
@@ -25,29 +36,45 @@ impl Filter {
         Ok(Filter { labels, fields })
     }
 
-    /// Whether everything is selected.
-    pub fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
-
-    /// The one name or namespace the field selector allows, to narrow the read.
+    /// The value the field selector demands of a field, to narrow the read.
     pub fn requires(&self, field: &str) -> Option<&str> {
         self.fields.requires_exact_match(field)
     }
 
-    /// Whether the object (hub version) is selected.
-    pub fn matches(&self, row: &ResourceRow, object: &Value) -> bool {
-        if !self.labels.is_empty() {
-            let empty = machinery::Map::new();
-            if !self.labels.matches(meta::labels(object).unwrap_or(&empty)) {
-                return false;
-            }
+    /// The selection as a test of cached objects, whose header has the named fields; `None` where everything is
+    /// selected.
+    pub fn on_headers(self, names: &[String]) -> Option<cacher::Filter> {
+        if self.labels.is_empty() && self.fields.is_empty() {
+            return None;
         }
-        self.fields
-            .requirements()
-            .iter()
-            .all(|r| (field_value(row, object, &r.field) == r.value) != r.negated)
+        let place = |field: &str| match field {
+            "metadata.name" => Place::Name,
+            "metadata.namespace" => Place::Namespace,
+            // Past the end stands for a field without value.
+            other => Place::Field(names.iter().position(|n| n == other).unwrap_or(names.len())),
+        };
+        let fields: Vec<_> =
+            self.fields.requirements().iter().map(|r| (place(&r.field), r.clone())).collect();
+        let none = self.fields.is_nothing();
+        let labels = self.labels;
+        Some(Arc::new(move |object: &cacher::Object| {
+            let header = &object.header;
+            let holds = |(place, r): &(Place, fields::Requirement)| {
+                let value = match place {
+                    Place::Name => header.name.as_str(),
+                    Place::Namespace => header.namespace.as_str(),
+                    Place::Field(at) => header.fields.get(*at).map_or("", |value| value.as_str()),
+                };
+                (value == r.value) != r.negated
+            };
+            !none && fields.iter().all(holds) && (labels.is_empty() || labels.matches(&*header.labels))
+        }))
     }
+}
+
+/// The hub's names of a row's selectable fields, in a fixed order.
+pub fn field_names(row: &ResourceRow) -> Vec<String> {
+    row.fields.iter().filter_map(|label| canonical_label(row, label).ok()).collect()
 }
 
 /// The hub's name of a field label, or upstream's refusal.
@@ -75,36 +102,49 @@ fn canonical_label(row: &ResourceRow, label: &str) -> Result<String, String> {
 
 /// The text a field selector compares with.
 pub fn field_value(row: &ResourceRow, object: &Value, field: &str) -> String {
+    let get = |path: &[&str]| Ok::<_, std::convert::Infallible>(object.get_path(path).cloned());
+    match stored_field(row, field, get) {
+        Ok(text) => text.into(),
+    }
+}
+
+/// The text a field selector compares with, where `get` finds the value at a path of the stored version.
+pub fn stored_field<E>(
+    row: &ResourceRow,
+    field: &str,
+    get: impl Fn(&[&str]) -> Result<Option<Value>, E>,
+) -> Result<CompactString, E> {
     match (row.resource, field) {
-        (_, "metadata.name") => return meta::name(object).to_owned(),
-        (_, "metadata.namespace") => return meta::namespace(object).to_owned(),
         // Selectable by name upstream, but never filled in.
-        ("pods", "status.podIPs") => return String::new(),
+        ("pods", "status.podIPs") => return Ok(CompactString::default()),
         ("events", "source") => {
-            return [&["source", "component"][..], &["reportingComponent"][..]]
-                .iter()
-                .find_map(|p| object.str_at(p).filter(|s| !s.is_empty()))
-                .unwrap_or("")
-                .to_owned();
+            for path in [&["source", "component"][..], &["reportingComponent"][..]] {
+                if let Some(Value::Str(s)) = get(path)?
+                    && !s.is_empty()
+                {
+                    return Ok(s.as_str().into());
+                }
+            }
+            return Ok(CompactString::default());
         }
-        ("jobs", "status.successful") => return text(object.get_path(&["status", "succeeded"]), "0"),
+        ("jobs", "status.successful") => return Ok(text(get(&["status", "succeeded"])?, "0")),
         _ => {}
     }
-    let path: Vec<&str> = field.split('.').collect();
+    let path: SmallVec<[&str; 4]> = field.split('.').collect();
     let zero = match field {
         "spec.unschedulable" | "spec.hostNetwork" => "false",
         "status.replicas" => "0",
         _ => "",
     };
-    text(object.get_path(&path), zero)
+    Ok(text(get(&path)?, zero))
 }
 
-fn text(value: Option<&Value>, zero: &str) -> String {
+fn text(value: Option<Value>, zero: &str) -> CompactString {
     match value {
-        Some(Value::Str(s)) => s.to_string(),
-        Some(Value::Bool(b)) => b.to_string(),
-        Some(Value::Int(i)) => i.to_string(),
-        _ => zero.to_owned(),
+        Some(Value::Str(s)) => s.as_str().into(),
+        Some(Value::Bool(b)) => if b { "true" } else { "false" }.into(),
+        Some(Value::Int(i)) => compact_str::format_compact!("{i}"),
+        _ => zero.into(),
     }
 }
 
@@ -114,15 +154,40 @@ mod tests {
     use ::api::resources::resource;
     use serde_json::json;
 
+    fn cached(row: &'static ResourceRow, object: &Value, names: &[String]) -> cacher::Object {
+        let pairs = crate::meta::labels(object).into_iter().flatten();
+        let labels = pairs.map(|(k, v)| (k.as_str().into(), v.as_str().unwrap().into())).collect();
+        let header = cacher::Header {
+            name: crate::meta::name(object).into(),
+            namespace: crate::meta::namespace(object).into(),
+            labels,
+            fields: names.iter().map(|n| field_value(row, object, n).into()).collect(),
+            ..Default::default()
+        };
+        let decode: cacher::Decode =
+            Arc::new(move |kv| Ok(cacher::Decoded { header: header.clone(), payload: kv.value.clone() }));
+        let kv = storage::KeyValue {
+            key: "/registry/pods/d/a".into(),
+            value: Default::default(),
+            mod_revision: 1,
+            create_revision: 1,
+            version: 1,
+            lease: 0,
+        };
+        cacher::Object::decode(&decode, kv).unwrap()
+    }
+
     #[test]
     fn selects_by_fields_and_labels() {
         let pods = resource("", "v1", "pods").unwrap();
         let pod = Value::from(json!({
             "metadata": {"name": "a", "namespace": "d", "labels": {"app": "x"}},
             "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}));
+        let names = field_names(pods);
+        let object = cached(pods, &pod, &names);
         let check = |labels: &str, fields: &str, want: bool| {
-            let filter = Filter::parse(pods, labels, fields).unwrap();
-            assert_eq!(filter.matches(pods, &pod), want, "{labels} {fields}");
+            let filter = Filter::parse(pods, labels, fields).unwrap().on_headers(&names);
+            assert_eq!(filter.is_none_or(|f| f(&object)), want, "{labels} {fields}");
         };
         check("", "", true);
         check("app=x", "spec.host=n1,status.phase!=Failed", true);

@@ -9,6 +9,7 @@ mod conditions;
 mod conversion;
 mod conversions;
 pub mod core;
+pub mod deflate;
 pub mod errors;
 mod filter;
 mod managed_fields;

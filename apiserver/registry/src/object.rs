@@ -3,6 +3,7 @@
 //! An [`Owned`] object is a tree in the hub version with its encodings cached, so that a watch event sent to many
 //! clients is encoded once per format.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use ::api::resources::RowKind;
@@ -49,8 +50,8 @@ impl Object for Owned {
         meta::namespace(&self.value)
     }
 
-    fn resource_version(&self) -> &str {
-        meta::resource_version(&self.value)
+    fn resource_version(&self) -> Cow<'_, str> {
+        meta::resource_version(&self.value).into()
     }
 
     fn encode(&self, format: Format) -> Result<Bytes, ApiError> {
@@ -65,6 +66,10 @@ impl Object for Owned {
         }
         let bytes = codec::encode(&self.value, self.kind, format)?;
         Ok(slot.get_or_init(|| bytes).clone())
+    }
+
+    fn metadata(&self, protobuf: bool) -> Result<Bytes, ApiError> {
+        codec::metadata(&self.value, protobuf).map_err(ApiError::internal)
     }
 
     fn value(&self) -> Result<Arc<Value>, ApiError> {

@@ -88,7 +88,7 @@ impl Registry for ApiRegistry {
         let resource = self.resource(context)?;
         check_verb(&resource, &context.info.subresource, "get")?;
         let call = self.call(context, &resource);
-        subresources::get(&call, resource_version).await
+        subresources::get(&call, &resource, resource_version).await
     }
 
     async fn list(&self, context: &RequestContext, options: &ListOptions) -> Result<List, ApiError> {
@@ -98,14 +98,14 @@ impl Registry for ApiRegistry {
         if resource.row.stored.is_none() {
             return subresources::list_unstored(&call);
         }
-        store::read::list_handles(&call, options).await
+        store::read::list_handles(&call, &resource, options).await
     }
 
     async fn watch(&self, context: &RequestContext, options: &ListOptions) -> Result<WatchStream, ApiError> {
         let resource = self.resource(context)?;
         check_verb(&resource, "", "watch")?;
         let call = self.call(context, &resource);
-        store::watch::watch(self.core.clone(), resource.clone(), &call, options).await
+        store::watch::watch(&call, &resource, options).await
     }
 
     async fn create(&self, context: &RequestContext, body: Body) -> Result<Written, ApiError> {

@@ -139,6 +139,30 @@ pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, St
     })
 }
 
+/// The type of `metadata`.
+pub fn object_meta() -> Result<TypeId, String> {
+    let object = RowKind { group: "", version: "v1", kind: "Pod" };
+    let field = types().field(type_of(object)?, "metadata");
+    match field.map(|f| f.shape) {
+        Some(machinery::schema::Shape::Struct(id)) => Ok(id),
+        _ => Err("the type table has no object metadata".to_owned()),
+    }
+}
+
+/// Encodes the tree of an object's metadata.
+pub fn metadata(tree: &Value, protobuf: bool) -> Result<Bytes, String> {
+    let id = object_meta()?;
+    Ok(match protobuf {
+        true => proto::encode_message(types(), id, tree).into(),
+        false => json::encode(types(), id, tree).into(),
+    })
+}
+
+/// The type whose fields a kind's messages have.
+pub fn message_type(kind: RowKind) -> Option<TypeId> {
+    type_of(kind).ok()
+}
+
 /// Applies a strategic merge patch; answers with JSON of the kind's served version and the problems of the patch.
 pub fn strategic_patch(
     served: Value,

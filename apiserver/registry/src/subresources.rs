@@ -7,6 +7,8 @@ mod scale;
 
 pub use reviews::Tokens;
 
+use std::sync::Arc;
+
 use ::api::resources::RowKind;
 use machinery::Value;
 use serde_json::json;
@@ -14,6 +16,7 @@ use serde_json::json;
 use crate::admission::{Attributes, Operation};
 use crate::api::{Body, Gvk, List, ObjectRef, Patch, Written};
 use crate::codec;
+use crate::core::Resource;
 use crate::errors::ApiError;
 use crate::object::Owned;
 use crate::store;
@@ -35,14 +38,17 @@ fn not_implemented(call: &Call<'_>) -> ApiError {
 }
 
 /// GET.
-pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<ObjectRef, ApiError> {
-    let kind = call.resource.row.kind;
+pub async fn get(
+    call: &Call<'_>,
+    resource: &Arc<Resource>,
+    resource_version: &str,
+) -> Result<ObjectRef, ApiError> {
     if call.resource.row.stored.is_none() {
         return Err(not_implemented(call));
     }
     match call.subresource {
         "scale" => scale::get(call, resource_version).await,
-        sub if is_view(sub) => store::read::get(call, resource_version).await.map(|v| Owned::handle(v, kind)),
+        sub if is_view(sub) => store::read::get_handle(call, resource, resource_version).await,
         _ => Err(not_implemented(call)),
     }
 }

@@ -39,7 +39,7 @@ async fn create_get_update_patch_delete() {
 
     let same = r.update(&at("v1 d/configmaps/a"), body(&made)).await.unwrap();
     assert_eq!(
-        same.object.resource_version(),
+        *same.object.resource_version(),
         made["metadata"]["resourceVersion"],
         "a no-op keeps its version"
     );
@@ -47,7 +47,7 @@ async fn create_get_update_patch_delete() {
     let patch = Patch { kind: PatchType::Merge, bytes: Bytes::from(r#"{"data":{"a":"c"}}"#), force: None };
     let patched = r.patch(&at("v1 d/configmaps/a"), patch).await.unwrap();
     assert_eq!(tree(&patched.object)["data"]["a"], "c");
-    assert_ne!(patched.object.resource_version(), made["metadata"]["resourceVersion"]);
+    assert_ne!(*patched.object.resource_version(), made["metadata"]["resourceVersion"]);
 
     let gone = r.delete(&at("v1 d/configmaps/a"), DeleteOptions::default()).await.unwrap();
     let Deleted::Status { name, kind, uid, .. } = gone else { panic!("a Status was expected") };

@@ -88,5 +88,5 @@ pub(super) async fn collection(
     let (options, dry_run) = options(server, call, body).await?;
     let context = RequestContext { dry_run, ..context(call) };
     let list = server.registry.delete_collection(&context, options, &list_options).await?;
-    encode::list(call, &output, &list)
+    encode::list(call, &output, list)
 }

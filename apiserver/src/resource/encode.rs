@@ -1,15 +1,17 @@
 //! Objects and lists to responses, including the transformations a client can ask for.
 //! Upstream: `k8s.io/apiserver/pkg/endpoints/handlers/response.go`.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use http_body_util::BodyExt;
 use registry::api::{Format, Gvk, List, MediaType, ObjectRef};
 use registry::errors::ApiError;
 
 use super::framing;
+use super::stream::{Body, Style, Written};
 use crate::server::Call;
 use crate::tables;
-use crate::web::negotiate::{Output, Transform};
+use crate::web::negotiate::{self, Output, Transform};
 use crate::web::query::Query;
 use crate::web::{Response, respond};
 
@@ -24,12 +26,11 @@ pub(super) fn bytes_for(output: &Output, query: &Query, object: &ObjectRef) -> R
         None => object.encode(if protobuf { Format::Protobuf } else { Format::Json }),
         Some(Transform::Partial(version)) => {
             let gvk = meta_gvk(version, "PartialObjectMetadata");
-            let raw = partial(object, &gvk, protobuf)?;
-            Ok(if protobuf { framing::envelope(&gvk, &raw) } else { raw })
+            partial(object, &gvk, protobuf)
         }
         Some(Transform::Table(version)) => {
             let options = tables::Options::from_query(query)?;
-            tables::render(version, &options, std::slice::from_ref(object), None)
+            tables::Renderer::new(version, options, object.gvk()).one(object)
         }
         Some(Transform::PartialList(_)) => Err(not_a_list(&object.gvk().kind)),
     }
@@ -43,15 +44,20 @@ fn not_a_list(kind: &str) -> ApiError {
     ApiError::new(406, "NotAcceptable", text)
 }
 
-/// `PartialObjectMetadata`: with kind in JSON, a bare message in protobuf.
+/// Everything of a JSON `PartialObjectMetadata` before its metadata.
+pub(super) fn partial_head(gvk: &Gvk) -> String {
+    format!("{{\"kind\":{:?},\"apiVersion\":{:?},\"metadata\":", gvk.kind, gvk.api_version())
+}
+
+/// `PartialObjectMetadata` of an object.
 fn partial(object: &ObjectRef, gvk: &Gvk, protobuf: bool) -> Result<Bytes, ApiError> {
-    let corrupt = || ApiError::internal("an encoded object has no metadata");
+    let metadata = object.metadata(protobuf)?;
     if protobuf {
-        return framing::protobuf_metadata(&object.encode(Format::ProtobufItem)?).ok_or_else(corrupt);
+        let mut message = BytesMut::with_capacity(metadata.len() + 6);
+        framing::field(&mut message, 1, &metadata);
+        return Ok(framing::envelope(gvk, &message));
     }
-    let metadata = framing::json_metadata(&object.encode(Format::JsonItem)?).ok_or_else(corrupt)?;
-    let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},\"metadata\":", gvk.kind, gvk.api_version());
-    Ok([head.as_bytes(), &metadata, b"}"].concat().into())
+    Ok([partial_head(gvk).as_bytes(), &metadata, b"}"].concat().into())
 }
 
 /// `PartialObjectMetadata` as JSON, for table rows.
@@ -70,22 +76,28 @@ pub(super) fn object(
 }
 
 /// A list as a response.
-pub(super) fn list(call: &Call, output: &Output, list: &List) -> Result<Response, ApiError> {
+pub(super) fn list(call: &Call, output: &Output, mut list: List) -> Result<Response, ApiError> {
     let protobuf = output.media == MediaType::Protobuf;
-    let pieces = match &output.transform {
+    let (gvk, style) = match &output.transform {
         None => {
             let format = if protobuf { Format::ProtobufItem } else { Format::JsonItem };
-            let items = list.items.iter().map(|i| i.encode(format)).collect::<Result<_, _>>()?;
-            frame(&list.gvk, list, items, protobuf)
+            (list.gvk.clone(), Style::Objects(format))
         }
         Some(Transform::PartialList(version)) => {
-            let item = meta_gvk(version, "PartialObjectMetadata");
-            let items = list.items.iter().map(|i| partial(i, &item, protobuf)).collect::<Result<_, _>>()?;
-            frame(&meta_gvk(version, "PartialObjectMetadataList"), list, items, protobuf)
+            let head = partial_head(&meta_gvk(version, "PartialObjectMetadata"));
+            let style = if protobuf { Style::PartialProtobuf } else { Style::PartialJson(head) };
+            (meta_gvk(version, "PartialObjectMetadataList"), style)
         }
         Some(Transform::Table(version)) => {
             let options = tables::Options::from_query(&call.query)?;
-            vec![tables::render(version, &options, &list.items, Some(list))?]
+            let kind = list.gvk.kind.strip_suffix("List").unwrap_or(&list.gvk.kind).to_owned();
+            let gvk = Gvk { kind, ..list.gvk.clone() };
+            let renderer = tables::Renderer::new(version, options, &gvk);
+            if let Some(table) = renderer.without_rows(&list) {
+                return finish(StatusCode::OK, call, output, vec![table]);
+            }
+            renderer.order(&mut list.items);
+            (gvk, Style::Rows(renderer))
         }
         Some(Transform::Partial(_)) => {
             let kind = &list.gvk.kind;
@@ -95,11 +107,15 @@ pub(super) fn list(call: &Call, output: &Output, list: &List) -> Result<Response
             return Err(ApiError::new(406, "NotAcceptable", text));
         }
     };
-    finish(StatusCode::OK, call, output, pieces)
-}
-
-fn frame(gvk: &Gvk, list: &List, items: Vec<Bytes>, protobuf: bool) -> Vec<Bytes> {
-    if protobuf { framing::protobuf_list(gvk, list, items) } else { framing::json_list(gvk, list, items) }
+    let body = Body::new(&gvk, list, style)?;
+    if output.media == MediaType::Yaml || output.pretty {
+        return finish(StatusCode::OK, call, output, vec![body.whole()?]);
+    }
+    let headers = &call.parts.headers;
+    Ok(match body.start(negotiate::accepts_gzip(headers))? {
+        Written::Whole(bytes) => respond::typed(StatusCode::OK, output.content_type(), bytes),
+        Written::Stream(body, gzip) => respond::streamed(output, body.boxed_unsync(), gzip),
+    })
 }
 
 fn finish(code: StatusCode, call: &Call, output: &Output, pieces: Vec<Bytes>) -> Result<Response, ApiError> {

@@ -6,6 +6,7 @@ mod delete;
 mod encode;
 mod framing;
 mod route;
+mod stream;
 mod watch;
 
 use std::sync::Arc;

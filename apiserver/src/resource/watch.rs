@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue};
-use registry::api::{ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
+use registry::api::{Format, ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
 use registry::errors::ApiError;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ pub(super) async fn list_or_watch(
     select_name(call, &mut options)?;
     if !watch {
         let list = server.registry.list(&context(call), &options).await?;
-        return encode::list(call, &output, &list);
+        return encode::list(call, &output, list);
     }
     if !target.row.verbs.iter().any(|v| v == "watch") {
         return Err(ApiError::method_not_supported(&call.info.api_group, &call.info.resource, "watch"));
@@ -69,30 +69,67 @@ fn timeout(server: &Server, options: &ListOptions) -> Duration {
     }
 }
 
-/// Turns events into frames.
+/// Turns events into frames. What a watch sends of an object is made by the first watch that needs it, and shared with
+/// all that want the same form.
 struct Framer {
     output: Output,
     table: Option<tables::Options>,
     sent: Arc<component::metrics::Counter>,
     _running: crate::metrics::Running,
     query: query::Query,
-    version: String,
 }
 
 impl Framer {
     fn frame(&mut self, event: &WatchEvent) -> Result<Bytes, ApiError> {
         self.sent.inc();
         let (kind, object) = match event {
-            WatchEvent::Added(object) => ("ADDED", self.encode(object)?),
-            WatchEvent::Modified(object) => ("MODIFIED", self.encode(object)?),
-            WatchEvent::Deleted(object) => ("DELETED", self.encode(object)?),
-            WatchEvent::Bookmark(object) => ("BOOKMARK", self.encode(object)?),
-            WatchEvent::Error(error) => ("ERROR", self.error(error)),
+            WatchEvent::Added(object) => (Kind::Added, object),
+            WatchEvent::Modified(object) => (Kind::Modified, object),
+            WatchEvent::Deleted(object) => (Kind::Deleted, object),
+            WatchEvent::Bookmark(object) => (Kind::Bookmark, object),
+            WatchEvent::Error(error) => return Ok(self.join("ERROR", &[&self.error(error)])),
         };
-        Ok(match self.output.media {
-            MediaType::Protobuf => framing::protobuf_event(kind, &object),
-            MediaType::Json | MediaType::Yaml => framing::json_event(kind, &object),
-        })
+        let slot = self.slot(kind);
+        let frame = object.frame(slot, &mut || self.make(kind.name(), object))?;
+        if let Some(options) = &mut self.table {
+            // Column definitions go out with the first table only.
+            options.no_headers = true;
+        }
+        Ok(frame)
+    }
+
+    /// A number for everything that makes frames of one object differ.
+    fn slot(&self, kind: Kind) -> u32 {
+        let media = u32::from(self.output.media == MediaType::Protobuf);
+        let newest = |version: &str| u32::from(version == "v1");
+        let form = match (&self.output.transform, &self.table) {
+            (Some(Transform::Table(version)), Some(options)) => {
+                16 + newest(version) + 2 * u32::from(options.no_headers) + 4 * options.include as u32
+            }
+            (Some(Transform::Partial(version)), _) => 2 + newest(version),
+            _ => 0,
+        };
+        form << 4 | media << 3 | kind as u32
+    }
+
+    fn make(&self, kind: &str, object: &ObjectRef) -> Result<Bytes, ApiError> {
+        if let (Some(options), Some(Transform::Table(version))) = (&self.table, &self.output.transform) {
+            let table = tables::Renderer::new(version, options.clone(), object.gvk()).one(object)?;
+            return Ok(self.join(kind, &[&table]));
+        }
+        if self.output.transform.is_some() {
+            return Ok(self.join(kind, &[&encode::bytes_for(&self.output, &self.query, object)?]));
+        }
+        let protobuf = self.output.media == MediaType::Protobuf;
+        let wire = object.wire(if protobuf { Format::Protobuf } else { Format::Json }, false)?;
+        Ok(self.join(kind, &[&wire.head, &wire.body]))
+    }
+
+    fn join(&self, kind: &str, object: &[&[u8]]) -> Bytes {
+        match self.output.media {
+            MediaType::Protobuf => framing::protobuf_event(kind, object),
+            MediaType::Json | MediaType::Yaml => framing::json_event(kind, object),
+        }
     }
 
     fn error(&self, error: &ApiError) -> Bytes {
@@ -101,15 +138,25 @@ impl Framer {
             MediaType::Json | MediaType::Yaml => error.to_json().into(),
         }
     }
+}
 
-    /// Column definitions go out with the first table only.
-    fn encode(&mut self, object: &ObjectRef) -> Result<Bytes, ApiError> {
-        let Some(options) = &mut self.table else {
-            return encode::bytes_for(&self.output, &self.query, object);
-        };
-        let bytes = tables::render(&self.version, options, std::slice::from_ref(object), None)?;
-        options.no_headers = true;
-        Ok(bytes)
+/// The type of an event about an object.
+#[derive(Clone, Copy)]
+enum Kind {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+        }
     }
 }
 
@@ -120,14 +167,14 @@ fn respond(
     events: WatchStream,
     timeout: Duration,
 ) -> Result<Response, ApiError> {
-    let (table, version) = match &output.transform {
-        Some(Transform::Table(version)) => (Some(tables::Options::from_query(&call.query)?), version.clone()),
-        _ => (None, String::new()),
+    let table = match &output.transform {
+        Some(Transform::Table(_)) => Some(tables::Options::from_query(&call.query)?),
+        _ => None,
     };
     let media = output.media;
     let sent = crate::metrics::watch_events(&call.info);
     let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
-    let framer = Framer { output, table, sent, _running, query: call.query.clone(), version };
+    let framer = Framer { output, table, sent, _running, query: call.query.clone() };
     let stop = server.lifecycle.draining.clone();
     let frames = frames(events, framer, Instant::now() + timeout, stop);
     let mut response = Response::new(body::stream(frames));

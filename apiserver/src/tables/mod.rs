@@ -56,57 +56,69 @@ impl Options {
     }
 }
 
-/// Renders objects as one `Table` document. An empty list still knows its kind.
-pub(crate) fn render(
-    version: &str,
-    options: &Options,
-    objects: &[ObjectRef],
-    list: Option<&List>,
-) -> Result<Bytes, ApiError> {
-    let gvk = match (objects.first(), list) {
-        (Some(object), _) => object.gvk().clone(),
-        (None, Some(list)) => {
-            let kind = list.gvk.kind.strip_suffix("List").unwrap_or(&list.gvk.kind).to_owned();
-            Gvk { kind, ..list.gvk.clone() }
+/// Renders objects of one kind as a `Table` document, all at one time.
+pub(crate) struct Renderer {
+    version: String,
+    kind: String,
+    options: Options,
+    columns: &'static [Column],
+    now: Timestamp,
+}
+
+impl Renderer {
+    /// A renderer of objects of a kind.
+    pub(crate) fn new(version: &str, options: Options, gvk: &Gvk) -> Self {
+        let columns = columns::of(&gvk.api_version(), &gvk.kind);
+        Self { version: version.to_owned(), kind: gvk.kind.clone(), options, columns, now: Timestamp::now() }
+    }
+
+    /// Everything before the first row of a list.
+    pub(crate) fn head(&self, list: &List) -> String {
+        self.start(&crate::resource::list_meta(list))
+    }
+
+    fn start(&self, meta: &str) -> String {
+        let mut out = String::with_capacity(2048);
+        let version = &self.version;
+        out.push_str(&format!(
+            "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{meta},\"columnDefinitions\":"
+        ));
+        if self.options.no_headers {
+            out.push_str("null")
+        } else {
+            push_columns(&mut out, self.columns)
         }
-        (None, None) => Gvk::default(),
-    };
-    let columns = columns::of(&gvk.api_version(), &gvk.kind);
-    let now = Timestamp::now();
-    let mut out = String::with_capacity(256 + objects.len() * 512);
-    out.push_str(&format!("{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":"));
-    match (list, objects) {
-        (Some(list), _) => out.push_str(&crate::resource::list_meta(list)),
-        (None, [one]) => out.push_str(&format!("{{\"resourceVersion\":{:?}}}", one.resource_version())),
-        (None, _) => out.push_str("{}"),
+        out.push_str(",\"rows\":[");
+        out
     }
-    out.push_str(",\"columnDefinitions\":");
-    if options.no_headers {
-        out.push_str("null")
-    } else {
-        push_columns(&mut out, columns)
+
+    /// Appends one row.
+    pub(crate) fn row(&self, object: &ObjectRef, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        push_row(out, &self.version, &self.options, object, self.now)
     }
-    if objects.is_empty() && matches!(gvk.kind.as_str(), "CSIStorageCapacity" | "CustomResourceDefinition") {
-        // Kinds without a printer of their own.
-        out.push_str(",\"rows\":null}");
-        return Ok(out.into());
+
+    /// The whole table where kinds without a printer of their own have no rows at all; `None` for all others.
+    pub(crate) fn without_rows(&self, list: &List) -> Option<Bytes> {
+        let unprinted = matches!(self.kind.as_str(), "CSIStorageCapacity" | "CustomResourceDefinition");
+        let head = (list.items.is_empty() && unprinted).then(|| self.head(list))?;
+        head.strip_suffix('[').map(|head| format!("{head}null}}").into())
     }
-    let mut ordered: Vec<&ObjectRef> = objects.iter().collect();
-    if gvk.kind == "FlowSchema" {
-        // In the order in which they are tried.
-        let precedence =
-            |o: &ObjectRef| o.value().ok().and_then(|v| v.i64_at(&["spec", "matchingPrecedence"]));
-        ordered.sort_by_key(|o| precedence(o));
-    }
-    out.push_str(",\"rows\":[");
-    for (index, object) in ordered.into_iter().enumerate() {
-        if index > 0 {
-            out.push(',');
+
+    /// Puts the objects into the order of the rows: flow schemas are shown in the order in which they are tried.
+    pub(crate) fn order(&self, objects: &mut [ObjectRef]) {
+        if self.kind == "FlowSchema" {
+            objects.sort_by_key(|o| o.value().ok().and_then(|v| v.i64_at(&["spec", "matchingPrecedence"])));
         }
-        push_row(&mut out, version, options, object, now)?;
     }
-    out.push_str("]}");
-    Ok(out.into())
+
+    /// The table of a single object.
+    pub(crate) fn one(&self, object: &ObjectRef) -> Result<Bytes, ApiError> {
+        let meta = format!("{{\"resourceVersion\":{:?}}}", object.resource_version());
+        let mut out = self.start(&meta).into_bytes();
+        self.row(object, &mut out)?;
+        out.extend_from_slice(b"]}");
+        Ok(out.into())
+    }
 }
 
 fn json(text: &str) -> String {
@@ -128,7 +140,7 @@ fn push_columns(out: &mut String, columns: &[Column]) {
 }
 
 fn push_row(
-    out: &mut String,
+    out: &mut Vec<u8>,
     version: &str,
     options: &Options,
     object: &ObjectRef,
@@ -137,23 +149,27 @@ fn push_row(
     let tree = object.value()?;
     let view = View { tree: &tree, now };
     let kind = object.gvk().kind.as_str();
-    let cells: Vec<String> = cells(kind, &view).iter().map(ToString::to_string).collect();
-    out.push_str(&format!("{{\"cells\":[{}],", cells.join(",")));
-    if let Some((reason, message)) = (kind == "Pod").then(|| pods::completed(&view)).flatten() {
-        out.push_str(&format!(
-            "\"conditions\":[{{\"type\":\"Completed\",\"status\":\"True\",\"reason\":{reason:?},\"message\":{message:?}}}],"
-        ));
-    }
-    out.push_str("\"object\":");
-    match options.include {
-        Include::None => out.push_str("null"),
-        Include::Object => out.push_str(&String::from_utf8_lossy(&object.encode(Format::Json)?)),
-        Include::Metadata => {
-            let bytes = crate::resource::partial_json(object, version)?;
-            out.push_str(&String::from_utf8_lossy(&bytes));
+    out.extend_from_slice(b"{\"cells\":[");
+    for (index, cell) in cells(kind, &view).iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
         }
+        serde_json::to_writer(&mut *out, cell).map_err(ApiError::internal)?;
     }
-    out.push('}');
+    out.extend_from_slice(b"],");
+    if let Some((reason, message)) = (kind == "Pod").then(|| pods::completed(&view)).flatten() {
+        let condition = format!(
+            "\"conditions\":[{{\"type\":\"Completed\",\"status\":\"True\",\"reason\":{reason:?},\"message\":{message:?}}}],"
+        );
+        out.extend_from_slice(condition.as_bytes());
+    }
+    out.extend_from_slice(b"\"object\":");
+    match options.include {
+        Include::None => out.extend_from_slice(b"null"),
+        Include::Object => out.extend_from_slice(&object.encode(Format::Json)?),
+        Include::Metadata => out.extend_from_slice(&crate::resource::partial_json(object, version)?),
+    }
+    out.push(b'}');
     Ok(())
 }
 

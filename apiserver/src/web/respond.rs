@@ -51,10 +51,25 @@ pub(crate) fn document(
     let out = response.headers_mut();
     out.insert(CONTENT_TYPE, HeaderValue::from_static(output.content_type()));
     if gzip {
-        out.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        out.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        compressed(out);
     }
     response
+}
+
+/// A document that is written as the client reads.
+pub(crate) fn streamed(output: &Output, body: body::Body, gzip: bool) -> Response {
+    let mut response = Response::new(body);
+    let out = response.headers_mut();
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(output.content_type()));
+    if gzip {
+        compressed(out);
+    }
+    response
+}
+
+fn compressed(out: &mut HeaderMap) {
+    out.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    out.append(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// An error in the representation the client asked for, JSON when that is impossible.

@@ -94,7 +94,7 @@ pub(super) async fn store_new(call: &Call<'_>, mut object: Value) -> Result<Valu
         return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
     }
     let key = call.core.key(row, meta::namespace(&object), &name)?;
-    let bytes = codec::encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(row, &object)?;
     let written = if call.request.dry_run {
         let got = call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, &name))?;
         match got.kv {

@@ -13,7 +13,6 @@ use super::read;
 use super::update::{Outcome, precondition_failed};
 use crate::admission::{Attributes, Operation};
 use crate::api::{DeleteOptions, List, ListOptions, RequestContext};
-use crate::codec;
 use crate::errors::ApiError;
 use crate::meta;
 use crate::object::Owned;
@@ -294,7 +293,7 @@ async fn mark(
     mut object: Value,
 ) -> Result<Result<Value, Option<KeyValue>>, ApiError> {
     let row = call.resource.row;
-    let bytes = codec::encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(row, &object)?;
     if call.request.dry_run || bytes == kv.value {
         return Ok(Ok(object));
     }

@@ -1,35 +1,73 @@
-//! GET and LIST, straight from the store.
+//! GET and LIST, from the watch cache.
 //!
-//! A list narrows its range by namespace or name where the selectors allow, and pages with upstream's continue tokens.
-//! The watch cache takes over reads that may be answered from it; this path stays for those that may not.
+//! The cache decides by the resource version asked for whether it or the store answers; what comes out are handles on
+//! shared bytes, nothing is decoded here. A list narrows its range by namespace or name where the selectors allow.
+//! Upstream: `k8s.io/apiserver/pkg/storage/cacher/{cacher.go,delegator.go}`, `pkg/registry/generic/registry/store.go`.
 
-use base64::Engine as _;
+use std::sync::Arc;
+
 use machinery::Value;
+use storage::cacher::{At, Error as CacheError, ListRequest, Object as Stored, Scope};
 
-use crate::api::{Gvk, List, ListOptions};
+use super::cache::Source;
+use super::handle::{self, Cached};
+use crate::api::{List, ListOptions, ObjectRef};
+use crate::core::Resource;
 use crate::errors::ApiError;
 use crate::filter::Filter;
-use crate::object::Owned;
 use crate::store_errors;
 use crate::strategy::Call;
+use ::api::resources::ResourceRow;
 use ::api::validation::field::{Error as FieldError, Path};
 
-/// Keys read from the store at a time by a selective list with a limit.
-const SCAN: usize = 500;
-
-/// Reads one object in the hub version.
-pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<Value, ApiError> {
+/// Reads one object.
+async fn find(call: &Call<'_>, resource_version: &str) -> Result<Arc<Stored>, ApiError> {
     let row = call.resource.row;
     let info = &call.request.info;
     let key = call.core.key(row, &info.namespace, &info.name)?;
-    let minimum = parse_version(resource_version)?;
-    let got = call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, &info.name))?;
-    if minimum > got.revision {
-        return Err(store_errors::too_large_resource_version(minimum, got.revision));
-    }
-    match got.kv {
-        Some(kv) => call.core.decode(call.resource, &kv),
-        None => Err(ApiError::not_found(row.kind.group, row.resource, &info.name)),
+    parse_version(resource_version)?;
+    let at = At::for_get(resource_version).map_err(ApiError::bad_request)?;
+    let found = call.resource.source()?.cacher.get(&key, at).await;
+    let found = found.map_err(|e| cache_error(e, row, |e| store_errors::get(e, row, &info.name)))?;
+    found.object.ok_or_else(|| ApiError::not_found(row.kind.group, row.resource, &info.name))
+}
+
+/// Reads one object in the hub version.
+pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<Value, ApiError> {
+    handle::hub(call.resource, &*find(call, resource_version).await?)
+}
+
+/// Reads one object as a handle.
+pub async fn get_handle(
+    call: &Call<'_>,
+    resource: &Arc<Resource>,
+    resource_version: &str,
+) -> Result<ObjectRef, ApiError> {
+    Ok(Cached::handle(find(call, resource_version).await?, resource))
+}
+
+/// What the watch cache answers instead of data, as a status; `store` turns the store's own errors into one.
+pub fn cache_error(
+    error: CacheError,
+    row: &ResourceRow,
+    store: impl FnOnce(storage::Error) -> ApiError,
+) -> ApiError {
+    match error {
+        CacheError::Expired { message, continue_token } => {
+            let continue_token = continue_token.map(String::into_boxed_str);
+            ApiError { continue_token, ..ApiError::expired(message) }
+        }
+        CacheError::TooLargeRevision { requested, current } => {
+            store_errors::too_large_resource_version(requested, current)
+        }
+        CacheError::BadRequest(text) => ApiError::bad_request(text),
+        CacheError::NotReady { retry_after, .. } => {
+            tracing::warn!(resource = row.resource, err = %error, "The watch cache is not ready");
+            let seconds = i32::try_from(retry_after).unwrap_or(i32::MAX);
+            ApiError::too_many_requests(error.to_string(), seconds)
+        }
+        CacheError::Undecodable { .. } => ApiError::internal(error),
+        CacheError::Store(error) => store(error),
     }
 }
 
@@ -82,50 +120,8 @@ pub fn refuse(errors: &[FieldError]) -> Result<(), ApiError> {
     Err(ApiError::invalid_fields("meta.k8s.io", "ListOptions", "", errors))
 }
 
-/// Where a list reads, and at which revision.
-struct Range {
-    prefix: String,
-    start: Option<String>,
-    revision: i64,
-    /// Only this key.
-    single: Option<String>,
-}
-
-/// Lists in the hub version: the trees, and the list without its items.
-pub async fn list(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Value>, List), ApiError> {
-    validate_list_options(options)?;
-    let row = call.resource.row;
-    let filter = Filter::parse(row, &options.label_selector, &options.field_selector)?;
-    let range = range(call, options, &filter)?;
-    let limit = usize::try_from(options.limit).unwrap_or(0);
-    let (items, page) = scan(call, &filter, range, limit).await?;
-    let minimum = parse_version(&options.resource_version)?;
-    if options.resource_version_match != "Exact" && minimum > page.revision {
-        return Err(store_errors::too_large_resource_version(minimum, page.revision));
-    }
-    let list = List {
-        gvk: Gvk {
-            group: row.kind.group.into(),
-            version: row.kind.version.into(),
-            kind: format!("{}List", row.kind.kind),
-        },
-        resource_version: page.revision.to_string(),
-        continue_token: page.next.map(|start| encode_continue(page.revision, &start)).unwrap_or_default(),
-        remaining_item_count: page.remaining.filter(|_| filter.is_everything()),
-        items: Vec::new(),
-    };
-    Ok((items, list))
-}
-
-/// The list with handles for the items.
-pub async fn list_handles(call: &Call<'_>, options: &ListOptions) -> Result<List, ApiError> {
-    let (items, mut list) = list(call, options).await?;
-    let kind = call.resource.row.kind;
-    list.items = items.into_iter().map(|value| Owned::handle(value, kind)).collect();
-    Ok(list)
-}
-
-fn range(call: &Call<'_>, options: &ListOptions, filter: &Filter) -> Result<Range, ApiError> {
+/// What a selection by name or namespace leaves of the range, and whether the name alone still has to be compared.
+pub fn scope(call: &Call<'_>, filter: &Filter) -> Result<Scope, ApiError> {
     let row = call.resource.row;
     let asked = call.request.info.namespace.as_str();
     let namespace = match filter.requires("metadata.namespace") {
@@ -133,154 +129,71 @@ fn range(call: &Call<'_>, options: &ListOptions, filter: &Filter) -> Result<Rang
         _ if row.namespaced => asked,
         _ => "",
     };
-    let prefix = call.core.key_root(row, namespace)?;
     let single = match filter.requires("metadata.name") {
         Some(name) if !row.namespaced || !namespace.is_empty() => call.core.key(row, namespace, name).ok(),
         _ => None,
     };
-    let version = parse_version(&options.resource_version)?;
-    if options.continue_token.is_empty() {
-        let exact = options.resource_version_match == "Exact"
-            || (options.resource_version_match.is_empty() && options.limit > 0 && version > 0);
-        return Ok(Range { prefix, start: None, revision: if exact { version } else { 0 }, single });
-    }
-    if !options.resource_version.is_empty() && options.resource_version != "0" {
-        return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
-    }
-    let (revision, start) = decode_continue(&options.continue_token, &prefix)?;
-    // A negative revision marks an inconsistent continuation: go on from the same key, now.
-    Ok(Range { prefix, start: Some(start), revision: revision.max(0), single })
+    Ok(match single {
+        Some(key) => Scope::Key(key.into()),
+        None if namespace.is_empty() => Scope::All,
+        None => Scope::Namespace(namespace.into()),
+    })
 }
 
 fn is_label(text: &str) -> bool {
     ::api::validation::content::dns_label(text).is_empty()
 }
 
-struct Scanned {
-    revision: i64,
-    /// Where the next page starts, relative to the prefix.
-    next: Option<String>,
-    remaining: Option<i64>,
-}
-
-async fn scan(
-    call: &Call<'_>,
-    filter: &Filter,
-    range: Range,
-    limit: usize,
-) -> Result<(Vec<Value>, Scanned), ApiError> {
+/// Lists: the cached objects, and the list without its items.
+async fn select(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Arc<Stored>>, List), ApiError> {
+    validate_list_options(options)?;
     let row = call.resource.row;
-    if let Some(key) = &range.single {
-        let got = call.core.store.get(key, range.revision).await.map_err(|e| store_errors::list(e, row))?;
-        let object = got.kv.map(|kv| call.core.decode(call.resource, &kv)).transpose()?;
-        let items = object.into_iter().filter(|o| filter.matches(row, o)).collect();
-        let revision = if range.revision > 0 { range.revision } else { got.revision };
-        return Ok((items, Scanned { revision, next: None, remaining: None }));
+    let source: &Source = call.resource.source()?;
+    let filter = Filter::parse(row, &options.label_selector, &options.field_selector)?;
+    parse_version(&options.resource_version)?;
+    let continues = !options.continue_token.is_empty();
+    if continues && !options.resource_version.is_empty() && options.resource_version != "0" {
+        return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let (mut items, mut start, mut revision) = (Vec::new(), range.start, range.revision);
-    loop {
-        let want = match limit {
-            0 => 0,
-            n if filter.is_everything() => n - items.len(),
-            n => (n - items.len()).max(SCAN),
-        };
-        let options = storage::ListOptions {
-            prefix: range.prefix.clone(),
-            start: start.clone(),
-            limit: want,
-            revision,
-            ..Default::default()
-        };
-        let page = call.core.store.list(options).await.map_err(|e| expired(call, e))?;
-        if revision == 0 {
-            revision = page.revision;
-        }
-        for (i, kv) in page.kvs.iter().enumerate() {
-            let object = call.core.decode(call.resource, kv)?;
-            if filter.matches(row, &object) {
-                items.push(object);
-            }
-            let more = page.more() || i + 1 < page.kvs.len();
-            if limit > 0 && items.len() == limit && more {
-                let next = format!("{}\0", kv.key_str());
-                let left = page.count - i64::try_from(i + 1).unwrap_or(0);
-                let scanned =
-                    Scanned { revision, next: Some(strip(&next, &range.prefix)), remaining: Some(left) };
-                return Ok((items, scanned));
-            }
-        }
-        match page.next_start() {
-            Some(next) => start = Some(String::from_utf8_lossy(&next).into_owned()),
-            None => return Ok((items, Scanned { revision, next: None, remaining: None })),
-        }
-    }
-}
-
-fn strip(key: &str, prefix: &str) -> String {
-    key.strip_prefix(prefix).unwrap_or(key).to_owned()
-}
-
-fn expired(call: &Call<'_>, error: storage::Error) -> ApiError {
-    if error.is_compacted() {
-        return ApiError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        );
-    }
-    store_errors::list(error, call.resource.row)
-}
-
-const TOKEN_VERSION: &str = "meta.k8s.io/v1";
-
-/// Upstream's `storage.EncodeContinue`.
-fn encode_continue(revision: i64, start: &str) -> String {
-    let json = serde_json::json!({ "v": TOKEN_VERSION, "rv": revision, "start": start });
-    // Go prints v, rv, start in this order.
-    let text = format!("{{\"v\":{},\"rv\":{},\"start\":{}}}", json["v"], json["rv"], json["start"]);
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
-}
-
-/// Upstream's `storage.DecodeContinue`: the revision and the absolute start key.
-fn decode_continue(token: &str, prefix: &str) -> Result<(i64, String), ApiError> {
-    let bad = |why: &str| {
-        ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    let limit = usize::try_from(options.limit).unwrap_or(0);
+    let version = &options.resource_version;
+    let at = At::for_list(version, &options.resource_version_match, limit, &options.continue_token)
+        .map_err(ApiError::bad_request)?;
+    let scope = scope(call, &filter)?;
+    let request = ListRequest { scope, at, limit, filter: filter.on_headers(&source.fields) };
+    let found = source.cacher.list(request).await;
+    let found = found.map_err(|e| cache_error(e, row, |e| store_errors::list(e, row)))?;
+    let list = List {
+        gvk: source.list_gvk.clone(),
+        resource_version: found.revision.to_string(),
+        continue_token: found.continue_token.unwrap_or_default(),
+        remaining_item_count: found.remaining,
+        items: Vec::new(),
     };
-    let engine = &base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    let bytes = engine.decode(token).map_err(|e| bad(&e.to_string()))?;
-    let parsed: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-    if parsed["v"] != TOKEN_VERSION {
-        let version = parsed["v"].as_str().unwrap_or("");
-        return Err(bad(&format!("server does not recognize this encoded version {version:?}")));
-    }
-    let revision = parsed["rv"].as_i64().unwrap_or(0);
-    if revision == 0 {
-        return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
-    }
-    let start = parsed["start"].as_str().unwrap_or("");
-    if start.is_empty() {
-        return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
-    }
-    // A start that climbs out of its prefix is an attack; nothing relative may remain in it.
-    if start.split('/').any(|part| part == "." || part == ".." || part.is_empty()) {
-        return Err(bad(start));
-    }
-    Ok((revision, format!("{prefix}{start}")))
+    Ok((found.items, list))
+}
+
+/// Lists in the hub version: the trees, and the list without its items.
+pub async fn list(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Value>, List), ApiError> {
+    let (items, list) = select(call, options).await?;
+    let trees = items.iter().map(|object| handle::hub(call.resource, object)).collect::<Result<_, _>>()?;
+    Ok((trees, list))
+}
+
+/// The list with handles for the items.
+pub async fn list_handles(
+    call: &Call<'_>,
+    resource: &Arc<Resource>,
+    options: &ListOptions,
+) -> Result<List, ApiError> {
+    let (items, mut list) = select(call, options).await?;
+    list.items = items.into_iter().map(|object| Cached::handle(object, resource)).collect();
+    Ok(list)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn continue_tokens_round_trip() {
-        let token = encode_continue(7, "default/a\0");
-        assert_eq!(
-            decode_continue(&token, "/registry/pods/").unwrap(),
-            (7, "/registry/pods/default/a\0".into())
-        );
-        for bad in ["%", "e30", &encode_continue(1, "../secrets/")] {
-            assert_eq!(decode_continue(bad, "/p/").unwrap_err().code, 400, "{bad}");
-        }
-    }
 
     #[test]
     fn list_options_are_checked() {

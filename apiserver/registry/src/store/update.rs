@@ -272,7 +272,7 @@ async fn validate_and_write(
 async fn write(call: &Call<'_>, key: &str, kv: &KeyValue, mut object: Value) -> Result<Attempt, ApiError> {
     let row = call.resource.row;
     let name = &call.request.info.name;
-    let bytes = codec::encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(row, &object)?;
     if bytes == kv.value || call.request.dry_run {
         call.resource.strategy.decorate(&mut object);
         return Ok(Attempt::Done(Outcome { object, created: false }));

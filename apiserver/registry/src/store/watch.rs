@@ -1,18 +1,20 @@
-//! WATCH, straight from the store: one store watch per client. The watch cache replaces this for shared fan-out.
+//! WATCH, from the watch cache; what is not cached is watched in the store.
 //!
-//! Each change is looked at twice, as it was and as it is, because a selector turns a change into an addition or a
-//! deletion for those who select by it.
+//! Events carry handles on shared objects; encoding happens in the server, once per event and form.
+//! Upstream: `k8s.io/apiserver/pkg/storage/cacher/cacher.go`, `Watch`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use machinery::{Map, Value};
-use std::sync::Arc;
-use std::time::Duration;
-use storage::store::{Event, EventKind, WatchItem, WatchOptions};
+use storage::cacher::{self, Cacher, WatchKind, WatchRequest};
 
-use super::read;
+use super::handle::Cached;
+use super::read::{self, cache_error};
 use crate::api::{ListOptions, ObjectRef, WatchEvent, WatchStream};
 use crate::codec;
-use crate::core::{Core, Resource};
+use crate::core::Resource;
 use crate::errors::ApiError;
 use crate::filter::Filter;
 use crate::meta;
@@ -46,51 +48,90 @@ fn validate(options: &ListOptions) -> Result<(), ApiError> {
     read::refuse(&errors)
 }
 
-/// One client's view of the store watch.
-struct View {
-    core: Arc<Core>,
-    resource: Arc<Resource>,
-    filter: Filter,
-    bookmarks: bool,
-}
+/// The field by which watches of pods are indexed.
+const INDEXED: &str = "spec.nodeName";
 
 /// Starts a watch.
 pub async fn watch(
-    core: Arc<Core>,
-    resource: Arc<Resource>,
     call: &Call<'_>,
+    resource: &Arc<Resource>,
     options: &ListOptions,
 ) -> Result<WatchStream, ApiError> {
     validate(options)?;
     let row = resource.row;
+    let source = resource.source()?;
     let filter = Filter::parse(row, &options.label_selector, &options.field_selector)?;
     let version = read::parse_version(&options.resource_version)?;
-    let namespace = if row.namespaced { call.request.info.namespace.as_str() } else { "" };
-    let prefix = core.key_root(row, namespace)?;
-    let initial = options.send_initial_events.unwrap_or(version == 0);
-    let view = View {
-        core: core.clone(),
-        resource: resource.clone(),
-        filter,
+    let seconds = options.timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let request = WatchRequest {
+        scope: read::scope(call, &filter)?,
+        from: (!options.resource_version.is_empty()).then_some(version),
+        send_initial_events: options.send_initial_events,
         bookmarks: options.allow_watch_bookmarks,
+        index_value: filter.requires(INDEXED).filter(|_| row.resource == "pods").map(Into::into),
+        filter: filter.on_headers(&source.fields),
+        deadline: seconds.map(|s| Instant::now() + Duration::from_secs(s)),
     };
-    let (first, from) = if initial {
-        let (events, revision) = initial_events(call, options, &view, version).await?;
-        (events, revision + 1)
-    } else if version == 0 {
-        let now = core.store.current_revision().await.map_err(|e| store_errors::list(e, row))?;
-        (Vec::new(), now + 1)
-    } else {
-        (Vec::new(), version + 1)
+    let events = match start(&source.cacher, resource, request).await {
+        Ok(events) => events,
+        Err(error @ cacher::Error::NotReady { .. }) => return Err(refused(error, resource)),
+        Err(error) => {
+            // Upstream accepts the watch and says it in the first event.
+            let error = refused(error, resource);
+            return Ok(stream::iter([WatchEvent::Error(error)]).boxed());
+        }
     };
-    let store_watch = core
-        .store
-        .watch(WatchOptions { prefix, from, prev: true, progress: options.allow_watch_bookmarks })
-        .await
-        .map_err(|e| watch_error(&e))?;
-    let changes = store_watch.flat_map(move |item| stream::iter(view.events(item)));
-    let all = stream::iter(first).chain(changes);
-    Ok(until(all, options.timeout_seconds).boxed())
+    Ok(until(events, options.timeout_seconds).boxed())
+}
+
+fn refused(error: cacher::Error, resource: &Resource) -> ApiError {
+    let row = resource.row;
+    cache_error(error, row, |e| store_errors::list(e, row))
+}
+
+async fn start(
+    cacher: &Cacher,
+    resource: &Arc<Resource>,
+    request: WatchRequest,
+) -> cacher::error::Result<stream::BoxStream<'static, WatchEvent>> {
+    let resource = Arc::clone(resource);
+    if cacher.is_cached() {
+        let events = cacher.watch(request).await?;
+        return Ok(events.map(move |event| convert(event, &resource)).boxed());
+    }
+    let events = cacher.watch_store(request).await?;
+    let convert = move |event| match event {
+        Ok(event) => convert(event, &resource),
+        Err(error) => WatchEvent::Error(refused(error, &resource)),
+    };
+    Ok(events.map(convert).boxed())
+}
+
+fn convert(event: cacher::WatchEvent, resource: &Arc<Resource>) -> WatchEvent {
+    match event {
+        cacher::WatchEvent::Object(kind, object) => {
+            let object = Cached::handle(object, resource);
+            match kind {
+                WatchKind::Added => WatchEvent::Added(object),
+                WatchKind::Modified => WatchEvent::Modified(object),
+                WatchKind::Deleted => WatchEvent::Deleted(object),
+            }
+        }
+        cacher::WatchEvent::Bookmark { revision, initial_events_end } => {
+            WatchEvent::Bookmark(bookmark(resource, revision, initial_events_end))
+        }
+    }
+}
+
+fn bookmark(resource: &Resource, revision: i64, initial_end: bool) -> ObjectRef {
+    let mut object = Value::Map(Map::new());
+    codec::stamp(&mut object, crate::conversion::hub(resource.row.kind));
+    meta::set(&mut object, "resourceVersion", revision.to_string());
+    if initial_end {
+        let annotations: Map = [("k8s.io/initial-events-end", Value::from("true"))].into_iter().collect();
+        meta::set(&mut object, "annotations", annotations);
+    }
+    Owned::handle(object, resource.row.kind)
 }
 
 /// Ends a stream after an error event or the client's timeout.
@@ -112,94 +153,4 @@ fn until(
         }
     };
     events.take_until(Box::pin(timer))
-}
-
-async fn initial_events(
-    call: &Call<'_>,
-    options: &ListOptions,
-    view: &View,
-    minimum: i64,
-) -> Result<(Vec<WatchEvent>, i64), ApiError> {
-    let list_options = ListOptions {
-        label_selector: options.label_selector.clone(),
-        field_selector: options.field_selector.clone(),
-        ..Default::default()
-    };
-    let (items, list) = read::list(call, &list_options).await?;
-    let revision = read::parse_version(&list.resource_version)?;
-    if minimum > revision {
-        return Err(store_errors::too_large_resource_version(minimum, revision));
-    }
-    let mut events: Vec<_> = items.into_iter().map(|v| WatchEvent::Added(view.handle(v))).collect();
-    if options.send_initial_events == Some(true) && options.allow_watch_bookmarks {
-        events.push(WatchEvent::Bookmark(view.bookmark(revision, true)));
-    }
-    Ok((events, revision))
-}
-
-impl View {
-    fn handle(&self, value: Value) -> ObjectRef {
-        Owned::handle(value, self.resource.row.kind)
-    }
-
-    fn bookmark(&self, revision: i64, initial_end: bool) -> ObjectRef {
-        let mut object = Value::Map(Map::new());
-        codec::stamp(&mut object, crate::conversion::hub(self.resource.row.kind));
-        meta::set(&mut object, "resourceVersion", revision.to_string());
-        if initial_end {
-            let annotations: Map = [("k8s.io/initial-events-end", Value::from("true"))].into_iter().collect();
-            meta::set(&mut object, "annotations", annotations);
-        }
-        self.handle(object)
-    }
-
-    fn events(&self, item: storage::Result<WatchItem>) -> Vec<WatchEvent> {
-        match item {
-            Ok(WatchItem::Events(events)) => events
-                .iter()
-                .filter_map(|e| self.event(e).unwrap_or_else(|e| Some(WatchEvent::Error(e))))
-                .collect(),
-            Ok(WatchItem::Progress(revision)) if self.bookmarks => {
-                vec![WatchEvent::Bookmark(self.bookmark(revision, false))]
-            }
-            Ok(WatchItem::Progress(_)) => Vec::new(),
-            Err(error) => vec![WatchEvent::Error(watch_error(&error))],
-        }
-    }
-
-    fn event(&self, event: &Event) -> Result<Option<WatchEvent>, ApiError> {
-        let row = self.resource.row;
-        let old = match &event.prev {
-            Some(kv) => Some(self.core.decode(&self.resource, kv)?),
-            None => None,
-        };
-        let was = old.as_ref().is_some_and(|o| self.filter.matches(row, o));
-        let gone = |old: Option<Value>| {
-            old.map(|mut object| {
-                meta::set(&mut object, "resourceVersion", event.revision().to_string());
-                WatchEvent::Deleted(self.handle(object))
-            })
-        };
-        if event.kind == EventKind::Delete {
-            return Ok(if was { gone(old) } else { None });
-        }
-        let new = self.core.decode(&self.resource, &event.kv)?;
-        let is = self.filter.matches(row, &new);
-        Ok(match (was, is) {
-            (false, true) => Some(WatchEvent::Added(self.handle(new))),
-            (true, true) => Some(WatchEvent::Modified(self.handle(new))),
-            (true, false) => gone(old),
-            (false, false) => None,
-        })
-    }
-}
-
-fn watch_error(error: &storage::Error) -> ApiError {
-    match error {
-        storage::Error::Compacted { requested, oldest } => {
-            // The client names the revision before the first one it wants.
-            ApiError::expired(format!("too old resource version: {} ({oldest})", requested - 1))
-        }
-        other => ApiError::internal(other),
-    }
 }

@@ -3,7 +3,6 @@
 
 use machinery::Value;
 
-use crate::codec;
 use crate::errors::ApiError;
 use crate::meta;
 use crate::store_errors;
@@ -25,7 +24,7 @@ pub async fn change(
         };
         let mut object = call.core.decode(call.resource, &kv)?;
         change(&mut object)?;
-        let bytes = codec::encode_stored(row, &object)?;
+        let bytes = call.core.encode_stored(row, &object)?;
         if call.request.dry_run || bytes == kv.value {
             return Ok(object);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{CONTINUE_EXPIRED, CONTINUE_INCONSISTENT, Error, LIST_EXPIRED, Result};
 use super::object::{Filter, Object};
-use super::request::{At, ListRequest};
+use super::request::{At, ListRequest, Scope};
 use super::token::{INCONSISTENT, Token};
 use super::tree::Tree;
 use super::{Cacher, State};
@@ -78,15 +78,14 @@ impl Cacher {
 
     async fn get_not_older(&self, key: &str, revision: Revision) -> Result<Found> {
         self.start();
+        if !self.is_cached() {
+            let found = self.get_most_recent(key).await?;
+            return not_older(found.revision, revision).map(|()| found);
+        }
         if !self.is_ready() {
             // As upstream: a cache being filled does not hold up gets.
             let found = self.get_most_recent(key).await?;
-            let current = found.revision;
-            return if current < revision {
-                Err(Error::TooLargeRevision { requested: revision, current })
-            } else {
-                Ok(found)
-            };
+            return not_older(found.revision, revision).map(|()| found);
         }
         if !self.caught_up(revision).await {
             return Err(Error::TooLargeRevision { requested: revision, current: self.revision() });
@@ -95,7 +94,7 @@ impl Cacher {
         Ok(Found { object: state.tree.get(key.as_bytes()).cloned(), revision: state.revision })
     }
 
-    fn decode(&self, kv: crate::store::KeyValue) -> Result<Object> {
+    pub(super) fn decode(&self, kv: crate::store::KeyValue) -> Result<Object> {
         let key = kv.key_str().into_owned();
         Object::decode(&self.shared.config.decode, kv).map_err(|why| Error::Undecodable { key, why })
     }
@@ -123,10 +122,11 @@ impl Cacher {
                 }
             }
             At::MostRecent => self.list_most_recent(&query).await,
-            At::Any => {
+            At::Any if self.is_cached() => {
                 query.limit = 0;
                 self.list_not_older(&query, 0).await
             }
+            At::Any => self.list_not_older(&query, 0).await,
             At::NotOlderThan(revision) => self.list_not_older(&query, revision).await,
             At::Exact(revision) => self.list_exact(&query, revision).await,
         }
@@ -135,7 +135,7 @@ impl Cacher {
     /// Rule R3: the cache, once it knows everything the store had acknowledged; the store when it does not get there.
     async fn list_most_recent(&self, query: &Query<'_>) -> Result<ListResult> {
         let store = &self.shared.config.store;
-        if store.progress_interval().is_none() {
+        if !self.is_cached() || store.progress_interval().is_none() {
             return self.list_from_store(query, 0).await;
         }
         self.ready().await?;
@@ -148,6 +148,10 @@ impl Cacher {
     }
 
     async fn list_not_older(&self, query: &Query<'_>, revision: Revision) -> Result<ListResult> {
+        if !self.is_cached() {
+            let listed = self.list_from_store(query, 0).await?;
+            return not_older(listed.revision, revision).map(|()| listed);
+        }
         self.ready().await?;
         if !self.caught_up(revision).await {
             return Err(Error::TooLargeRevision { requested: revision, current: self.revision() });
@@ -169,6 +173,9 @@ impl Cacher {
 
     /// The state at exactly `revision`: kept for paging, wound back through the ring, or read from the store.
     async fn list_exact(&self, query: &Query<'_>, revision: Revision) -> Result<ListResult> {
+        if !self.is_cached() {
+            return self.list_from_store(query, revision).await;
+        }
         self.ready().await?;
         if !self.caught_up(revision).await {
             return Err(Error::TooLargeRevision { requested: revision, current: self.revision() });
@@ -202,6 +209,14 @@ impl Cacher {
             pages.remove(0);
         }
         pages.push((revision, now, tree));
+    }
+
+    /// Everything of a scope, now, from the store.
+    pub(super) async fn list_scope(&self, scope: &Scope, filter: Option<&Filter>) -> Result<ListResult> {
+        let (prefix, single) = scope.prefix(&self.shared.config.prefix);
+        let prefix = String::from_utf8_lossy(&prefix).into_owned();
+        let query = Query { prefix, single, start: None, limit: 0, filter, paging: false };
+        self.list_from_store(&query, 0).await
     }
 
     async fn list_from_store(&self, query: &Query<'_>, revision: Revision) -> Result<ListResult> {
@@ -261,6 +276,11 @@ impl Cacher {
             other => Error::Store(other),
         }
     }
+}
+
+/// Refuses a state that is older than what was asked for.
+pub(super) fn not_older(current: Revision, requested: Revision) -> Result<()> {
+    if current < requested { Err(Error::TooLargeRevision { requested, current }) } else { Ok(()) }
 }
 
 /// The tree as of an earlier revision, by undoing the changes since; `None` when the ring does not reach back so far.

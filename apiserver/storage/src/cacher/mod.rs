@@ -7,6 +7,7 @@
 //!
 //! Nothing runs until the first use. After upstream's `pkg/storage/cacher`.
 
+mod direct;
 pub mod error;
 mod feed;
 mod list;
@@ -55,12 +56,22 @@ pub struct Config {
     pub index: Option<usize>,
     /// How often a watch that takes bookmarks gets one: upstream's minute.
     pub bookmark_every: Duration,
+    /// Whether objects are kept at all. Without, every request goes to the store: for resources that are written much
+    /// and read little (events, as upstream's default sizes have it).
+    pub cached: bool,
 }
 
 impl Config {
     /// A cache without index field.
     pub fn new(store: Arc<dyn Store>, prefix: impl Into<String>, decode: Decode) -> Self {
-        Self { store, prefix: prefix.into(), decode, index: None, bookmark_every: Duration::from_secs(60) }
+        Self {
+            store,
+            prefix: prefix.into(),
+            decode,
+            index: None,
+            bookmark_every: Duration::from_secs(60),
+            cached: true,
+        }
     }
 }
 
@@ -132,7 +143,7 @@ impl Cacher {
     /// Starts filling the cache, unless that has happened. Every read does it; a server calls it for what it wants ready
     /// before the first request. Must be called on a runtime.
     pub fn start(&self) {
-        if !matches!(*self.shared.phase.borrow(), Phase::Idle) {
+        if !self.shared.config.cached || !matches!(*self.shared.phase.borrow(), Phase::Idle) {
             return;
         }
         let mut task = self.feed.0.lock();
@@ -161,6 +172,17 @@ impl Cacher {
     pub fn size(&self) -> (usize, usize) {
         let state = self.shared.state.read();
         (state.tree.len(), state.ring.len())
+    }
+
+    /// Whether objects are kept; see [`Config::cached`].
+    pub fn is_cached(&self) -> bool {
+        self.shared.config.cached
+    }
+
+    /// Forgets encodings that nobody has asked for since the last sweep; the bytes of encodings that stay.
+    pub fn sweep_encodings(&self) -> usize {
+        let tree = self.shared.state.read().tree.clone();
+        tree.iter_from(b"").map(|object| object.encodings.sweep()).sum()
     }
 
     /// The number of running watches.

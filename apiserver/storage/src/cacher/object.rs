@@ -1,7 +1,7 @@
 //! What the cache holds of an object: the stored bytes, and the few parsed facts that selecting needs.
 
-use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -23,8 +23,10 @@ pub struct Header {
     pub labels: Box<[(CompactString, CompactString)]>,
     /// Values of the resource's further selectable fields, in an order the caller fixes per resource.
     pub fields: Box<[CompactString]>,
-    /// Anything else the caller wants to keep at hand.
-    pub extra: Option<Arc<dyn Any + Send + Sync>>,
+    /// Offsets into the payload at which the caller cuts it.
+    pub marks: [u32; 4],
+    /// What the caller knows about the payload so far; see [`Object::note`].
+    pub note: u8,
 }
 
 impl Header {
@@ -66,6 +68,7 @@ pub struct Object {
     pub payload: Bytes,
     /// What has been made of the bytes so far.
     pub encodings: Encodings,
+    note: AtomicU8,
 }
 
 impl Object {
@@ -76,10 +79,21 @@ impl Object {
             key: kv.key,
             revision: kv.mod_revision,
             content_revision: kv.mod_revision,
+            note: AtomicU8::new(header.note),
             header: Arc::new(header),
             payload,
             encodings: Encodings::default(),
         })
+    }
+
+    /// What the caller has found out about the payload: 0 until it says otherwise.
+    pub fn note(&self) -> u8 {
+        self.note.load(Ordering::Relaxed)
+    }
+
+    /// Remembers what the caller has found out about the payload.
+    pub fn set_note(&self, note: u8) {
+        self.note.store(note, Ordering::Relaxed);
     }
 
     /// The same content as of a later revision.
@@ -91,6 +105,7 @@ impl Object {
             header: Arc::clone(&self.header),
             payload: self.payload.clone(),
             encodings: Encodings::default(),
+            note: AtomicU8::new(self.note()),
         }
     }
 
@@ -111,7 +126,11 @@ pub type Format = u32;
 
 /// Encodings of one object version, made on first demand and shared by everyone who asks for the same.
 #[derive(Default)]
-pub struct Encodings(Mutex<Vec<(Format, Bytes)>>);
+pub struct Encodings {
+    slots: Mutex<Vec<(Format, Bytes)>>,
+    /// Whether anyone has asked since the last sweep.
+    used: AtomicBool,
+}
 
 impl Encodings {
     /// The encoding in `format`, made by `encode` when nobody has asked for it yet. Those who ask at the same time wait
@@ -121,7 +140,10 @@ impl Encodings {
         format: Format,
         encode: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let mut slots = self.0.lock();
+        let mut slots = self.slots.lock();
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
         if let Some((_, bytes)) = slots.iter().find(|(known, _)| *known == format) {
             return Ok(bytes.clone());
         }
@@ -133,17 +155,37 @@ impl Encodings {
 
     /// The encoding in `format` if it has been made.
     pub fn get(&self, format: Format) -> Option<Bytes> {
-        self.0.lock().iter().find(|(known, _)| *known == format).map(|(_, bytes)| bytes.clone())
+        self.slots.lock().iter().find(|(known, _)| *known == format).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// The encoding in `format` if it has been made; counts as a use of it.
+    pub fn get_used(&self, format: Format) -> Option<Bytes> {
+        let found = self.get(format);
+        if found.is_some() && !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        found
     }
 
     /// Forgets all encodings; those in use live on with their users. Returns the bytes given up.
     pub fn clear(&self) -> usize {
-        std::mem::take(&mut *self.0.lock()).iter().map(|(_, bytes)| bytes.len()).sum()
+        std::mem::take(&mut *self.slots.lock()).iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Forgets the encodings nobody has asked for since the last sweep; the bytes that stay.
+    pub fn sweep(&self) -> usize {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return self.slots.lock().iter().map(|(_, bytes)| bytes.len()).sum();
+        }
+        self.clear();
+        0
     }
 }
 
 impl std::fmt::Debug for Encodings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.lock().iter().map(|(format, bytes)| (*format, bytes.len()))).finish()
+        f.debug_list()
+            .entries(self.slots.lock().iter().map(|(format, bytes)| (*format, bytes.len())))
+            .finish()
     }
 }

@@ -458,17 +458,19 @@ fn next_bookmark(now: Instant, every: Duration, deadline: Option<Instant>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cacher::object::{Encodings, Header};
+    use crate::cacher::object::{Decode, Decoded, Header};
 
     fn change(seq: u64) -> Change {
-        let object = Object {
+        let kv = crate::store::KeyValue {
             key: Bytes::from_static(b"/a"),
-            revision: 10,
-            content_revision: 10,
-            header: Arc::new(Header::default()),
-            payload: Bytes::new(),
-            encodings: Encodings::default(),
+            value: Bytes::new(),
+            mod_revision: 10,
+            create_revision: 10,
+            version: 1,
+            lease: 0,
         };
+        let decode: Decode = Arc::new(|_| Ok(Decoded { header: Header::default(), payload: Bytes::new() }));
+        let object = Object::decode(&decode, kv).unwrap();
         Change::new(seq, 10, Arc::new(object), false, None, Instant::now())
     }
 
