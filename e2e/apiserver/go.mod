@@ -1,0 +1,3 @@
+module corten/apiserver
+
+go 1.24

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs upstream's own storage tests (k8s.io/apiserver, packages etcd3 and cacher) on the embedded store, through its etcd
+# facade: `run.sh FACADE [go test arguments]`. Needs Go. Prints each failure, and how many passed, failed, were skipped.
+set -uo pipefail
+facade=$(realpath "$1"); shift
+cd "$(dirname "$0")"
+module=$(go list -m -f '{{.Dir}}' k8s.io/apiserver) || exit 1
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+printf '{"Replace":{"%s":"%s"}}' "$module/pkg/storage/etcd3/testserver/test_server.go" "$PWD/testserver.go" >"$work/overlay.json"
+packages=${PACKAGES:-k8s.io/apiserver/pkg/storage/etcd3 k8s.io/apiserver/pkg/storage/cacher}
+ETCD_FACADE=$facade go test -mod=mod -overlay "$work/overlay.json" -count=1 -v "$@" $packages >"$work/log" 2>&1
+result=$?
+grep -E '^\s*--- FAIL|^FAIL|^panic|build failed' "$work/log"
+[ -n "${LOG:-}" ] && cp "$work/log" "$LOG"
+count() { grep -c "^--- $1" "$work/log"; }
+echo "$(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped"
+exit $result
