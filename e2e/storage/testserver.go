@@ -1,4 +1,4 @@
-// Package testserver stands in for the package of the same name in upstream's etcd3 tests (by `go test -overlay`): the
+// Package testserver stands in for the package of the same name in upstream's etcd3 tests (run.sh exchanges them): the
 // server it runs is the embedded store's etcd facade, named by ETCD_FACADE, on a unix socket.
 package testserver
 

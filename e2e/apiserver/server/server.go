@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// The static token every request carries; its user may do everything.
-const token = "benchmark"
+// Token is what every request carries; its user may do everything.
+const Token = "benchmark"
 
 // Server is a server under test, with the processes it needs.
 type Server struct {
@@ -65,7 +65,7 @@ func startServer(name, binary, home string, store string) (*Server, error) {
 		return nil, err
 	}
 	tokens := filepath.Join(home, "tokens.csv")
-	if err := os.WriteFile(tokens, []byte(token+",bench,bench,system:masters\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokens, []byte(Token+",bench,bench,system:masters\n"), 0o600); err != nil {
 		return nil, err
 	}
 	port := freePort()
@@ -133,7 +133,7 @@ func (s *Server) Open(client *http.Client, method, path string, headers map[stri
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Authorization", "Bearer "+Token)
 	request.Header.Set("User-Agent", "bench")
 	for name, value := range headers {
 		request.Header.Set(name, value)
