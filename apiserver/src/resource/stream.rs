@@ -110,7 +110,7 @@ pub(super) enum Written {
     /// It was small.
     Whole(Bytes),
     /// It is written as the client reads; compressed or not.
-    Stream(Body, bool),
+    Stream(Box<Body>, bool),
 }
 
 impl Body {
@@ -151,7 +151,7 @@ impl Body {
         if gzip {
             self.compress()?;
         }
-        Ok(Written::Stream(self, gzip))
+        Ok(Written::Stream(Box::new(self), gzip))
     }
 
     /// Begins again, compressed.
