@@ -92,12 +92,21 @@ pub fn stamp(object: &mut Value, kind: RowKind) {
 /// # Errors
 /// 500 when the bytes are not what this server or upstream's writes.
 pub fn decode_stored(row: &ResourceRow, bytes: &Bytes) -> Result<Value, ApiError> {
+    let mut object = decode_complete(row, bytes)?;
+    shape::default(&mut object, conversion::hub(row.kind), "");
+    Ok(object)
+}
+
+/// As [`decode_stored`], for bytes that are known to hold today's defaults.
+///
+/// # Errors
+/// As [`decode_stored`].
+pub fn decode_complete(row: &ResourceRow, bytes: &Bytes) -> Result<Value, ApiError> {
     let stored = row.stored.as_ref().ok_or_else(|| ApiError::internal("resource is not stored"))?;
     let mut object = shape::decode_stored(stored, bytes)
         .map_err(|e| ApiError::internal(format!("stored {} cannot be decoded: {e}", row.resource)))?;
     stamp(&mut object, stored.kind);
     conversion::stored_to_hub(&mut object, stored.kind, row.kind)?;
-    shape::default(&mut object, conversion::hub(row.kind), "");
     Ok(object)
 }
 

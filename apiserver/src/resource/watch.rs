@@ -2,15 +2,16 @@
 //! event, or when the server drains.
 //! Upstream: `k8s.io/apiserver/pkg/endpoints/handlers/{get,watch}.go`.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use registry::api::{Format, ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
 use registry::errors::ApiError;
-use tokio::time::Instant;
 
 use super::{Target, context, encode, framing};
 use crate::metrics::Labels;
@@ -41,7 +42,7 @@ pub(super) async fn list_or_watch(
     let timeout = timeout(server, &options);
     options.timeout_seconds = i64::try_from(timeout.as_secs()).ok();
     let events = server.registry.watch(&context(call), &options).await?;
-    respond(server, call, stream_output, events, timeout)
+    respond(server, call, stream_output, events)
 }
 
 /// A name in the path of a watch is a selector on that name.
@@ -165,7 +166,6 @@ fn respond(
     call: &Call,
     output: Output,
     events: WatchStream,
-    timeout: Duration,
 ) -> Result<Response, ApiError> {
     let table = match &output.transform {
         Some(Transform::Table(_)) => Some(tables::Options::from_query(&call.query)?),
@@ -176,7 +176,7 @@ fn respond(
     let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
     let framer = Framer { output, table, sent, _running, query: call.query.clone() };
     let stop = server.lifecycle.draining.clone();
-    let frames = frames(events, framer, Instant::now() + timeout, stop);
+    let frames = Frames { events, framer, stop: Box::pin(stop.cancelled_owned()), ended: false };
     let mut response = Response::new(body::stream(frames));
     let content_type = match media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -189,46 +189,51 @@ fn respond(
 /// How many bytes of ready events are joined into one chunk.
 const BATCH_BYTES: usize = 32 << 10;
 
-fn frames(
+/// The body of a watch: what is ready, joined into chunks. A chunk of one event is the frame shared with other watches.
+struct Frames {
     events: WatchStream,
     framer: Framer,
-    end: Instant,
-    stop: tokio_util::sync::CancellationToken,
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    let ended = async move {
-        tokio::select! { () = tokio::time::sleep_until(end) => {}, () = stop.cancelled() => {} }
-    };
-    let state = (events.take_until(Box::pin(ended)).ready_chunks(64), framer, false);
-    futures::stream::unfold(state, |(mut events, mut framer, failed)| async move {
-        if failed {
-            return None;
+    /// The server drains.
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ended: bool,
+}
+
+impl Frames {
+    /// The frame of an event. What cannot be encoded ends the watch with an error event.
+    fn frame(&mut self, event: &WatchEvent) -> Bytes {
+        self.ended |= matches!(event, WatchEvent::Error(_));
+        self.framer.frame(event).unwrap_or_else(|error| {
+            tracing::error!(err = %error, "Unable to encode watch object");
+            self.ended = true;
+            self.framer.join("ERROR", &[&self.framer.error(&error)])
+        })
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.ended || this.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
-        let batch = events.next().await?;
-        let mut chunk = bytes::BytesMut::new();
-        let single = batch.len() == 1;
-        let mut failed = false;
-        for event in &batch {
-            failed = matches!(event, WatchEvent::Error(_));
-            match framer.frame(event) {
-                Ok(frame) if single => return Some((Ok(frame), (events, framer, failed))),
-                Ok(frame) => {
+        let Some(event) = ready!(this.events.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+        let first = this.frame(&event);
+        let mut chunk = BytesMut::new();
+        while !this.ended && first.len().max(chunk.len()) < BATCH_BYTES {
+            match this.events.poll_next_unpin(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => this.ended = true,
+                Poll::Ready(Some(event)) => {
                     if chunk.is_empty() {
                         chunk.reserve(BATCH_BYTES);
+                        chunk.extend_from_slice(&first);
                     }
-                    chunk.extend_from_slice(&frame);
+                    chunk.extend_from_slice(&this.frame(&event));
                 }
-                Err(error) => {
-                    tracing::error!(err = %error, "Unable to encode watch object");
-                    if let Ok(frame) = framer.frame(&WatchEvent::Error(error)) {
-                        chunk.extend_from_slice(&frame);
-                    }
-                    failed = true;
-                }
-            }
-            if failed {
-                break;
             }
         }
-        Some((Ok(chunk.freeze()), (events, framer, failed)))
-    })
+        Poll::Ready(Some(Ok(if chunk.is_empty() { first } else { chunk.freeze() })))
+    }
 }

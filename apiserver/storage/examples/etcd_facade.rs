@@ -1,7 +1,9 @@
-//! Serves an embedded store as etcd on a unix socket: `etcd_facade DIRECTORY SOCKET`. For running others' tests on it.
+//! Serves an embedded store as etcd on a unix socket: `etcd_facade DIRECTORY SOCKET [SECONDS]`, where the last is
+//! the interval of unasked progress reports. For running others' tests on it.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage::embedded::{Embedded, Options};
 use tokio_util::sync::CancellationToken;
@@ -9,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(directory), Some(socket)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: etcd_facade DIRECTORY SOCKET".into());
+        return Err("usage: etcd_facade DIRECTORY SOCKET [SECONDS]".into());
+    };
+    let notify = match arguments.next() {
+        Some(seconds) => Duration::from_secs(seconds.parse::<u64>()?.max(1)),
+        None => storage::facade::NOTIFY,
     };
     let store = Arc::new(Embedded::open(Options::new(directory))?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -22,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 ended.cancel();
             }
         });
-        storage::facade::serve(store, listener, stop).await
+        storage::facade::serve_notifying(store, listener, notify, stop).await
     })?;
     Ok(())
 }

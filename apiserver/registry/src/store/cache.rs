@@ -290,7 +290,8 @@ impl Trusted {
         }
     }
 
-    fn knows(&self, bytes: &[u8]) -> bool {
+    /// Whether these bytes were noted, not long ago.
+    pub fn knows(&self, bytes: &[u8]) -> bool {
         self.recent.lock().0.contains(&self.digest(bytes))
     }
 }

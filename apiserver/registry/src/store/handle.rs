@@ -173,7 +173,10 @@ fn push(out: &mut SmallVec<[u8; 192]>, tag: u8, len: usize) {
 
 /// A stored object as a tree in the hub version, with its resource version.
 pub fn hub(resource: &Resource, object: &Stored) -> Result<Value, ApiError> {
-    let mut tree = codec::decode_stored(resource.row, &object.payload)?;
+    let mut tree = match object.note() {
+        CANONICAL => codec::decode_complete(resource.row, &object.payload)?,
+        _ => codec::decode_stored(resource.row, &object.payload)?,
+    };
     meta::set(&mut tree, "resourceVersion", object.revision.to_string());
     resource.strategy.decorate(&mut tree);
     Ok(tree)

@@ -1,7 +1,8 @@
 //! What the cache holds of an object: the stored bytes, and the few parsed facts that selecting needs.
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -53,7 +54,6 @@ pub type Decode = Arc<dyn Fn(&KeyValue) -> Result<Decoded, String> + Send + Sync
 pub type Filter = Arc<dyn Fn(&Object) -> bool + Send + Sync>;
 
 /// One version of an object.
-#[derive(Debug)]
 pub struct Object {
     /// The complete key.
     pub key: Bytes,
@@ -68,6 +68,8 @@ pub struct Object {
     pub payload: Bytes,
     /// What has been made of the bytes so far.
     pub encodings: Encodings,
+    /// Something the caller has made of the object and wants to find again.
+    pub memo: OnceLock<Arc<dyn Any + Send + Sync>>,
     note: AtomicU8,
 }
 
@@ -83,6 +85,7 @@ impl Object {
             header: Arc::new(header),
             payload,
             encodings: Encodings::default(),
+            memo: OnceLock::new(),
         })
     }
 
@@ -105,6 +108,7 @@ impl Object {
             header: Arc::clone(&self.header),
             payload: self.payload.clone(),
             encodings: Encodings::default(),
+            memo: OnceLock::new(),
             note: AtomicU8::new(self.note()),
         }
     }
@@ -112,6 +116,13 @@ impl Object {
     /// Bytes this version keeps in memory, roughly.
     pub fn weight(&self) -> usize {
         self.payload.len() + self.key.len() + 300
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = String::from_utf8_lossy(&self.key);
+        write!(f, "{key} at {} ({} bytes)", self.revision, self.payload.len())
     }
 }
 

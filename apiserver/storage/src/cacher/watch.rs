@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -132,17 +132,20 @@ impl Watcher {
 
 /// Hands changes to the watches they concern.
 #[derive(Default)]
-pub struct Dispatch(Mutex<HashMap<Bucket, Vec<Arc<Watcher>>>>);
+pub struct Dispatch {
+    buckets: Mutex<HashMap<Bucket, Vec<Arc<Watcher>>>>,
+    count: AtomicUsize,
+}
 
 impl Dispatch {
     /// The number of watches.
     pub fn count(&self) -> usize {
-        self.0.lock().values().map(Vec::len).sum()
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Hands one change over. Called in the order of changes, by the feed only.
     pub fn send(&self, change: &Change, index: Option<usize>) {
-        let buckets = self.0.lock();
+        let buckets = self.buckets.lock();
         if buckets.is_empty() {
             return;
         }
@@ -167,7 +170,8 @@ impl Dispatch {
 
     /// Ends every watch: the cache is being filled again.
     pub fn end_all(&self) {
-        for watcher in std::mem::take(&mut *self.0.lock()).into_values().flatten() {
+        for watcher in std::mem::take(&mut *self.buckets.lock()).into_values().flatten() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
             let mut inbox = watcher.inbox.lock();
             inbox.ended = true;
             if let Some(waker) = inbox.waker.take() {
@@ -177,13 +181,17 @@ impl Dispatch {
     }
 
     fn add(&self, watcher: &Arc<Watcher>) {
-        self.0.lock().entry(watcher.bucket.clone()).or_default().push(Arc::clone(watcher));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.buckets.lock().entry(watcher.bucket.clone()).or_default().push(Arc::clone(watcher));
     }
 
     fn remove(&self, watcher: &Arc<Watcher>) {
-        let mut buckets = self.0.lock();
+        let mut buckets = self.buckets.lock();
         if let Some(bucket) = buckets.get_mut(&watcher.bucket) {
+            let before = bucket.len();
             bucket.retain(|other| !Arc::ptr_eq(other, watcher));
+            // A watch that was ended with all others is no longer here, and no longer counted.
+            self.count.fetch_sub(before - bucket.len(), Ordering::Relaxed);
             if bucket.is_empty() {
                 buckets.remove(&watcher.bucket);
             }

@@ -12,6 +12,7 @@ mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
 use tokio::net::UnixListener;
@@ -29,7 +30,12 @@ const MAX_REQUEST: usize = 2 << 20;
 struct Facade {
     store: Arc<Embedded>,
     stop: CancellationToken,
+    /// The interval of unasked progress reports.
+    notify: Duration,
 }
+
+/// etcd's default interval of unasked progress reports.
+pub const NOTIFY: Duration = Duration::from_secs(600);
 
 /// Listens on a socket, replacing one left behind by an earlier process, with access for the owner only.
 pub fn bind(path: &Path) -> Result<UnixListener> {
@@ -48,7 +54,17 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(store: Arc<Embedded>, listener: UnixListener, stop: CancellationToken) -> Result<()> {
-    let facade = Facade { store, stop: stop.clone() };
+    serve_notifying(store, listener, NOTIFY, stop).await
+}
+
+/// As [`serve`], with watches that asked for it told of their progress in this interval.
+pub async fn serve_notifying(
+    store: Arc<Embedded>,
+    listener: UnixListener,
+    notify: Duration,
+    stop: CancellationToken,
+) -> Result<()> {
+    let facade = Facade { store, stop: stop.clone(), notify };
     let kv = PbKvServer::new(facade.clone())
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(usize::MAX);

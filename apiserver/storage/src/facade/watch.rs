@@ -4,7 +4,6 @@
 //! after it; so it never runs ahead of an event.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use etcd_client::proto::{PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
 use futures::StreamExt;
@@ -17,8 +16,6 @@ use super::convert::{header, range, to_wire};
 use crate::error::Error;
 use crate::store::{Event, EventKind, ProgressHandle, Revision, Watch, WatchItem};
 
-/// etcd's interval of unasked progress reports.
-const NOTIFY: Duration = Duration::from_secs(600);
 /// The id of a response that is about all watchers.
 const ALL: i64 = -1;
 
@@ -38,7 +35,7 @@ impl PbWatchService for Facade {
             next_id: 0,
             asked: None,
             answers: std::collections::VecDeque::new(),
-            notify: tokio::time::interval_at(tokio::time::Instant::now() + NOTIFY, NOTIFY),
+            notify: tokio::time::interval_at(tokio::time::Instant::now() + self.notify, self.notify),
             over: false,
         };
         Ok(Response::new(futures::stream::unfold(session, Session::next).boxed()))
@@ -227,9 +224,13 @@ impl Session {
                     EventKind::Put => !watcher.no_put,
                     EventKind::Delete => !watcher.no_delete,
                 };
-                let prev = watcher.wants_prev;
-                let events: Vec<PbEvent> =
-                    events.into_iter().filter(wanted).map(|event| event_to_wire(event, prev)).collect();
+                // As etcd: what a change at the compacted revision superseded is gone, though we may still know it.
+                let (wants_prev, oldest) = (watcher.wants_prev, self.facade.store.revisions().1);
+                let to_wire = |event: Event| {
+                    let prev = wants_prev && event.revision() > oldest;
+                    event_to_wire(event, prev)
+                };
+                let events: Vec<PbEvent> = events.into_iter().filter(wanted).map(to_wire).collect();
                 if !events.is_empty() {
                     self.answer(id, |response| response.events = events);
                 }
