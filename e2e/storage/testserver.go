@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -18,19 +19,28 @@ import (
 	storagetesting "k8s.io/apiserver/pkg/storage/testing"
 )
 
-// NewTestConfig exists for callers that change etcd's settings; the facade has none of them.
+// NewTestConfig is for callers that change etcd's settings. The facade has one of them: how often watches are told of
+// their progress.
 func NewTestConfig(testing.TB) *embed.Config { return embed.NewConfig() }
 
 // RunEtcd runs the facade on an empty directory until the test ends.
-func RunEtcd(t testing.TB, _ *embed.Config) *kubernetes.Client {
+func RunEtcd(t testing.TB, config *embed.Config) *kubernetes.Client {
 	t.Helper()
+	if config == nil {
+		config = NewTestConfig(t)
+	}
+	// etcd's default.
+	notify := "600"
+	if interval := config.WatchProgressNotifyInterval; interval > 0 {
+		notify = strconv.Itoa(max(1, int(interval.Seconds())))
+	}
 	// Paths of unix sockets are short; those of test directories may not be.
 	directory, err := os.MkdirTemp("", "facade-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(directory, "socket")
-	server := exec.Command(os.Getenv("ETCD_FACADE"), filepath.Join(directory, "data"), socket)
+	server := exec.Command(os.Getenv("ETCD_FACADE"), filepath.Join(directory, "data"), socket, notify)
 	server.Stderr = os.Stderr
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := server.Start(); err != nil {

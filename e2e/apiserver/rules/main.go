@@ -24,6 +24,7 @@ func main() {
 	ours := flag.String("ours", "", "our kube-apiserver")
 	upstream := flag.String("upstream", "", "upstream's kube-apiserver")
 	etcd := flag.String("etcd", "etcd", "etcd, for upstream's server")
+	facade := flag.String("facade", "", "serves our embedded store as etcd: upstream's server runs on that too")
 	flag.Parse()
 	log.SetFlags(0)
 	dir, err := os.MkdirTemp("", "rules-")
@@ -38,6 +39,12 @@ func main() {
 	}
 	if *upstream != "" {
 		s, err := server.StartUpstream(*upstream, *etcd, dir)
+		must(err)
+		failed += run(s)
+		s.Stop()
+	}
+	if *upstream != "" && *facade != "" {
+		s, err := server.StartUpstreamOnFacade(*upstream, *facade, dir)
 		must(err)
 		failed += run(s)
 		s.Stop()

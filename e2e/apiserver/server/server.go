@@ -56,6 +56,25 @@ func StartUpstream(binary, etcd, dir string) (*Server, error) {
 	return s, err
 }
 
+// StartUpstreamOnFacade runs upstream's server on our embedded store, served as etcd by the given program.
+func StartUpstreamOnFacade(binary, facade, dir string) (*Server, error) {
+	home := filepath.Join(dir, "mixed")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(home, "socket")
+	companion := exec.Command(facade, filepath.Join(home, "store"), socket)
+	companion.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := companion.Start(); err != nil {
+		return nil, fmt.Errorf("starting the facade: %w", err)
+	}
+	s, err := startServer("mixed", binary, home, "--etcd-servers=unix://"+socket)
+	if s != nil {
+		s.companion = companion
+	}
+	return s, err
+}
+
 func startServer(name, binary, home string, store string) (*Server, error) {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
