@@ -25,6 +25,8 @@ up: build        ## a cluster on this machine, with a sample; STORE=etcd keeps o
 down:            ## ends the cluster; WIPE=1 also removes its data
 	KUBECTL=none $(BIN)/cluster down $(if $(WIPE),--wipe)
 
+include e2e/apiserver/targets.mk
+
 unit: rust       ## unit, golden and integration tests
 	@hack/deps.sh build
 	cargo test --workspace --locked
