@@ -219,6 +219,8 @@ pub struct WatchStream {
     end_bookmark: Option<Revision>,
     /// The newest revision the client is known to have: no bookmark goes below or repeats the start.
     start: Revision,
+    /// The newest revision sent. Changes are queued before they count as dispatched, so a bookmark could fall behind it.
+    sent: Revision,
     bookmarks: bool,
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -260,6 +262,7 @@ impl Cacher {
             ready: VecDeque::new(),
             end_bookmark: None,
             start: required,
+            sent: 0,
             bookmarks: request.bookmarks,
             deadline: request.deadline,
             timer: None,
@@ -323,6 +326,9 @@ impl WatchStream {
                 return Poll::Ready(None);
             }
             if let Some(event) = self.ready.pop_front() {
+                if let WatchEvent::Object(_, object) = &event {
+                    self.sent = self.sent.max(object.revision);
+                }
                 return Poll::Ready(Some(event));
             }
             if self.initial.is_some() {
@@ -380,7 +386,7 @@ impl WatchStream {
             }
             None => self.bookmarks = false,
         }
-        if dispatched <= self.start {
+        if dispatched <= self.start || dispatched < self.sent {
             return Poll::Pending;
         }
         Poll::Ready(Some(WatchEvent::Bookmark { revision: dispatched, initial_events_end: false }))
