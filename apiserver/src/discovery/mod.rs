@@ -181,7 +181,10 @@ fn aggregated(server: &Server, call: &Call, named_groups: bool) -> Response {
         let mut response = document(call, json, false);
         let media = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let kind = format!("{media};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
-        response.headers_mut().extend(HeaderValue::from_str(&kind).ok().map(|v| (CONTENT_TYPE, v)));
+        if let Ok(kind) = HeaderValue::from_str(&kind) {
+            // `extend` would add a second value beside the plain one.
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+        }
         response
     };
     let headers = response.headers_mut();
