@@ -95,7 +95,7 @@ async fn start(
     request: WatchRequest,
 ) -> cacher::error::Result<stream::BoxStream<'static, WatchEvent>> {
     let resource = Arc::clone(resource);
-    if cacher.is_cached() {
+    if cacher.can_watch(&request) {
         let events = cacher.watch(request).await?;
         return Ok(events.map(move |event| convert(event, &resource)).boxed());
     }

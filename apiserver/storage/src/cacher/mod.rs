@@ -179,6 +179,14 @@ impl Cacher {
         self.shared.config.cached
     }
 
+    /// Whether a watch can be answered from memory. One that starts with the objects there are must show all that was
+    /// acknowledged before, which the cache cannot know of a store whose progress it cannot ask for: writes elsewhere
+    /// move the store's revision on, and the cache would wait for news of its own resource.
+    pub fn can_watch(&self, request: &WatchRequest) -> bool {
+        let listing = request.send_initial_events == Some(true);
+        self.is_cached() && (!listing || self.shared.config.store.progress_interval().is_some())
+    }
+
     /// Forgets encodings that nobody has asked for since the last sweep; the bytes of encodings that stay.
     pub fn sweep_encodings(&self) -> usize {
         let tree = self.shared.state.read().tree.clone();
