@@ -246,8 +246,8 @@ pub async fn build(
     let lifecycle = Lifecycle::default();
     let health = health(store, &lifecycle, config.store_timeouts);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
-    followers::start(&local, &process.tasks, rbac, node, informed);
-    hooks::start(&process.tasks, &health, &local, &config, bundles.clone(), address);
+    followers::start(&local, &process.tasks, rbac.clone(), node, informed);
+    hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), address);
     let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));
     let front_proxy_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.front_proxy));
     reload::bundle(&process.tasks, "client-ca-file", config.client_ca.clone(), client_ca.clone());

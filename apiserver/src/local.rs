@@ -194,45 +194,62 @@ impl Local {
         }
     }
 
-    /// One list, then watches from there until the position is too old.
+    /// One watch that starts with the objects there are, then watches from where the one before ended.
     async fn follow_once(
         &self,
         gvr: Gvr,
         sink: &mut impl FnMut(Change),
         synced: &mut Option<impl FnOnce()>,
     ) -> Result<(), ApiError> {
-        let list = self.registry.list(&self.context("list", gvr, "", ""), &ListOptions::default()).await?;
-        let items = list.items.iter().map(|i| i.value()).collect::<Result<_, _>>()?;
-        sink(Change::Replace(items));
-        if let Some(synced) = synced.take() {
-            synced();
-        }
-        let mut position = list.resource_version;
+        // List and watch in one: between two calls that different sources answer, the position may already be too old.
+        let mut options = ListOptions {
+            send_initial_events: Some(true),
+            resource_version_match: "NotOlderThan".to_owned(),
+            allow_watch_bookmarks: true,
+            timeout_seconds: Some(600),
+            ..ListOptions::default()
+        };
+        let mut initial = Some(Vec::new());
         loop {
-            let options = ListOptions {
-                resource_version: position.clone(),
-                allow_watch_bookmarks: true,
-                timeout_seconds: Some(600),
-                ..ListOptions::default()
-            };
             let mut events = self.registry.watch(&self.context("watch", gvr, "", ""), &options).await?;
             while let Some(event) = events.next().await {
-                let moved = |object: &ObjectRef| object.resource_version().into_owned();
-                match &event {
+                let object = match event {
+                    WatchEvent::Error(error) => return Err(error),
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                        sink(Change::Set(object.value()?));
-                        position = moved(object);
+                        match &mut initial {
+                            Some(all) => all.push(object.value()?),
+                            None => sink(Change::Set(object.value()?)),
+                        }
+                        object
                     }
                     WatchEvent::Deleted(object) => {
                         sink(Change::Remove(object.value()?));
-                        position = moved(object);
+                        object
                     }
-                    WatchEvent::Bookmark(object) => position = moved(object),
-                    WatchEvent::Error(error) => return Err(error.clone()),
+                    WatchEvent::Bookmark(object) => object,
+                };
+                if let Some(all) = initial.take_if(|_| ends_initial_events(&object)) {
+                    sink(Change::Replace(all));
+                    if let Some(synced) = synced.take() {
+                        synced();
+                    }
                 }
+                options.resource_version = object.resource_version().into_owned();
             }
+            if initial.is_some() {
+                return Err(ApiError::internal(
+                    "the watch ended before the objects there were had been sent",
+                ));
+            }
+            options.send_initial_events = None;
+            options.resource_version_match.clear();
         }
     }
+}
+
+fn ends_initial_events(object: &ObjectRef) -> bool {
+    let path = ["metadata", "annotations", "k8s.io/initial-events-end"];
+    object.value().is_ok_and(|value| value.str_at(&path) == Some("true"))
 }
 
 fn json(object: &serde_json::Value) -> Body {

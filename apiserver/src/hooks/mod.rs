@@ -12,6 +12,7 @@ mod service_cidr;
 use std::future::Future;
 use std::time::Duration;
 
+use auth::rbac::Rbac;
 use component::app::Tasks;
 use registry::errors::ApiError;
 
@@ -52,6 +53,7 @@ pub(crate) fn start(
     health: &Health,
     local: &Local,
     config: &Config,
+    rbac: Option<Rbac>,
     bundles: Bundles,
     address: std::net::SocketAddr,
 ) {
@@ -61,9 +63,11 @@ pub(crate) fn start(
     run(tasks, health, "scheduling/bootstrap-system-priority-classes", move || {
         priority_classes::ensure(b.clone())
     });
-    if config.authorization_modes.iter().any(|m| m == "RBAC") {
+    if let Some(authorizer) = rbac {
         let local = each();
-        run(tasks, health, "rbac/bootstrap-roles", move || rbac::reconcile(local.clone()));
+        run(tasks, health, "rbac/bootstrap-roles", move || {
+            rbac::establish(local.clone(), authorizer.clone())
+        });
     }
     let (local, cidrs) = (each(), config.service_cidrs.clone());
     run(tasks, health, "start-kubernetes-service-cidr-controller", move || {

@@ -4,6 +4,8 @@
 //! The policy is data, recorded from upstream's server by `hack/policy/run.sh`.
 //! Upstream: `pkg/registry/rbac/rest/storage_rbac.go`, `pkg/registry/rbac/reconciliation`.
 
+use auth::rbac::Rbac;
+use auth::rbac::state::State;
 use registry::errors::ApiError;
 use serde_json::{Value, json};
 
@@ -16,7 +18,23 @@ pub(crate) fn policy() -> Vec<Value> {
     DATA.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-pub(super) async fn reconcile(local: Local) -> Result<(), ApiError> {
+/// Writes the policy, then waits until the authorizer decides by it: a server that is ready refuses no component.
+pub(super) async fn establish(local: Local, authorizer: Rbac) -> Result<(), ApiError> {
+    reconcile(local).await?;
+    let policy = policy();
+    authorizer.until(|state| policy.iter().all(|object| is_known(state, object))).await;
+    Ok(())
+}
+
+fn is_known(state: &State, object: &Value) -> bool {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    match object["kind"].as_str() {
+        Some("ClusterRole" | "Role") => state.has_role(text("namespace"), text("name")),
+        _ => state.has_binding(text("namespace"), text("name")),
+    }
+}
+
+async fn reconcile(local: Local) -> Result<(), ApiError> {
     for wanted in policy() {
         let gvr = match wanted["kind"].as_str().unwrap_or_default() {
             "ClusterRole" => Gvr::CLUSTER_ROLES,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::UserInfo;
 use crate::authorizer::{Attributes, Authorizer, Decision, RuleSet, Verdict};
@@ -17,18 +18,38 @@ use state::{Bound, State};
 
 /// The RBAC authorizer. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Rbac(Arc<RwLock<State>>);
+pub struct Rbac(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: RwLock<State>,
+    changed: Notify,
+}
 
 impl Rbac {
     /// Changes roles or bindings.
     pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.0.write())
+        let result = change(&mut self.0.state.write());
+        self.0.changed.notify_waiters();
+        result
+    }
+
+    /// Waits until what is known satisfies `condition`.
+    pub async fn until(&self, condition: impl Fn(&State) -> bool) {
+        loop {
+            // Made before the look at the state, so that a change right after it is not missed.
+            let changed = self.0.changed.notified();
+            if condition(&self.0.state.read()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Everything a user may do in a namespace (empty for cluster scope only), and problems met on the way.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
-        self.0.read().visit(user, namespace, |_, found| {
+        self.0.state.read().visit(user, namespace, |_, found| {
             match found {
                 Ok(found) => rules.extend(found.iter().cloned()),
                 Err(error) => errors.push(error),
@@ -43,15 +64,13 @@ impl Rbac {
     /// # Errors
     /// When it does not exist.
     pub fn role_rules(&self, kind: &str, name: &str, namespace: &str) -> Result<Arc<[Rule]>, String> {
-        self.0.read().role_rules(kind, name, namespace)
+        self.0.state.read().role_rules(kind, name, namespace)
     }
 
     fn decide(&self, attributes: &Attributes) -> Verdict {
         let (mut allowed, mut errors) = (None, Vec::new());
-        self.0.read().visit(
-            &attributes.user,
-            &attributes.namespace,
-            |bound: &Bound<'_>, found| match found {
+        self.0.state.read().visit(&attributes.user, &attributes.namespace, |bound: &Bound<'_>, found| {
+            match found {
                 Ok(rules) if rules.iter().any(|rule| rule.allows(attributes)) => {
                     allowed = Some(format!("RBAC: allowed by {bound}"));
                     false
@@ -61,8 +80,8 @@ impl Rbac {
                     errors.push(error);
                     true
                 }
-            },
-        );
+            }
+        });
         if let Some(reason) = allowed {
             return Verdict::new(Decision::Allow, reason);
         }

@@ -157,6 +157,16 @@ impl State {
         }
     }
 
+    /// Whether a role is known; `namespace` is empty for a cluster role.
+    pub fn has_role(&self, namespace: &str, name: &str) -> bool {
+        self.roles.contains_key(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Whether a binding is known; `namespace` is empty for a cluster role binding.
+    pub fn has_binding(&self, namespace: &str, name: &str) -> bool {
+        self.scopes.get(namespace).is_some_and(|scope| scope.bindings.contains_key(name))
+    }
+
     /// Removes all cluster roles (or all roles) before a new list is set.
     pub fn clear_roles(&mut self, cluster: bool) {
         self.roles.retain(|(namespace, _), _| namespace.is_empty() != cluster);
