@@ -61,8 +61,9 @@ impl Cluster {
             self.step("etcd", || self.start_etcd())?;
         }
         self.step("kube-apiserver", || self.start_daemon("kube-apiserver").and_then(|()| self.wait_ready()))?;
-        self.step("kube-controller-manager", || self.start_daemon("kube-controller-manager"))?;
-        self.step("kube-scheduler", || self.start_daemon("kube-scheduler"))?;
+        for (daemon, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
+            self.step(daemon, || self.start_daemon(daemon).and_then(|()| self.wait_healthy(daemon, port)))?;
+        }
         self.step("containerd", || self.start_containerd())?;
         self.step("kube-proxy", || self.start_daemon("kube-proxy"))?;
         self.step("kubelet", || self.start_daemon("kubelet"))?;
@@ -162,6 +163,16 @@ impl Cluster {
         let kubectl = self.kubectl("admin");
         self.wait("kube-apiserver", Duration::from_secs(90), || {
             kubectl.run(&["get", "--raw", "/readyz"]).map(|text| text.contains("ok"))
+        })
+    }
+
+    /// Waits for a daemon's own health page, so that one that ends at start is not found out minutes later.
+    fn wait_healthy(&self, daemon: &str, port: u16) -> Result<()> {
+        let (kubectl, server) = (self.kubectl("admin"), format!("--server=https://127.0.0.1:{port}"));
+        self.wait(daemon, Duration::from_secs(60), || {
+            kubectl
+                .run(&["get", "--raw", "/healthz", &server, "--insecure-skip-tls-verify"])
+                .map(|text| text.contains("ok"))
         })
     }
 
