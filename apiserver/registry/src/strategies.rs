@@ -1,6 +1,7 @@
 //! The strategies: one file per resource, or per few resources that differ little, that need more than the generic
 //! behaviour.
 
+mod api_service;
 mod batch;
 mod certificate;
 mod checked;
@@ -14,6 +15,7 @@ mod rbac;
 mod service;
 mod unenforced;
 mod volume;
+mod webhook_configuration;
 mod workload;
 
 use std::sync::Arc;
@@ -53,7 +55,14 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(volume::VolumeAttachments),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            Arc::new(webhook_configuration::MUTATING)
+        }
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            Arc::new(webhook_configuration::VALIDATING)
+        }
         ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(api_service::ApiServices),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::Rbac),
         ("certificates.k8s.io", "clustertrustbundles") | ("networking.k8s.io", "ipaddresses") => {
             Arc::new(Generic::PATH_SEGMENT)

@@ -1,5 +1,5 @@
-//! Kinds whose objects would promise something this server does not do yet: admission policies and webhooks. An object
-//! that is stored and not enforced is worse than none, so creating one is refused.
+//! Kinds whose objects would promise something this server does not do yet: admission policies. An object that is stored
+//! and not enforced is worse than none, so creating one is refused.
 
 use async_trait::async_trait;
 use machinery::Value;
@@ -18,7 +18,7 @@ impl Strategy for Unenforced {
         _object: &mut Value,
     ) -> Result<Option<Box<dyn Finish>>, ApiError> {
         let row = call.resource.row;
-        let why = "it would be stored but not enforced by this server, which has no admission policies and webhooks yet";
+        let why = "it would be stored but not enforced by this server, which has no admission policies yet";
         Err(ApiError::forbidden(row.kind.group, row.resource, "", why))
     }
 }

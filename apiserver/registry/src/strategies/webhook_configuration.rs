@@ -1,0 +1,53 @@
+//! Webhook configurations. Upstream: `pkg/registry/admissionregistration/{mutating,validating}webhookconfiguration`;
+//! validation in `api::validation::admissionregistration`.
+
+use std::marker::PhantomData;
+
+use ::api::validation::admissionregistration::{self as rules, Webhooks};
+use ::api::validation::field::Error as FieldError;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use machinery::Value;
+use serde::de::DeserializeOwned;
+
+use crate::strategy::{Call, Strategy, typed};
+
+/// Configurations of the kind `T`.
+pub struct Configurations<T>(PhantomData<fn() -> T>);
+
+impl<T> Configurations<T> {
+    const NEW: Self = Configurations(PhantomData);
+}
+
+/// Mutating webhooks.
+pub const MUTATING: Configurations<MutatingWebhookConfiguration> = Configurations::NEW;
+/// Validating webhooks.
+pub const VALIDATING: Configurations<ValidatingWebhookConfiguration> = Configurations::NEW;
+
+impl<T: DeserializeOwned + Into<Webhooks>> Configurations<T> {
+    fn read(object: &Value) -> Result<Webhooks, FieldError> {
+        typed::<T>(object).map(Into::into)
+    }
+}
+
+impl<T: DeserializeOwned + Into<Webhooks> + 'static> Strategy for Configurations<T> {
+    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        Self::read(object).map_or_else(|e| vec![e], |new| rules::validate(&new))
+    }
+
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        Self::read(object).map_or_else(|_| Vec::new(), |new| rules::warnings(&new, false))
+    }
+
+    fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        match (Self::read(object), Self::read(old)) {
+            (Ok(new), Ok(old)) => rules::validate_update(&new, &old),
+            (Err(error), _) | (_, Err(error)) => vec![error],
+        }
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, object: &Value, _old: &Value) -> Vec<String> {
+        Self::read(object).map_or_else(|_| Vec::new(), |new| rules::warnings(&new, true))
+    }
+}
