@@ -1,6 +1,7 @@
 //! API errors: a `Status` with upstream's code, reason, causes and wording.
 //! Upstream: `k8s.io/apimachinery/pkg/api/errors/errors.go`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// One cause of a failure, or one field error of a 422.
@@ -37,7 +38,7 @@ pub struct ApiError {
     /// HTTP status code.
     pub code: u16,
     /// Machine-readable reason (`NotFound`); empty for unknown.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Human-readable text.
     pub message: String,
     /// Details; `None` leaves the field out.
@@ -70,8 +71,8 @@ fn details(group: &str, kind: &str, name: &str) -> Option<Box<Details>> {
 
 impl ApiError {
     /// Any error, without details.
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, continue_token: None }
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), message: message.into(), details: None, continue_token: None }
     }
 
     /// 404 for an object.
@@ -350,7 +351,7 @@ impl ApiError {
             push("message", &text(&self.message));
         }
         if !self.reason.is_empty() {
-            push("reason", &text(self.reason));
+            push("reason", &text(&self.reason));
         }
         if let Some(details) = &self.details {
             push("details", &details_json(details));
