@@ -34,7 +34,9 @@ use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::Local;
 use crate::options::{Config, flags};
+use crate::outbound::resolve::Resolver;
 use crate::server::{Connection, Lifecycle, Server};
+use crate::webhooks;
 
 /// The daemon.
 pub struct ApiServer {
@@ -239,6 +241,7 @@ pub async fn build(
         &address.to_string(),
         &files::verifying_keys(&config.service_accounts.keys)?,
     );
+    let core = resources.core().clone();
     let resources: Arc<dyn Registry> = Arc::new(resources);
     let local = Local::new(resources.clone());
     objects.set(local.clone());
@@ -246,6 +249,8 @@ pub async fn build(
     let lifecycle = Lifecycle::default();
     let health = health(store, &lifecycle, config.store_timeouts);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
+    let resolver = Resolver::new(local.clone(), config.aggregator_routing, address);
+    webhooks::start(&core, &local, &process.tasks, resolver);
     followers::start(&local, &process.tasks, rbac.clone(), node, informed);
     hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), address);
     let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));

@@ -39,9 +39,12 @@ impl Gvr {
     pub(crate) const CLUSTER_ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "clusterrolebindings");
     pub(crate) const ATTACHMENTS: Gvr = Gvr("storage.k8s.io", "v1", "volumeattachments");
     pub(crate) const RESOURCE_SLICES: Gvr = Gvr("resource.k8s.io", "v1", "resourceslices");
+    pub(crate) const MUTATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "mutatingwebhookconfigurations");
+    pub(crate) const VALIDATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "validatingwebhookconfigurations");
     pub(crate) const POD_CERTIFICATES: Gvr = Gvr("certificates.k8s.io", "v1", "podcertificaterequests");
 }
 
+const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A change of a followed resource.

@@ -13,6 +13,7 @@ use storage::Store;
 use storage::store::KeyValue;
 
 use crate::admission::Chain;
+use crate::admission::webhook::Webhooks;
 use crate::api;
 use crate::codec;
 use crate::errors::ApiError;
@@ -110,6 +111,8 @@ pub struct Core {
     authorizer: OnceLock<Arc<dyn Authorizer>>,
     tokens: OnceLock<Arc<dyn Tokens>>,
     rbac: OnceLock<auth::rbac::Rbac>,
+    /// Admission webhooks.
+    pub webhooks: Webhooks,
     this: Weak<Core>,
 }
 
@@ -154,6 +157,7 @@ impl Core {
             authorizer: OnceLock::new(),
             tokens: OnceLock::new(),
             rbac: OnceLock::new(),
+            webhooks: Webhooks::default(),
             this: this.clone(),
         }
     }

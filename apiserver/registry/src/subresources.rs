@@ -3,7 +3,7 @@
 mod binding;
 mod eviction;
 mod reviews;
-mod scale;
+pub(crate) mod scale;
 
 pub use reviews::Tokens;
 

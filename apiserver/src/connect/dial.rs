@@ -48,7 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Believes any server certificate.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+pub(crate) struct Unverified(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

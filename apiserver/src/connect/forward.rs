@@ -109,12 +109,7 @@ pub(super) async fn request(
     body: Incoming,
 ) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
-    let mut headers = call.parts.headers.clone();
-    strip(&mut headers, upgrade);
-    let host = HeaderValue::from_str(&host_header(&target)).map_err(ApiError::internal)?;
-    let original = call.parts.headers.get(HOST).cloned();
-    headers.insert(HOST, host);
-    forwarded(call, &mut headers, original);
+    let headers = headers(call, upgrade, &host_header(&target))?;
     let mut outgoing = Request::builder().method(call.parts.method.clone()).uri(&target.path);
     if let Some(map) = outgoing.headers_mut() {
         *map = headers;
@@ -135,8 +130,18 @@ pub(super) async fn request(
     Ok(out)
 }
 
+/// The headers of a request as they are passed on to `host`.
+pub(crate) fn headers(call: &Call, upgrade: bool, host: &str) -> Result<HeaderMap, ApiError> {
+    let mut headers = call.parts.headers.clone();
+    strip(&mut headers, upgrade);
+    let host = HeaderValue::from_str(host).map_err(ApiError::internal)?;
+    let original = headers.insert(HOST, host);
+    forwarded(call, &mut headers, original);
+    Ok(headers)
+}
+
 /// Removes what concerns one hop; an upgrade is end to end.
-fn strip(headers: &mut HeaderMap, upgrade: bool) {
+pub(crate) fn strip(headers: &mut HeaderMap, upgrade: bool) {
     for name in &HOP {
         if !(upgrade && (*name == CONNECTION || *name == UPGRADE)) {
             headers.remove(name);
@@ -175,7 +180,7 @@ fn redirect(target: &Target, headers: &mut HeaderMap) {
 }
 
 /// Answers 101 and copies bytes both ways until one side is done.
-fn switch(call: &mut Call, mut response: http::Response<Incoming>) -> Result<Response, ApiError> {
+pub(crate) fn switch(call: &mut Call, mut response: http::Response<Incoming>) -> Result<Response, ApiError> {
     let Some(client) = call.parts.extensions.remove::<OnUpgrade>() else {
         return Err(ApiError::bad_request("the connection cannot be upgraded: HTTP/1.1 is needed"));
     };

@@ -5,7 +5,7 @@
 //! whose kubelet does not declare that it speaks them is refused, and clients fall back to SPDY.
 //! Upstream: `pkg/registry/core/{pod,node,service}/rest`, `apimachinery/pkg/util/proxy`.
 pub(crate) mod dial;
-mod forward;
+pub(crate) mod forward;
 mod target;
 
 use std::sync::Arc;

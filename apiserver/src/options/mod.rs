@@ -116,6 +116,8 @@ pub struct Config {
     pub enable_admission: Vec<String>,
     /// `--disable-admission-plugins`
     pub disable_admission: Vec<String>,
+    /// `--enable-aggregator-routing`
+    pub aggregator_routing: bool,
     /// `--allow-privileged`
     pub allow_privileged: bool,
     /// `--runtime-config`
@@ -212,6 +214,7 @@ impl Config {
                 .max(1),
             enable_admission: flags.list("enable-admission-plugins").to_vec(),
             disable_admission: flags.list("disable-admission-plugins").to_vec(),
+            aggregator_routing: flags.bool("enable-aggregator-routing"),
             allow_privileged: flags.bool("allow-privileged"),
             runtime_config: flags.map("runtime-config"),
             in_flight: (size(flags, "max-requests-inflight"), size(flags, "max-mutating-requests-inflight")),

@@ -84,7 +84,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("egress-selector-config-file", Refused("connections to nodes and pods are made directly")),
     ("emulated-version", Refused(EMULATION)),
     ("emulation-forward-compatible", Refused(EMULATION)),
-    ("enable-aggregator-routing", Inert(AGGREGATION)),
     ("enable-garbage-collector", Refused("deletion always takes dependents into account")),
     ("enable-logs-handler", Refused("/logs is not served")),
     (

@@ -231,7 +231,7 @@ fn known_reason(reason: &str) -> bool {
 
 /// Builds the `Status` of an answer that carries none.
 /// Upstream: apimachinery/pkg/api/errors NewGenericServerResponse.
-pub(crate) fn generic_status(code: u16, verb: &str, text: &str, retry_after: Option<u64>) -> Status {
+pub fn generic_status(code: u16, verb: &str, text: &str, retry_after: Option<u64>) -> Status {
     let (reason, message) = match code {
         409 if verb == "POST" => ("AlreadyExists", "the server reported a conflict".into()),
         409 => ("Conflict", "the server reported a conflict".into()),

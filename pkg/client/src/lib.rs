@@ -29,7 +29,7 @@ pub use client::{Answer, Client, ContentType, Options, Request, user_agent};
 pub use config::{Config, ConfigError};
 pub use discovery::ApiResource;
 pub use dynamic::DynamicObject;
-pub use error::{Error, Result};
+pub use error::{Error, Result, generic_status};
 pub use object::{Meta, Object, ObjectList, PartialObjectMetadata, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,

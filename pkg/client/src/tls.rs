@@ -90,8 +90,13 @@ impl ClientCert {
         self.0.current.load().is_some()
     }
 
+    /// Offers the present certificate in the handshakes of connections that others make.
+    pub fn resolver(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(Resolver(self.clone()))
+    }
+
     /// Looks at the files, if the last look is old.
-    fn refresh(&self) {
+    pub fn refresh(&self) {
         let Some(files) = &self.0.files else { return };
         let mut files = files.lock();
         if files.checked.elapsed() < RECHECK {

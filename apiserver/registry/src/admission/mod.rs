@@ -12,6 +12,7 @@ mod pod_security;
 mod pods;
 mod resource_quota;
 mod service_account;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use ::api::resources::RowKind;
 use async_trait::async_trait;
 use machinery::Value;
 
+use crate::api::DeleteOptions;
 use crate::errors::ApiError;
 use crate::meta;
 use crate::strategy::Call;
@@ -52,6 +54,10 @@ pub struct Attributes<'a> {
     pub object: Option<Value>,
     /// The stored object, on update and delete.
     pub old: Option<Value>,
+    /// The options of a delete.
+    pub delete_options: Option<DeleteOptions>,
+    /// What mutating webhooks remember between the passes of the chain.
+    pub reinvocation: webhook::Reinvocation,
 }
 
 impl<'a> Attributes<'a> {
@@ -69,7 +75,17 @@ impl<'a> Attributes<'a> {
             _ if row.namespaced => info.namespace.clone(),
             _ => String::new(),
         };
-        Attributes { call, operation, kind: row.kind, namespace, name, object, old }
+        Attributes {
+            call,
+            operation,
+            kind: row.kind,
+            namespace,
+            name,
+            object,
+            old,
+            delete_options: None,
+            reinvocation: webhook::Reinvocation::default(),
+        }
     }
 
     /// Attributes of a write whose object is of a kind of its own (Binding, Eviction, Scale).
@@ -185,8 +201,14 @@ impl Chain {
         self.0.iter().map(|p| p.name()).collect()
     }
 
-    /// Runs the mutating passes; the first refusal ends the chain.
+    /// Runs the mutating passes; the first refusal ends the chain. When a webhook changed the object, all run once more
+    /// on what it made (`k8s.io/apiserver/pkg/admission/reinvocation.go`).
     pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), ApiError> {
+        self.pass(attributes).await?;
+        if attributes.reinvocation.begin_again() { self.pass(attributes).await } else { Ok(()) }
+    }
+
+    async fn pass(&self, attributes: &mut Attributes<'_>) -> Result<(), ApiError> {
         let operation = attributes.operation;
         for plugin in self.0.iter().filter(|p| p.handles(operation)) {
             plugin.admit(attributes).await?;
@@ -247,8 +269,8 @@ const UPSTREAM_ORDER: [(&str, bool); 39] = [
     ("AlwaysDeny", false),
 ];
 
-/// A plugin by upstream's name. Absent: policies and webhooks, whose configuration objects are refused
-/// (`strategies::unenforced`), and plugins of features that are off.
+/// A plugin by upstream's name. Absent: policies, whose configuration objects are refused (`strategies::unenforced`),
+/// and plugins of features that are off.
 fn build(name: &str) -> Option<Arc<dyn Plugin>> {
     Some(match name {
         "NamespaceLifecycle" => Arc::new(namespace_lifecycle::NamespaceLifecycle),
@@ -269,6 +291,8 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "CertificateSubjectRestriction" => Arc::new(certificates::CertificateSubjectRestriction),
         "DefaultIngressClass" => Arc::new(objects::DefaultIngressClass),
         "PodTopologyLabels" => Arc::new(pods::PodTopologyLabels),
+        "MutatingAdmissionWebhook" => Arc::new(webhook::MutatingAdmissionWebhook),
+        "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook),
         "ResourceQuota" => Arc::new(resource_quota::ResourceQuota),
         _ => return None,
     })

@@ -76,7 +76,7 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
         check_preconditions(call, &old, &key, &options, marked.is_some())?;
         let step = decide(call, &old, &mut options)?;
         if !matches!(step, Step::Pending) && marked.is_none() {
-            admit(call, &old).await?;
+            admit(call, &old, &options).await?;
         }
         match step {
             Step::Pending => return Ok(pending(old)),
@@ -103,8 +103,9 @@ async fn reread(call: &Call<'_>, key: &str, name: &str) -> Result<Option<KeyValu
     Ok(got.map_err(|e| store_errors::delete(e, call.resource.row, name))?.kv)
 }
 
-async fn admit(call: &Call<'_>, old: &Value) -> Result<(), ApiError> {
+async fn admit(call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
     let mut attributes = Attributes::new(call, Operation::Delete, None, Some(old.clone()));
+    attributes.delete_options = Some(options.clone());
     call.core.admission.admit(&mut attributes).await?;
     call.core.admission.validate(&attributes).await
 }

@@ -53,14 +53,14 @@ pub async fn token(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
     }
     let mut attributes = Attributes::new(call, Operation::Create, Some(request), None).of_kind(kind);
     call.core.admission.admit(&mut attributes).await?;
-    call.core.admission.validate(&attributes).await?;
-    let request = attributes.object.take().unwrap_or_default();
     let info = &call.request.info;
     let account = call
         .core
         .find("", "serviceaccounts", &info.namespace, &info.name)
         .await?
         .ok_or_else(|| ApiError::not_found("", "serviceaccounts", &info.name))?;
+    call.core.admission.validate(&attributes).await?;
+    let request = attributes.object.take().unwrap_or_default();
     let issued = tokens.issue(call, &account, request).await?;
     Ok(Written { object: Owned::handle(issued, kind), created: true })
 }

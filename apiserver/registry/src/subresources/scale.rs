@@ -15,7 +15,8 @@ use crate::store::update::Source;
 use crate::store::{patch as patching, read, update as updating};
 use crate::strategy::Call;
 
-const SCALE: RowKind = RowKind { group: "autoscaling", version: "v1", kind: "Scale" };
+/// The kind of the subresource.
+pub(crate) const SCALE: RowKind = RowKind { group: "autoscaling", version: "v1", kind: "Scale" };
 
 /// GET.
 pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<ObjectRef, ApiError> {
@@ -92,7 +93,7 @@ fn validate(scale: &Value) -> Result<(), ApiError> {
 }
 
 /// The Scale of an object.
-fn scale_of(parent: &Value) -> Result<Value, ApiError> {
+pub(crate) fn scale_of(parent: &Value) -> Result<Value, ApiError> {
     let mut metadata = Map::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = parent.get_path(&["metadata", field]) {

@@ -1,0 +1,79 @@
+//! The object as a webhook sees it: in the version its rule names, and of a Scale as a Scale.
+//! Upstream: `admission/conversion.go`, `pkg/endpoints/handlers/fieldmanager/equivalentresources.go`.
+
+use ::api::resources::RowKind;
+use bytes::Bytes;
+use machinery::Value;
+
+use super::super::Attributes;
+use crate::api::{Body, FieldValidation, Format, MediaType, RequestContext};
+use crate::codec;
+use crate::conversion;
+use crate::core::Resource;
+use crate::errors::ApiError;
+use crate::subresources::scale::{SCALE, scale_of};
+
+/// How objects of a request are shown to a webhook.
+pub struct View<'a> {
+    /// The kind the webhook sees.
+    pub kind: RowKind,
+    /// The kind of the request.
+    pub request_kind: RowKind,
+    /// Whether the kinds are versions of one another.
+    converts: bool,
+    call: &'a crate::strategy::Call<'a>,
+}
+
+impl<'a> View<'a> {
+    /// The view of a webhook that is told of `resource`.
+    pub fn new(a: &Attributes<'a>, resource: &Resource) -> View<'a> {
+        let (own, sub) = (a.call.resource.row, a.subresource());
+        let request_kind = if sub == "scale" { SCALE } else { a.kind };
+        let same = resource.row.kind == own.kind;
+        let kind = match resource.row.subresource(sub) {
+            _ if same || request_kind == SCALE => request_kind,
+            Some(row) => row.kind,
+            None => resource.row.kind,
+        };
+        View { kind, request_kind, converts: kind != request_kind, call: a.call }
+    }
+
+    /// The JSON of an object of the request.
+    pub fn encode(&self, object: &Value) -> Result<Bytes, ApiError> {
+        if self.request_kind == SCALE {
+            return codec::encode(&scale_of(object)?, SCALE, Format::Json);
+        }
+        if !self.converts {
+            return codec::encode(object, self.kind, Format::Json);
+        }
+        let mut object = object.clone();
+        conversion::hub_to_stored(&mut object, self.request_kind, conversion::hub(self.kind))?;
+        codec::encode(&object, self.kind, Format::Json)
+    }
+
+    /// The object of the request that a webhook made of `before`.
+    pub fn decode(&self, json: Vec<u8>, before: &Value) -> Result<Value, ApiError> {
+        // Unknown fields are dropped as the server's own reader drops them, without a word.
+        let request = RequestContext {
+            field_validation: FieldValidation::Ignore,
+            warnings: crate::api::Warnings::default(),
+            ..self.call.request.clone()
+        };
+        let body = Body { media_type: MediaType::Json, bytes: json.into() };
+        let mut object = codec::decode_body(&request, self.kind, &body).map_err(|e| {
+            // What the decoder says, without what the handler of a request would put before it.
+            let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
+            ApiError::internal(why)
+        })?;
+        if self.request_kind == SCALE {
+            let replicas = object.i64_at(&["spec", "replicas"]).unwrap_or(0);
+            let mut parent = before.clone();
+            parent.set_path(&["spec", "replicas"], replicas).map_err(ApiError::internal)?;
+            return Ok(parent);
+        }
+        if self.converts {
+            conversion::stored_to_hub(&mut object, conversion::hub(self.kind), self.request_kind)?;
+        }
+        Ok(object)
+    }
+}
