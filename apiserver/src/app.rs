@@ -21,6 +21,7 @@ use registry::{ApiRegistry, Settings};
 use storage::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregator::{self, Aggregator};
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
@@ -250,7 +251,14 @@ pub async fn build(
     let health = health(store, &lifecycle, config.store_timeouts);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     let resolver = Resolver::new(local.clone(), config.aggregator_routing, address);
-    webhooks::start(&core, &local, &process.tasks, resolver);
+    webhooks::start(&core, &local, &process.tasks, resolver.clone());
+    let registered =
+        health.add_flag("autoregister-completion", &[Page::Healthz, Page::Readyz], "missing APIService");
+    let aggregation = aggregator::Options {
+        proxy_client: config.proxy_client.clone(),
+        reject_redirects: config.reject_redirects,
+    };
+    let aggregator = Aggregator::start(&local, &process.tasks, resolver, aggregation, registered)?;
     followers::start(&local, &process.tasks, rbac.clone(), node, informed);
     hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), address);
     let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));
@@ -279,6 +287,7 @@ pub async fn build(
         advertise: address.to_string(),
         dialer: Dialer::new(&config.kubelet)?,
         openid,
+        aggregator,
         openapi: Default::default(),
         limits: config.limits.clone(),
         lifecycle,

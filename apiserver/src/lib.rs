@@ -1,5 +1,6 @@
 //! kube-apiserver: HTTP, filter chain, endpoints and assembly. Resources live in the `registry` crate, the store in
 //! `storage`. Start at `chain`: it shows the way of a request; `app` shows how the parts are put together.
+mod aggregator;
 pub mod app;
 mod assemble;
 mod chain;

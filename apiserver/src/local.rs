@@ -39,6 +39,8 @@ impl Gvr {
     pub(crate) const CLUSTER_ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "clusterrolebindings");
     pub(crate) const ATTACHMENTS: Gvr = Gvr("storage.k8s.io", "v1", "volumeattachments");
     pub(crate) const RESOURCE_SLICES: Gvr = Gvr("resource.k8s.io", "v1", "resourceslices");
+    pub(crate) const API_SERVICES: Gvr = Gvr("apiregistration.k8s.io", "v1", "apiservices");
+    pub(crate) const CUSTOM_RESOURCES: Gvr = Gvr("apiextensions.k8s.io", "v1", "customresourcedefinitions");
     pub(crate) const MUTATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "mutatingwebhookconfigurations");
     pub(crate) const VALIDATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "validatingwebhookconfigurations");
     pub(crate) const POD_CERTIFICATES: Gvr = Gvr("certificates.k8s.io", "v1", "podcertificaterequests");
@@ -167,6 +169,33 @@ impl Local {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let context = self.context("update", gvr, namespace, name);
         self.registry.update(&context, json(object)).await.map(|_| ())
+    }
+
+    /// Replaces the status of an object.
+    pub(crate) async fn update_status(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+    ) -> Result<(), ApiError> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let mut context = self.context("update", gvr, namespace, name);
+        let mut info = (*context.info).clone();
+        info.subresource = "status".to_owned();
+        info.parts.push("status".to_owned());
+        context.info = Arc::new(info);
+        self.registry.update(&context, json(object)).await.map(|_| ())
+    }
+
+    /// The group-versions that are served, each once.
+    pub(crate) fn group_versions(&self) -> std::collections::BTreeSet<(String, String)> {
+        self.registry.resources().iter().map(|r| (r.gvk.group.clone(), r.gvk.version.clone())).collect()
+    }
+
+    /// Deletes an object of this uid.
+    pub(crate) async fn delete_exact(&self, gvr: Gvr, name: &str, uid: &str) -> Result<(), ApiError> {
+        let options = registry::api::DeleteOptions { uid: Some(uid.to_owned()), ..Default::default() };
+        self.registry.delete(&self.context("delete", gvr, "", name), options).await.map(|_| ())
     }
 
     /// Deletes an object; fine when it does not exist.

@@ -70,6 +70,8 @@ pub struct Server {
     pub dialer: crate::connect::Dialer,
     /// Discovery of the service account issuer.
     pub openid: crate::endpoints::openid::OpenId,
+    /// Other API servers behind this one.
+    pub(crate) aggregator: Arc<crate::aggregator::Aggregator>,
     /// OpenAPI documents.
     pub openapi: crate::openapi::Documents,
     /// Limits and times.

@@ -36,6 +36,9 @@ fn group(group: &Group) -> String {
 }
 
 fn version(version: &Version) -> String {
+    if let Some(remote) = &version.remote {
+        return (**remote).to_owned();
+    }
     let resources: Vec<String> = version.resources.iter().map(|row| resource(row)).collect();
     format!(
         "{{\"version\":{:?},\"resources\":[{}],\"freshness\":\"Current\"}}",

@@ -16,67 +16,64 @@ use crate::server::{Call, Server};
 use crate::web::negotiate::{self, Restrictions};
 use crate::web::{Response, body, respond};
 
-/// Groups in the order upstream lists them (its API services' priorities); unknown groups follow by name.
-const GROUP_ORDER: [&str; 22] = [
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "storagemigration.k8s.io",
-];
-
 /// One group with its versions, preferred first.
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) versions: Vec<Version>,
+    /// Groups of a higher one come first.
+    priority: i64,
 }
 
 /// One version with its resources, sorted by name.
 pub(crate) struct Version {
     pub(crate) name: String,
     pub(crate) resources: Vec<Arc<ResourceRow>>,
+    /// What another server says of it, as JSON, where another serves it.
+    pub(crate) remote: Option<Arc<str>>,
+    priority: i64,
 }
 
-/// The rows, grouped and ordered.
-pub(crate) fn groups(rows: Vec<Arc<ResourceRow>>) -> Vec<Group> {
+/// A version in its group, made if it is not there.
+fn entry<'a>(groups: &'a mut Vec<Group>, group: &str, version: &str) -> &'a mut Version {
+    let at = groups.iter().position(|g| g.name == group).unwrap_or_else(|| {
+        groups.push(Group { name: group.to_owned(), versions: Vec::new(), priority: 0 });
+        groups.len() - 1
+    });
+    let versions = &mut groups[at].versions;
+    let at = versions.iter().position(|v| v.name == version).unwrap_or_else(|| {
+        let name = version.to_owned();
+        versions.push(Version { name, resources: Vec::new(), remote: None, priority: 0 });
+        versions.len() - 1
+    });
+    &mut versions[at]
+}
+
+/// What is served, here and behind, grouped and ordered by the priorities of the APIServices.
+fn groups(server: &Server) -> Vec<Group> {
+    let aggregator = &server.aggregator;
+    let services = aggregator.services.all();
     let mut groups: Vec<Group> = Vec::new();
-    for row in rows {
-        let at = groups.iter().position(|g| g.name == row.gvk.group).unwrap_or_else(|| {
-            groups.push(Group { name: row.gvk.group.clone(), versions: Vec::new() });
-            groups.len() - 1
-        });
-        let versions = &mut groups[at].versions;
-        let at = versions.iter().position(|v| v.name == row.gvk.version).unwrap_or_else(|| {
-            versions.push(Version { name: row.gvk.version.clone(), resources: Vec::new() });
-            versions.len() - 1
-        });
-        versions[at].resources.push(row);
+    for row in server.registry.resources() {
+        entry(&mut groups, &row.gvk.group, &row.gvk.version).resources.push(row.clone());
     }
-    let rank = |name: &str| GROUP_ORDER.iter().position(|g| *g == name).unwrap_or(GROUP_ORDER.len());
-    groups.sort_by(|a, b| rank(&a.name).cmp(&rank(&b.name)).then_with(|| a.name.cmp(&b.name)));
+    for service in services.values().filter(|s| s.remote.is_some()) {
+        let document = aggregator.documents.get(&service.group, &service.version);
+        entry(&mut groups, &service.group, &service.version).remote = Some(document);
+    }
     for group in &mut groups {
-        group.versions.sort_by_key(|v| std::cmp::Reverse(version_priority(&v.name)));
         for version in &mut group.versions {
+            let service = services.get(&format!("{}.{}", version.name, group.name));
+            let priorities = match service {
+                Some(service) => (service.group_priority, service.version_priority),
+                None => crate::aggregator::priority(&group.name, &version.name),
+            };
+            group.priority = group.priority.max(priorities.0);
+            version.priority = priorities.1;
             version.resources.sort_by(|a, b| a.resource.cmp(&b.resource));
         }
+        group.versions.sort_by_key(|v| std::cmp::Reverse((v.priority, version_priority(&v.name))));
     }
+    groups.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
     groups
 }
 
@@ -107,9 +104,9 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     match parts.as_slice() {
         ["api" | "apis"] if wants_aggregated(call) => Some(aggregated(server, call, parts[0] == "apis")),
         ["api"] => Some(document(call, legacy::api_versions(&server.advertise), true)),
-        ["apis"] => Some(document(call, legacy::group_list(&groups(server.registry.resources())), true)),
+        ["apis"] => Some(document(call, legacy::group_list(&groups(server)), true)),
         ["apis", name] => {
-            let groups = groups(server.registry.resources());
+            let groups = groups(server);
             let group = groups.iter().find(|g| g.name == *name)?;
             Some(document(call, legacy::group(group, true), false))
         }
@@ -125,7 +122,7 @@ pub(crate) fn serves(server: &Server, group: &str, version: &str) -> bool {
 }
 
 fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option<Response> {
-    let groups = groups(server.registry.resources());
+    let groups = groups(server);
     let group = groups.iter().find(|g| g.name == group)?;
     let Some(found) = group.versions.iter().find(|v| v.name == version) else {
         return Some(respond::error(&ApiError::page_not_found(), &call.parts.headers, &call.query));
@@ -168,7 +165,7 @@ fn document(call: &Call, json: String, vary: bool) -> Response {
 }
 
 fn aggregated(server: &Server, call: &Call, named_groups: bool) -> Response {
-    let mut groups = groups(server.registry.resources());
+    let mut groups = groups(server);
     groups.retain(|g| g.name.is_empty() != named_groups);
     let json = aggregated::document(&groups);
     let etag = format!("\"{}\"", aggregated::hash(json.as_bytes()));

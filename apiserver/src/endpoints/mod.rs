@@ -16,6 +16,9 @@ use crate::{discovery, openapi};
 
 /// Finds and runs the endpoint.
 pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+    if let Some(service) = server.aggregator.target(&call.info.path) {
+        return server.aggregator.serve(&service, call, body).await;
+    }
     if call.info.is_resource_request {
         return crate::resource::serve(server, call, body).await;
     }

@@ -49,7 +49,11 @@ fn hash(rows: &[Arc<ResourceRow>], path: &str) -> String {
     for row in rows.iter().filter(|r| path_of(r) == path) {
         digest.update(format!("{row:?}"));
     }
-    digest.finalize().iter().fold(String::with_capacity(128), |mut out, byte| {
+    hex(&digest.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(128), |mut out, byte| {
         let _ = write!(out, "{byte:02X}");
         out
     })
@@ -116,7 +120,7 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     let rest = path.strip_prefix("/openapi/v3")?;
     let rows = server.registry.resources();
     if rest.is_empty() {
-        return Some(index(call, &rows));
+        return Some(index(server, call, &rows));
     }
     let name = rest.strip_prefix('/')?;
     if !rows.iter().any(|r| path_of(r) == name) {
@@ -140,7 +144,7 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     Some(response)
 }
 
-fn index(call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
+fn index(server: &Server, call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
     let mut paths = Map::new();
     for row in rows {
         let path = path_of(row);
@@ -149,8 +153,11 @@ fn index(call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
     }
+    for (path, url) in server.aggregator.specs.v3() {
+        paths.insert(path, json!({"serverRelativeURL": url}));
+    }
     let bytes: Bytes = json!({"paths": paths}).to_string().into();
-    let etag = hash_all(rows);
+    let etag = hex(&Sha512::digest(&bytes));
     send(call, bytes, &etag)
 }
 
@@ -162,7 +169,31 @@ fn v2(server: &Server, call: &Call) -> Response {
         return respond::error(&error, &call.parts.headers, &call.query);
     }
     let (bytes, etag) = cached(server, "v2", &server.registry.resources(), Dialect::V2);
+    let parts = server.aggregator.specs.v2();
+    let (bytes, etag) = if parts.is_empty() { (bytes, etag) } else { merged(server, &bytes, &etag, &parts) };
     send(call, bytes, &etag)
+}
+
+/// This server's v2 document with parts of others'; kept like the documents it is made of.
+fn merged(server: &Server, own: &Bytes, etag: &str, parts: &[Arc<Value>]) -> (Bytes, String) {
+    const KEY: &str = "v2 merged";
+    let mut digest = Sha512::new();
+    digest.update(etag);
+    parts.iter().for_each(|part| digest.update(part.to_string()));
+    let hash = hex(&digest.finalize());
+    let name = format!("{KEY}?{hash}");
+    if let Some(found) = server.openapi.0.lock().get(&name) {
+        return (found.clone(), hash);
+    }
+    let Ok(mut document) = serde_json::from_slice::<Value>(own) else {
+        return (own.clone(), etag.to_owned());
+    };
+    crate::aggregator::merge(&mut document, parts);
+    let made = Bytes::from(document.to_string());
+    let mut all = server.openapi.0.lock();
+    all.retain(|k, _| k.split('?').next() != Some(KEY));
+    all.insert(name, made.clone());
+    (made, hash)
 }
 
 fn send(call: &Call, bytes: Bytes, etag: &str) -> Response {

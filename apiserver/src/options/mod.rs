@@ -116,6 +116,10 @@ pub struct Config {
     pub enable_admission: Vec<String>,
     /// `--disable-admission-plugins`
     pub disable_admission: Vec<String>,
+    /// `--proxy-client-cert-file` and `--proxy-client-key-file`
+    pub proxy_client: Option<(PathBuf, PathBuf)>,
+    /// `--aggregator-reject-forwarding-redirect`
+    pub reject_redirects: bool,
     /// `--enable-aggregator-routing`
     pub aggregator_routing: bool,
     /// `--allow-privileged`
@@ -214,6 +218,8 @@ impl Config {
                 .max(1),
             enable_admission: flags.list("enable-admission-plugins").to_vec(),
             disable_admission: flags.list("disable-admission-plugins").to_vec(),
+            proxy_client: pair(flags, "proxy-client-cert-file", "proxy-client-key-file"),
+            reject_redirects: flags.bool("aggregator-reject-forwarding-redirect"),
             aggregator_routing: flags.bool("enable-aggregator-routing"),
             allow_privileged: flags.bool("allow-privileged"),
             runtime_config: flags.map("runtime-config"),

@@ -16,7 +16,6 @@ enum Unbuilt {
 
 use Unbuilt::{Inert, Refused};
 
-const AGGREGATION: &str = "API aggregation is not implemented, so nothing is connected to with it";
 const AUDIT: &str = "audit events are not recorded; record requests at a proxy in front";
 const OIDC: &str =
     "tokens of other issuers are not accepted; use client certificates or service account tokens";
@@ -32,7 +31,6 @@ const DEPRECATED: &str = "deprecated, without effect";
 const TABLE: &[(&str, Unbuilt)] = &[
     ("admission-control", Refused("use --enable-admission-plugins and --disable-admission-plugins")),
     ("admission-control-config-file", Refused("admission plugins take no configuration files")),
-    ("aggregator-reject-forwarding-redirect", Inert(AGGREGATION)),
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
     ("apiserver-count", Inert(DEPRECATED)),
     ("audit-log-batch-buffer-size", Refused(AUDIT)),
@@ -117,8 +115,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("peer-advertise-port", Refused(PEERS)),
     ("peer-ca-file", Refused(PEERS)),
     ("profiling", Inert("there is no Go runtime to profile")),
-    ("proxy-client-cert-file", Inert(AGGREGATION)),
-    ("proxy-client-key-file", Inert(AGGREGATION)),
     ("runtime-config-emulation-forward-compatible", Refused(EMULATION)),
     ("service-account-signing-endpoint", Refused("use --service-account-signing-key-file")),
     ("shutdown-send-retry-after", Refused(REMOVE)),

@@ -10,17 +10,22 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use client::ClientCert;
 
+use crate::connect::dial::Unverified;
+
 /// What servers are believed by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trust<'a> {
     /// PEM certificates; the system's when there are none.
     Bundle(&'a [u8]),
+    /// Anything.
+    Blindly,
 }
 
 /// Settings for HTTP/1.1: upgrades need it, and it spreads connections over endpoints.
 pub(crate) fn config(trust: Trust<'_>, identity: Option<&ClientCert>) -> Result<Arc<ClientConfig>, String> {
     let provider = client::tls::provider();
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Blindly => Arc::new(Unverified(provider.clone())),
         Trust::Bundle(pem) => Arc::new(Pinned::new(pem)?),
     };
     let builder = ClientConfig::builder_with_provider(provider)
