@@ -180,7 +180,10 @@ fn attach(view: &View<'_>, plan: &mut Plan) {
     }
 }
 
-/// The list for the node, if it differs; pods whose volumes are new on it are told.
+/// Names that this controller gives and takes away; entries of other plugins (iSCSI, Fibre Channel) are not its to judge.
+const OWN: &str = "kubernetes.io/csi/";
+
+/// The list for the node, if it differs; pods whose volumes are new on it are told. Entries that stay, stay as they are.
 fn report(
     node: Option<&Node>,
     attached: &BTreeSet<String>,
@@ -188,16 +191,19 @@ fn report(
     told: &mut Vec<(String, &'static str, String)>,
 ) -> Option<Vec<AttachedVolume>> {
     let had = node?.status.as_ref().and_then(|s| s.volumes_attached.as_deref()).unwrap_or_default();
-    let names: BTreeSet<&String> = had.iter().map(|v| &v.name).collect();
-    if attached.iter().eq(names.iter().copied()) {
+    let kept: Vec<&AttachedVolume> =
+        had.iter().filter(|v| !v.name.starts_with(OWN) || attached.contains(&v.name)).collect();
+    let known: BTreeSet<&String> = kept.iter().map(|v| &v.name).collect();
+    let fresh: Vec<&String> = attached.iter().filter(|name| !known.contains(name)).collect();
+    if fresh.is_empty() && kept.len() == had.len() {
         return None;
     }
-    for unique in attached.iter().filter(|u| !names.contains(u)) {
-        if let Some((volume, _)) = wanted.get(unique) {
+    for unique in &fresh {
+        if let Some((volume, _)) = wanted.get(*unique) {
             let message = format!("AttachVolume.Attach succeeded for volume {:?} ", volume.volume);
-            told.push((unique.clone(), "SuccessfulAttachVolume", message));
+            told.push(((*unique).clone(), "SuccessfulAttachVolume", message));
         }
     }
     let entry = |name: &String| AttachedVolume { name: name.clone(), device_path: String::new() };
-    Some(attached.iter().map(entry).collect())
+    Some(kept.into_iter().cloned().chain(fresh.into_iter().map(entry)).collect())
 }

@@ -118,6 +118,9 @@ fn pod(at: usize) -> Arc<Pod> {
     })))
 }
 
+/// What another plugin has attached to the node.
+const FOREIGN: &str = "kubernetes.io/iscsi/10.0.0.1:3260:iqn.example:0";
+
 /// The cluster's part: drivers attach, detached attachments go, the node writes what it is told.
 fn settle(world: &mut World, plan: Plan) {
     if let (Some(list), Some(node)) = (plan.report, &mut world.node) {
@@ -141,7 +144,8 @@ proptest! {
         let mut world = World {
             node: Some(read(json!({
                 "metadata": {"name": NODE, "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
-                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                           "volumesAttached": [{"name": FOREIGN, "devicePath": "/dev/sdx"}]},
             }))),
             pods: vec![], claims: (0..5).map(claim).collect(), volumes: (0..5).map(volume).collect(),
             attachments: vec![], unwanted_since: BTreeMap::new(),
@@ -168,8 +172,9 @@ proptest! {
             let quiet = Plan { unwanted: Default::default(), ..world.plan() };
             prop_assert_eq!(quiet, Plan::default());
             prop_assert_eq!(world.attachments.len(), wanted.len());
-            let listed = world.node.as_ref().and_then(|n| n.status.as_ref()?.volumes_attached.as_ref()).map_or(0, Vec::len);
-            prop_assert_eq!(listed, wanted.len());
+            let listed = world.node.as_ref().and_then(|n| n.status.as_ref()?.volumes_attached.as_ref());
+            prop_assert_eq!(listed.map_or(0, Vec::len), wanted.len() + 1);
+            prop_assert!(listed.is_some_and(|l| l.iter().any(|v| v.name == FOREIGN && v.device_path == "/dev/sdx")));
         }
     }
 
