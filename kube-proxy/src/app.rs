@@ -62,6 +62,7 @@ impl Daemon for KubeProxy {
         features::install(self.0.gates);
         metrics::default_registry().configure(self.0.shown_metrics.clone());
         metrics::register_process(metrics::default_registry(), self.0.gates);
+        metrics::rest_client::install();
         match &self.0.task {
             Task::CleanUp => cleanup::remove(Leftovers::All).await.map_err(Into::into),
             Task::Write(path) => write_config(&self.0, path),

@@ -83,6 +83,7 @@ impl Shell for Daemon {
         features::install(self.options.gates);
         metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
+        metrics::rest_client::install();
         adjust_oom_score(self.options.settings.oom_score_adj);
         crate::config::support::remark(&self.options.document, &process.flags);
         prepare_node(&self.options.settings)?;

@@ -1,10 +1,10 @@
-//! Metrics of work queues, leader election and the API client, in the process-wide registry.
+//! Metrics of work queues and leader election, in the process-wide registry.
 //!
 //! They register themselves with the first queue or elector; [`install`] does it at once, which daemons call when they
-//! start. Upstream: component-base/metrics/prometheus (workqueue, clientgo/leaderelection, restclient).
+//! start. Those of the API client are `component::metrics::rest_client`'s.
+//! Upstream: component-base/metrics/prometheus (workqueue, clientgo/leaderelection).
 
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::Duration;
 
 use component::metrics::{
     Counter, Family, Gauge, Histogram, Kind, Metrics, Opts, Sample, Stability, default_registry,
@@ -38,7 +38,6 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
     let queue = |name, help| Opts::new(name, help).labels(&["name"]).stability(Stability::Beta);
     let lease = |name, help| Opts::new(name, help).labels(&["name"]);
     let buckets = exponential_buckets(10e-9, 10.0, 10);
-    client::metrics::install(Box::new(Rest::new()));
     default_registry().register_collector(Arc::new(collect_unfinished));
     Families {
         depth: Family::gauge(queue("workqueue_depth", "Current depth of workqueue")),
@@ -125,64 +124,4 @@ fn collect_unfinished(out: &mut Vec<Metrics>) {
          indicate stuck threads. One can deduce the number of stuck threads by observing the rate at which this increases.",
         |q| q.1,
     ));
-}
-
-/// The API client's observations.
-struct Rest {
-    latency: Family<Histogram>,
-    limited: Family<Histogram>,
-    results: Family<Counter>,
-    retries: Family<Counter>,
-}
-
-impl Rest {
-    fn new() -> Self {
-        let seconds = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
-        let by_verb = |name, help| Opts::new(name, help).labels(&["verb", "host"]);
-        Self {
-            latency: Family::histogram(
-                by_verb(
-                    "rest_client_request_duration_seconds",
-                    "Request latency in seconds. Broken down by verb, and host.",
-                ),
-                &seconds,
-            ),
-            limited: Family::histogram(
-                by_verb(
-                    "rest_client_rate_limiter_duration_seconds",
-                    "Client side rate limiter latency in seconds. Broken down by verb, and host.",
-                ),
-                &seconds,
-            ),
-            results: Family::counter(
-                Opts::new(
-                    "rest_client_requests_total",
-                    "Number of HTTP requests, partitioned by status code, method, and host.",
-                )
-                .labels(&["code", "method", "host"]),
-            ),
-            retries: Family::counter(
-                Opts::new(
-                    "rest_client_request_retries_total",
-                    "Number of request retries, partitioned by status code, verb, and host.",
-                )
-                .labels(&["code", "verb", "host"]),
-            ),
-        }
-    }
-}
-
-impl client::metrics::Metrics for Rest {
-    fn result(&self, code: &str, method: &str, host: &str) {
-        self.results.with(&[code, method, host]).inc();
-    }
-    fn latency(&self, verb: &str, host: &str, took: Duration) {
-        self.latency.with(&[verb, host]).observe_duration(took);
-    }
-    fn rate_limited(&self, verb: &str, host: &str, waited: Duration) {
-        self.limited.with(&[verb, host]).observe_duration(waited);
-    }
-    fn retried(&self, host: &str, verb: &str, code: &str) {
-        self.retries.with(&[code, verb, host]).inc();
-    }
 }
