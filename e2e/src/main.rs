@@ -23,8 +23,9 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::Cluster;
 use spec::{Spec, Store};
 
-const USAGE: &str = "usage: cluster up | down [--wipe] | smoke [clean] | memory
-  up       start a cluster on this machine and run the sample
+const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean] | memory
+  up       start a cluster on this machine and run the sample; --isolated starts one in a network namespace of its own,
+           named after CORTEN_DIR's last part, and leaves it empty (smoke clean removes it)
   down     end it; --wipe also removes its data
   smoke    build a cluster in its own network namespace, run the seed flow, remove it
            (KEEP=1 leaves it for a look; smoke clean then removes it, given the same CORTEN_DIR)
@@ -47,6 +48,7 @@ fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["up"] => up(),
+        ["up", "--isolated"] => up_isolated(),
         ["down"] => Cluster::prepare(machine_spec()?)?.down(false),
         ["down", "--wipe"] => Cluster::prepare(machine_spec()?)?.down(true),
         ["smoke"] => run_smoke(),
@@ -66,6 +68,19 @@ fn up() -> Result<()> {
     println!("up after {:.1} s. Try:", begin.elapsed().as_secs_f64());
     println!("  export KUBECONFIG={}", cluster.pki.kubeconfig_path("admin"));
     println!("  {} get pods -A -o wide", cluster.spec.kubectl.display());
+    Ok(())
+}
+
+/// For suites that bring their own objects: conformance, benchmarks.
+fn up_isolated() -> Result<()> {
+    ensure!(env("CORTEN_DIR").is_some(), "an isolated cluster is named after CORTEN_DIR: set it");
+    let cluster = Cluster::prepare(smoke_spec()?)?;
+    cluster.up()?;
+    println!(
+        "KUBECONFIG={} NETNS={}",
+        cluster.pki.kubeconfig_path("admin"),
+        cluster.spec.netns.as_deref().unwrap_or_default()
+    );
     Ok(())
 }
 
