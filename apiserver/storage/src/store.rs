@@ -237,6 +237,9 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets what was superseded before `revision`; reading as of `revision` itself stays possible.
     async fn compact(&self, revision: Revision) -> Result<()>;
 
+    /// What was superseded before this revision is known to be gone; 0 when nothing is known.
+    fn compacted(&self) -> Revision;
+
     /// The revision of the newest acknowledged write.
     async fn current_revision(&self) -> Result<Revision>;
 

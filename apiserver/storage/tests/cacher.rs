@@ -526,8 +526,11 @@ fn r4_r6_refusals_have_upstreams_form() {
         assert_eq!(get.unwrap_err().to_string(), text);
         let error = rig.list(At::Continue("garbage!".into()), 0).await.unwrap_err();
         assert!(matches!(&error, Error::BadRequest(text) if text.starts_with("invalid continue token: continue key is not valid")));
-        // A cache that has never seen the revision asks the store, which has compacted it.
         rig.store.compact(current).await.unwrap();
+        // A cache that could still wind back says what the store says.
+        let warm = rig.list(At::Exact(current - 1), 2).await;
+        assert!(matches!(warm, Err(Error::Expired { continue_token: None, .. })), "{warm:?}");
+        // One that has never seen the revision asks the store, which has compacted it.
         let config = Config::new(Arc::<Embedded>::clone(&rig.store), PREFIX, decode());
         let fresh = Cacher::new(config);
         let list = |at| fresh.list(ListRequest { at, limit: 2, ..ListRequest::all() });

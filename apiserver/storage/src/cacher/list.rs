@@ -173,7 +173,8 @@ impl Cacher {
 
     /// The state at exactly `revision`: kept for paging, wound back through the ring, or read from the store.
     async fn list_exact(&self, query: &Query<'_>, revision: Revision) -> Result<ListResult> {
-        if !self.is_cached() {
+        // What the store has forgotten is gone here too: clients see tokens expire, however long memory would do.
+        if !self.is_cached() || revision < self.shared.config.store.compacted() {
             return self.list_from_store(query, revision).await;
         }
         self.ready().await?;

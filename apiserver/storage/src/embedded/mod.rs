@@ -227,6 +227,10 @@ impl Store for Embedded {
         self.shared.submit(Op::Compact(revision)).await.map(|_| ())
     }
 
+    fn compacted(&self) -> Revision {
+        self.shared.state.read().oldest()
+    }
+
     async fn current_revision(&self) -> Result<Revision> {
         Ok(self.shared.state.read().current())
     }

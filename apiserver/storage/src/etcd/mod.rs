@@ -11,7 +11,7 @@ mod error;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -52,6 +52,7 @@ pub struct Etcd {
     leases: tokio::sync::Mutex<LeaseReuse>,
     started: Instant,
     progress: Arc<AtomicU8>,
+    compacted: Arc<AtomicI64>,
     tasks: Vec<tokio::task::AbortHandle>,
 }
 
@@ -68,6 +69,7 @@ impl Etcd {
         let kv =
             client.kv_client().max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
         let progress = Arc::new(AtomicU8::new(UNKNOWN));
+        let compacted = Arc::new(AtomicI64::new(0));
         let mut tasks = vec![
             tokio::spawn(connect::check_progress(options.clone(), Arc::clone(&progress))).abort_handle(),
         ];
@@ -75,7 +77,8 @@ impl Etcd {
             tasks.push(tokio::spawn(connect::balance(client.clone(), options.clone())).abort_handle());
         }
         if !options.compaction.is_zero() {
-            tasks.push(tokio::spawn(compact::run(kv.clone(), options.compaction)).abort_handle());
+            let run = compact::run(kv.clone(), options.compaction, Arc::clone(&compacted));
+            tasks.push(tokio::spawn(run).abort_handle());
         }
         Ok(Self {
             client,
@@ -84,6 +87,7 @@ impl Etcd {
             leases: tokio::sync::Mutex::default(),
             started: Instant::now(),
             progress,
+            compacted,
             tasks,
         })
     }
@@ -275,6 +279,10 @@ impl Store for Etcd {
             Err(Error::Compacted { .. }) => Err(Error::Compacted { requested: revision, oldest: 0 }),
             Err(error) => Err(error),
         }
+    }
+
+    fn compacted(&self) -> Revision {
+        self.compacted.load(Ordering::Relaxed)
     }
 
     async fn current_revision(&self) -> Result<Revision> {
