@@ -30,10 +30,11 @@ use crate::chain;
 use crate::chain::authenticate::{Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
+use crate::customresources;
 use crate::endpoints::health::{Health, Page};
 use crate::endpoints::openid::OpenId;
 use crate::hooks;
-use crate::local::Local;
+use crate::local::{Gvr, Local};
 use crate::options::{Config, flags};
 use crate::outbound::resolve::Resolver;
 use crate::server::{Connection, Lifecycle, Server};
@@ -242,8 +243,9 @@ pub async fn build(
         &address.to_string(),
         &files::verifying_keys(&config.service_accounts.keys)?,
     );
-    let core = resources.core().clone();
-    let resources: Arc<dyn Registry> = Arc::new(resources);
+    let registry = resources;
+    let core = registry.core().clone();
+    let resources: Arc<dyn Registry> = Arc::new(registry.clone());
     let local = Local::new(resources.clone());
     objects.set(local.clone());
 
@@ -261,6 +263,9 @@ pub async fn build(
     let aggregator = Aggregator::start(&local, &process.tasks, resolver, aggregation, registered)?;
     followers::start(&local, &process.tasks, rbac.clone(), node, informed);
     hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), address);
+    if local.serves(Gvr::CUSTOM_RESOURCES) {
+        customresources::start(&process.tasks, &health, &local, &registry);
+    }
     let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));
     let front_proxy_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.front_proxy));
     reload::bundle(&process.tasks, "client-ca-file", config.client_ca.clone(), client_ca.clone());

@@ -5,6 +5,7 @@ pub mod app;
 mod assemble;
 mod chain;
 pub mod connect;
+mod customresources;
 mod discovery;
 mod endpoints;
 mod hooks;

@@ -76,7 +76,8 @@ impl Local {
         self.registry.lookup(gvr.0, gvr.1, gvr.2).is_some()
     }
 
-    fn context(&self, verb: &str, gvr: Gvr, namespace: &str, name: &str) -> RequestContext {
+    /// The context of a request of the server's own.
+    pub(crate) fn context(&self, verb: &str, gvr: Gvr, namespace: &str, name: &str) -> RequestContext {
         let Gvr(group, version, resource) = gvr;
         let text = |t: &str| t.to_owned();
         let parts = [resource, name].iter().filter(|p| !p.is_empty()).map(|p| text(p)).collect();
@@ -282,6 +283,11 @@ impl Local {
 fn ends_initial_events(object: &ObjectRef) -> bool {
     let path = ["metadata", "annotations", "k8s.io/initial-events-end"];
     object.value().is_ok_and(|value| value.str_at(&path) == Some("true"))
+}
+
+/// Now, as conditions have it.
+pub(crate) fn now() -> String {
+    registry::meta::rfc3339(jiff::Timestamp::now())
 }
 
 fn json(object: &serde_json::Value) -> Body {

@@ -267,6 +267,10 @@ pub trait Object: Send + Sync + 'static {
     /// # Errors
     /// As for [`Object::encode`].
     fn metadata(&self, protobuf: bool) -> Result<Bytes, ApiError>;
+    /// Printer columns of custom resources.
+    fn columns(&self) -> Option<Columns> {
+        None
+    }
     /// A rendering that every watch of this object sends alike, made by the first that asks. `slot` names it.
     ///
     /// # Errors
@@ -330,7 +334,12 @@ pub struct List {
     pub remaining_item_count: Option<i64>,
     /// The items in key order.
     pub items: Vec<ObjectRef>,
+    /// Printer columns of custom resources.
+    pub columns: Option<Columns>,
 }
+
+/// The printer columns of a custom resource.
+pub type Columns = Arc<[crate::customresources::Column]>;
 
 /// One watch event.
 #[derive(Clone)]
@@ -417,6 +426,21 @@ pub struct ResourceRow {
     pub storage_version_hash: String,
     /// Subresources, sorted by name.
     pub subresources: Vec<SubresourceRow>,
+    /// What a definition says of a custom resource; `None` for built-in kinds.
+    pub custom: Option<Arc<CustomRow>>,
+}
+
+/// What is published of a custom resource beside its row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CustomRow {
+    /// The kind of lists.
+    pub list_kind: String,
+    /// The version's schema, if it is structural.
+    pub schema: Option<serde_json::Value>,
+    /// `spec.preserveUnknownFields`
+    pub preserve: bool,
+    /// Selectable fields without the leading dot.
+    pub selectable: Vec<String>,
 }
 
 /// All resources and the operations on them.

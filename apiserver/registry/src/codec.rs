@@ -30,7 +30,7 @@ pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Resu
 }
 
 /// Turns strict decoding problems into warnings or the refusal, by the request's field validation.
-fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -> Result<(), ApiError> {
+pub fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -> Result<(), ApiError> {
     match request.field_validation {
         FieldValidation::Strict if !problems.is_empty() => {
             let why = format!("strict decoding error: {}", problems.join(", "));
@@ -47,14 +47,19 @@ fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -
 /// Upstream's `transformDecodeError`.
 fn refused(kind: RowKind, body: &Body, refusal: Refusal) -> ApiError {
     match refusal {
-        Refusal::Unrecognized(why) => ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {why} ({})",
-            kind.kind,
-            summarize(&body.bytes)
-        )),
+        Refusal::Unrecognized(why) => unrecognized(kind, body, &why),
         Refusal::WrongVersion(text) => ApiError::bad_request(text),
         Refusal::Malformed { kind: sent, why } => cannot_be_handled(kind, &sent, &why),
     }
+}
+
+/// A body of which not even the kind could be read.
+pub fn unrecognized(kind: RowKind, body: &Body, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        kind.kind,
+        summarize(&body.bytes)
+    ))
 }
 
 /// Upstream's `summarizeData` with its limit of 30 bytes.
@@ -72,7 +77,8 @@ fn summarize(data: &[u8]) -> String {
     }
 }
 
-fn cannot_be_handled(kind: RowKind, sent: &str, why: &str) -> ApiError {
+/// A body that says what it is, but cannot be read as what is wanted.
+pub fn cannot_be_handled(kind: RowKind, sent: &str, why: &str) -> ApiError {
     ApiError::bad_request(format!(
         "{sent} in version {:?} cannot be handled as a {}: {why}",
         kind.version, kind.kind
@@ -132,6 +138,14 @@ pub fn encode_stored(row: &ResourceRow, object: &Value) -> Result<Bytes, ApiErro
 /// 500 when the tree does not fit its type.
 pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, ApiError> {
     let object = served(object, kind)?;
+    if shape::is_custom(kind) {
+        return match format {
+            Format::Json | Format::JsonItem => Ok(machinery::json::encode_any(&object).into()),
+            Format::Protobuf | Format::ProtobufItem => {
+                Err(ApiError::not_acceptable(&["application/json", "application/yaml"]))
+            }
+        };
+    }
     shape::encode(&object, kind, format)
         .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", kind.kind)))
 }
@@ -142,7 +156,9 @@ pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, Ap
 /// 501 for a version that cannot be converted to.
 pub fn served(object: &Value, kind: RowKind) -> Result<Value, ApiError> {
     let mut object = object.clone();
-    conversion::from_hub(&mut object, kind)?;
+    if !shape::is_custom(kind) {
+        conversion::from_hub(&mut object, kind)?;
+    }
     stamp(&mut object, kind);
     Ok(object)
 }

@@ -80,7 +80,8 @@ pub fn hub_to_stored(object: &mut Value, served: RowKind, stored: RowKind) -> Re
 
 /// Whether messages of a stored kind can be served as another as they are: only the label differs.
 pub fn same_wire(stored: RowKind, served: RowKind) -> bool {
-    let renamed = stored.group != hub(served).group || hub(served) != served;
+    let moved = served.kind == "CustomResourceDefinition";
+    let renamed = moved || stored.group != hub(served).group || hub(served) != served;
     // On nothing, a conversion can only refuse or be none at all.
     !renamed && convert(&mut Value::Null, stored, served).is_ok()
 }
@@ -92,8 +93,13 @@ fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiErro
     match (from.group, from.version, to.group, to.version, to.kind) {
         ("events.k8s.io", _, "", _, "Event") => crate::conversions::event::to_core(object),
         ("", _, "events.k8s.io", _, "Event") => crate::conversions::event::from_core(object),
+        ("apiextensions.k8s.io", "v1", _, "v1beta1", "CustomResourceDefinition") => {
+            crate::conversions::definition::to_stored(object)?;
+        }
+        ("apiextensions.k8s.io", "v1beta1", _, "v1", "CustomResourceDefinition") => {
+            crate::conversions::definition::from_stored(object)?;
+        }
         ("autoscaling", "v1" | "v2", _, _, "HorizontalPodAutoscaler")
-        | ("apiextensions.k8s.io", _, _, _, "CustomResourceDefinition")
         | (
             "resource.k8s.io",
             "v1" | "v1beta1" | "v1beta2",

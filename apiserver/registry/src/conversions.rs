@@ -1,3 +1,4 @@
 //! The conversions that move fields.
 
+pub mod definition;
 pub mod event;

@@ -16,6 +16,7 @@ use crate::admission::Chain;
 use crate::admission::webhook::Webhooks;
 use crate::api;
 use crate::codec;
+use crate::customresources;
 use crate::errors::ApiError;
 use crate::managed_fields::Managers;
 use crate::meta;
@@ -36,10 +37,52 @@ pub struct Resource {
     /// Field managers.
     pub(crate) managers: Managers,
     /// Where it is read from; `None` for what is not stored.
-    source: Option<Source>,
+    pub(crate) source: Option<Source>,
+    /// The version of a custom resource; `None` for built-in kinds.
+    pub custom: Option<Arc<customresources::Version>>,
 }
 
 impl Resource {
+    /// Decodes, checks and defaults a request body of the resource's kind, in the hub version.
+    ///
+    /// # Errors
+    /// 400 for a body that is not such an object.
+    pub(crate) fn decode_body(
+        &self,
+        request: &api::RequestContext,
+        body: &api::Body,
+    ) -> Result<Value, ApiError> {
+        match &self.custom {
+            Some(custom) => custom.schemas.decode_body(request, self.row.kind, body),
+            None => codec::decode_body(request, self.row.kind, body),
+        }
+    }
+
+    /// Decodes stored bytes into the hub version. `complete` says that they are known to hold today's defaults.
+    ///
+    /// # Errors
+    /// 500 when they cannot be decoded.
+    pub(crate) fn decode_stored(&self, bytes: &Bytes, complete: bool) -> Result<Value, ApiError> {
+        match (&self.custom, complete) {
+            (Some(custom), _) => {
+                custom.schemas.decode_stored(self.row.kind, bytes).map_err(ApiError::internal)
+            }
+            (None, true) => codec::decode_complete(self.row, bytes),
+            (None, false) => codec::decode_stored(self.row, bytes),
+        }
+    }
+
+    /// Encodes a hub object as it is stored.
+    ///
+    /// # Errors
+    /// 500 when it does not fit its type.
+    pub(crate) fn encode_stored(&self, object: &Value) -> Result<Bytes, ApiError> {
+        match &self.custom {
+            Some(custom) => custom.schemas.encode_stored(self.row, object),
+            None => codec::encode_stored(self.row, object),
+        }
+    }
+
     /// Where the resource is read from.
     ///
     /// # Errors
@@ -113,6 +156,7 @@ pub struct Core {
     rbac: OnceLock<auth::rbac::Rbac>,
     /// Admission webhooks.
     pub webhooks: Webhooks,
+    custom: customresources::Table,
     this: Weak<Core>,
 }
 
@@ -136,6 +180,7 @@ impl Core {
                     published: Arc::new(published(row)),
                     strategy: strategies::of(row),
                     managers: Managers::default(),
+                    custom: None,
                 })
             })
             .collect();
@@ -146,6 +191,7 @@ impl Core {
             .map(|(i, r)| ((r.row.kind.group, r.row.kind.version, r.row.resource), i))
             .collect();
         Core {
+            custom: customresources::Table::new(Arc::clone(&config.store), &config.prefix),
             store: config.store,
             prefix: config.prefix,
             resources: rows,
@@ -218,14 +264,22 @@ impl Core {
         &self.store
     }
 
-    /// All served resources in discovery order.
+    /// All served built-in resources in discovery order.
     pub fn resources(&self) -> &[Arc<Resource>] {
         &self.resources
     }
 
+    /// The custom resource definitions in force.
+    pub fn custom(&self) -> &customresources::Table {
+        &self.custom
+    }
+
     /// A served resource.
-    pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Resource>> {
-        self.index.get(&(group, version, resource)).map(|i| &self.resources[*i])
+    pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Resource>> {
+        match self.index.get(&(group, version, resource)) {
+            Some(i) => self.resources.get(*i).cloned(),
+            None => self.custom.resource(group, version, resource),
+        }
     }
 
     /// A resource by group and name in whichever version is served first.
@@ -280,20 +334,17 @@ impl Core {
 
     /// Decodes a stored version into the hub version, with its resourceVersion.
     pub(crate) fn decode(&self, resource: &Resource, kv: &KeyValue) -> Result<Value, ApiError> {
-        let mut object = match self.trusted.knows(&kv.value) {
-            true => codec::decode_complete(resource.row, &kv.value)?,
-            false => codec::decode_stored(resource.row, &kv.value)?,
-        };
+        let mut object = resource.decode_stored(&kv.value, self.trusted.knows(&kv.value))?;
         meta::set(&mut object, "resourceVersion", kv.mod_revision.to_string());
         resource.strategy.decorate(&mut object);
         Ok(object)
     }
 
     /// Encodes a complete hub object as it is stored.
-    pub(crate) fn encode_stored(&self, row: &ResourceRow, object: &Value) -> Result<Bytes, ApiError> {
-        let bytes = codec::encode_stored(row, object)?;
+    pub(crate) fn encode_stored(&self, resource: &Resource, object: &Value) -> Result<Bytes, ApiError> {
+        let bytes = resource.encode_stored(object)?;
         debug_assert_eq!(
-            codec::decode_stored(row, &bytes).and_then(|tree| codec::encode_stored(row, &tree)).as_ref(),
+            resource.decode_stored(&bytes, false).and_then(|tree| resource.encode_stored(&tree)).as_ref(),
             Ok(&bytes),
             "what is written is what a reader's decoding would make of it"
         );
@@ -349,7 +400,7 @@ impl Core {
 }
 
 /// The server's form of a row.
-fn published(row: &ResourceRow) -> api::ResourceRow {
+pub(crate) fn published(row: &ResourceRow) -> api::ResourceRow {
     let owned = |texts: &[&str]| texts.iter().map(|s| (*s).to_owned()).collect();
     let gvk = |k: ::api::resources::RowKind| api::Gvk {
         group: k.group.into(),
@@ -372,6 +423,7 @@ fn published(row: &ResourceRow) -> api::ResourceRow {
         categories: owned(&row.categories),
         storage_version_hash: row.stored.as_ref().map(storage_version_hash).unwrap_or_default(),
         subresources,
+        custom: None,
     }
 }
 

@@ -79,7 +79,9 @@ pub fn field_names(row: &ResourceRow) -> Vec<String> {
 
 /// The hub's name of a field label, or upstream's refusal.
 fn canonical_label(row: &ResourceRow, label: &str) -> Result<String, String> {
-    if label == "metadata.name" || (label == "metadata.namespace" && row.resource != "nodes") {
+    let custom = crate::shape::is_custom(row.kind);
+    let by_namespace = if custom { row.namespaced } else { row.resource != "nodes" };
+    if label == "metadata.name" || (label == "metadata.namespace" && by_namespace) {
         return Ok(label.to_owned());
     }
     if row.resource == "pods" && label == "spec.host" {
@@ -92,7 +94,7 @@ fn canonical_label(row: &ResourceRow, label: &str) -> Result<String, String> {
             .or_else(|| (label == "reportingController").then(|| "reportingComponent".to_owned()));
         return Ok(renamed.unwrap_or_else(|| label.to_owned()));
     }
-    if row.fields.is_empty() {
+    if row.fields.is_empty() && !custom {
         return Err(format!(
             "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         ));

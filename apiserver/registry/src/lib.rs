@@ -9,6 +9,7 @@ mod conditions;
 mod conversion;
 mod conversions;
 pub mod core;
+pub mod customresources;
 pub mod deflate;
 pub mod errors;
 mod filter;

@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use crate::api::{FieldValidation, Patch};
 use crate::codec;
 use crate::conversion;
+use crate::core::Resource;
+use crate::customresources;
 use crate::errors::{ApiError, Cause};
 use crate::meta;
 use crate::shape;
@@ -30,7 +32,7 @@ pub struct Managers(Mutex<HashMap<String, Arc<FieldManager>>>);
 impl Managers {
     fn get(
         &self,
-        row: &ResourceRow,
+        resource: &Resource,
         kind: RowKind,
         subresource: &str,
     ) -> Result<Arc<FieldManager>, ApiError> {
@@ -38,7 +40,10 @@ impl Managers {
         if let Some(manager) = all.get(subresource) {
             return Ok(manager.clone());
         }
-        let manager = Arc::new(build(row, kind, subresource)?);
+        let manager = Arc::new(match &resource.custom {
+            Some(custom) if kind == resource.row.kind => build_custom(resource.row, custom, subresource)?,
+            _ => build(resource.row, kind, subresource)?,
+        });
         all.insert(subresource.to_owned(), manager.clone());
         Ok(manager)
     }
@@ -92,10 +97,74 @@ fn build(row: &ResourceRow, kind: RowKind, subresource: &str) -> Result<FieldMan
     }))
 }
 
+/// The manager of a custom resource: all versions are typed by their schemas.
+fn build_custom(
+    row: &ResourceRow,
+    custom: &customresources::Version,
+    subresource: &str,
+) -> Result<FieldManager, ApiError> {
+    let schemas = &custom.schemas;
+    let (mut schema, metadata) = ::api::apply::custom_schema();
+    let mut versions = HashMap::new();
+    for (version, document) in &schemas.documents {
+        let made = apply::from_structural(&mut schema, document, schemas.preserve, metadata);
+        // Upstream falls back to types deduced from values.
+        let made = made.unwrap_or(apply::UNTYPED.into());
+        versions.insert(format!("{}/{version}", row.kind.group), made);
+    }
+    let api_version = row.kind.api_version();
+    versions.entry(api_version.clone()).or_insert(apply::UNTYPED.into());
+    let paths: &[&[&str]] = match (subresource, row.subresource("status").is_some()) {
+        ("", true) => &[&["status"]],
+        ("status", _) => &[&["metadata"], &["spec"]],
+        _ => &[],
+    };
+    let mut set = apply::Set::default();
+    paths.iter().for_each(|path| set.insert_fields(path));
+    let reset_fields = match paths.is_empty() {
+        true => HashMap::new(),
+        false => versions.keys().map(|v| (v.clone(), apply::Filter::Exclude(set.clone()))).collect(),
+    };
+    Ok(FieldManager::new(Config {
+        schema: Arc::new(schema),
+        versions,
+        empty: schemas.empty(row.kind),
+        api_version,
+        kind: row.kind.kind.to_owned(),
+        subresource: subresource.to_owned(),
+        reset_fields,
+        converter: Arc::new(Relabel(Arc::clone(schemas))),
+    }))
+}
+
+/// Converts between the versions of a custom resource.
+struct Relabel(Arc<customresources::codec::Schemas>);
+
+impl Convert for Relabel {
+    fn convert(&self, object: &Value, api_version: &str) -> Result<Value, ConvertError> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let known = group == self.0.kind.group && self.0.documents.contains_key(version);
+        let mut object = object.clone();
+        match &mut object {
+            Value::Map(map) if known => drop(map.insert("apiVersion", api_version)),
+            _ => return Err(ConvertError::MissingVersion),
+        }
+        Ok(object)
+    }
+}
+
 /// An object of the kind with nothing set.
 fn empty(kind: RowKind) -> Result<Value, ApiError> {
     let text = format!("{{\"apiVersion\":{:?},\"kind\":{:?}}}", kind.api_version(), kind.kind);
     canonical(kind, text.as_bytes())
+}
+
+/// The object that a create is compared with.
+fn nothing(call: &Call<'_>) -> Result<Value, ApiError> {
+    match &call.resource.custom {
+        Some(custom) => Ok(custom.schemas.empty(call.resource.row.kind)),
+        None => empty(call.resource.row.kind),
+    }
 }
 
 fn canonical(kind: RowKind, text: &[u8]) -> Result<Value, ApiError> {
@@ -106,7 +175,7 @@ fn canonical(kind: RowKind, text: &[u8]) -> Result<Value, ApiError> {
 }
 
 fn manager(call: &Call<'_>) -> Result<Arc<FieldManager>, ApiError> {
-    call.resource.managers.get(call.resource.row, call.resource.row.kind, call.subresource)
+    call.resource.managers.get(call.resource, call.resource.row.kind, call.subresource)
 }
 
 /// Tracks the creator of a new object.
@@ -123,12 +192,14 @@ fn track(call: &Call<'_>, object: &mut Value, old: Option<&Value>) -> Result<(),
     let kind = call.resource.row.kind;
     let live = match old {
         Some(old) => codec::served(old, kind)?,
-        None => empty(kind)?,
+        None => nothing(call)?,
     };
     let new = codec::served(object, kind)?;
     let now = meta::rfc3339(call.now);
     let mut tracked = manager(call)?.update(&live, new, &call.request.field_manager, &now);
-    conversion::to_hub(&mut tracked, kind)?;
+    if call.resource.custom.is_none() {
+        conversion::to_hub(&mut tracked, kind)?;
+    }
     *object = tracked;
     Ok(())
 }
@@ -155,7 +226,7 @@ pub fn apply(call: &Call<'_>, current: Option<&Value>, patch: &Patch) -> Result<
     let config = parse_config(call, patch)?;
     let live = match current {
         Some(old) => codec::served(old, kind)?,
-        None => empty(kind)?,
+        None => nothing(call)?,
     };
     let now = meta::rfc3339(call.now);
     let force = patch.force.unwrap_or(false);
@@ -163,6 +234,12 @@ pub fn apply(call: &Call<'_>, current: Option<&Value>, patch: &Patch) -> Result<
         .apply(&live, &config, &call.request.field_manager, force, &now)
         .map_err(apply_error)?;
     let mut object = applied.object;
+    if let Some(custom) = &call.resource.custom {
+        if applied.changed {
+            custom.schemas.canonical(&mut object)?;
+        }
+        return Ok(object);
+    }
     if applied.changed {
         object = canonical(kind, &json::encode_any(&object))?;
         codec::stamp(&mut object, kind);
@@ -220,8 +297,16 @@ pub struct ScaleOwners<'a> {
 impl<'a> ScaleOwners<'a> {
     /// For the resource of the call, whose scale subresource is of `kind`.
     pub fn new(call: &'a Call<'a>, kind: RowKind) -> Self {
-        let replicas = ["spec", "replicas"].into_iter().map(|f| PathElement::Field(f.into())).collect();
-        let paths = HashMap::from([(call.resource.row.kind.api_version(), Some(replicas))]);
+        let path = |fields: &[String]| fields.iter().map(|f| PathElement::Field(f.as_str().into())).collect();
+        let paths = match &call.resource.custom {
+            Some(custom) => {
+                custom.replicas.iter().map(|(v, fields)| (v.clone(), fields.as_deref().map(path))).collect()
+            }
+            None => {
+                let replicas = path(&["spec".to_owned(), "replicas".to_owned()]);
+                HashMap::from([(call.resource.row.kind.api_version(), Some(replicas))])
+            }
+        };
         ScaleOwners { call, kind, paths }
     }
 
@@ -234,14 +319,14 @@ impl<'a> ScaleOwners<'a> {
     /// The Scale with the entries it has after an update.
     pub fn tracked(&self, old: &Value, new: Value) -> Result<Value, ApiError> {
         let managers = &self.call.resource.managers;
-        let manager = managers.get(self.call.resource.row, self.kind, "scale")?;
+        let manager = managers.get(self.call.resource, self.kind, "scale")?;
         Ok(manager.update(old, new, &self.call.request.field_manager, &meta::rfc3339(self.call.now)))
     }
 
     /// The Scale an apply makes of the old one.
     pub fn applied(&self, old: &Value, patch: &Patch) -> Result<Value, ApiError> {
         let managers = &self.call.resource.managers;
-        let manager = managers.get(self.call.resource.row, self.kind, "scale")?;
+        let manager = managers.get(self.call.resource, self.kind, "scale")?;
         let config = parse_config(self.call, patch)?;
         let now = meta::rfc3339(self.call.now);
         let name = &self.call.request.field_manager;

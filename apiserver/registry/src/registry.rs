@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::api::{
-    Body, DeleteOptions, Deleted, DeletionState, List, ListOptions, ObjectRef, Patch, Registry,
+    Body, DeleteOptions, Deleted, DeletionState, Gvk, List, ListOptions, ObjectRef, Patch, Registry,
     RequestContext, ResourceRow, WatchStream, Written,
 };
 use crate::core::{Config, Core, Resource};
@@ -46,11 +46,13 @@ impl ApiRegistry {
         let info = &context.info;
         self.core
             .resource(&info.api_group, &info.api_version, &info.resource)
-            .cloned()
             .ok_or_else(ApiError::page_not_found)
     }
 
-    fn call<'a>(&'a self, context: &'a RequestContext, resource: &'a Resource) -> Call<'a> {
+    pub(crate) fn call<'a>(&'a self, context: &'a RequestContext, resource: &'a Resource) -> Call<'a> {
+        if let Some(warning) = resource.custom.as_ref().and_then(|c| c.warning.as_ref()) {
+            context.warnings.add(warning.clone());
+        }
         Call {
             request: context,
             resource,
@@ -80,8 +82,13 @@ impl Registry for ApiRegistry {
         self.core.resource(group, version, resource).map(|r| r.published.clone())
     }
 
+    fn built_in(&self, gvk: &Gvk) -> bool {
+        self.core.resources().iter().any(|r| r.published.gvk == *gvk)
+    }
+
     fn resources(&self) -> Vec<Arc<ResourceRow>> {
-        self.core.resources().iter().map(|r| r.published.clone()).collect()
+        let built_in = self.core.resources().iter().map(|r| r.published.clone());
+        built_in.chain(self.core.custom().published()).collect()
     }
 
     async fn get(&self, context: &RequestContext, resource_version: &str) -> Result<ObjectRef, ApiError> {

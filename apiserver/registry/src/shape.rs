@@ -139,6 +139,11 @@ pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, St
     })
 }
 
+/// Whether a kind is not one of the type table's: that of a custom resource.
+pub fn is_custom(kind: RowKind) -> bool {
+    kind.group.contains('.') && type_of(kind).is_err()
+}
+
 /// The type of `metadata`.
 pub fn object_meta() -> Result<TypeId, String> {
     let object = RowKind { group: "", version: "v1", kind: "Pod" };

@@ -6,6 +6,7 @@ mod batch;
 mod certificate;
 mod checked;
 mod configuration;
+mod definition;
 mod endpoints;
 mod label_keys;
 mod namespace;
@@ -60,6 +61,9 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         }
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
             Arc::new(webhook_configuration::VALIDATING)
+        }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            Arc::new(definition::CustomResourceDefinitions)
         }
         ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api_service::ApiServices),

@@ -65,6 +65,7 @@ pub fn list_unstored(call: &Call<'_>) -> Result<List, ApiError> {
         continue_token: String::new(),
         remaining_item_count: None,
         items: Vec::new(),
+        columns: None,
     })
 }
 

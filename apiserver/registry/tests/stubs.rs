@@ -39,8 +39,7 @@ fn stubs() -> Option<Vec<Stub>> {
 }
 
 /// Kinds this server refuses to create, with the words of the refusal.
-const REFUSED: [(&str, &str); 9] = [
-    ("customresourcedefinitions", "not implemented"),
+const REFUSED: [(&str, &str); 8] = [
     ("horizontalpodautoscalers", "not implemented"),
     ("podcertificaterequests", "not implemented"),
     ("validatingadmissionpolicies", "not enforced"),

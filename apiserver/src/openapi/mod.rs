@@ -3,6 +3,7 @@
 //! Documents are made from the type table and the registry's rows when first asked for, and kept. They carry no prose:
 //! descriptions are upstream's text. The protobuf form is not made; clients that insist on it get 406.
 //! Upstream: `k8s.io/kube-openapi/pkg/{builder,builder3,handler,handler3}`.
+mod custom;
 mod paths;
 mod schemas;
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use registry::api::{Gvk, ResourceRow, SubresourceRow};
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
 use super::schemas::Schemas;
+use super::{Dialect, custom};
 
 const MEDIA: [&str; 3] = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+const CUSTOM_MEDIA: [&str; 2] = ["application/json", "application/yaml"];
+/// All but the last are taken for custom resources.
 const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -114,8 +116,29 @@ fn subject(row: &ResourceRow, kind: &Gvk, namespaced: bool) -> String {
 }
 
 fn group_version(row: &ResourceRow) -> String {
-    let group = row.gvk.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-    capital(group) + &capital(&row.gvk.version)
+    capital(&group_name(row)) + &capital(&row.gvk.version)
+}
+
+/// The group as one word: the first label of Kubernetes' own, all of others.
+fn group_name(row: &ResourceRow) -> String {
+    let mut labels = row.gvk.group.split('.');
+    let first = labels.next().filter(|g| !g.is_empty()).unwrap_or("core").to_owned();
+    if row.custom.is_none() {
+        return first;
+    }
+    labels
+        .map(|label| capital(&label.replace('-', "")))
+        .fold(first.replace('-', ""), |name, label| name + &label)
+}
+
+/// A reference to the schema of what a (sub)resource takes and gives.
+fn kind_schema(row: &ResourceRow, kind: &Gvk, schemas: &mut Schemas) -> Value {
+    let own = row.custom.as_ref().filter(|_| *kind == row.gvk);
+    let reference = match own {
+        Some(custom) => Some(custom::object(row, custom, schemas)),
+        None => schemas.reference(kind),
+    };
+    reference.unwrap_or_else(|| json!({"type": "object"}))
 }
 
 fn capital(text: &str) -> String {
@@ -136,8 +159,8 @@ struct Operation<'a> {
 
 impl Operation<'_> {
     fn build(self, row: &ResourceRow, dialect: Dialect) -> Value {
-        let group = row.gvk.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-        let tag = format!("{group}_{}", row.gvk.version);
+        let tag = format!("{}_{}", group_name(row), row.gvk.version);
+        let media: &[&str] = if row.custom.is_some() { &CUSTOM_MEDIA } else { &MEDIA };
         let mut parameters: Vec<Value> =
             self.parameters.iter().map(|(name, kind)| parameter(name, kind, dialect)).collect();
         let mut out = json!({
@@ -159,7 +182,7 @@ impl Operation<'_> {
             };
             let response = match dialect {
                 Dialect::V2 => json!({"description": text, "schema": self.answer}),
-                Dialect::V3 => json!({"description": text, "content": content(&self.answer, &MEDIA)}),
+                Dialect::V3 => json!({"description": text, "content": content(&self.answer, media)}),
             };
             responses.insert((*code).to_owned(), response);
         }
@@ -178,7 +201,7 @@ impl Operation<'_> {
             }
         }
         if dialect == Dialect::V2 {
-            out["produces"] = json!(MEDIA);
+            out["produces"] = json!(media);
             out["schemes"] = json!(["https"]);
         }
         if !parameters.is_empty() {
@@ -202,7 +225,10 @@ impl List<'_> {
         } else {
             format!("list{}", subject(row, &row.gvk, row.namespaced))
         };
-        let answer = schemas.reference(&listed).unwrap_or_else(|| json!({"type": "object"}));
+        let answer = match &row.custom {
+            Some(custom) => custom::list(row, custom, schemas),
+            None => schemas.reference(&listed).unwrap_or_else(|| json!({"type": "object"})),
+        };
         let operation = Operation {
             id,
             action: "list",
@@ -221,7 +247,7 @@ fn collection_operations(row: &ResourceRow, schemas: &mut Schemas) -> Vec<(&'sta
     if has(&row.verbs, "list") {
         out.push(("get", List { row, everywhere: false }.build(schemas)));
     }
-    let object = schemas.reference(&row.gvk).unwrap_or_else(|| json!({"type": "object"}));
+    let object = kind_schema(row, &row.gvk, schemas);
     if has(&row.verbs, "create") {
         let operation = Operation {
             id: format!("create{}", subject(row, &row.gvk, row.namespaced)),
@@ -265,7 +291,8 @@ fn item_operations(
     if let Some(sub) = sub {
         who += &capital(&sub.name);
     }
-    let object = schemas.reference(kind).unwrap_or_else(|| json!({"type": "object"}));
+    let object = kind_schema(row, kind, schemas);
+    let patches = if row.custom.is_some() { &PATCHES[..3] } else { &PATCHES[..] };
     let mut out = Vec::new();
     for verb in verbs {
         let (method, prefix, action) = match verb.as_str() {
@@ -279,7 +306,7 @@ fn item_operations(
         let (parameters, body, answer, codes): (&[(&str, &str)], _, _, &[&str]) = match method {
             "get" => (&[], None, object.clone(), &["200"]),
             "put" => (&WRITE, Some((object.clone(), &["*/*"][..])), object.clone(), &["200", "201"]),
-            "patch" => (&PATCH, Some((schemas.meta("Patch"), &PATCHES[..])), object.clone(), &["200", "201"]),
+            "patch" => (&PATCH, Some((schemas.meta("Patch"), patches)), object.clone(), &["200", "201"]),
             "delete" => {
                 let body = Some((schemas.meta("DeleteOptions"), &["*/*"][..]));
                 (&DELETE, body, schemas.meta("Status"), &["200", "202"])

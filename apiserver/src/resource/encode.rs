@@ -30,7 +30,7 @@ pub(super) fn bytes_for(output: &Output, query: &Query, object: &ObjectRef) -> R
         }
         Some(Transform::Table(version)) => {
             let options = tables::Options::from_query(query)?;
-            tables::Renderer::new(version, options, object.gvk()).one(object)
+            tables::Renderer::new(version, options, object.gvk(), object.columns()).one(object)
         }
         Some(Transform::PartialList(_)) => Err(not_a_list(&object.gvk().kind)),
     }
@@ -92,7 +92,7 @@ pub(super) fn list(call: &Call, output: &Output, mut list: List) -> Result<Respo
             let options = tables::Options::from_query(&call.query)?;
             let kind = list.gvk.kind.strip_suffix("List").unwrap_or(&list.gvk.kind).to_owned();
             let gvk = Gvk { kind, ..list.gvk.clone() };
-            let renderer = tables::Renderer::new(version, options, &gvk);
+            let renderer = tables::Renderer::new(version, options, &gvk, list.columns.clone());
             if let Some(table) = renderer.without_rows(&list) {
                 return finish(StatusCode::OK, call, output, vec![table]);
             }

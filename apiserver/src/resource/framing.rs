@@ -127,6 +127,7 @@ mod tests {
             continue_token: String::new(),
             remaining_item_count: None,
             items: vec![],
+            columns: None,
         };
         (gvk, list)
     }

@@ -115,7 +115,8 @@ impl Framer {
 
     fn make(&self, kind: &str, object: &ObjectRef) -> Result<Bytes, ApiError> {
         if let (Some(options), Some(Transform::Table(version))) = (&self.table, &self.output.transform) {
-            let table = tables::Renderer::new(version, options.clone(), object.gvk()).one(object)?;
+            let table = tables::Renderer::new(version, options.clone(), object.gvk(), object.columns())
+                .one(object)?;
             return Ok(self.join(kind, &[&table]));
         }
         if self.output.transform.is_some() {

@@ -4,6 +4,7 @@
 //! Created At. Upstream: `pkg/printers/internalversion/printers.go`, `apiserver/pkg/registry/rest/table.go`.
 mod columns;
 mod core;
+mod custom;
 mod others;
 mod pods;
 mod view;
@@ -11,7 +12,7 @@ mod workloads;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use registry::api::{Format, Gvk, List, ObjectRef};
+use registry::api::{self, Format, Gvk, List, ObjectRef};
 use registry::errors::ApiError;
 use serde_json::Value as Cell;
 
@@ -62,14 +63,17 @@ pub(crate) struct Renderer {
     kind: String,
     options: Options,
     columns: &'static [Column],
+    custom: Option<custom::Columns>,
     now: Timestamp,
 }
 
 impl Renderer {
-    /// A renderer of objects of a kind.
-    pub(crate) fn new(version: &str, options: Options, gvk: &Gvk) -> Self {
+    /// A renderer of objects of a kind; custom resources bring their columns.
+    pub(crate) fn new(version: &str, options: Options, gvk: &Gvk, custom: Option<api::Columns>) -> Self {
         let columns = columns::of(&gvk.api_version(), &gvk.kind);
-        Self { version: version.to_owned(), kind: gvk.kind.clone(), options, columns, now: Timestamp::now() }
+        let custom = custom.as_ref().map(custom::Columns::new);
+        let (version, kind) = (version.to_owned(), gvk.kind.clone());
+        Self { version, kind, options, columns, custom, now: Timestamp::now() }
     }
 
     /// Everything before the first row of a list.
@@ -86,7 +90,10 @@ impl Renderer {
         if self.options.no_headers {
             out.push_str("null")
         } else {
-            push_columns(&mut out, self.columns)
+            match &self.custom {
+                Some(custom) => out.push_str(&custom.definitions()),
+                None => push_columns(&mut out, self.columns),
+            }
         }
         out.push_str(",\"rows\":[");
         out
@@ -94,7 +101,17 @@ impl Renderer {
 
     /// Appends one row.
     pub(crate) fn row(&self, object: &ObjectRef, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        push_row(out, &self.version, &self.options, object, self.now)
+        let tree = object.value()?;
+        let view = View { tree: &tree, now: self.now };
+        let cells = match &self.custom {
+            Some(custom) => custom.cells(&view),
+            None => cells(object.gvk().kind.as_str(), &view),
+        };
+        let completed = match &self.custom {
+            None if object.gvk().kind == "Pod" => pods::completed(&view),
+            _ => None,
+        };
+        push_row(out, &self.version, &self.options, object, &cells, completed)
     }
 
     /// The whole table where kinds without a printer of their own have no rows at all; `None` for all others.
@@ -144,20 +161,18 @@ fn push_row(
     version: &str,
     options: &Options,
     object: &ObjectRef,
-    now: Timestamp,
+    cells: &[Cell],
+    completed: Option<(&str, &str)>,
 ) -> Result<(), ApiError> {
-    let tree = object.value()?;
-    let view = View { tree: &tree, now };
-    let kind = object.gvk().kind.as_str();
     out.extend_from_slice(b"{\"cells\":[");
-    for (index, cell) in cells(kind, &view).iter().enumerate() {
+    for (index, cell) in cells.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         serde_json::to_writer(&mut *out, cell).map_err(ApiError::internal)?;
     }
     out.extend_from_slice(b"],");
-    if let Some((reason, message)) = (kind == "Pod").then(|| pods::completed(&view)).flatten() {
+    if let Some((reason, message)) = completed {
         let condition = format!(
             "\"conditions\":[{{\"type\":\"Completed\",\"status\":\"True\",\"reason\":{reason:?},\"message\":{message:?}}}],"
         );

@@ -103,6 +103,54 @@ impl Builder {
     }
 }
 
+/// The source of a version of a custom resource, with a cache of its own: versions differ in their selectable fields.
+pub fn custom(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    row: &'static ResourceRow,
+    version: &Arc<crate::customresources::Version>,
+) -> Source {
+    let fields: Arc<[String]> = filter::field_names(row).into();
+    let (schemas, names) = (Arc::clone(&version.schemas), Arc::clone(&fields));
+    let decode: Decode = Arc::new(move |kv| {
+        let tree = schemas.decode_stored(row.kind, &kv.value)?;
+        Ok(Decoded { header: header(row, &names, &tree), payload: kv.value.clone() })
+    });
+    let key = row.stored.as_ref().map_or("", |s| s.key);
+    Source {
+        cacher: Cacher::new(Config::new(Arc::clone(store), format!("{prefix}/{key}/"), decode)),
+        fields,
+        splice: None,
+        slot: 0,
+        list_gvk: Gvk {
+            group: row.kind.group.into(),
+            version: row.kind.version.into(),
+            kind: version.list_kind.clone(),
+        },
+        frames: Frames::default(),
+        budget: Arc::default(),
+    }
+}
+
+/// The header of an object that was decoded.
+fn header(row: &ResourceRow, fields: &[String], tree: &machinery::Value) -> Header {
+    let text = |t: &str| CompactString::from(t);
+    let labels = meta::labels(tree).into_iter().flatten();
+    let mut labels: Vec<_> =
+        labels.filter_map(|(k, v)| Some((text(k.as_str()), text(v.as_str()?)))).collect();
+    labels.sort();
+    let fields = fields.iter().map(|f| text(&filter::field_value(row, tree, f))).collect();
+    Header {
+        namespace: text(meta::namespace(tree)),
+        name: text(meta::name(tree)),
+        uid: text(meta::uid(tree)),
+        labels: labels.into(),
+        fields,
+        note: DECODED,
+        ..Header::default()
+    }
+}
+
 fn cache(
     store: &Arc<dyn Store>,
     prefix: &str,
@@ -176,21 +224,7 @@ impl Decoder {
 
     fn json(&self, payload: &Bytes) -> Result<Header, String> {
         let tree = codec::decode_stored(self.row, payload).map_err(|e| e.message)?;
-        let text = |t: &str| CompactString::from(t);
-        let labels = meta::labels(&tree).into_iter().flatten();
-        let mut labels: Vec<_> =
-            labels.filter_map(|(k, v)| Some((text(k.as_str()), text(v.as_str()?)))).collect();
-        labels.sort();
-        let fields = self.fields.iter().map(|f| text(&filter::field_value(self.row, &tree, f))).collect();
-        Ok(Header {
-            namespace: text(meta::namespace(&tree)),
-            name: text(meta::name(&tree)),
-            uid: text(meta::uid(&tree)),
-            labels: labels.into(),
-            fields,
-            note: DECODED,
-            ..Header::default()
-        })
+        Ok(header(self.row, &self.fields, &tree))
     }
 }
 

@@ -5,7 +5,6 @@ use machinery::Value;
 use super::before;
 use crate::admission::{Attributes, Operation};
 use crate::api::Body;
-use crate::codec;
 use crate::errors::ApiError;
 use crate::managed_fields;
 use crate::meta;
@@ -17,7 +16,7 @@ const NAME_ATTEMPTS: usize = 8;
 
 /// Decodes, admits, validates and stores a new object; answers with it as stored.
 pub async fn create(call: &Call<'_>, body: &Body) -> Result<Value, ApiError> {
-    let mut object = codec::decode_body(call.request, call.resource.row.kind, body)?;
+    let mut object = call.resource.decode_body(call.request, body)?;
     meta::wipe_system_fields(&mut object);
     before::ensure_namespace(&mut object, expected_namespace(call))?;
     before::dedup_owners(call, &mut object, false);
@@ -94,7 +93,7 @@ pub(super) async fn store_new(call: &Call<'_>, mut object: Value) -> Result<Valu
         return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
     }
     let key = call.core.key(row, meta::namespace(&object), &name)?;
-    let bytes = call.core.encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(call.resource, &object)?;
     let written = if call.request.dry_run {
         let got = call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, &name))?;
         match got.kv {

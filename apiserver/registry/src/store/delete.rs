@@ -294,7 +294,7 @@ async fn mark(
     mut object: Value,
 ) -> Result<Result<Value, Option<KeyValue>>, ApiError> {
     let row = call.resource.row;
-    let bytes = call.core.encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(call.resource, &object)?;
     if call.request.dry_run || bytes == kv.value {
         return Ok(Ok(object));
     }

@@ -53,7 +53,9 @@ impl Cached {
 
     /// The type to read the stored message by, if the message may be served as it is. The first to ask finds out.
     fn splice(&self) -> Result<Option<TypeId>, ApiError> {
-        let Some(id) = self.source()?.splice else { return Ok(None) };
+        let Some(id) = self.source()?.splice.filter(|_| self.resource.custom.is_none()) else {
+            return Ok(None);
+        };
         let note = match self.object.note() {
             UNCHECKED => {
                 let row = self.resource.row;
@@ -126,6 +128,7 @@ impl Cached {
         if let Some(bytes) = self.object.encodings.get_used(slot) {
             return Ok(bytes);
         }
+        let keep = keep && self.resource.custom.is_none();
         if keep && self.source()?.cacher.is_cached() && self.source()?.budget.allows(expected) {
             return self.object.encodings.get_or_try_init(slot, make);
         }
@@ -173,10 +176,7 @@ fn push(out: &mut SmallVec<[u8; 192]>, tag: u8, len: usize) {
 
 /// A stored object as a tree in the hub version, with its resource version.
 pub fn hub(resource: &Resource, object: &Stored) -> Result<Value, ApiError> {
-    let mut tree = match object.note() {
-        CANONICAL => codec::decode_complete(resource.row, &object.payload)?,
-        _ => codec::decode_stored(resource.row, &object.payload)?,
-    };
+    let mut tree = resource.decode_stored(&object.payload, object.note() == CANONICAL)?;
     meta::set(&mut tree, "resourceVersion", object.revision.to_string());
     resource.strategy.decorate(&mut tree);
     Ok(tree)
@@ -264,6 +264,10 @@ impl Object for Cached {
 
     fn value(&self) -> Result<Arc<Value>, ApiError> {
         codec::served(&self.tree()?, self.resource.row.kind).map(Arc::new)
+    }
+
+    fn columns(&self) -> Option<crate::api::Columns> {
+        self.resource.custom.as_ref().map(|c| Arc::clone(&c.columns))
     }
 
     fn frame(&self, slot: u32, make: &mut dyn FnMut() -> Result<Bytes, ApiError>) -> Result<Bytes, ApiError> {

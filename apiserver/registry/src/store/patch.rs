@@ -92,6 +92,13 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
             let doc = codec::encode(old, kind, Format::Json)?;
             (machinery::patch::merge_patch(&doc, &patch.bytes)?, problems)
         }
+        PatchType::Strategic if crate::shape::is_custom(kind) => {
+            return Err(ApiError::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            ]));
+        }
         PatchType::Strategic => {
             crate::shape::strategic_patch(codec::served(old, kind)?, kind, &patch.bytes, strict)?
         }
@@ -99,7 +106,11 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
     };
     report(call, &json, &problems)?;
     let body = Body { media_type: MediaType::Json, bytes: Bytes::from(json) };
-    let mut object = codec::decode_body(call.request, kind, &body).map_err(|e| invalid_patch(&body, &e))?;
+    let decoded = match kind == call.resource.row.kind {
+        true => call.resource.decode_body(call.request, &body),
+        false => codec::decode_body(call.request, kind, &body),
+    };
+    let mut object = decoded.map_err(|e| invalid_patch(&body, &e))?;
     // The patch was made for this version; nothing else may slip in through the resourceVersion of another.
     if meta::resource_version(&object).is_empty() {
         let version = meta::resource_version(old).to_owned();

@@ -169,6 +169,7 @@ async fn select(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Arc<Store
         continue_token: found.continue_token.unwrap_or_default(),
         remaining_item_count: found.remaining,
         items: Vec::new(),
+        columns: call.resource.custom.as_ref().map(|c| Arc::clone(&c.columns)),
     };
     Ok((found.items, list))
 }

@@ -11,7 +11,6 @@ use storage::store::KeyValue;
 use super::{before, create, delete};
 use crate::admission::{Attributes, Operation};
 use crate::api::Body;
-use crate::codec;
 use crate::errors::ApiError;
 use crate::managed_fields;
 use crate::meta;
@@ -64,7 +63,7 @@ impl Source for Replace {
 
 /// PUT of the resource or its status-like subresource.
 pub async fn replace(call: &Call<'_>, body: &Body) -> Result<Outcome, ApiError> {
-    let mut object = codec::decode_body(call.request, call.resource.row.kind, body)?;
+    let mut object = call.resource.decode_body(call.request, body)?;
     let info = &call.request.info;
     let namespace = if call.resource.row.namespaced { info.namespace.as_str() } else { "" };
     before::ensure_namespace(&mut object, namespace)?;
@@ -272,7 +271,7 @@ async fn validate_and_write(
 async fn write(call: &Call<'_>, key: &str, kv: &KeyValue, mut object: Value) -> Result<Attempt, ApiError> {
     let row = call.resource.row;
     let name = &call.request.info.name;
-    let bytes = call.core.encode_stored(row, &object)?;
+    let bytes = call.core.encode_stored(call.resource, &object)?;
     if bytes == kv.value || call.request.dry_run {
         call.resource.strategy.decorate(&mut object);
         return Ok(Attempt::Done(Outcome { object, created: false }));

@@ -81,7 +81,12 @@ pub async fn watch(
             return Ok(stream::iter([WatchEvent::Error(error)]).boxed());
         }
     };
-    Ok(until(events, options.timeout_seconds).boxed())
+    let events = until(events, options.timeout_seconds);
+    match &resource.custom {
+        // A changed definition ends the watches; clients come back to the new one.
+        Some(custom) => Ok(events.take_until(custom.state.ended.clone().cancelled_owned()).boxed()),
+        None => Ok(events.boxed()),
+    }
 }
 
 fn refused(error: cacher::Error, resource: &Resource) -> ApiError {

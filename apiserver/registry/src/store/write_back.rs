@@ -24,7 +24,7 @@ pub async fn change(
         };
         let mut object = call.core.decode(call.resource, &kv)?;
         change(&mut object)?;
-        let bytes = call.core.encode_stored(row, &object)?;
+        let bytes = call.core.encode_stored(call.resource, &object)?;
         if call.request.dry_run || bytes == kv.value {
             return Ok(object);
         }

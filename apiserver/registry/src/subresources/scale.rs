@@ -7,6 +7,8 @@ use machinery::{Map, Value, labels};
 
 use crate::api::{Body, ObjectRef, Patch, PatchType, Written};
 use crate::codec;
+use crate::customresources::family::split;
+use crate::customresources::strategy::{number_at, text_at};
 use crate::errors::ApiError;
 use crate::managed_fields::ScaleOwners;
 use crate::meta;
@@ -21,7 +23,12 @@ pub(crate) const SCALE: RowKind = RowKind { group: "autoscaling", version: "v1",
 /// GET.
 pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<ObjectRef, ApiError> {
     let parent = read::get(call, resource_version).await?;
-    Ok(Owned::handle(scale_of(&parent)?, SCALE))
+    let paths = Paths::of(call);
+    if call.resource.custom.is_some() && paths.replicas(&parent)?.is_none() {
+        let why = format!("the spec replicas field {:?} does not exist", paths.shown);
+        return Err(ApiError::internal(why));
+    }
+    Ok(Owned::handle(scale_of(call, &parent)?, SCALE))
 }
 
 /// PUT.
@@ -39,7 +46,7 @@ pub async fn patch(call: &Call<'_>, patch: &Patch) -> Result<Written, ApiError> 
 
 async fn write(call: &Call<'_>, wanted: Wanted<'_>) -> Result<Written, ApiError> {
     let outcome = updating::update(call, &wanted).await?;
-    Ok(Written { object: Owned::handle(scale_of(&outcome.object)?, SCALE), created: false })
+    Ok(Written { object: Owned::handle(scale_of(call, &outcome.object)?, SCALE), created: false })
 }
 
 enum Wanted<'a> {
@@ -54,7 +61,12 @@ impl Source for Wanted<'_> {
         let name = &call.request.info.name;
         let parent = current.ok_or_else(|| ApiError::not_found(row.kind.group, &subject, name))?;
         let owners = ScaleOwners::new(call, SCALE);
-        let mut old = scale_of(parent)?;
+        let paths = Paths::of(call);
+        let mut old = scale_of(call, parent)?;
+        if call.resource.custom.is_some() && paths.replicas(parent)?.is_none() {
+            // Says that there was nothing before.
+            old.set_path(&["spec", "replicas"], UNSET).map_err(ApiError::internal)?;
+        }
         meta::set(&mut old, "managedFields", owners.shown(parent)?.unwrap_or(Value::Null));
         let scale = match self {
             Wanted::Scale(scale) => owners.tracked(&old, scale.clone())?,
@@ -74,7 +86,12 @@ impl Source for Wanted<'_> {
         }
         let mut object = parent.clone();
         let replicas = scale.i64_at(&["spec", "replicas"]).unwrap_or(0);
-        object.set_path(&["spec", "replicas"], replicas).map_err(ApiError::internal)?;
+        if replicas == UNSET {
+            let why = format!("the spec replicas field {:?} cannot be empty", paths.shown);
+            return Err(ApiError::bad_request(why));
+        }
+        let path: Vec<&str> = paths.spec.iter().map(String::as_str).collect();
+        object.set_path(&path, replicas).map_err(ApiError::internal)?;
         meta::set(&mut object, "resourceVersion", meta::resource_version(&scale));
         owners.write_back(&mut object, parent, &scale)?;
         Ok(object)
@@ -92,19 +109,68 @@ fn validate(scale: &Value) -> Result<(), ApiError> {
     Err(ApiError::invalid_fields("autoscaling", "Scale", meta::name(scale), &[error]))
 }
 
+/// What stands for no replicas at all while a Scale is changed: the smallest 32-bit number.
+const UNSET: i64 = i32::MIN as i64;
+
+/// Where a resource keeps what its Scale shows.
+struct Paths {
+    /// As the definition has it.
+    shown: String,
+    spec: Vec<String>,
+    status: Vec<String>,
+    /// Only of custom resources; built-in kinds have selectors of their own.
+    selector: Option<Vec<String>>,
+}
+
+impl Paths {
+    fn of(call: &Call<'_>) -> Self {
+        let custom = call.resource.custom.as_ref().and_then(|c| c.scale.as_ref());
+        let (spec, status) = match custom {
+            Some(scale) => (scale.spec_replicas_path.as_str(), scale.status_replicas_path.as_str()),
+            None => (".spec.replicas", ".status.replicas"),
+        };
+        let selector = custom.and_then(|s| s.label_selector_path.as_deref()).filter(|p| !p.is_empty());
+        Paths {
+            shown: spec.to_owned(),
+            spec: split(spec),
+            status: split(status),
+            selector: selector.map(split),
+        }
+    }
+
+    fn replicas(&self, parent: &Value) -> Result<Option<i64>, ApiError> {
+        number_at(parent, &self.spec).map_err(ApiError::internal_plain)
+    }
+}
+
+/// Where the resource of a call keeps the number of replicas.
+pub(crate) fn replicas_path(call: &Call<'_>) -> Vec<String> {
+    Paths::of(call).spec
+}
+
 /// The Scale of an object.
-pub(crate) fn scale_of(parent: &Value) -> Result<Value, ApiError> {
+pub(crate) fn scale_of(call: &Call<'_>, parent: &Value) -> Result<Value, ApiError> {
+    let paths = Paths::of(call);
+    let selector = match (&call.resource.custom, &paths.selector) {
+        (None, _) => selector_text(parent)?,
+        (Some(_), None) => String::new(),
+        (Some(_), Some(path)) => text_at(parent, path).map_err(ApiError::internal_plain)?.unwrap_or_default(),
+    };
+    scale_with(parent, &paths, selector)
+}
+
+fn scale_with(parent: &Value, paths: &Paths, selector: String) -> Result<Value, ApiError> {
     let mut metadata = Map::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = parent.get_path(&["metadata", field]) {
             metadata.insert(field, value.clone());
         }
     }
-    let selector = selector_text(parent)?;
     let mut spec = Map::new();
-    spec.insert("replicas", parent.i64_at(&["spec", "replicas"]).unwrap_or(0));
+    spec.insert("replicas", paths.replicas(parent)?.unwrap_or(0));
     let mut status = Map::new();
-    status.insert("replicas", parent.i64_at(&["status", "replicas"]).unwrap_or(0));
+    let present = number_at(parent, &paths.status).map_err(ApiError::internal_plain)?;
+    status.insert("replicas", present.unwrap_or(0));
     if !selector.is_empty() {
         status.insert("selector", selector);
     }
@@ -141,7 +207,14 @@ mod tests {
         let parent = Value::from(json!({
             "kind": "Deployment", "metadata": {"name": "a", "labels": {"x": "y"}},
             "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "a"}}}, "status": {"replicas": 2}}));
-        let scale = scale_of(&parent).unwrap();
+        let path = |of: &str| vec![of.to_owned(), "replicas".to_owned()];
+        let paths = Paths {
+            shown: ".spec.replicas".into(),
+            spec: path("spec"),
+            status: path("status"),
+            selector: None,
+        };
+        let scale = scale_with(&parent, &paths, selector_text(&parent).unwrap()).unwrap();
         assert_eq!(scale.i64_at(&["spec", "replicas"]), Some(3));
         assert_eq!(scale.str_at(&["status", "selector"]), Some("app=a"));
         assert_eq!(scale.get_path(&["metadata", "labels"]), None);

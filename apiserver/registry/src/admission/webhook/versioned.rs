@@ -11,7 +11,7 @@ use crate::codec;
 use crate::conversion;
 use crate::core::Resource;
 use crate::errors::ApiError;
-use crate::subresources::scale::{SCALE, scale_of};
+use crate::subresources::scale::{SCALE, replicas_path, scale_of};
 
 /// How objects of a request are shown to a webhook.
 pub struct View<'a> {
@@ -41,12 +41,16 @@ impl<'a> View<'a> {
     /// The JSON of an object of the request.
     pub fn encode(&self, object: &Value) -> Result<Bytes, ApiError> {
         if self.request_kind == SCALE {
-            return codec::encode(&scale_of(object)?, SCALE, Format::Json);
+            return codec::encode(&scale_of(self.call, object)?, SCALE, Format::Json);
         }
         if !self.converts {
             return codec::encode(object, self.kind, Format::Json);
         }
         let mut object = object.clone();
+        if let Some(custom) = &self.call.resource.custom {
+            custom.schemas.convert(&mut object, self.kind).map_err(ApiError::internal)?;
+            return codec::encode(&object, self.kind, Format::Json);
+        }
         conversion::hub_to_stored(&mut object, self.request_kind, conversion::hub(self.kind))?;
         codec::encode(&object, self.kind, Format::Json)
     }
@@ -60,7 +64,12 @@ impl<'a> View<'a> {
             ..self.call.request.clone()
         };
         let body = Body { media_type: MediaType::Json, bytes: json.into() };
-        let mut object = codec::decode_body(&request, self.kind, &body).map_err(|e| {
+        let custom = self.call.resource.custom.as_ref().filter(|_| self.kind != SCALE);
+        let decoded = match custom {
+            Some(custom) => custom.schemas.decode_body(&request, self.kind, &body),
+            None => codec::decode_body(&request, self.kind, &body),
+        };
+        let mut object = decoded.map_err(|e| {
             // What the decoder says, without what the handler of a request would put before it.
             let (_, why) = e.message.split_once(": ").unwrap_or(("", &e.message));
             ApiError::internal(why)
@@ -68,10 +77,14 @@ impl<'a> View<'a> {
         if self.request_kind == SCALE {
             let replicas = object.i64_at(&["spec", "replicas"]).unwrap_or(0);
             let mut parent = before.clone();
-            parent.set_path(&["spec", "replicas"], replicas).map_err(ApiError::internal)?;
+            let path = replicas_path(self.call);
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            parent.set_path(&path, replicas).map_err(ApiError::internal)?;
             return Ok(parent);
         }
-        if self.converts {
+        if let (true, Some(custom)) = (self.converts, custom) {
+            custom.schemas.convert(&mut object, self.request_kind).map_err(ApiError::internal)?;
+        } else if self.converts {
             conversion::stored_to_hub(&mut object, conversion::hub(self.kind), self.request_kind)?;
         }
         Ok(object)

@@ -1,0 +1,271 @@
+//! Validates definitions, with upstream's error texts. Start at [`validate_new`] and [`validate_update`].
+//!
+//! Not yet: CEL rules (`x-kubernetes-validations`) and conversion by webhook are refused, because instances would be
+//! stored that nobody checked or converted. Upstream: `apis/apiextensions/validation/validation.go`.
+
+mod conversion;
+mod defaults;
+mod fields;
+mod props;
+mod versions;
+mod walk;
+
+use api::validation::content;
+use api::validation::field::{Bad, Error, Path};
+use api::validation::objectmeta::validate_immutable;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
+};
+
+use crate::definition::{self, APPROVED, Approval, Internal};
+use crate::schema::text;
+pub use walk::has as schema_has;
+
+/// What is demanded of a definition; an update may keep what was allowed once.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) recognized_review_version: bool,
+    pub(crate) immutable_names: bool,
+    pub(crate) openapi_schema: bool,
+    pub(crate) valid_property_type: bool,
+    pub(crate) structural: bool,
+    pub(crate) pruned_defaults: bool,
+    pub(crate) atomic_set: bool,
+    pub(crate) map_keys: bool,
+    /// Versions whose selectable fields may stay too many; the empty name is that of all.
+    pub(crate) too_many_fields: Vec<String>,
+}
+
+impl Options {
+    fn strict() -> Self {
+        Options {
+            recognized_review_version: true,
+            immutable_names: false,
+            openapi_schema: true,
+            valid_property_type: true,
+            structural: true,
+            pruned_defaults: true,
+            atomic_set: true,
+            map_keys: true,
+            too_many_fields: Vec::new(),
+        }
+    }
+
+    fn for_update(new: &Internal, old_definition: &CustomResourceDefinition, old: &Internal) -> Self {
+        let conversion = old_definition.spec.conversion.as_ref();
+        let reviews = conversion.and_then(|c| Some(&c.webhook.as_ref()?.conversion_review_versions));
+        let has = |pred: fn(&walk::Props) -> bool| old.schemas().any(|s| walk::has(s, &pred));
+        Options {
+            recognized_review_version: reviews.is_none_or(|v| v.is_empty() || conversion::any_recognized(v)),
+            immutable_names: definition::is_true(old_definition, "Established"),
+            openapi_schema: fields::all_have_schema(old),
+            valid_property_type: !has(walk::has_invalid_type),
+            structural: !old.schemas().any(props::is_non_structural),
+            pruned_defaults: !old.schemas().any(defaults::has_unpruned),
+            atomic_set: !has(walk::has_non_atomic_set),
+            map_keys: !has(|s| !props::map_keys(&Path::ROOT, s).is_empty()),
+            too_many_fields: fields::too_many_allowed(new, old),
+        }
+    }
+}
+
+/// Errors of a new definition, beside those of its metadata.
+pub fn validate_new(definition: &CustomResourceDefinition) -> Vec<Error> {
+    let internal = Internal::of(&definition.spec);
+    let mut errors = spec(&definition.spec, &internal, &Options::strict());
+    errors.extend(validate_status(definition));
+    errors.extend(stored_versions(definition));
+    errors.extend(approval(definition, None));
+    errors.extend(preserve_unknown(&definition.spec, None));
+    errors
+}
+
+/// What a definition's name must be beside a DNS subdomain.
+pub fn name_refusal(definition: &CustomResourceDefinition) -> Option<&'static str> {
+    let wanted = format!("{}.{}", definition.spec.names.plural, definition.spec.group);
+    let name = definition.metadata.name.as_deref().unwrap_or_default();
+    (name != wanted).then_some("must be spec.names.plural+\".\"+spec.group")
+}
+
+/// Errors of a changed definition, beside those of its metadata.
+pub fn validate_update(new: &CustomResourceDefinition, old: &CustomResourceDefinition) -> Vec<Error> {
+    let (internal, old_internal) = (Internal::of(&new.spec), Internal::of(&old.spec));
+    let options = Options::for_update(&internal, old, &old_internal);
+    let mut errors = spec(&new.spec, &internal, &options);
+    let root = Path::new("spec");
+    let names = root.child("names");
+    if options.immutable_names {
+        errors.extend(validate_immutable(&new.spec.scope, &old.spec.scope, &root.child("scope")));
+        errors.extend(validate_immutable(&new.spec.names.kind, &old.spec.names.kind, &names.child("kind")));
+    }
+    errors.extend(validate_immutable(&new.spec.group, &old.spec.group, &root.child("group")));
+    errors.extend(validate_immutable(&new.spec.names.plural, &old.spec.names.plural, &names.child("plural")));
+    errors.extend(validate_status(new));
+    errors.extend(stored_versions(new));
+    errors.extend(approval(new, Some(old)));
+    errors.extend(preserve_unknown(&new.spec, Some(&old.spec)));
+    errors
+}
+
+/// Errors of the status of a definition.
+pub fn validate_status(definition: &CustomResourceDefinition) -> Vec<Error> {
+    let names = definition.status.as_ref().and_then(|s| s.accepted_names.as_ref());
+    let path = Path::new("status");
+    names.map(|n| accepted_names(&path.child("acceptedNames"), n)).unwrap_or_default()
+}
+
+fn spec(spec: &CustomResourceDefinitionSpec, internal: &Internal, options: &Options) -> Vec<Error> {
+    let root = Path::new("spec");
+    let mut options = options.clone();
+    let mut errors = group_and_scope(&root, spec);
+    let preserve = spec.preserve_unknown_fields == Some(true);
+    options.structural |= !preserve;
+    if options.openapi_schema {
+        fields::require_schemas(&root, internal, None, &mut errors);
+    } else if !preserve {
+        let why = "because otherwise all fields are pruned";
+        fields::require_schemas(&root, internal, Some(why), &mut errors);
+    }
+    let has = |pred: fn(&walk::Props) -> bool| internal.schemas().any(|s| walk::has(s, &pred));
+    if has(|s| s.default.as_ref().is_some_and(|d| !d.0.is_null())) {
+        options.structural = true;
+        if preserve {
+            let why = "must be false in order to use defaults in the schema";
+            errors.push(Error::invalid(&root.child("preserveUnknownFields"), true, why));
+        }
+    }
+    options.structural |= has(walk::has_extension);
+    versions::validate(&root, spec, internal, &options, &mut errors);
+    let names = root.child("names");
+    for (field, value) in [
+        ("plural", spec.names.plural.as_str()),
+        ("singular", text(&spec.names.singular)),
+        ("kind", spec.names.kind.as_str()),
+        ("listKind", text(&spec.names.list_kind)),
+    ] {
+        if value.is_empty() {
+            errors.push(Error::required(&names.child(field), ""));
+        }
+    }
+    errors.extend(accepted_names(&names, &spec.names));
+    versions::common(&root, internal, &options, &mut errors);
+    conversion::validate(&root, spec, options.recognized_review_version, &mut errors);
+    errors
+}
+
+fn group_and_scope(root: &Path<'_>, spec: &CustomResourceDefinitionSpec) -> Vec<Error> {
+    let (path, group) = (root.child("group"), spec.group.as_str());
+    let refusals = content::dns_subdomain(group);
+    let mut errors = Vec::new();
+    if group.is_empty() {
+        errors.push(Error::required(&path, ""));
+    } else if !refusals.is_empty() {
+        errors.push(Error::invalid(&path, group, refusals.join(",")));
+    } else if !group.contains('.') {
+        errors.push(Error::invalid(&path, group, "should be a domain with at least one dot"));
+    }
+    errors.extend(enumerated(&root.child("scope"), &spec.scope, &["Cluster", "Namespaced"]));
+    errors
+}
+
+/// `validateEnumStrings` of a required field.
+pub(crate) fn enumerated(path: &Path<'_>, value: &str, accepted: &[&str]) -> Option<Error> {
+    match value {
+        "" => Some(Error::required(path, "")),
+        value if accepted.contains(&value) => None,
+        value => Some(Error::not_supported(path, value, accepted)),
+    }
+}
+
+/// `ValidateCustomResourceDefinitionNames`.
+fn accepted_names(path: &Path<'_>, names: &CustomResourceDefinitionNames) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let (singular, list_kind) = (text(&names.singular), text(&names.list_kind));
+    for (field, value) in [("plural", names.plural.as_str()), ("singular", singular)] {
+        let refusals = content::dns1035_label(value);
+        if !value.is_empty() && !refusals.is_empty() {
+            errors.push(Error::invalid(&path.child(field), value, refusals.join(",")));
+        }
+    }
+    for (field, value) in [("kind", names.kind.as_str()), ("listKind", list_kind)] {
+        let refusals = content::dns1035_label(&value.to_lowercase());
+        if !value.is_empty() && !refusals.is_empty() {
+            let why = format!("may have mixed case, but should otherwise match: {}", refusals.join(","));
+            errors.push(Error::invalid(&path.child(field), value, why));
+        }
+    }
+    let labels = |field: &str, list: &Option<Vec<String>>, errors: &mut Vec<Error>| {
+        let parent = path.child(field);
+        for (index, value) in list.iter().flatten().enumerate() {
+            let refusals = content::dns1035_label(value);
+            if !refusals.is_empty() {
+                errors.push(Error::invalid(&parent.index(index), value, refusals.join(",")));
+            }
+        }
+    };
+    labels("shortNames", &names.short_names, &mut errors);
+    if !names.kind.is_empty() && names.kind == list_kind {
+        let why = "kind and listKind may not be the same";
+        errors.push(Error::invalid(&path.child("listKind"), list_kind, why));
+    }
+    labels("categories", &names.categories, &mut errors);
+    errors
+}
+
+fn stored_versions(definition: &CustomResourceDefinition) -> Vec<Error> {
+    let status = Path::new("status");
+    let path = status.child("storedVersions");
+    let stored = definition.status.as_ref().and_then(|s| s.stored_versions.clone()).unwrap_or_default();
+    if stored.is_empty() {
+        let bad = Bad::Raw("null".into());
+        return vec![Error::invalid(&path, bad, "must have at least one stored version")];
+    }
+    let versions = &definition.spec.versions;
+    let mut errors = Vec::new();
+    for version in versions.iter().filter(|v| v.storage && !stored.contains(&v.name)) {
+        let why = format!("must have the storage version {}", version.name);
+        errors.push(Error::invalid(&path, Bad::json(&stored), why));
+    }
+    for (index, name) in stored.iter().enumerate().filter(|(_, s)| !versions.iter().any(|v| v.name == **s)) {
+        let why = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+        );
+        errors.push(Error::invalid(&path.index(index), name, why));
+    }
+    errors
+}
+
+fn approval(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>) -> Option<Error> {
+    if !definition::is_protected_group(&new.spec.group) {
+        return None;
+    }
+    let annotation = |of: &CustomResourceDefinition| {
+        of.metadata.annotations.as_ref().and_then(|a| a.get(APPROVED)).cloned().unwrap_or_default()
+    };
+    let value = annotation(new);
+    let (state, why) = definition::approval(&value);
+    if old.is_some_and(|old| definition::approval(&annotation(old)).0 == state) {
+        return None;
+    }
+    let metadata = Path::new("metadata");
+    let annotations = metadata.child("annotations");
+    let path = annotations.key(APPROVED);
+    match state {
+        Approval::Invalid => Some(Error::invalid(&path, value, why)),
+        Approval::Missing => Some(Error::required(&path, why)),
+        Approval::Approved | Approval::Bypassed => None,
+    }
+}
+
+fn preserve_unknown(
+    new: &CustomResourceDefinitionSpec,
+    old: Option<&CustomResourceDefinitionSpec>,
+) -> Option<Error> {
+    let preserves = |spec: &CustomResourceDefinitionSpec| spec.preserve_unknown_fields == Some(true);
+    if old.is_some_and(preserves) || !preserves(new) {
+        return None;
+    }
+    let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+    let spec = Path::new("spec");
+    Some(Error::invalid(&spec.child("preserveUnknownFields"), true, why))
+}
