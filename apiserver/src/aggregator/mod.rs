@@ -120,6 +120,6 @@ impl Aggregator {
 
     /// Passes a request on.
     pub(crate) async fn serve(&self, service: &Arc<Service>, call: Call, body: Incoming) -> Response {
-        proxy::serve(service, call, body, self.reject_redirects).await
+        proxy::serve(self, service, call, body).await
     }
 }

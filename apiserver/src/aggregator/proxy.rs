@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::{Remote, Service};
+use super::{Aggregator, Service};
 use crate::connect::{forward, is_upgrade};
-use crate::outbound::pool::Pool;
+use crate::outbound::pool::{Place, Pool};
 use crate::server::Call;
 use crate::web::{Response, body, respond};
 
@@ -24,20 +24,34 @@ fn refused(code: StatusCode, text: impl Into<String>) -> Response {
 }
 
 /// Answers a request of a group-version that another server serves.
-pub(super) async fn serve(service: &Service, call: Call, body: Incoming, reject_redirects: bool) -> Response {
+pub(super) async fn serve(
+    aggregator: &Aggregator,
+    service: &Service,
+    call: Call,
+    body: Incoming,
+) -> Response {
     let Some(remote) = &service.remote else {
         return refused(StatusCode::NOT_FOUND, "");
     };
     if !remote.available {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
     }
+    // Upstream sends what it resolved as the host; the connection may have been made to another address before.
+    let resolver = aggregator.services.resolver();
+    let host = match resolver.resolve(&remote.namespace, &remote.name, remote.port).await {
+        Ok((host, port)) => Place::Host(host, port).authority(),
+        Err(why) => {
+            tracing::warn!(service = remote.key(), err = why, "error resolving");
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
+        }
+    };
     let pool = match &remote.pool {
         Ok(pool) => pool.clone(),
         Err(why) => return refused(StatusCode::INTERNAL_SERVER_ERROR, why.clone()),
     };
     let is_discovery =
         !call.info.is_resource_request && call.info.path.trim_matches('/').split('/').count() == 3;
-    let passing = pass(remote, &pool, call, body);
+    let passing = pass(&host, &pool, call, body);
     let passed = if is_discovery {
         tokio::time::timeout(DISCOVERY, passing)
             .await
@@ -46,11 +60,9 @@ pub(super) async fn serve(service: &Service, call: Call, body: Incoming, reject_
         passing.await
     };
     match passed {
-        Ok(response) if reject_redirects && is_redirect(&response) => {
+        Ok(response) if aggregator.reject_redirects && is_redirect(&response) => {
             let text = "the backend attempted to redirect this request, which is not permitted";
-            let mut response = Response::new(body::full(text));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response
+            respond::typed(StatusCode::BAD_GATEWAY, "text/plain; charset=utf-8", text)
         }
         Ok(response) => response,
         Err(why) => {
@@ -65,10 +77,12 @@ fn is_redirect(response: &Response) -> bool {
     response.status().is_redirection() && response.headers().contains_key(LOCATION)
 }
 
-async fn pass(remote: &Remote, pool: &Arc<Pool>, mut call: Call, body: Incoming) -> Result<Response, String> {
+async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Incoming) -> Result<Response, String> {
     let upgrade = is_upgrade(&call);
-    let host = pool.authority();
-    let mut headers = forward::headers(&call, upgrade, &host).map_err(|e| e.message)?;
+    let mut headers = forward::headers(&call, upgrade, &pool.authority()).map_err(|e| e.message)?;
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert("x-forwarded-host", host);
+    }
     identify(&mut headers, &call.user);
     if let Ok(id) = HeaderValue::from_str(&call.audit_id) {
         headers.insert("audit-id", id);
@@ -86,7 +100,6 @@ async fn pass(remote: &Remote, pool: &Arc<Pool>, mut call: Call, body: Incoming)
     let mut response = pool.exchange(request).await?;
     let mut headers = std::mem::take(response.headers_mut());
     forward::strip(&mut headers, false);
-    tracing::debug!(service = remote.key(), status = response.status().as_u16(), "request passed on");
     let (parts, body) = response.into_parts();
     let mut out = Response::new(body.map_err(Into::into).boxed_unsync());
     *out.status_mut() = parts.status;
