@@ -1,0 +1,84 @@
+//! Lists: of an object tree, or computed.
+
+use super::{Res, Val, tree};
+use crate::schema::Schema;
+use machinery::Value;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct List<'a>(Repr<'a>);
+
+#[derive(Clone, Debug)]
+enum Repr<'a> {
+    /// Elements as the tree has them, and the list's schema.
+    Tree(&'a [Value], Option<&'a Schema>),
+    Own(Arc<Vec<Val<'a>>>),
+}
+
+impl<'a> From<Vec<Val<'a>>> for List<'a> {
+    fn from(items: Vec<Val<'a>>) -> Self {
+        List(Repr::Own(Arc::new(items)))
+    }
+}
+
+impl<'a> List<'a> {
+    pub(crate) fn tree(items: &'a [Value], schema: Option<&'a Schema>) -> Self {
+        List(Repr::Tree(items, schema))
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Tree(items, _) => items.len(),
+            Repr::Own(items) => items.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The list's schema, where it is of a tree that has one.
+    pub(crate) fn schema(&self) -> Option<&'a Schema> {
+        match &self.0 {
+            Repr::Tree(_, schema) => *schema,
+            Repr::Own(_) => None,
+        }
+    }
+
+    pub(crate) fn is_tree(&self) -> bool {
+        matches!(self.0, Repr::Tree(..))
+    }
+
+    pub(crate) fn is_typed_tree(&self) -> bool {
+        self.schema().is_some()
+    }
+
+    /// The element, if there are so many; an error where the tree's value does not fit its schema.
+    pub fn get(&self, i: usize) -> Option<Res<'a>> {
+        match &self.0 {
+            Repr::Tree(items, None) => items.get(i).map(|v| Ok(tree::plain(v))),
+            Repr::Tree(items, Some(schema)) => items.get(i).map(|v| tree::typed(v, schema.item_schema())),
+            Repr::Own(items) => items.get(i).map(|v| Ok(v.clone())),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Res<'a>> + '_ {
+        (0..self.len()).filter_map(|i| self.get(i))
+    }
+
+    /// All elements, the first error instead.
+    pub(crate) fn to_vec(&self) -> Result<Vec<Val<'a>>, crate::eval::EvalError> {
+        self.iter().collect()
+    }
+
+    /// Appends in place where nobody else holds the list.
+    pub(crate) fn push(&mut self, item: Val<'a>) -> Result<(), crate::eval::EvalError> {
+        if let Repr::Tree(..) = self.0 {
+            *self = List::from(self.to_vec()?);
+        }
+        if let Repr::Own(items) = &mut self.0 {
+            Arc::make_mut(items).push(item);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! Compares with upstream's engine: its Kubernetes environment, linked into `e2e/oracle/cel`.
+//!
+//! `testdata/*.jsonl` holds questions with upstream's answers, so the tests run without Go. To ask upstream itself,
+//! build the oracle and set `CEL_ORACLE` to its path: then `CEL_COUNT` generated expressions (from `CEL_SEED` on) and
+//! the questions of `CEL_QUESTIONS` (a file) are asked, differences are printed, and with `CEL_RECORD` the answers
+//! are written there.
+
+#![allow(clippy::unwrap_used, reason = "a test: what cannot be read fails it")]
+
+mod generate;
+mod show;
+
+use cel::{Activation, Budget, DeclSizes, DeclType, Env, Library, MapBuilder, Schema, Type, Val, Version};
+use machinery::Value;
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+struct Setup {
+    env: Env,
+    sizes: DeclSizes,
+    schema: Option<Schema>,
+}
+
+fn tree(v: &Json) -> Value {
+    machinery::json::parse(v.to_string().as_bytes()).unwrap()
+}
+
+fn setup(question: &Json) -> Setup {
+    let version = question["version"].as_u64().map_or(Version::Stored, |n| Version::Minor(n as u32));
+    let mut builder = Env::builder(version);
+    if question["bind"] == json!(true) {
+        builder = builder.library(Library::Bindings).library(Library::JsonPatch);
+    }
+    for (name, t) in [
+        ("i", Type::Int),
+        ("u", Type::Uint),
+        ("d", Type::Double),
+        ("s", Type::String),
+        ("b", Type::Bool),
+        ("l", Type::list(Type::Int)),
+        ("m", Type::map(Type::String, Type::Int)),
+        ("x", Type::Dyn),
+    ] {
+        builder = builder.variable(name, t);
+    }
+    if question["schema"].is_null() {
+        let env = builder.variable("object", Type::Dyn).build();
+        return Setup { env, sizes: DeclSizes::default(), schema: None };
+    }
+    let schema = Schema::parse(&tree(&question["schema"]));
+    let root = DeclType::from_schema(&schema, false).unwrap().named("selfType");
+    let env = builder.declare("self", &root).build();
+    Setup { env, sizes: DeclSizes::new([("self", root)]), schema: Some(schema) }
+}
+
+fn plain_variables(x: &Value) -> Activation<'_> {
+    let mut m = MapBuilder::default();
+    m.set(Val::from("a"), Val::Int(1));
+    Activation::new()
+        .bind("i", Ok(Val::Int(7)))
+        .bind("u", Ok(Val::Uint(3)))
+        .bind("d", Ok(Val::Double(1.5)))
+        .bind("s", Ok(Val::from("héllo")))
+        .bind("b", Ok(Val::Bool(true)))
+        .bind("l", Ok(Val::list(vec![Val::Int(3), Val::Int(1), Val::Int(2)])))
+        .bind("m", Ok(m.build()))
+        .bind_tree("x", x)
+}
+
+/// Our answer in the oracle's form.
+fn ask(setups: &mut HashMap<String, Setup>, question: &Json) -> Json {
+    let key = format!("{}{}{}", question["version"], question["bind"], question["schema"]);
+    let setup = setups.entry(key).or_insert_with(|| setup(question));
+    let program = match setup.env.compile(question["expr"].as_str().unwrap(), None) {
+        Ok(program) => program,
+        Err(cel::CompileError::Issues(issues)) => return json!({"error": issues.to_string()}),
+        Err(cel::CompileError::Program(e)) => return json!({"error": format!("program: {e}")}),
+    };
+    let estimate = program.cost_estimate(&setup.sizes);
+    let object = (!question["object"].is_null()).then(|| tree(&question["object"]));
+    let x = tree(&json!({"k": [1, "two", null, 2.5]}));
+    let mut activation = plain_variables(&x);
+    if let Some(object) = &object {
+        activation = match &setup.schema {
+            Some(schema) => activation.bind_typed("self", object, schema),
+            None => activation.bind_tree("object", object),
+        };
+    }
+    let (result, cost) = program.eval_with_cost(&activation, &Budget::cost(1_000_000));
+    let mut out = json!({
+        "type": program.output_type().to_string(), "min": estimate.min, "max": estimate.max, "cost": cost,
+    });
+    match result {
+        Ok(v) => out["value"] = json!(show::show(&v)),
+        Err(e) => out["fail"] = json!(e.to_string()),
+    }
+    out
+}
+
+/// Fields whose values differ; empty ones are absent upstream.
+fn differences(ours: &Json, theirs: &Json) -> Vec<String> {
+    let field = |v: &Json, f: &str| match &v[f] {
+        Json::String(s) if s.is_empty() => Json::Null,
+        other => other.clone(),
+    };
+    if !field(ours, "error").is_null() || !field(theirs, "error").is_null() {
+        let (a, b) = (field(ours, "error"), field(theirs, "error"));
+        return if a == b { Vec::new() } else { vec![format!("error\n  ours   {a}\n  theirs {b}")] };
+    }
+    ["type", "min", "max", "cost", "value", "fail"]
+        .iter()
+        .filter_map(|f| {
+            let (a, b) = (field(ours, f), field(theirs, f));
+            // A stopped evaluation's cost depends on where within a step it was stopped.
+            let stopped = *f == "cost" && theirs["fail"].as_str().is_some_and(|e| e.contains("cost limit"));
+            (a != b && !stopped).then(|| format!("{f}\n  ours   {a}\n  theirs {b}"))
+        })
+        .collect()
+}
+
+fn compare(pairs: impl Iterator<Item = (Json, Json)>) -> (usize, Vec<String>) {
+    let mut setups = HashMap::new();
+    let (mut count, mut failures) = (0, Vec::new());
+    for (mut question, theirs) in pairs {
+        // Upstream panicked, where our engine has an error of its own.
+        if theirs["fail"].as_str().is_some_and(|e| e.starts_with("internal error: interface conversion")) {
+            continue;
+        }
+        count += 1;
+        generate::expand(&mut question);
+        let ours = ask(&mut setups, &question);
+        let found = differences(&ours, &theirs);
+        if !found.is_empty() {
+            failures.push(format!("{}\n {}", question["expr"], found.join("\n ")));
+        }
+    }
+    (count, failures)
+}
+
+fn lines(path: &str) -> impl Iterator<Item = Json> {
+    let file = std::fs::File::open(path).unwrap();
+    BufReader::new(file).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+fn answer(oracle: &mut std::process::Child, reader: &mut impl BufRead, question: &Json) -> Json {
+    let stdin = oracle.stdin.as_mut().unwrap();
+    writeln!(stdin, "{question}").unwrap();
+    stdin.flush().unwrap();
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn recorded_answers() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata");
+    let mut total = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let pairs = lines(path.to_str().unwrap()).map(|mut q| {
+            let answer = q["answer"].take();
+            (q, answer)
+        });
+        let (count, failures) = compare(pairs);
+        total += count;
+        assert!(failures.is_empty(), "{}: {}\n{}", path.display(), failures.len(), failures.join("\n"));
+    }
+    assert!(total > 100);
+}
+
+#[test]
+fn live_answers() {
+    let Ok(oracle) = std::env::var("CEL_ORACLE") else { return };
+    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
+    let mut child = Command::new(oracle).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut questions: Vec<Json> =
+        std::env::var("CEL_QUESTIONS").map(|p| lines(&p).collect()).unwrap_or_default();
+    let seed = number("CEL_SEED", 1);
+    questions.extend((seed..seed + number("CEL_COUNT", 0)).map(generate::question));
+    let mut record = std::env::var("CEL_RECORD").ok().map(|p| std::fs::File::create(p).unwrap());
+    let pairs = questions.into_iter().map(|question| {
+        let mut full = question.clone();
+        generate::expand(&mut full);
+        let theirs = answer(&mut child, &mut reader, &full);
+        if let Some(file) = &mut record {
+            let mut with_answer = question.clone();
+            with_answer["answer"] = theirs.clone();
+            writeln!(file, "{with_answer}").unwrap();
+        }
+        (question, theirs)
+    });
+    let (count, failures) = compare(pairs);
+    println!("{} of {count} differ\n{}", failures.len(), failures.join("\n"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(failures.is_empty());
+}

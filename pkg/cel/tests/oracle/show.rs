@@ -1,0 +1,67 @@
+//! Values as the oracle prints them (cel-go common/types/format.go).
+
+use cel::{QuantityVal, Semver, Val};
+use machinery::golang::quote;
+
+fn double(d: f64) -> String {
+    if d.is_nan() {
+        return "double(\"NaN\")".into();
+    }
+    if d.is_infinite() {
+        return format!("double(\"{}Infinity\")", if d < 0.0 { "-" } else { "" });
+    }
+    let text = format!("{d}");
+    if text.contains('.') { text } else { format!("{text}.0") }
+}
+
+pub fn show(v: &Val<'_>) -> String {
+    match v {
+        Val::Null => "null".into(),
+        Val::Bool(b) => b.to_string(),
+        Val::Int(i) => i.to_string(),
+        Val::Uint(u) => format!("{u}u"),
+        Val::Double(d) => double(*d),
+        Val::Str(s) => quote(s),
+        Val::Bytes(b) => format!("b\"{}\"", b.iter().map(|b| format!("\\{b:03o}")).collect::<String>()),
+        Val::Duration(d) => {
+            let seconds = (d / 1_000_000_000) as f64 + (d % 1_000_000_000) as f64 / 1e9;
+            format!("duration(\"{seconds}s\")")
+        }
+        Val::Timestamp(t) => {
+            let utc = Val::Timestamp(cel::Timestamp { offset: 0, ..*t }).display();
+            format!("timestamp(\"{}\")", utc.replacen(' ', "T", 1).replace(" +0000 UTC", "Z"))
+        }
+        Val::List(l) => {
+            let items: Vec<String> =
+                l.iter().map(|v| v.map_or_else(|e| e.to_string(), |v| show(&v))).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Val::Map(m) => {
+            let mut entries: Vec<(String, String)> = m
+                .keys()
+                .into_iter()
+                .map(|k| {
+                    let v = m
+                        .find(&k)
+                        .map_or_else(String::new, |v| v.map_or_else(|e| e.to_string(), |v| show(&v)));
+                    (show(&k), v)
+                })
+                .collect();
+            entries.sort();
+            let entries: Vec<String> = entries.into_iter().map(|(k, v)| format!("{k}: {v}")).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Val::Optional(Some(v)) => format!("optional.of({})", show(v)),
+        Val::Optional(None) => "optional.none()".into(),
+        Val::Type(t) => t.runtime_name().to_owned(),
+        Val::Object(o) => match (v.as_object::<QuantityVal>(), v.as_object::<Semver>()) {
+            (Some(q), _) => format!("quantity {}", q.0),
+            (_, Some(s)) => format!("semver {s}"),
+            _ => {
+                let kind = o.type_name().rsplit('.').next().unwrap_or_default().to_lowercase();
+                format!("{} {}", kind.replace("namedformat", "format"), o.text().unwrap_or_default())
+            }
+        },
+        other => other.display(),
+    }
+}
