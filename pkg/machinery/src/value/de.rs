@@ -18,6 +18,10 @@ pub fn from_value_owned<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     from_value(&value)
 }
 
+/// The one field that the typed objects insist on, of `metav1.Condition`; in Go it is a time that is zero when absent.
+const TRANSITION: &str = "lastTransitionTime";
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
 #[derive(Clone, Copy)]
 pub(crate) struct TreeDeserializer<'a> {
     value: &'a Value,
@@ -95,13 +99,29 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
         }
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let Value::Map(map) = self.value else { return self.deserialize_any(visitor) };
+        if name != "Condition" || map.get(TRANSITION).is_some_and(|time| !matches!(time, Value::Null)) {
+            return self.deserialize_any(visitor);
+        }
+        let mut filled = map.clone();
+        filled.insert(TRANSITION, Value::from(ZERO_TIME));
+        let parent = TreeDeserializer { value: &Value::Null, depth: self.depth };
+        visitor.visit_map(Entries { items: filled.iter(), value: None, parent })
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
     }
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
-        tuple tuple_struct map struct identifier
+        tuple tuple_struct map identifier
     }
 }
 
