@@ -66,11 +66,13 @@ struct Target {
     row: Arc<ResourceRow>,
     /// Whether it has a protobuf form and strategic patches (everything but custom resources).
     built_in: bool,
+    /// Whether it can be shown as a table: what is never listed, and bindings, evictions and tokens, cannot.
+    table: bool,
 }
 
 impl Target {
     fn restrictions(&self) -> Restrictions {
-        Restrictions::Resource { protobuf: self.built_in }
+        Restrictions::Resource { protobuf: self.built_in, table: self.table }
     }
 }
 
@@ -91,7 +93,12 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         &sub.ok_or_else(ApiError::page_not_found)?.verbs
     };
     let everywhere = matches!(info.verb.as_str(), "list" | "watch");
-    let allowed = verbs.contains(&info.verb) && route::takes_method(info, &call.parts.method);
+    let method = &call.parts.method;
+    let allowed = if info.subresource == "proxy" {
+        route::passes_on(method)
+    } else {
+        verbs.contains(&info.verb) && route::takes_method(info, method)
+    };
     if !allowed || (row.namespaced && !scoped && !everywhere) {
         return Err(method_not_allowed());
     }
@@ -99,7 +106,9 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         route::check_accept(call.header(http::header::ACCEPT), everywhere)?;
     }
     let built_in = server.registry.built_in(&row.gvk);
-    Ok(Target { row, built_in })
+    let table = row.verbs.iter().any(|v| v == "list")
+        && !matches!(info.subresource.as_str(), "binding" | "eviction" | "token");
+    Ok(Target { row, built_in, table })
 }
 
 fn method_not_allowed() -> ApiError {

@@ -34,6 +34,12 @@ pub(super) fn takes_method(info: &RequestInfo, method: &Method) -> bool {
     }
 }
 
+/// Whether a request of this method is passed on to what is proxied. Upstream: `proxyMethods` of pods, services, nodes.
+pub(super) fn passes_on(method: &Method) -> bool {
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS]
+        .contains(method)
+}
+
 /// Refuses what the router takes for unacceptable: it knows no ranges but `*/*` and looks at no parameters.
 pub(super) fn check_accept(header: &str, streams: bool) -> Result<(), ApiError> {
     const OFFERED: [&str; 3] =

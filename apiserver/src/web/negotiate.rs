@@ -65,8 +65,9 @@ pub(crate) fn name_of(media: MediaType) -> &'static str {
 pub(crate) enum Restrictions {
     /// No transformations (errors, discovery without `as`).
     None,
-    /// Table and partial metadata (resources). Protobuf can be ruled out for custom resources.
-    Resource { protobuf: bool },
+    /// Table and partial metadata (resources). Protobuf can be ruled out for custom resources, tables for what is never
+    /// listed.
+    Resource { protobuf: bool, table: bool },
     /// `as=APIGroupDiscoveryList`, which the endpoint finds in the parameters.
     Discovery,
 }
@@ -101,7 +102,9 @@ pub(crate) fn output(
     }
     for clause in parse_accept(header) {
         for (media, name) in OFFERED {
-            if media == MediaType::Protobuf && restrictions == (Restrictions::Resource { protobuf: false }) {
+            if media == MediaType::Protobuf
+                && matches!(restrictions, Restrictions::Resource { protobuf: false, .. })
+            {
                 continue;
             }
             if stream && media == MediaType::Yaml {
@@ -127,9 +130,9 @@ pub(crate) fn output(
 
 fn offered_names(restrictions: Restrictions, stream: bool) -> &'static [&'static str] {
     match (stream, restrictions) {
-        (true, Restrictions::Resource { protobuf: false }) => &["application/json;stream=watch"],
+        (true, Restrictions::Resource { protobuf: false, .. }) => &["application/json;stream=watch"],
         (true, _) => &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"],
-        (false, Restrictions::Resource { protobuf: false }) => &[JSON, YAML],
+        (false, Restrictions::Resource { protobuf: false, .. }) => &[JSON, YAML],
         (false, _) => &[JSON, YAML, PROTOBUF],
     }
 }
@@ -153,14 +156,14 @@ fn accept(clause: &Clause, media: MediaType, restrictions: Restrictions) -> Opti
             None
         }
         (Restrictions::None, _) => return None,
-        (Restrictions::Resource { .. }, (group, version, kind)) => {
+        (Restrictions::Resource { table, .. }, (group, version, kind)) => {
             let version = version.unwrap_or_default();
             if group != Some("meta.k8s.io") || !matches!(version, "v1" | "v1beta1") {
                 return None;
             }
             Some(match kind? {
                 // Tables exist in JSON and YAML only: protobuf has no message for a row's cells.
-                "Table" if media != MediaType::Protobuf => Transform::Table(version.to_owned()),
+                "Table" if table && media != MediaType::Protobuf => Transform::Table(version.to_owned()),
                 "PartialObjectMetadata" => Transform::Partial(version.to_owned()),
                 "PartialObjectMetadataList" => Transform::PartialList(version.to_owned()),
                 _ => return None,
@@ -270,7 +273,12 @@ mod tests {
     fn show(accept: &str) -> String {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        match output(&headers, &Query::default(), Restrictions::Resource { protobuf: true }, false) {
+        match output(
+            &headers,
+            &Query::default(),
+            Restrictions::Resource { protobuf: true, table: true },
+            false,
+        ) {
             Ok(o) => format!("{:?} {:?}", o.media, o.transform),
             Err(e) => format!("{} {}", e.code, e.message),
         }
