@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use registry::errors::ApiError;
 
 use super::dial::Dialer;
-use super::is_upgrade;
-use super::target::{Target, Transport};
+use super::rewrite::{self, Links};
+use super::target::Target;
+use super::{is_upgrade, is_websocket, messages};
 use crate::server::Call;
 use crate::web::Response;
 
@@ -57,7 +58,7 @@ fn host_header(target: &Target) -> String {
 }
 
 /// `pods/log`: the kubelet's answer as a stream, its errors as statuses.
-pub(super) async fn log(dialer: &Dialer, call: &Call, target: Target) -> Result<Response, ApiError> {
+pub(super) async fn log(dialer: &Dialer, call: &mut Call, target: Target) -> Result<Response, ApiError> {
     let request = Request::get(&target.path)
         .header(HOST, host_header(&target))
         .body(Either::Right(Empty::new()))
@@ -71,6 +72,9 @@ pub(super) async fn log(dialer: &Dialer, call: &Call, target: Target) -> Result<
     }
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
     let body = response.into_body().map_err(Into::into).boxed_unsync();
+    if is_websocket(call) {
+        return messages::answer(call, body);
+    }
     let mut out = Response::new(body);
     let fallback = HeaderValue::from_static("text/plain");
     out.headers_mut().insert(CONTENT_TYPE, content_type.unwrap_or(fallback));
@@ -109,6 +113,7 @@ pub(super) async fn request(
     body: Incoming,
 ) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
+    let host = call.header(HOST).to_owned();
     let headers = headers(call, upgrade, &host_header(&target))?;
     let mut outgoing = Request::builder().method(call.parts.method.clone()).uri(&target.path);
     if let Some(map) = outgoing.headers_mut() {
@@ -122,9 +127,16 @@ pub(super) async fn request(
     }
     let mut headers = std::mem::take(response.headers_mut());
     strip(&mut headers, false);
-    redirect(&target, &mut headers);
+    let links = Links { prefix: target.prefix.clone(), own: host_header(&target), asked: host };
     let (parts, body) = response.into_parts();
-    let mut out = Response::new(body.map_err(Into::into).boxed_unsync());
+    let body = body.map_err(Into::into).boxed_unsync();
+    let body = if headers.contains_key(LOCATION) {
+        redirect(&links, &mut headers);
+        body
+    } else {
+        rewrite::page(links, &mut headers, body)
+    };
+    let mut out = Response::new(body);
     *out.status_mut() = parts.status;
     *out.headers_mut() = headers;
     Ok(out)
@@ -164,17 +176,10 @@ fn forwarded(call: &Call, headers: &mut HeaderMap, host: Option<HeaderValue>) {
 }
 
 /// A redirect within the target is a redirect within the proxy's path.
-fn redirect(target: &Target, headers: &mut HeaderMap) {
-    let Some(location) = headers.get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned) else {
-        return;
-    };
-    let scheme = if target.transport == Transport::Plain { "http" } else { "https" };
-    let own = format!("{scheme}://{}", host_header(target));
-    let path = location.strip_prefix(&own).unwrap_or(&location);
-    if path.starts_with('/')
-        && !target.prefix.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&format!("{}{path}", target.prefix))
-    {
+fn redirect(links: &Links, headers: &mut HeaderMap) {
+    let location = headers.get(LOCATION).and_then(|l| l.to_str().ok());
+    let moved = location.and_then(|l| links.rewrite(l)).and_then(|l| HeaderValue::from_str(&l).ok());
+    if let Some(value) = moved {
         headers.insert(LOCATION, value);
     }
 }

@@ -1,11 +1,14 @@
 //! Requests that are passed on: logs, exec, attach and port-forward to kubelets, proxy to pods, services and nodes.
 //!
-//! [`target`] finds where to, [`dial`] opens the connection, [`forward`] moves the bytes. Upgraded connections
-//! (WebSocket or SPDY) are copied byte for byte in both directions; nothing is translated. A WebSocket request for a node
+//! [`target`] finds where to, [`dial`] opens the connection, [`forward`] moves the bytes, [`rewrite`] keeps the links of
+//! proxied pages within the proxy. Upgraded connections (WebSocket or SPDY) are copied byte for byte in both directions;
+//! only logs become WebSocket messages here ([`messages`]). A WebSocket request for a node
 //! whose kubelet does not declare that it speaks them is refused, and clients fall back to SPDY.
 //! Upstream: `pkg/registry/core/{pod,node,service}/rest`, `apimachinery/pkg/util/proxy`.
 pub(crate) mod dial;
 pub(crate) mod forward;
+mod messages;
+mod rewrite;
 mod target;
 
 use std::sync::Arc;
@@ -68,7 +71,7 @@ pub(crate) async fn serve(
         return Ok(crate::web::respond::typed(http::StatusCode::OK, "text/plain", ""));
     };
     match subresource.as_str() {
-        "log" => forward::log(&server.dialer, &call, target).await,
+        "log" => forward::log(&server.dialer, &mut call, target).await,
         _ => forward::request(&server.dialer, &mut call, target, body).await,
     }
 }
