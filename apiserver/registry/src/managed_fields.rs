@@ -145,10 +145,11 @@ impl Convert for Relabel {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
         let known = group == self.0.kind.group && self.0.documents.contains_key(version);
         let mut object = object.clone();
-        match &mut object {
-            Value::Map(map) if known => drop(map.insert("apiVersion", api_version)),
-            _ => return Err(ConvertError::MissingVersion),
+        if !known || object.str_at(&["apiVersion"]) == Some(api_version) {
+            return if known { Ok(object) } else { Err(ConvertError::MissingVersion) };
         }
+        // A version that cannot be converted to counts as one that is gone: its manager is forgotten.
+        self.0.relabel(&mut object, api_version).map_err(|_| ConvertError::MissingVersion)?;
         Ok(object)
     }
 }

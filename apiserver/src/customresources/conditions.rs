@@ -15,8 +15,13 @@ pub(super) struct Plan {
 
 /// Decides; `None` when the status is as it should be. `group` are all definitions of the group, this one too.
 ///
-/// Establishing waits for the next look: by then the accepted names are served.
-pub(super) fn plan(definition: &Value, group: &[std::sync::Arc<Value>], now: &str) -> Option<Plan> {
+/// `bad_bundle` says that the conversion webhook's CA bundle is no use. Establishing waits for the next look: by then the accepted names are served.
+pub(super) fn plan(
+    definition: &Value,
+    group: &[std::sync::Arc<Value>],
+    now: &str,
+    bad_bundle: bool,
+) -> Option<Plan> {
     let mut out = definition.clone();
     let mut used = Used::default();
     group.iter().for_each(|other| used.add(other));
@@ -31,7 +36,7 @@ pub(super) fn plan(definition: &Value, group: &[std::sync::Arc<Value>], now: &st
             conditions::set(&mut out, &established, now);
         }
         changed = true;
-    } else if let Some(established) = conditions::established(definition, false) {
+    } else if let Some(established) = conditions::established(definition, bad_bundle) {
         conditions::set(&mut out, &established, now);
         changed = true;
     }
@@ -84,7 +89,7 @@ mod tests {
             "metadata": {"name": "a.example.com"},
             "spec": {"group": "example.com", "scope": "Cluster", "names": names, "versions": [version]},
             "status": {"acceptedNames": {"plural": "", "kind": ""}, "storedVersions": ["v1"], "conditions": []}}));
-        let next = |d: &Value| plan(d, &[Arc::new(d.clone())], NOW);
+        let next = |d: &Value| plan(d, &[Arc::new(d.clone())], NOW, false);
         let named = next(&fresh).unwrap();
         assert!(named.names_changed);
         assert_eq!(

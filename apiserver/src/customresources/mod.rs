@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::endpoints::health::Health;
 use crate::local::{Change, Gvr, Local};
+use crate::outbound::tls::{self, Trust};
 
 /// What is known of the definitions, and which of them to look at.
 #[derive(Default)]
@@ -68,6 +69,14 @@ fn name_of(definition: &Value) -> String {
 
 fn group_of(definition: &Value) -> &str {
     definition.str_at(&["spec", "group"]).unwrap_or_default()
+}
+
+/// Whether the conversion webhook's CA bundle cannot be used to verify anyone.
+fn has_bad_bundle(definition: &Value) -> bool {
+    let bundle = definition.str_at(&["spec", "conversion", "webhook", "clientConfig", "caBundle"]);
+    let Some(text) = bundle.filter(|b| !b.is_empty()) else { return false };
+    let pem = machinery::golang::decode_base64(text.as_bytes()).unwrap_or_default();
+    tls::config(Trust::Bundle(&pem), None).is_err()
 }
 
 impl Controllers {
@@ -135,7 +144,9 @@ impl Controllers {
             self.tasks.spawn("crd-finalizer", async move { this.finalize(name, definition).await });
         }
         let now = crate::local::now();
-        let Some(plan) = conditions::plan(&definition, &others, &now) else { return Ok(()) };
+        let Some(plan) = conditions::plan(&definition, &others, &now, has_bad_bundle(&definition)) else {
+            return Ok(());
+        };
         self.update_status(&plan.definition).await?;
         if plan.names_changed {
             self.state.lock().requeue_group(group_of(&definition), name);

@@ -4,6 +4,7 @@
 //! descriptions are upstream's text. The protobuf form is not made; clients that insist on it get 406.
 //! Upstream: `k8s.io/kube-openapi/pkg/{builder,builder3,handler,handler3}`.
 mod custom;
+mod descriptions;
 mod paths;
 mod schemas;
 

@@ -8,7 +8,7 @@ use machinery::schema::{Field, ListType, Shape, TypeId, TypeTable};
 use registry::api::{Gvk, ResourceRow};
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
+use super::{Dialect, descriptions};
 
 /// Schemas of one document, made as they are referred to.
 pub(super) struct Schemas {
@@ -122,12 +122,17 @@ impl Schemas {
     fn schema(&mut self, id: TypeId) -> Value {
         let types = self.types;
         let (mut properties, mut required) = (Map::new(), Vec::new());
+        let is_object_meta = types.by_name("meta/v1.ObjectMeta") == Some(id);
         for field in types.fields(id).filter(|f| f.name != *"-") {
             let name = field.name.to_string();
             if field.is_required() {
                 required.push(name.clone());
             }
-            let schema = self.field(field);
+            let mut schema = self.field(field);
+            if let Some(text) = descriptions::object_meta(&name).filter(|_| is_object_meta) {
+                schema =
+                    merge(schema, Map::from_iter([("description".to_owned(), json!(text))]), self.dialect);
+            }
             properties.insert(name, schema);
         }
         let mut out = json!({"type": "object"});

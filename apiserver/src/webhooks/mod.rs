@@ -163,7 +163,9 @@ fn refused(answer: &Answer) -> CallFailed {
 
 /// Connects the registry with webhooks and follows their configurations.
 pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Resolver) {
-    core.webhooks.set_backend(Arc::new(Http { resolver, servers: Mutex::default() }));
+    let backend = Arc::new(Http { resolver, servers: Mutex::default() });
+    core.webhooks.set_backend(backend.clone());
+    core.custom().set_backend(backend);
     for (gvr, phase) in
         [(Gvr::MUTATING_WEBHOOKS, Phase::Mutating), (Gvr::VALIDATING_WEBHOOKS, Phase::Validating)]
     {

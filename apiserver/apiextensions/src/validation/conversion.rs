@@ -1,7 +1,11 @@
 //! `spec.conversion`.
 
+use api::validation::admissionregistration::{webhook_service, webhook_url};
+use api::validation::content;
 use api::validation::field::{Bad, Error, Path};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionSpec;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinitionSpec, WebhookClientConfig,
+};
 
 use super::enumerated;
 
@@ -12,7 +16,6 @@ pub(super) fn any_recognized(versions: &[String]) -> bool {
     versions.iter().any(|v| REVIEWS.contains(&v.as_str()))
 }
 
-/// Conversion by webhook is refused for now.
 pub(super) fn validate(
     root: &Path<'_>,
     spec: &CustomResourceDefinitionSpec,
@@ -21,30 +24,62 @@ pub(super) fn validate(
 ) {
     let Some(conversion) = &spec.conversion else { return };
     let path = root.child("conversion");
+    if conversion.strategy != "None" && spec.preserve_unknown_fields == Some(true) {
+        let why = "must be None if spec.preserveUnknownFields is true";
+        errors.push(Error::invalid(&path.child("strategy"), conversion.strategy.as_str(), why));
+    }
     errors.extend(enumerated(&path.child("strategy"), &conversion.strategy, &["None", "Webhook"]));
+    let webhook = conversion.webhook.as_ref();
+    let config = webhook.and_then(|w| w.client_config.as_ref());
+    let reviews = webhook.map(|w| w.conversion_review_versions.as_slice()).unwrap_or_default();
+    let (at_config, at_reviews) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
     if conversion.strategy == "Webhook" {
-        if spec.preserve_unknown_fields == Some(true) {
-            let why = "must be None if spec.preserveUnknownFields is true";
-            errors.push(Error::invalid(&path.child("strategy"), "Webhook", why));
+        match config {
+            Some(config) => client(&at_config, config, errors),
+            None => errors.push(Error::required(&at_config, "required when strategy is set to Webhook")),
         }
-        let why =
-            "conversion by webhook is not implemented by this server yet: instances could not be converted";
-        errors.push(Error::forbidden(&path.child("strategy"), why));
-        if let Some(webhook) = conversion.webhook.as_ref().filter(|_| recognized)
-            && !any_recognized(&webhook.conversion_review_versions)
-        {
-            let versions = Bad::json(&webhook.conversion_review_versions);
-            let why = "must include at least one of v1, v1beta1";
-            errors.push(Error::invalid(&path.child("conversionReviewVersions"), versions, why));
-        }
+        review_versions(&at_reviews, reviews, recognized, errors);
         return;
     }
-    let Some(webhook) = &conversion.webhook else { return };
     let why = "should not be set when strategy is not set to Webhook";
-    if webhook.client_config.is_some() {
-        errors.push(Error::forbidden(&path.child("webhookClientConfig"), why));
+    if config.is_some() {
+        errors.push(Error::forbidden(&at_config, why));
     }
-    if !webhook.conversion_review_versions.is_empty() {
-        errors.push(Error::forbidden(&path.child("conversionReviewVersions"), why));
+    if !reviews.is_empty() {
+        errors.push(Error::forbidden(&at_reviews, why));
+    }
+}
+
+fn client(path: &Path<'_>, config: &WebhookClientConfig, errors: &mut Vec<Error>) {
+    match (&config.url, &config.service) {
+        (Some(url), None) => errors.extend(webhook_url(url, &path.child("url"))),
+        (None, Some(service)) => {
+            let port = i64::from(service.port.unwrap_or(443));
+            let url_path = service.path.as_deref();
+            // Upstream passes name and namespace the other way round, and its errors name them so.
+            let found =
+                webhook_service(&service.name, &service.namespace, url_path, port, &path.child("service"));
+            errors.extend(found);
+        }
+        _ => errors.push(Error::required(path, "exactly one of url or service is required")),
+    }
+}
+
+fn review_versions(path: &Path<'_>, versions: &[String], recognized: bool, errors: &mut Vec<Error>) {
+    if versions.is_empty() {
+        errors.push(Error::required(path, ""));
+        return;
+    }
+    for (index, version) in versions.iter().enumerate() {
+        if versions[..index].contains(version) {
+            errors.push(Error::invalid(&path.index(index), version, "duplicate version"));
+            continue;
+        }
+        let refusals = content::dns1035_label(version);
+        errors.extend(refusals.into_iter().map(|why| Error::invalid(&path.index(index), version, why)));
+    }
+    if recognized && !any_recognized(versions) {
+        let why = "must include at least one of v1, v1beta1";
+        errors.push(Error::invalid(path, Bad::json(&versions), why));
     }
 }

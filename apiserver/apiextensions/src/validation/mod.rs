@@ -1,7 +1,8 @@
 //! Validates definitions, with upstream's error texts. Start at [`validate_new`] and [`validate_update`].
 //!
-//! Not yet: CEL rules (`x-kubernetes-validations`) and conversion by webhook are refused, because instances would be
-//! stored that nobody checked or converted. Upstream: `apis/apiextensions/validation/validation.go`.
+//! Not yet: CEL rules (`x-kubernetes-validations`) are refused, because instances would be stored that nobody checked.
+//! Not here: whether a webhook's CA bundle is any use, which takes certificates; a definition with a useless one is not
+//! established. Upstream: `apis/apiextensions/validation/validation.go`.
 
 mod conversion;
 mod defaults;

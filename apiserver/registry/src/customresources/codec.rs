@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use ::api::resources::{ResourceRow, RowKind};
+use ::api::validation::field::{Error as FieldError, Path};
 use apiextensions::schema::{Schema, coerce, default, prune};
 use bytes::Bytes;
 use machinery::{Value, json};
@@ -24,6 +25,8 @@ pub(crate) struct Schemas {
     pub(crate) by_version: HashMap<String, Schema>,
     /// As written, by version: field managers make their types of them.
     pub(crate) documents: HashMap<String, Value>,
+    /// Who converts between versions that differ in more than their name.
+    pub(crate) webhook: Option<super::convert::Webhook>,
 }
 
 /// What a step of reading does beside pruning.
@@ -84,15 +87,23 @@ impl Schemas {
         }
     }
 
-    /// Changes the version: the label, and what the other version's schema does not know.
+    /// Changes the version, and drops what the other version's schema does not know.
     pub(crate) fn convert(&self, object: &mut Value, to: RowKind) -> Result<(), String> {
         if self.version_of(object).is_none_or(|v| v == to.version) {
             return Ok(());
         }
-        if let Value::Map(map) = object {
-            map.insert("apiVersion", to.api_version());
-        }
+        self.relabel(object, &to.api_version())?;
         self.apply(object, Step::default()).map(drop)
+    }
+
+    /// Changes the version and leaves the rest to the webhook, if there is one.
+    pub(crate) fn relabel(&self, object: &mut Value, api_version: &str) -> Result<(), String> {
+        match (&self.webhook, object) {
+            (Some(webhook), object) => *object = webhook.convert(object, api_version)?,
+            (None, Value::Map(map)) => drop(map.insert("apiVersion", api_version)),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Decodes stored bytes into a version, with today's defaults.
@@ -133,12 +144,12 @@ impl Schemas {
         let document = document.map_err(|e| typed::unrecognized(kind, body, &e.to_string()))?;
         let (version, sent) =
             json::type_meta(&document).map_err(|e| typed::unrecognized(kind, body, &e.to_string()))?;
-        let shown = if sent.is_empty() { kind.kind } else { &*sent };
-        let refuse = |why: &str| typed::cannot_be_handled(kind, shown, why);
         if sent.is_empty() {
             let text = String::from_utf8_lossy(&document);
-            return Err(refuse(&format!("Object 'Kind' is missing in '{text}'")));
+            let why = format!("Object 'Kind' is missing in '{text}'");
+            return Err(typed::unrecognized(kind, body, &why));
         }
+        let refuse = |why: &str| typed::cannot_be_handled(kind, &sent, why);
         let strict = request.field_validation != FieldValidation::Ignore;
         let decoded = json::decode_any(&document, strict).map_err(|e| refuse(&e.to_string()))?;
         let mut object = decoded.value;
@@ -157,6 +168,11 @@ impl Schemas {
             )));
         }
         typed::report_strict(request, kind, &problems)?;
+        if *sent != *kind.kind {
+            let path = Path::new("kind");
+            let error = FieldError::invalid(&path, &*sent, format!("must be {}", kind.kind));
+            return Err(ApiError::invalid_fields(kind.group, &sent, meta::name(&object), &[error]));
+        }
         self.default(&mut object);
         Ok(object)
     }

@@ -16,6 +16,7 @@ use storage::store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::Schemas;
+use super::convert::{Way, Webhook};
 use super::rows::{self, Description};
 use super::strategy::CustomResources;
 use crate::api;
@@ -76,7 +77,12 @@ pub type Column = CustomResourceColumnDefinition;
 
 impl Family {
     /// Compiles a definition.
-    pub(crate) fn build(definition: &Value, store: &Arc<dyn Store>, prefix: &str) -> Result<Self, String> {
+    pub(crate) fn build(
+        definition: &Value,
+        store: &Arc<dyn Store>,
+        prefix: &str,
+        way: &Way,
+    ) -> Result<Self, String> {
         let typed: CustomResourceDefinition = typed(definition).map_err(|e| e.to_string())?;
         let accepted = typed.status.as_ref().and_then(|s| s.accepted_names.clone()).unwrap_or_default();
         let state = Arc::new(State::default());
@@ -93,7 +99,7 @@ impl Family {
             // Nothing is served before names were accepted.
             return Ok(family);
         }
-        let schemas = Arc::new(compile(&family.definition, &accepted.kind)?);
+        let schemas = Arc::new(compile(&family.definition, &accepted.kind, way)?);
         let versions = family.definition.spec.versions.clone();
         for version in versions.iter().filter(|v| v.served || v.storage) {
             let resource = family.resource(version, &schemas, store, prefix)?;
@@ -212,7 +218,10 @@ impl Family {
             preserve: self.definition.spec.preserve_unknown_fields == Some(true),
             selectable: row.fields.iter().map(|f| (*f).to_owned()).collect(),
         };
-        api::ResourceRow { custom: Some(Arc::new(custom)), ..published(row) }
+        let mut out = api::ResourceRow { custom: Some(Arc::new(custom)), ..published(row) };
+        // Discovery lists the status first.
+        out.subresources.sort_by(|a, b| b.name.cmp(&a.name));
+        out
     }
 
     fn list_kind(&self) -> String {
@@ -268,7 +277,7 @@ pub(crate) fn split(path: &str) -> Vec<String> {
     path.trim_start_matches('.').split('.').map(str::to_owned).collect()
 }
 
-fn compile(definition: &CustomResourceDefinition, kind: &str) -> Result<Schemas, String> {
+fn compile(definition: &CustomResourceDefinition, kind: &str, way: &Way) -> Result<Schemas, String> {
     let mut by_version = HashMap::new();
     let preserve = definition.spec.preserve_unknown_fields == Some(true);
     for version in &definition.spec.versions {
@@ -289,7 +298,13 @@ fn compile(definition: &CustomResourceDefinition, kind: &str) -> Result<Schemas,
         Some((v.name.clone(), machinery::value::to_value(schema).ok()?))
     });
     let kind = RowKind { group: rows::text(&definition.spec.group), version: "", kind: rows::text(kind) };
-    Ok(Schemas { kind, preserve, by_version, documents: documents.collect() })
+    Ok(Schemas {
+        kind,
+        preserve,
+        by_version,
+        documents: documents.collect(),
+        webhook: Webhook::of(definition, way),
+    })
 }
 
 /// The columns after the name; the age alone where the definition names none.

@@ -2,11 +2,12 @@
 //!
 //! The server hands over every definition it sees ([`Table::set`]); [`family`] compiles what one serves. [`codec`]
 //! reads and writes instances as their schema says, [`strategy`] validates them. Objects are served as they are stored,
-//! as JSON; conversion between versions changes `apiVersion` only. Upstream: `apiextensions-apiserver/pkg/apiserver/
+//! as JSON; [`convert`] asks the webhook of definitions that have one. Upstream: `apiextensions-apiserver/pkg/apiserver/
 //! customresource_handler.go`.
 
 mod cleanup;
 pub(crate) mod codec;
+pub(crate) mod convert;
 pub(crate) mod family;
 pub(crate) mod rows;
 pub(crate) mod strategy;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 use machinery::Value;
 use storage::store::Store;
 
+use crate::admission::webhook::Backend;
 use crate::api;
 use crate::core::Resource;
 pub use family::{Column, Family, Version};
@@ -27,6 +29,7 @@ pub struct Table {
     store: Arc<dyn Store>,
     prefix: String,
     families: ArcSwap<BTreeMap<String, Arc<Family>>>,
+    webhooks: convert::Way,
     /// One change at a time.
     changing: parking_lot::Mutex<()>,
 }
@@ -34,7 +37,18 @@ pub struct Table {
 impl Table {
     /// A table without definitions over a store, whose keys begin with `prefix`.
     pub(crate) fn new(store: Arc<dyn Store>, prefix: &str) -> Self {
-        Table { store, prefix: prefix.to_owned(), families: ArcSwap::default(), changing: Default::default() }
+        Table {
+            store,
+            prefix: prefix.to_owned(),
+            families: ArcSwap::default(),
+            webhooks: Default::default(),
+            changing: Default::default(),
+        }
+    }
+
+    /// Hands over the way to conversion webhooks. Only the first call counts.
+    pub fn set_backend(&self, backend: Arc<dyn Backend>) {
+        let _ = self.webhooks.set(backend);
     }
 
     /// Takes note of a definition as it is now. What is served changes only with its spec and accepted names.
@@ -45,7 +59,7 @@ impl Table {
         match families.get(&name).filter(|f| f.is_of(definition)) {
             Some(family) => family.follow(definition),
             None => {
-                let old = match Family::build(definition, &self.store, &self.prefix) {
+                let old = match Family::build(definition, &self.store, &self.prefix, &self.webhooks) {
                     Ok(family) => families.insert(name, Arc::new(family)),
                     Err(why) => {
                         tracing::error!(

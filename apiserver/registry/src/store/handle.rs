@@ -176,9 +176,18 @@ fn push(out: &mut SmallVec<[u8; 192]>, tag: u8, len: usize) {
 
 /// A stored object as a tree in the hub version, with its resource version.
 pub fn hub(resource: &Resource, object: &Stored) -> Result<Value, ApiError> {
+    // What a webhook has converted is kept: versions of a custom resource have caches of their own.
+    let kept = resource.custom.as_ref().is_some_and(|c| c.schemas.webhook.is_some());
+    if let Some(tree) = object.memo.get().and_then(|memo| memo.downcast_ref::<Value>()).filter(|_| kept) {
+        return Ok(tree.clone());
+    }
     let mut tree = resource.decode_stored(&object.payload, object.note() == CANONICAL)?;
     meta::set(&mut tree, "resourceVersion", object.revision.to_string());
     resource.strategy.decorate(&mut tree);
+    if kept {
+        // Another request may have been first; its tree is the same.
+        let _ = object.memo.set(Arc::new(tree.clone()));
+    }
     Ok(tree)
 }
 
