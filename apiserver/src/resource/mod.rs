@@ -90,7 +90,11 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         &row.verbs
     } else {
         let sub = row.subresources.iter().find(|s| s.name == info.subresource);
-        &sub.ok_or_else(ApiError::page_not_found)?.verbs
+        let missing = || match row.custom {
+            Some(_) => ApiError::not_found(&info.api_group, &info.resource, &info.name),
+            None => ApiError::page_not_found(),
+        };
+        &sub.ok_or_else(missing)?.verbs
     };
     let everywhere = matches!(info.verb.as_str(), "list" | "watch");
     let method = &call.parts.method;
@@ -223,8 +227,12 @@ async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -
 
 async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
     let bytes = read_body(server, body).await?;
-    let kind = negotiate::patch(&call.parts.headers, target.built_in)
-        .map_err(|_| ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"))?;
+    let kind =
+        negotiate::patch(&call.parts.headers, target.built_in).map_err(|error| match target.built_in {
+            true => ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
+            // Custom resources have no routes of their own: the handler answers.
+            false => error,
+        })?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };
     let (context, force) = write_context(call, write)?;

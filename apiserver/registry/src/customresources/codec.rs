@@ -21,6 +21,8 @@ pub(crate) struct Schemas {
     pub(crate) kind: RowKind,
     /// `spec.preserveUnknownFields`
     pub(crate) preserve: bool,
+    /// The names of all versions.
+    pub(crate) versions: Vec<String>,
     /// Compiled, by version.
     pub(crate) by_version: HashMap<String, Schema>,
     /// As written, by version: field managers make their types of them.
@@ -109,6 +111,11 @@ impl Schemas {
     /// Decodes stored bytes into a version, with today's defaults.
     pub(crate) fn decode_stored(&self, kind: RowKind, bytes: &[u8]) -> Result<Value, String> {
         let mut object = json::parse(bytes).map_err(|e| e.to_string())?;
+        // An object of a version that is gone would lose everything that its schema knew.
+        if let Some(version) = self.version_of(&object).filter(|v| !self.versions.iter().any(|w| w == v)) {
+            let group = self.kind.group;
+            return Err(format!("request to convert CR from an invalid group/version: {group}/{version}"));
+        }
         self.apply(&mut object, Step { drop_invalid: true, repair_generation: true, track: false })?;
         self.default(&mut object);
         self.convert(&mut object, kind)?;

@@ -298,7 +298,9 @@ fn compile(definition: &CustomResourceDefinition, kind: &str, way: &Way) -> Resu
         Some((v.name.clone(), machinery::value::to_value(schema).ok()?))
     });
     let kind = RowKind { group: rows::text(&definition.spec.group), version: "", kind: rows::text(kind) };
+    let versions = definition.spec.versions.iter().map(|v| v.name.clone()).collect();
     Ok(Schemas {
+        versions,
         kind,
         preserve,
         by_version,
