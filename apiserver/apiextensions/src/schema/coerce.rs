@@ -44,10 +44,11 @@ fn without_malformed(metadata: &Value) -> Value {
 /// Drops what Go leaves out of the map it makes of ObjectMeta: everything empty.
 fn tidy(metadata: Value) -> Value {
     let Value::Map(mut map) = metadata else { return metadata };
-    map.retain(|_, value| match value {
+    map.retain(|key, value| match value {
         Value::Null => false,
         Value::Str(text) => !text.is_empty(),
-        Value::Int(number) => *number != 0,
+        // The other number is a pointer in Go: a grace period of nothing stays.
+        Value::Int(number) => *number != 0 || key != "generation",
         Value::List(list) => !list.is_empty(),
         Value::Map(map) => !map.is_empty(),
         _ => true,
@@ -149,4 +150,25 @@ pub(crate) fn go_float(number: f64) -> String {
         None => ('+', exponent),
     };
     format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn metadata_keeps_what_go_keeps() {
+        let check = |metadata: serde_json::Value, drop: bool, want: Result<serde_json::Value, ()>| {
+            let got = object_meta(&Value::from(metadata), drop, false).map(|(value, _)| (&value).into());
+            assert_eq!(got.map_err(drop_text), want);
+        };
+        let zeros =
+            json!({"name": "a", "generation": 0, "deletionGracePeriodSeconds": 0, "labels": {}, "uid": ""});
+        check(zeros, false, Ok(json!({"name": "a", "deletionGracePeriodSeconds": 0})));
+        check(json!({"name": "a", "labels": {"x": 1}}), false, Err(()));
+        check(json!({"name": "a", "labels": {"x": 1}}), true, Ok(json!({"name": "a"})));
+    }
+
+    fn drop_text(_: String) {}
 }
