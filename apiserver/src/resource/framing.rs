@@ -58,7 +58,8 @@ pub(super) fn json_list_meta(list: &List) -> String {
     if !list.resource_version.is_empty() {
         fields.push(format!("\"resourceVersion\":{:?}", list.resource_version));
     }
-    if !list.continue_token.is_empty() {
+    // Lists of custom resources say that they do not go on.
+    if !list.continue_token.is_empty() || list.columns.is_some() {
         fields.push(format!("\"continue\":{:?}", list.continue_token));
     }
     if let Some(count) = list.remaining_item_count {
