@@ -22,12 +22,12 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/version"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/apiserver/pkg/cel/library"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 )
 
 type request struct {
@@ -39,13 +39,13 @@ type request struct {
 }
 
 type answer struct {
-	Error string  `json:"error,omitempty"`
-	Type  string  `json:"type,omitempty"`
-	Min   uint64  `json:"min"`
-	Max   uint64  `json:"max"`
-	Cost  uint64  `json:"cost"`
-	Value string  `json:"value,omitempty"`
-	Fail  string  `json:"fail,omitempty"`
+	Error string `json:"error,omitempty"`
+	Type  string `json:"type,omitempty"`
+	Min   uint64 `json:"min"`
+	Max   uint64 `json:"max"`
+	Cost  uint64 `json:"cost"`
+	Value string `json:"value,omitempty"`
+	Fail  string `json:"fail,omitempty"`
 }
 
 var plain = map[string]*cel.Type{

@@ -58,6 +58,7 @@ fn leading_zero(s: &str) -> bool {
 
 fn number(what: &str, s: &str) -> Result<u64, std::string::String> {
     if !digits(s) {
+        let what = what.to_ascii_lowercase();
         return Err(format!("Invalid character(s) found in {what} number {}", machinery::golang::quote(s)));
     }
     if leading_zero(s) {

@@ -289,7 +289,7 @@ impl Parser<'_, '_> {
     fn method(&mut self, operand: Node, name: &str, follow: Follow) -> Parsed<Node> {
         let id = self.id(Some(self.at()));
         self.accept();
-        let args = self.arguments(follow)?;
+        let args = self.arguments(Site::Member, follow)?;
         let depth = self.deeper(args.iter().map(|a| a.depth).fold(operand.depth, u32::max))?;
         let args = args.into_iter().map(|a| a.expr).collect();
         let expr = self.call_or_macro(id, name, Some(operand.expr), args)?;
@@ -312,8 +312,9 @@ impl Parser<'_, '_> {
         Ok(Node { expr: Expr::call(id, op, vec![operand.expr, index.expr]), depth })
     }
 
-    /// Arguments and the closing parenthesis.
-    pub(super) fn arguments(&mut self, follow: Follow) -> Parsed<Vec<Node>> {
+    /// Arguments and the closing parenthesis. Where that is missing, the call is still looked at: a macro may find
+    /// more to report.
+    pub(super) fn arguments(&mut self, site: Site, follow: Follow) -> Parsed<Vec<Node>> {
         self.sync(EXPR.or(PAREN))?;
         let mut args = Vec::new();
         if EXPR.has(self.la()) {
@@ -322,7 +323,10 @@ impl Parser<'_, '_> {
                 args.push(self.expr(follow.within(PAREN.or(COMMA)))?);
             }
         }
-        self.expect(T::RParen, follow.next)?;
+        match self.expect(T::RParen, follow.next) {
+            Err(Stop::Syntax) => self.recover(site, follow)?,
+            other => other?,
+        }
         Ok(args)
     }
 }

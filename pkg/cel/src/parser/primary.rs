@@ -92,7 +92,7 @@ impl Parser<'_, '_> {
         }
         let paren = self.at();
         self.accept();
-        let args = self.arguments(follow)?;
+        let args = self.arguments(Site::Primary, follow)?;
         if RESERVED.contains(&text) {
             return Ok(self.error(start, format!("reserved identifier: {text}")));
         }
@@ -122,7 +122,10 @@ impl Parser<'_, '_> {
                     fields.extend(field);
                     depth = depth.max(below);
                 }
-                Err(Stop::Syntax) => self.recover(Site::Entry, inner)?,
+                Err(Stop::Syntax) => {
+                    self.recover(Site::Entry, inner)?;
+                    break;
+                }
                 Err(Stop::Abort) => return Err(Stop::Abort),
             }
             if !(self.la() == T::Comma && keys.has(self.la2())) {
@@ -209,7 +212,10 @@ impl Parser<'_, '_> {
                         entries.push(entry);
                         depth = depth.max(below);
                     }
-                    Err(Stop::Syntax) => self.recover(Site::Entry, inner)?,
+                    Err(Stop::Syntax) => {
+                        self.recover(Site::Entry, inner)?;
+                        break;
+                    }
                     Err(Stop::Abort) => return Err(Stop::Abort),
                 }
                 if !(self.la() == T::Comma && first.has(self.la2())) {

@@ -220,7 +220,8 @@ impl Parser<'_, '_> {
                 let before = &self.tokens[i - 1];
                 let gap = &self.text[before.start + before.text.len()..token.start];
                 // What was no token at all is left out; white space is not.
-                text.push_str(if gap.trim().is_empty() { gap } else { "" });
+                let hidden = gap.trim().is_empty() || gap.trim_start().starts_with("//");
+                text.push_str(if hidden { gap } else { "" });
             }
             text.push_str(if token.kind == T::Eof { "" } else { token.text });
         }
