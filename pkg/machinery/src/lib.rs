@@ -13,6 +13,7 @@ pub mod json;
 pub mod labels;
 pub mod meta;
 pub mod patch;
+pub mod pem;
 pub mod proto;
 pub mod quantity;
 pub mod schema;
