@@ -49,12 +49,14 @@ use crate::pod::resources::{milli, whole};
 use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
+use crate::podcertificate::manager::PodCertificates;
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::server;
 use crate::status::manager::StatusManager;
 use crate::userns::{self, UserNamespaces};
 use crate::volume::manager::VolumeManager;
+use crate::volume::trust_bundle::TrustBundles;
 use crate::worker::Workers;
 
 /// The runtime's own report is read so often, as upstream.
@@ -158,14 +160,17 @@ impl Parts {
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths));
-        let cgroups = CgroupManager::new(hierarchy, cgroup_settings(settings, &node));
-        cgroups.create_tree().map_err(|e| format!("failed to start ContainerManager: {e}"))?;
-        cgroups
-            .limit_reserved(&reserved_limits(settings))
-            .map_err(|e| format!("failed to start ContainerManager: {e}"))?;
+        let cgroups = cgroups(hierarchy, settings, &node)?;
         let factory = client.clone().map(Factory::new);
         let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
-        let volumes = Arc::new(VolumeManager::new(paths.clone(), client.clone(), &stop));
+        let pods = Arc::new(PodStore::default());
+        let node_object = node_object(factory.as_ref(), &hostname);
+        let certificates =
+            client.clone().filter(|_| options.gates.enabled(Gate::PodCertificateRequest)).map(|c| {
+                let node = (hostname.as_str(), node_object.clone());
+                Arc::new(PodCertificates::new(c, pods.clone(), events.clone(), node, stop.clone()))
+            });
+        let volumes = volumes(options, &paths, client.as_ref(), certificates.clone(), &stop);
         let runtime = Arc::new(Runtime {
             images: ImageManager::new(
                 cri.clone(),
@@ -190,8 +195,8 @@ impl Parts {
         if client.is_none() && !settings.pod_cidr.is_empty() {
             update_pod_cidr(&cri, &settings.pod_cidr).await?;
         }
-        let pods = Arc::new(PodStore::default());
         let kubelet = Arc::new(Kubelet {
+            certificates,
             probes: Arc::new(ProbeManager::new(cri.clone(), events.clone(), Timestamp::now())),
             status: Arc::new(StatusManager::new(client.clone(), pods.clone())),
             runtime,
@@ -200,7 +205,7 @@ impl Parts {
             events,
             paths,
             client,
-            node_object: node_object(factory.as_ref(), &hostname),
+            node_object,
             max_pods: settings.max_pods,
             unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
             network_error: RwLock::new(None),
@@ -251,6 +256,11 @@ impl Parts {
             let may_run = |uid: &str| workers.may_run(uid);
             status.run(may_run, status_stop).await;
         });
+        if let Some(certificates) = &kubelet.certificates {
+            certificates.show();
+            let workers = self.workers.clone();
+            tasks.spawn("pod-certificates", certificates.clone().run(move |uid| workers.poke(uid)));
+        }
         let (pressure, wake) = (Arc::new(RwLock::new(Pressure::default())), Arc::new(Notify::new()));
         let eviction = eviction::manager::run(
             kubelet.clone(),
@@ -429,6 +439,10 @@ impl Sink {
             }
         }
         self.kubelet.pods.set(pod.clone());
+        if let Some(certificates) = self.kubelet.certificates.as_ref().filter(|_| !known && !pod.is_mirror())
+        {
+            certificates.track(&pod);
+        }
         let status = self.kubelet.status.get(pod.uid());
         let rejected = status.is_some_and(|s| s.phase.as_deref() == Some("Failed"))
             && self.workers.phase(pod.uid()).is_none();
@@ -454,6 +468,9 @@ impl Sink {
             return;
         }
         let uid = pod.uid().to_owned();
+        if let Some(certificates) = &self.kubelet.certificates {
+            certificates.forget(&uid);
+        }
         if self.workers.forget_finished(&uid) {
             let kubelet = self.kubelet.clone();
             tokio::spawn(async move { kubelet.remove_traces(&uid).await });
@@ -621,6 +638,14 @@ fn page_size(bytes: u64) -> String {
     if bytes >= 1 << 30 { format!("{}GB", bytes >> 30) } else { format!("{}MB", bytes >> 20) }
 }
 
+fn cgroups(hierarchy: Hierarchy, settings: &Settings, node: &NodeFacts) -> Result<CgroupManager, Error> {
+    let failed = |e: &dyn std::fmt::Display| format!("failed to start ContainerManager: {e}");
+    let cgroups = CgroupManager::new(hierarchy, cgroup_settings(settings, node));
+    cgroups.create_tree().map_err(|e| failed(&e))?;
+    cgroups.limit_reserved(&reserved_limits(settings)).map_err(|e| failed(&e))?;
+    Ok(cgroups)
+}
+
 fn cgroup_settings(settings: &Settings, node: &NodeFacts) -> CgroupSettings {
     let enforced = settings.enforce_node_allocatable.iter().any(|level| level == "pods");
     let limits = CgroupLimits {
@@ -684,6 +709,18 @@ fn reserved_limits(settings: &Settings) -> Vec<(String, CgroupLimits)> {
 fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
     let options = InformerOptions::default().fields(&format!("metadata.name={name}"));
     factory.map(|f| f.informer::<Node>(options).store())
+}
+
+fn volumes(
+    options: &Options,
+    paths: &Paths,
+    client: Option<&Client>,
+    certificates: Option<Arc<PodCertificates>>,
+    stop: &CancellationToken,
+) -> Arc<VolumeManager> {
+    let bundled = options.gates.enabled(Gate::ClusterTrustBundleProjection);
+    let bundles = TrustBundles::new(client.filter(|_| bundled).cloned(), stop.clone());
+    Arc::new(VolumeManager::new(paths.clone(), client.cloned(), bundles, certificates, stop))
 }
 
 /// Looks up the runtime handlers of runtime classes.

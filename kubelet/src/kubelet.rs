@@ -23,6 +23,7 @@ use crate::pod::resources::pod_requests;
 use crate::pod::restart;
 use crate::pod::store::PodStore;
 use crate::pod::view::{PodView, init_containers};
+use crate::podcertificate::manager::PodCertificates;
 use crate::probe::manager::{ProbeManager, Surroundings};
 use crate::runtime::manager::{Outcome, PodSync, Runtime};
 use crate::runtime::model::PodStatus;
@@ -77,6 +78,8 @@ pub struct Kubelet {
     pub status: Arc<StatusManager>,
     /// Probes.
     pub probes: Arc<ProbeManager>,
+    /// Certificates of pods; absent without an API server.
+    pub certificates: Option<Arc<PodCertificates>>,
     /// Events.
     pub events: Events,
     /// Where things are.

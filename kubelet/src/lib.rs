@@ -28,6 +28,7 @@ pub mod options;
 mod paths;
 mod pleg;
 pub mod pod;
+pub mod podcertificate;
 pub mod probe;
 pub mod runtime;
 pub mod server;

@@ -10,25 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use client::Client;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, EmptyDirVolumeSource, Pod, ProjectedVolumeSource, Secret, Volume as VolumeSpec,
-    VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume as VolumeSpec};
 use k8s_openapi::jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::claim::{self, Claims};
 use super::objects::Objects;
-use super::payload::{self, Defaults, File, Files};
+use super::payload::{self, Defaults, Files};
 use super::persistent::{self, Source};
 use super::place::{self, Access};
 use super::token::Tokens;
+use super::trust_bundle::TrustBundles;
 use super::{atomic, host_path, ownership};
 use crate::container::downward::{Addresses, NodeAllocatable};
 use crate::container::env::Fetched;
 use crate::paths::{Paths, make_dir};
 use crate::pod::resources::whole;
 use crate::pod::view::PodView;
+use crate::podcertificate::manager::PodCertificates;
 
 /// Why a pod's volumes cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +55,15 @@ pub type Volumes = HashMap<String, Volume>;
 /// Makes and removes volumes.
 pub struct VolumeManager {
     paths: Paths,
-    client: Option<Client>,
+    pub(super) client: Option<Client>,
     /// ConfigMaps of pods; absent without an API server.
     pub config_maps: Option<Objects<ConfigMap>>,
     /// Secrets of pods; absent without an API server.
     pub secrets: Option<Objects<Secret>>,
-    tokens: Tokens,
+    pub(super) tokens: Tokens,
     claims: Claims,
+    pub(super) trust_bundles: TrustBundles,
+    pub(super) certificates: Option<Arc<PodCertificates>>,
 }
 
 /// What the volumes of a pod may show of the world.
@@ -99,13 +100,20 @@ struct Item {
 }
 
 impl VolumeManager {
-    /// Watches end with `stop`.
-    pub fn new(paths: Paths, client: Option<Client>, stop: &CancellationToken) -> Self {
+    /// Watches end with `stop`. Without `certificates`, volumes with certificates of pods cannot be made.
+    pub fn new(
+        paths: Paths,
+        client: Option<Client>,
+        trust_bundles: TrustBundles,
+        certificates: Option<Arc<PodCertificates>>,
+        stop: &CancellationToken,
+    ) -> Self {
         let config_maps =
             client.clone().map(|c| Objects::new(c, "configmap", "configmaps", stop.child_token()));
         let secrets = client.clone().map(|c| Objects::new(c, "secret", "secrets", stop.child_token()));
         let claims = Claims::new(client.clone());
-        Self { paths, client, config_maps, secrets, tokens: Tokens::default(), claims }
+        let tokens = Tokens::default();
+        Self { paths, client, config_maps, secrets, tokens, claims, trust_bundles, certificates }
     }
 
     /// A ConfigMap of the pod's namespace.
@@ -194,7 +202,7 @@ impl VolumeManager {
             return Ok(item(at("downward-api"), true, files(made, true)));
         }
         if let Some(source) = &spec.projected {
-            let made = self.projected(pod, source, context).await.map_err(set_up)?;
+            let made = self.projected(pod, &spec.name, source, context).await.map_err(set_up)?;
             return Ok(item(at("projected"), true, files(made, true)));
         }
         if let Some(source) = &spec.nfs {
@@ -222,72 +230,6 @@ impl VolumeManager {
             return Ok(item);
         }
         Err(Error::Unsupported(spec.name.clone()))
-    }
-
-    /// Files of all sources; every source that fails is named.
-    async fn projected(
-        &self,
-        pod: &Pod,
-        source: &ProjectedVolumeSource,
-        context: &Context<'_>,
-    ) -> Result<Files, String> {
-        let defaults = Defaults::new(source.default_mode, source.default_user);
-        let mut out = Files::new();
-        let mut errors = Vec::new();
-        for part in source.sources.iter().flatten() {
-            match self.projection(pod, part, defaults, context).await {
-                Ok(files) => out.extend(files),
-                Err(error) => errors.push(error),
-            }
-        }
-        match errors.len() {
-            0 => Ok(out),
-            1 => Err(errors.remove(0)),
-            _ => Err(format!("[{}]", errors.join(", "))),
-        }
-    }
-
-    async fn projection(
-        &self,
-        pod: &Pod,
-        part: &VolumeProjection,
-        defaults: Defaults,
-        context: &Context<'_>,
-    ) -> Result<Files, String> {
-        if let Some(source) = &part.config_map {
-            let optional = source.optional.unwrap_or(false);
-            let fetched = self.config_map(pod, &source.name).await;
-            return payload::config_map(
-                found(&fetched, optional)?,
-                source.items.as_deref(),
-                optional,
-                defaults,
-            )
-            .map_err(|e| e.to_string());
-        }
-        if let Some(source) = &part.secret {
-            let optional = source.optional.unwrap_or(false);
-            let fetched = self.secret(pod, &source.name).await;
-            return payload::secret(found(&fetched, optional)?, source.items.as_deref(), optional, defaults)
-                .map_err(|e| e.to_string());
-        }
-        if let Some(source) = &part.downward_api {
-            let items = source.items.as_deref().unwrap_or_default();
-            return payload::downward_api(items, pod, context.addresses, context.node, defaults)
-                .map_err(|e| e.to_string());
-        }
-        if let Some(source) = &part.service_account_token {
-            let client = self.client.as_ref().ok_or("no API server is configured, so there are no tokens")?;
-            let audience = source.audience.as_deref().unwrap_or_default();
-            let token =
-                self.tokens.get(client, pod, audience, source.expiration_seconds, context.now).await?;
-            let user = source.user.and_then(|u| u32::try_from(u).ok()).or(defaults.user).or(only_user(pod));
-            let grouped = pod.spec().security_context.as_ref().is_some_and(|s| s.fs_group.is_some());
-            // The group's right to read is added with the group.
-            let mode = if user.is_some() || grouped { 0o600 } else { defaults.mode };
-            return Ok(Files::from([(source.path.clone(), File { data: token.into_bytes(), mode, user })]));
-        }
-        Err("a source of the projected volume has a type that this kubelet does not support yet".to_owned())
     }
 
     /// Removes everything on disk that belongs to a pod's volumes. What is still mounted is never walked into.
@@ -318,7 +260,7 @@ fn no_client<T>(kind: &str, pod: &Pod, name: &str) -> Fetched<T> {
     Fetched::Failed(format!("couldn't get {kind} {}/{name}, no kubeClient defined", pod.namespace()))
 }
 
-fn found<T>(fetched: &Fetched<T>, optional: bool) -> Result<Option<&T>, String> {
+pub(super) fn found<T>(fetched: &Fetched<T>, optional: bool) -> Result<Option<&T>, String> {
     match fetched {
         Fetched::Found(object) => Ok(Some(object)),
         Fetched::NotFound(_) if optional => Ok(None),
@@ -332,16 +274,6 @@ fn empty_dir(source: &EmptyDirVolumeSource) -> Work {
         size: source.size_limit.as_ref().map(whole).filter(|size| *size > 0),
         mode: source.mode.and_then(|m| u32::try_from(m).ok()),
     }
-}
-
-/// The user of all containers, if they agree on one; tokens then belong to it.
-fn only_user(pod: &Pod) -> Option<u32> {
-    let of_pod = pod.spec().security_context.as_ref().and_then(|s| s.run_as_user);
-    let mut users = pod
-        .all_containers()
-        .map(|c| c.to_container().security_context.and_then(|s| s.run_as_user).or(of_pod));
-    let first = users.next()??;
-    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok()).flatten()
 }
 
 fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Timestamp) -> io::Result<()> {

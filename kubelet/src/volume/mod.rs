@@ -16,4 +16,6 @@ pub mod ownership;
 pub mod payload;
 pub mod persistent;
 pub mod place;
+mod projected;
 pub mod token;
+pub mod trust_bundle;

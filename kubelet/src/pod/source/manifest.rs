@@ -1,7 +1,7 @@
 //! A manifest to a static pod. Upstream: pkg/kubelet/config/common.go, v1.37.
 
 use api::defaults::{Context, Gates};
-use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::api::core::v1::{Pod, Toleration, Volume};
 
 use super::uid;
 use crate::pod::view::{
@@ -143,18 +143,39 @@ fn refuse(pod: &Pod) -> Result<(), Error> {
     if spec.service_account_name.as_deref().is_some_and(|n| !n.is_empty()) {
         return Err(Error::Reference("serviceaccounts"));
     }
-    if spec
-        .volumes
-        .iter()
-        .flatten()
-        .any(|v| v.secret.is_some() || v.config_map.is_some() || v.persistent_volume_claim.is_some())
-    {
-        return Err(Error::Reference("secrets, configmaps or claims as volumes"));
-    }
     if pod.all_containers().any(container) {
         return Err(Error::Reference("secrets or configmaps in the environment"));
     }
-    Ok(())
+    if spec.resource_claims.as_ref().is_some_and(|list| !list.is_empty()) {
+        return Err(Error::Reference("resourceclaims"));
+    }
+    match spec.volumes.iter().flatten().find_map(needed) {
+        Some(what) => Err(Error::Reference(what)),
+        None => Ok(()),
+    }
+}
+
+/// What a volume needs of the API. Upstream: HasAPIObjectReference in pkg/api/pod/util.go.
+fn needed(volume: &Volume) -> Option<&'static str> {
+    let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+    let projected = sources.filter_map(|s| match () {
+        () if s.config_map.is_some() => Some("configmaps (via projected volumes)"),
+        () if s.secret.is_some() => Some("secrets (via projected volumes)"),
+        () if s.service_account_token.is_some() => Some("serviceaccounts (via projected volumes)"),
+        () if s.cluster_trust_bundle.is_some() => Some("clustertrustbundles"),
+        () if s.pod_certificate.is_some() => Some("podcertificates"),
+        () => None,
+    });
+    match () {
+        () if volume.config_map.is_some() => Some("configmaps (via configmap volumes)"),
+        () if volume.secret.is_some() => Some("secrets (via secret volumes)"),
+        () if volume.csi.is_some() => Some("csidrivers (via CSI volumes)"),
+        () if volume.glusterfs.is_some() => Some("endpoints (via glusterFS volumes)"),
+        () if volume.persistent_volume_claim.is_some() => Some("persistentvolumeclaims"),
+        () if volume.ephemeral.is_some() => Some("persistentvolumeclaims (via ephemeral volumes)"),
+        () if volume.azure_file.is_some() => Some("secrets (via azureFile volumes)"),
+        () => projected.into_iter().next(),
+    }
 }
 
 #[cfg(test)]
@@ -186,5 +207,18 @@ mod tests {
             MANIFEST.replace("image: busybox", "image: b, envFrom: [{secretRef: {name: s}}]")
         );
         assert!(parse(&secret, "", "n", "t").is_err());
+        for (volume, what) in [
+            ("configMap: {name: c}", "configmaps (via configmap volumes)"),
+            (
+                "projected: {sources: [{downwardAPI: {}}, {secret: {name: s}}]}",
+                "secrets (via projected volumes)",
+            ),
+            ("projected: {sources: [{clusterTrustBundle: {name: bundle, path: p}}]}", "clustertrustbundles"),
+            ("projected: {sources: [{podCertificate: {signerName: s/s, keyType: X}}]}", "podcertificates"),
+        ] {
+            let volumes = format!("image: busybox}}], volumes: [{{name: v, {volume}}}], x: [{{");
+            let error = parse(&MANIFEST.replace("image: busybox", &volumes), "", "n", "t").unwrap_err();
+            assert!(error.to_string().ends_with(what), "{error}");
+        }
     }
 }
