@@ -10,7 +10,7 @@ use super::envelope::Envelope;
 use super::wire::{BYTES, Error as WireError, FIXED64, VARINT, Wire};
 use crate::schema::{Field, Shape, TypeId, TypeTable};
 use crate::time;
-use crate::value::{self, MAX_DEPTH, TreeDeserializer, Value};
+use crate::value::{self, MAX_DEPTH, TreeDeserializer, Value, ZERO_TIME};
 use crate::{golang, json};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess,
@@ -537,6 +537,10 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, Fail> {
+        // A time that is not optional (of a condition) is zero when absent, as the tree has it.
+        if self.shape == Shape::Time && self.is_null()? {
+            return v.visit_newtype_struct(BorrowedStrDeserializer::new(ZERO_TIME));
+        }
         v.visit_newtype_struct(self)
     }
 

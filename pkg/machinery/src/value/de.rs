@@ -20,7 +20,7 @@ pub fn from_value_owned<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// The one field that the typed objects insist on, of `metav1.Condition`; in Go it is a time that is zero when absent.
 const TRANSITION: &str = "lastTransitionTime";
-const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+pub(crate) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 #[derive(Clone, Copy)]
 pub(crate) struct TreeDeserializer<'a> {

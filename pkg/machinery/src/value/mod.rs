@@ -25,7 +25,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use convert::Number;
-pub(crate) use de::TreeDeserializer;
+pub(crate) use de::{TreeDeserializer, ZERO_TIME};
 pub use de::{from_value, from_value_owned};
 pub use list::List;
 pub use map::{Map, MapBuilder};
