@@ -167,9 +167,7 @@ impl Local {
         namespace: &str,
         object: &serde_json::Value,
     ) -> Result<(), ApiError> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let context = self.context("update", gvr, namespace, name);
-        self.registry.update(&context, json(object)).await.map(|_| ())
+        self.replace(gvr, namespace, object, "").await
     }
 
     /// Replaces the status of an object.
@@ -179,12 +177,24 @@ impl Local {
         namespace: &str,
         object: &serde_json::Value,
     ) -> Result<(), ApiError> {
+        self.replace(gvr, namespace, object, "status").await
+    }
+
+    /// Replaces an object, or what a subresource holds of it.
+    async fn replace(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+        subresource: &str,
+    ) -> Result<(), ApiError> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let mut context = self.context("update", gvr, namespace, name);
-        let mut info = (*context.info).clone();
-        info.subresource = "status".to_owned();
-        info.parts.push("status".to_owned());
-        context.info = Arc::new(info);
+        if !subresource.is_empty() {
+            let info = Arc::make_mut(&mut context.info);
+            info.subresource = subresource.to_owned();
+            info.parts.push(subresource.to_owned());
+        }
         self.registry.update(&context, json(object)).await.map(|_| ())
     }
 
@@ -259,14 +269,16 @@ impl Local {
                         sink(Change::Remove(object.value()?));
                         object
                     }
-                    WatchEvent::Bookmark(object) => object,
-                };
-                if let Some(all) = initial.take_if(|_| ends_initial_events(&object)) {
-                    sink(Change::Replace(all));
-                    if let Some(synced) = synced.take() {
-                        synced();
+                    WatchEvent::Bookmark(object) => {
+                        if let Some(all) = initial.take_if(|_| ends_initial_events(&object)) {
+                            sink(Change::Replace(all));
+                            if let Some(synced) = synced.take() {
+                                synced();
+                            }
+                        }
+                        object
                     }
-                }
+                };
                 options.resource_version = object.resource_version().into_owned();
             }
             if initial.is_some() {
@@ -281,7 +293,7 @@ impl Local {
 }
 
 fn ends_initial_events(object: &ObjectRef) -> bool {
-    let path = ["metadata", "annotations", "k8s.io/initial-events-end"];
+    let path = ["metadata", "annotations", client::INITIAL_EVENTS_END];
     object.value().is_ok_and(|value| value.str_at(&path) == Some("true"))
 }
 
