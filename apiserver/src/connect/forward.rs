@@ -113,8 +113,8 @@ pub(super) async fn request(
     body: Incoming,
 ) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
-    let host = call.header(HOST).to_owned();
-    let headers = headers(call, upgrade, &host_header(&target))?;
+    let (asked, own) = (call.header(HOST).to_owned(), host_header(&target));
+    let headers = headers(call, upgrade, &own)?;
     let mut outgoing = Request::builder().method(call.parts.method.clone()).uri(&target.path);
     if let Some(map) = outgoing.headers_mut() {
         *map = headers;
@@ -127,7 +127,7 @@ pub(super) async fn request(
     }
     let mut headers = std::mem::take(response.headers_mut());
     strip(&mut headers, false);
-    let links = Links { prefix: target.prefix.clone(), own: host_header(&target), asked: host };
+    let links = Links { prefix: target.prefix.clone(), own, asked };
     let (parts, body) = response.into_parts();
     let body = body.map_err(Into::into).boxed_unsync();
     let body = if headers.contains_key(LOCATION) {

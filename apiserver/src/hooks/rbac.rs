@@ -20,8 +20,8 @@ pub(crate) fn policy() -> Vec<Value> {
 
 /// Writes the policy, then waits until the authorizer decides by it: a server that is ready refuses no component.
 pub(super) async fn establish(local: Local, authorizer: Rbac) -> Result<(), ApiError> {
-    reconcile(local).await?;
     let policy = policy();
+    reconcile(local, &policy).await?;
     authorizer.until(|state| policy.iter().all(|object| is_known(state, object))).await;
     Ok(())
 }
@@ -34,8 +34,8 @@ fn is_known(state: &State, object: &Value) -> bool {
     }
 }
 
-async fn reconcile(local: Local) -> Result<(), ApiError> {
-    for wanted in policy() {
+async fn reconcile(local: Local, policy: &[Value]) -> Result<(), ApiError> {
+    for wanted in policy {
         let gvr = match wanted["kind"].as_str().unwrap_or_default() {
             "ClusterRole" => Gvr::CLUSTER_ROLES,
             "ClusterRoleBinding" => Gvr::CLUSTER_ROLE_BINDINGS,
@@ -45,16 +45,16 @@ async fn reconcile(local: Local) -> Result<(), ApiError> {
         let text = |field: &str| wanted["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (text("namespace"), text("name"));
         let Some(found) = local.get(gvr, &namespace, &name).await? else {
-            local.ensure(gvr, &namespace, &wanted).await?;
+            local.ensure(gvr, &namespace, wanted).await?;
             continue;
         };
         let found: Value = machinery::value::from_value(&found).map_err(ApiError::internal)?;
-        match plan(&found, &wanted) {
+        match plan(&found, wanted) {
             Plan::Nothing => {}
             Plan::Update(object) => local.update(gvr, &namespace, &object).await?,
             Plan::Recreate => {
                 local.delete(gvr, &namespace, &name).await?;
-                local.create(gvr, &namespace, &wanted).await?;
+                local.create(gvr, &namespace, wanted).await?;
             }
         }
     }
