@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
+.PHONY: help build up down test unit soak verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -27,9 +27,15 @@ down:            ## ends the cluster; WIPE=1 also removes its data
 
 include e2e/apiserver/targets.mk
 
+# The same cases on every run, so that a failure belongs to the change it is seen on; `make soak` looks for new ones.
+SEED ?= 20261128
 unit: rust       ## unit, golden and integration tests
 	@hack/deps.sh build
-	cargo test --workspace --locked
+	PROPTEST_RNG_SEED=$(SEED) cargo test --workspace --locked
+
+soak: rust       ## the property tests on SOAK fresh seeds, which are printed: `make unit SEED=...` repeats one
+	@hack/deps.sh build
+	hack/soak.sh $(or $(SOAK),20)
 
 verify: rust     ## formatting, structure and lints
 	@hack/deps.sh build

@@ -122,6 +122,7 @@ fn behaves_as_the_model() {
                 // 3.4 does not answer progress requests reliably, and loses a deletion at the compacted revision.
                 let old = store.progress_interval().is_none();
                 model.watchable = model.current;
+                model.superseded_compacted = true;
                 model.events.push(deletion(&model));
                 for op in ops.iter().filter(|op| !(old && matches!(op, Op::Watch { .. }))) {
                     step(&store, &mut model, op).await;

@@ -50,6 +50,9 @@ pub struct Model {
     pub oldest: Revision,
     /// The first revision a watch may start from.
     pub watchable: Revision,
+    /// What a change at the compacted revision superseded is gone, as in etcd (server/etcdserver/api/v3rpc/watch.go,
+    /// sendLoop reads it at the revision before). The embedded store by itself still knows it.
+    pub superseded_compacted: bool,
 }
 
 /// Brings a store in use by nobody else to a state the model knows, and makes a model of it.
@@ -69,6 +72,7 @@ impl Model {
             current,
             oldest: current,
             watchable: current + 1,
+            superseded_compacted: false,
         }
     }
 
@@ -245,7 +249,10 @@ pub async fn watch(store: &dyn Store, model: &Model, from: Revision, group: bool
         .events
         .iter()
         .filter(|event| event.revision() >= from && event.kv.key_str().starts_with(&prefix))
-        .cloned()
+        .map(|event| {
+            let gone = model.superseded_compacted && event.revision() <= model.oldest;
+            Event { prev: event.prev.clone().filter(|_| !gone), ..event.clone() }
+        })
         .collect();
     assert_eq!(events, expected);
 }
