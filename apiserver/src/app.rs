@@ -14,7 +14,9 @@ use auth::tokens::BootstrapTokens;
 use component::app::{Daemon, Error, Process};
 use component::flags::{Command, FlagSet};
 use component::logs;
+use component::serving::mux::Mux;
 use component::serving::{self, Listener, OwnNames, SecureServer};
+use component::zpages;
 use jiff::Timestamp;
 use registry::api::Registry;
 use registry::{ApiRegistry, Settings};
@@ -32,6 +34,7 @@ use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
 use crate::customresources;
 use crate::endpoints::health::{Health, Page};
+use crate::endpoints::index;
 use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::{Gvr, Local};
@@ -288,6 +291,7 @@ pub async fn build(
         authorizer,
         cors: config.cors.clone(),
         in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
+        pages: pages(process, &health, config.profiling),
         health,
         advertise: address.to_string(),
         dialer: Dialer::new(&config.kubelet)?,
@@ -299,6 +303,17 @@ pub async fn build(
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
     Ok(Running { server, secure, config, shutdown: process.shutdown.clone() })
+}
+
+/// The pages that every daemon has. Upstream: `installAPI` and `PrepareRun` of apiserver/pkg/server, for the conditions.
+fn pages(process: &Process, health: &Health, profiling: bool) -> Mux {
+    let mut mux = Mux::default();
+    if profiling {
+        zpages::install_debug_flags(&mut mux);
+    }
+    let pages = zpages::Pages { name: "apiserver", flags: process.flags.clone(), config: None };
+    zpages::install_among(&mut mux, &pages, &index::at_start(health));
+    mux
 }
 
 fn health(

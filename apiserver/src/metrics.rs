@@ -216,9 +216,3 @@ pub(crate) fn seat(read_only: bool) -> Running {
 pub(crate) fn watch_events(info: &RequestInfo) -> Arc<Counter> {
     metrics().watch_events.with(&[&info.api_group, &info.resource, &info.api_version])
 }
-
-/// `/metrics`
-pub(crate) fn page() -> Response {
-    let text = component::metrics::default_registry().text();
-    crate::web::respond::typed(http::StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
-}

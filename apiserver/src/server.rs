@@ -64,6 +64,8 @@ pub struct Server {
     pub in_flight: InFlight,
     /// Named health checks.
     pub health: Health,
+    /// Pages that every daemon has: metrics, flags, status.
+    pub pages: component::serving::mux::Mux,
     /// `host:port` that clients are told to use.
     pub advertise: String,
     /// Connections to kubelets, pods and services.

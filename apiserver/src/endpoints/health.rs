@@ -8,6 +8,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use component::metrics::slis;
+use component::quote::quoted;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use parking_lot::RwLock;
@@ -135,7 +137,9 @@ async fn run(page: Page, checks: &[Arc<Check>], query: &Query) -> Response {
             let _ = writeln!(output, "[+]{name} excluded: ok");
             continue;
         }
-        match (check.probe)().await {
+        let outcome = (check.probe)().await;
+        slis::observe(name, page.name(), outcome.is_ok());
+        match outcome {
             Ok(()) => {
                 let _ = writeln!(output, "[+]{name} ok");
             }
@@ -146,11 +150,11 @@ async fn run(page: Page, checks: &[Arc<Check>], query: &Query) -> Response {
         }
     }
     if !excluded.is_empty() {
-        let names: Vec<String> = excluded.iter().map(|n| format!("{n:?}")).collect();
+        let names: Vec<String> = excluded.iter().map(|n| quoted(n)).collect();
         let _ = writeln!(
             output,
             "warn: some health checks cannot be excluded: no matches for {}",
-            names.join(", ")
+            names.join(",")
         );
     }
     let name = page.name();

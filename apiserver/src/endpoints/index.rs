@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::endpoints::health::Health;
 use crate::server::{Call, Server};
 use crate::web::{Response, respond};
 
@@ -14,19 +15,25 @@ pub(crate) fn paths_document(paths: &[String]) -> String {
     format!("{{\n  \"paths\": [\n{}\n  ]\n}}", lines.join(",\n"))
 }
 
+/// The paths outside the API and the health pages.
+const OWN: [&str; 6] = [
+    "/.well-known/openid-configuration",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/version",
+];
+
+/// Paths that are known when the server starts, for `/statusz`.
+pub(crate) fn at_start(health: &Health) -> Vec<String> {
+    OWN.map(str::to_owned).into_iter().chain(health.paths()).collect()
+}
+
 /// The index.
 pub(crate) fn document(server: &Server, _: &Call) -> Response {
-    let mut paths: Vec<String> = [
-        "/.well-known/openid-configuration",
-        "/metrics",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/openid/v1/jwks",
-        "/version",
-    ]
-    .map(str::to_owned)
-    .into();
-    paths.extend(server.health.paths());
+    let mut paths = at_start(&server.health);
+    paths.extend(server.pages.paths());
     paths.extend(["/api".to_owned(), "/apis".to_owned()]);
     for row in server.registry.resources() {
         let gv = row.gvk.api_version();

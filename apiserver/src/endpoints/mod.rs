@@ -1,6 +1,6 @@
 //! What answers a request once it is through the filter chain: non-resource paths here, resources in `resource`.
 pub(crate) mod health;
-mod index;
+pub(crate) mod index;
 pub(crate) mod openid;
 mod version;
 
@@ -37,10 +37,13 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Re
     }
     match path.as_str() {
         "/version" | "/version/" => version::document(),
-        "/metrics" => crate::metrics::page(),
         "/" | "/index.html" => index::document(&server, &call),
         _ if path.starts_with("/version/") => {
             respond::error(&ApiError::page_not_found(), &call.parts.headers, &call.query)
+        }
+        _ if server.pages.find(&path).is_some() => {
+            let request = http::Request::from_parts(call.parts, component::serving::body::boxed(body));
+            server.pages.call(request).await
         }
         _ => discovery::answer(&server, &call)
             .or_else(|| server.openid.answer(&path))

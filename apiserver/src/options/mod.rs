@@ -142,6 +142,8 @@ pub struct Config {
     pub default_tolerations: (i64, i64),
     /// Which metrics are shown.
     pub metrics: component::metrics::Options,
+    /// `--profiling`: `/debug/flags` is served.
+    pub profiling: bool,
     /// What is to be said about flags without effect.
     pub notes: Vec<String>,
     /// Feature gates.
@@ -191,6 +193,7 @@ impl Config {
                 flags.int("default-unreachable-toleration-seconds"),
             ),
             metrics,
+            profiling: flags.bool("profiling"),
             notes,
             advertise: flags.ip("advertise-address").filter(|ip| !ip.is_unspecified()),
             external_hostname: flags.string("external-hostname").to_owned(),

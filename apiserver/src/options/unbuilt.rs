@@ -114,7 +114,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("peer-advertise-ip", Refused(PEERS)),
     ("peer-advertise-port", Refused(PEERS)),
     ("peer-ca-file", Refused(PEERS)),
-    ("profiling", Inert("there is no Go runtime to profile")),
     ("runtime-config-emulation-forward-compatible", Refused(EMULATION)),
     ("service-account-signing-endpoint", Refused("use --service-account-signing-key-file")),
     ("shutdown-send-retry-after", Refused(REMOVE)),
@@ -158,9 +157,9 @@ mod tests {
 
     #[test]
     fn refused_noted_and_default() {
-        let (problems, notes) = checked(&["--encryption-provider-config=/x", "--profiling=false"]);
+        let (problems, notes) = checked(&["--encryption-provider-config=/x", "--contention-profiling"]);
         assert_eq!(problems, [format!("--encryption-provider-config=/x is not implemented: {ENCRYPTION}")]);
-        assert_eq!(notes, ["--profiling=false has no effect: there is no Go runtime to profile"]);
+        assert_eq!(notes, ["--contention-profiling=true has no effect: there is no Go runtime to profile"]);
         assert_eq!(
             checked(&["--profiling=true", "--watch-cache=true", "--oidc-issuer-url="]),
             Default::default()

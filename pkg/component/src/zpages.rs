@@ -33,17 +33,23 @@ const WARNING: &str = "Warning: This endpoint is not meant to be machine parseab
 
 /// Adds the pages to a router. Call last: `/statusz` lists the paths known by then.
 pub fn install(mux: &mut Mux, pages: &Pages) {
+    install_debug_flags(mux);
+    install_among(mux, pages, &[]);
+}
+
+/// As [`install`], for a daemon that answers `served` paths outside this router, and without `/debug/flags`.
+pub fn install_among(mux: &mut Mux, pages: &Pages, served: &[String]) {
     mux.handle("/metrics", metrics::handler(metrics::default_registry()));
     mux.handle("/metrics/slis", metrics::handler(metrics::slis::registry()));
     if let Some((key, config)) = &pages.config {
         let document = json!({ *key: config });
         mux.handle("/configz", immediate(move |_| body::json(StatusCode::OK, &document)));
     }
-    install_debug_flags(mux);
     let (name, flags) = (pages.name, pages.flags.clone());
     mux.handle("/flagz", immediate(move |request| flagz(name, &flags, request)));
     let mut paths = mux.paths();
     paths.push("/statusz".into());
+    paths.extend_from_slice(served);
     let paths = top_level(&paths);
     let started = Timestamp::now();
     mux.handle("/statusz", immediate(move |request| statusz(name, started, &paths, request)));
