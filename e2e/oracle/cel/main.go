@@ -4,13 +4,18 @@
 // object as CRD validation rules see it; without, "object" is it as admission policies see it. Both variables of
 // plain types (i, u, d, s, b, l, m, x) are always bound. Writes one JSON answer a line: {"error"} from compiling,
 // or {"type", "min", "max", "cost", "value", "fail"}.
+//
+// "patch" admits what mutating admission policies make; "vars" are further variables. "conformance FOLDER" prints
+// the questions of the language's own suite.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
@@ -18,6 +23,7 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/ext"
+	"google.golang.org/protobuf/types/known/structpb"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
@@ -28,6 +34,8 @@ import (
 	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/apiserver/pkg/cel/library"
+	"k8s.io/apiserver/pkg/cel/mutation"
+	"k8s.io/apiserver/pkg/cel/mutation/dynamic"
 )
 
 type request struct {
@@ -36,6 +44,8 @@ type request struct {
 	Object  json.RawMessage `json:"object,omitempty"`
 	Version int             `json:"version,omitempty"`
 	Bind    bool            `json:"bind,omitempty"`
+	Patch   bool            `json:"patch,omitempty"`
+	Vars    []variable      `json:"vars,omitempty"`
 }
 
 type answer struct {
@@ -46,6 +56,9 @@ type answer struct {
 	Cost  uint64 `json:"cost"`
 	Value string `json:"value,omitempty"`
 	Fail  string `json:"fail,omitempty"`
+	// What a patch makes of the value, and whether its objects' names match their places.
+	JSON  string `json:"json,omitempty"`
+	Names string `json:"names,omitempty"`
 }
 
 var plain = map[string]*cel.Type{
@@ -102,7 +115,10 @@ type setup struct {
 var setups = map[string]*setup{}
 
 func prepare(r *request) (*setup, error) {
-	key := fmt.Sprint(r.Version, r.Bind, string(r.Schema))
+	key := fmt.Sprint(r.Version, r.Bind, r.Patch, string(r.Schema))
+	for _, v := range r.Vars {
+		key += v.Name + string(v.Proto)
+	}
 	if s, ok := setups[key]; ok {
 		return s, nil
 	}
@@ -111,11 +127,26 @@ func prepare(r *request) (*setup, error) {
 		compat, pick = version.MajorMinor(1, uint(r.Version)), environment.NewExpressions
 	}
 	var opts []cel.EnvOption
+	taken := map[string]bool{}
+	for _, v := range r.Vars {
+		taken[v.Name] = true
+	}
 	for name, t := range plain {
+		if taken[name] {
+			continue
+		}
 		opts = append(opts, cel.Variable(name, t))
 	}
 	if r.Bind {
 		opts = append(opts, ext.Bindings(ext.BindingsVersion(0)), library.JSONPatch())
+	}
+	declared, err := declare(r.Vars)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, declared...)
+	if r.Patch {
+		opts = append(opts, common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), library.JSONPatch())
 	}
 	s := &setup{sizes: &sizes{}}
 	var decls []*apiservercel.DeclType
@@ -192,6 +223,9 @@ func ask(r *request) (out answer) {
 			vars["object"] = object
 		}
 	}
+	if err := bind(s.env, r.Vars, vars); err != nil {
+		return answer{Error: "bind: " + err.Error()}
+	}
 	value, details, err := program.Eval(vars)
 	if details != nil && details.ActualCost() != nil {
 		out.Cost = *details.ActualCost()
@@ -201,12 +235,52 @@ func ask(r *request) (out answer) {
 		return out
 	}
 	out.Value = show(value)
+	if r.Patch {
+		out.JSON, out.Names = asJSON(value), typeNames(value)
+	}
 	return out
+}
+
+func asJSON(v ref.Val) string {
+	if p, ok := v.(*mutation.JSONPatchVal); ok {
+		if p.Val == nil {
+			return ""
+		}
+		v = p.Val
+	}
+	converted, err := v.ConvertToNative(reflect.TypeFor[*structpb.Value]())
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	text, err := json.Marshal(converted)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	var compact bytes.Buffer
+	json.Compact(&compact, text)
+	return compact.String()
+}
+
+func typeNames(v ref.Val) string {
+	if o, ok := v.(*dynamic.ObjectVal); ok {
+		if err := o.CheckTypeNamesMatchFieldPathNames(); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // Values of objects do not have a text of their own upstream.
 func show(v ref.Val) string {
 	switch t := v.(type) {
+	case *mutation.JSONPatchVal:
+		out := fmt.Sprintf("JSONPatch %q %q %q", t.Op, t.Path, t.From)
+		if t.Val != nil {
+			out += " " + show(t.Val)
+		}
+		return out
+	case *dynamic.ObjectVal:
+		return t.Type().TypeName() + " " + asJSON(v)
 	case *types.Optional:
 		if t.HasValue() {
 			return "optional.of(" + show(t.GetValue()) + ")"
@@ -240,6 +314,13 @@ func show(v ref.Val) string {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "conformance" {
+		if err := conformance(os.Args[2], json.NewEncoder(os.Stdout)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(make([]byte, 1<<20), 64<<20)
 	w := bufio.NewWriter(os.Stdout)

@@ -10,6 +10,7 @@ use crate::parser;
 use crate::program::Program;
 use crate::source::{Issues, Reporter};
 use crate::types::Type;
+use crate::val::made;
 use crate::validate;
 use machinery::Str;
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ struct Inner {
     macros: Vec<parser::macros::Macro>,
     variables: HashMap<Str, Type>,
     structs: HashMap<Str, HashMap<Str, Type>>,
+    /// Whether objects for patches can be made.
+    patch_types: bool,
 }
 
 /// Why an expression has no program.
@@ -83,6 +86,7 @@ impl Env {
             macros: Vec::new(),
             variables: HashMap::new(),
             structs: HashMap::new(),
+            patch_types: false,
         })
     }
 
@@ -104,10 +108,18 @@ impl Env {
     }
 
     pub(crate) fn has_struct(&self, name: &str) -> bool {
-        self.0.structs.contains_key(name)
+        self.makes(name) || self.0.structs.contains_key(name)
+    }
+
+    /// Whether expressions can make objects of this name.
+    pub(crate) fn makes(&self, name: &str) -> bool {
+        self.0.patch_types && made::is_known(name)
     }
 
     pub(crate) fn field_type(&self, name: &str, field: &str) -> Option<Type> {
+        if self.makes(name) {
+            return Some(made::field_type(name, field));
+        }
         let fields = self.0.structs.get(name)?;
         let found = fields.get(field).or_else(|| {
             let reserved = self.features().keyword_fields && crate::escape::RESERVED.contains(&field);
@@ -170,6 +182,13 @@ impl EnvBuilder {
     pub fn types(mut self, t: &DeclType) -> Self {
         t.objects(&mut self.0.structs);
         self
+    }
+
+    /// What mutating admission policies patch with: `Object{...}`, `Object.spec{...}`, `JSONPatch{...}`, whose values
+    /// [`crate::Made`] reads, and `jsonpatch.escapeKey` (upstream's `hasPatchTypes`).
+    pub fn patch_types(mut self) -> Self {
+        self.0.patch_types = true;
+        self.library(Library::JsonPatch)
     }
 
     /// A variable of a declared type, its objects included.

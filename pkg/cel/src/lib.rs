@@ -14,7 +14,7 @@
 //!
 //! Stages, each a module: `parser`, `check`, `validate`, `eval` (planning and evaluation); `cost` beside them,
 //! `library` below. Not done: protocol buffer messages (there are none in Kubernetes' environments), partial
-//! evaluation, and making declared objects in expressions.
+//! evaluation, and making objects other than those of patches ([`Made`]).
 
 mod ast;
 mod check;
@@ -49,4 +49,5 @@ pub use program::Program;
 pub use schema::{Kind, Schema};
 pub use source::{Issue, Issues, Offset};
 pub use types::Type;
-pub use val::{Lazy, List, Map, MapBuilder, Object, Text, Timestamp, Val};
+pub use val::made::{JSON_PATCH, OBJECT};
+pub use val::{Lazy, List, Made, Map, MapBuilder, Object, Text, Timestamp, Val};

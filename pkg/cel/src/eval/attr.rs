@@ -90,6 +90,7 @@ impl<'a> Frame<'a, '_> {
         match key {
             Key::Const(Val::Str(s)) => Ok(Val::from(&**s)),
             Key::Const(v) => Ok(v.clone()),
+            Key::Field(name) => Ok(Val::from(name.as_str())),
             Key::Attr(attr) => self.resolve(attr).and_then(computed_key),
             Key::Node(node) => self.eval(node).and_then(computed_key),
         }
@@ -97,10 +98,11 @@ impl<'a> Frame<'a, '_> {
 
     fn qualify(&mut self, q: &'a Qualifier, value: &Val<'a>) -> Res<'a> {
         let result = match self.key(&q.key) {
+            Ok(Val::Str(name)) if matches!(q.key, Key::Field(_)) => made_field(value, &name, q.test),
             Err(e) if e.is_final() => return Err(e),
             Err(e) => Err(e),
-            Ok(key) if q.test => find(value, &key).map(|found| Val::Bool(found.is_some())),
-            Ok(key) => find(value, &key).and_then(|found| {
+            Ok(key) if q.test => find(value, &key, true).map(|found| Val::Bool(found.is_some())),
+            Ok(key) => find(value, &key, false).and_then(|found| {
                 found.ok_or_else(|| match value {
                     Val::List(_) => EvalError::new(format!("index out of bounds: {}", key.display())),
                     _ => EvalError::new(format!("no such key: {}", key.display())),
@@ -113,7 +115,7 @@ impl<'a> Frame<'a, '_> {
 
     fn qualify_present(&mut self, q: &'a Qualifier, value: &Val<'a>) -> Found<'a> {
         let key = self.key(&q.key)?;
-        let found = find(value, &key)?;
+        let found = find(value, &key, true)?;
         if found.is_some() {
             self.charge(crate::cost::IDENT)?;
         }
@@ -128,14 +130,25 @@ fn computed_key<'a>(key: Val<'a>) -> Res<'a> {
     }
 }
 
-/// Looks a key up; `None` if it is not there.
-fn find<'a>(value: &Val<'a>, key: &Val<'_>) -> Found<'a> {
+/// A field of a value whose type makes objects.
+fn made_field<'a>(value: &Val<'a>, name: &str, test: bool) -> Res<'a> {
+    match value {
+        Val::Made(made) if test => Ok(Val::Bool(made.has(name))),
+        Val::Made(made) => made.select(name),
+        _ if test => Ok(Val::Bool(false)),
+        _ => Err(EvalError::new(format!("cannot get field {name:?}"))),
+    }
+}
+
+/// Looks a key up; `None` if it is not there. `test` if absence is no error, which made patches tell apart.
+fn find<'a>(value: &Val<'a>, key: &Val<'_>, test: bool) -> Found<'a> {
     match value {
         Val::Map(map) => map.find(key).transpose(),
         Val::List(list) => {
             let i = index(key)?;
             usize::try_from(i).ok().and_then(|i| list.get(i)).transpose()
         }
+        Val::Made(made) => made.index(key, test),
         _ => Ok(None),
     }
 }

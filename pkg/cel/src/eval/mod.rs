@@ -11,9 +11,9 @@ mod fold;
 pub(crate) mod node;
 pub(crate) mod plan;
 
-use crate::val::{MapBuilder, Val, map::unhashable};
+use crate::val::{Made, MapBuilder, Val, made, map::unhashable};
 use machinery::Str;
-use node::{Call, MapEntry, Node};
+use node::{Call, MapEntry, Node, StructField};
 use std::fmt;
 use std::sync::Arc;
 
@@ -280,13 +280,7 @@ impl<'a, 'b> Frame<'a, 'b> {
                         map.remove(&key);
                         continue;
                     }
-                    other => {
-                        return Err(EvalError::new(format!(
-                            "cannot initialize optional entry '{}' from non-optional value {}",
-                            key.display(),
-                            other.display()
-                        )));
-                    }
+                    other => return Err(no_optional_entry(&key.display(), &other)),
                 }
             }
             let bad = unhashable(&key);
@@ -303,11 +297,28 @@ impl<'a, 'b> Frame<'a, 'b> {
         result
     }
 
-    fn structure(&mut self, name: &'a str, fields: &'a [Node]) -> Res<'a> {
-        let result = fields.iter().try_for_each(|f| self.eval(f).map(drop));
+    fn fields(&mut self, fields: &'a [StructField]) -> Result<Vec<(Str, Val<'a>)>, EvalError> {
+        let mut out: Vec<(Str, Val<'a>)> = Vec::with_capacity(fields.len());
+        for StructField { name, value, optional } in fields {
+            let value = match (self.eval(value)?, optional) {
+                (value, false) => Some(value),
+                (Val::Optional(inner), true) => inner.map(|v| (*v).clone()),
+                (other, true) => return Err(no_optional_entry(name, &other)),
+            };
+            // A field set twice has the value set last; none takes it away.
+            out.retain(|(known, _)| known != name);
+            out.extend(value.map(|v| (name.clone(), v)));
+        }
+        Ok(out)
+    }
+
+    fn structure(&mut self, name: &'a Str, fields: &'a [StructField]) -> Res<'a> {
+        let fields = self.fields(fields);
         self.charge(crate::cost::STRUCT)?;
-        result?;
-        Err(EvalError::new(format!("unknown type '{name}'")))
+        match fields? {
+            fields if made::is_known(name) => Made::make(name.clone(), fields),
+            _ => Err(EvalError::new(format!("unknown type '{name}'"))),
+        }
     }
 
     fn call(&mut self, call: &'a Call) -> Res<'a> {
@@ -322,6 +333,11 @@ impl<'a, 'b> Frame<'a, 'b> {
         }
         result
     }
+}
+
+fn no_optional_entry(key: &str, value: &Val<'_>) -> EvalError {
+    let value = value.display();
+    EvalError::new(format!("cannot initialize optional entry '{key}' from non-optional value {value}"))
 }
 
 /// A constant, its text borrowed from the program.

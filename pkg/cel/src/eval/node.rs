@@ -37,10 +37,10 @@ pub(crate) enum Node {
         optional: Box<[bool]>,
     },
     Map(Box<[MapEntry]>),
-    /// An object that nothing can make; its fields are evaluated all the same.
+    /// An object; where nothing can make it, its fields are evaluated all the same.
     Struct {
         name: Str,
-        fields: Box<[Node]>,
+        fields: Box<[StructField]>,
     },
     Fold(Box<Fold>),
     /// `accumulator + list` where the accumulator is a comprehension's own: appends in place.
@@ -58,6 +58,13 @@ pub(crate) enum Node {
 #[derive(Debug)]
 pub(crate) struct MapEntry {
     pub key: Node,
+    pub value: Node,
+    pub optional: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct StructField {
+    pub name: Str,
     pub value: Node,
     pub optional: bool,
 }
@@ -88,6 +95,8 @@ pub(crate) struct Qualifier {
 #[derive(Debug)]
 pub(crate) enum Key {
     Const(Val<'static>),
+    /// A field of an object whose type makes objects (`Object`).
+    Field(Str),
     Attr(Box<Attr>),
     Node(Box<Node>),
 }

@@ -4,7 +4,8 @@
 //! patterns and turns constant lists that `in` looks into into sets.
 
 use super::node::{
-    Attr, Base, Call, Dispatch, Fold, Key, MapEntry, Node, PatternCall, Qualifier, Slot, value_set,
+    Attr, Base, Call, Dispatch, Fold, Key, MapEntry, Node, PatternCall, Qualifier, Slot, StructField,
+    value_set,
 };
 use super::{Activation, Budget, Frame};
 use crate::ast::{self, Expr, Id, Kind, Literal, ops};
@@ -13,7 +14,8 @@ use crate::cost::runtime::Charge;
 use crate::env::Env;
 use crate::parser::macros::MAP_INSERT;
 use crate::regexp::Regexp;
-use crate::val::Val;
+use crate::types::Type;
+use crate::val::{Val, made};
 use machinery::Str;
 use std::sync::Arc;
 
@@ -65,7 +67,14 @@ impl Planner<'_> {
             Kind::List { elements, optional } => self.list(elements, optional),
             Kind::Map(entries) => self.map(entries),
             Kind::Struct { name, fields } => {
-                let fields = fields.iter().map(|f| self.node(&f.value)).collect::<Planned<_>>()?;
+                let field = |f: &ast::Field| {
+                    Ok(StructField {
+                        name: f.name.clone(),
+                        value: self.node(&f.value)?,
+                        optional: f.optional,
+                    })
+                };
+                let fields = fields.iter().map(field).collect::<Planned<_>>()?;
                 Ok(Node::Struct { name: name.clone(), fields })
             }
             Kind::Comprehension(c) => self.comprehension(c),
@@ -78,6 +87,9 @@ impl Planner<'_> {
 
     fn ident(&mut self, id: Id) -> Planned<Node> {
         let base = match self.checked.reference(id) {
+            Some(Reference::Type(Type::Struct(name))) if made::is_known(name) => {
+                return Err(format!("reference to undefined type: {name}"));
+            }
             Some(Reference::Type(t)) => return Ok(Node::Const(Ok(Val::Type(Arc::new(t.clone()))))),
             Some(Reference::Local(name)) => match self.slot_of(name) {
                 Some(slot) => Base::Local(slot),
@@ -106,7 +118,10 @@ impl Planner<'_> {
 
     fn select(&mut self, operand: &Expr, field: &Str, test: bool) -> Planned<Node> {
         let mut attr = self.attr(operand)?;
-        let key = Key::Const(Val::str(field.as_str()));
+        let key = match self.checked.type_of(operand.id) {
+            Type::Struct(name) if made::is_object(name) => Key::Field(field.clone()),
+            _ => Key::Const(Val::str(field.as_str())),
+        };
         attr.qualifiers.push(Qualifier { key, optional: false, test });
         Ok(if test { Node::Has(attr) } else { Node::Attr(attr) })
     }
@@ -346,5 +361,7 @@ fn own(v: Val<'_>) -> Val<'static> {
         Val::Optional(v) => Val::Optional(v.map(|v| Arc::new(own((*v).clone())))),
         Val::Type(t) => Val::Type(t),
         Val::Object(o) => Val::Object(o),
+        // No literal spells one: made objects are not folded.
+        Val::Made(_) => Val::Null,
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn equal(l: &Val<'_>, r: &Val<'_>) -> Answer {
         (Val::Object(_), _) => Err(super::ops::no_overload()),
         (Val::List(a), _) if a.is_typed_tree() => Err(super::ops::no_overload()),
         (Val::Map(a), _) if a.is_typed_tree() => Err(super::ops::no_overload()),
+        (Val::Made(a), Val::Made(b)) => a.equals(b),
         (Val::Unknown(a), Val::Unknown(b)) => Ok(a == b),
         (Val::Unknown(a), _) => Ok(tree::plain_equal(a, r)),
         _ => Ok(false),

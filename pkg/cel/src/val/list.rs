@@ -13,6 +13,8 @@ enum Repr<'a> {
     /// Elements as the tree has them, and the list's schema.
     Tree(&'a [Value], Option<&'a Schema>),
     Own(Arc<Vec<Val<'a>>>),
+    /// Put together of others; only what reads made objects tells them apart.
+    Joined(Arc<Vec<Val<'a>>>),
 }
 
 impl<'a> From<Vec<Val<'a>>> for List<'a> {
@@ -26,10 +28,29 @@ impl<'a> List<'a> {
         List(Repr::Tree(items, schema))
     }
 
+    pub(crate) fn joined(items: Vec<Val<'a>>) -> Self {
+        List(Repr::Joined(Arc::new(items)))
+    }
+
+    /// Whether one literal, function or loop made it.
+    pub(crate) fn is_literal(&self) -> bool {
+        matches!(self.0, Repr::Own(_))
+    }
+
+    /// Whether both are one list, not two alike.
+    pub(crate) fn is_same(&self, other: &List<'_>) -> bool {
+        match (&self.0, &other.0) {
+            (Repr::Own(a) | Repr::Joined(a), Repr::Own(b) | Repr::Joined(b)) => {
+                std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+            }
+            _ => false,
+        }
+    }
+
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Tree(items, _) => items.len(),
-            Repr::Own(items) => items.len(),
+            Repr::Own(items) | Repr::Joined(items) => items.len(),
         }
     }
 
@@ -41,7 +62,7 @@ impl<'a> List<'a> {
     pub(crate) fn schema(&self) -> Option<&'a Schema> {
         match &self.0 {
             Repr::Tree(_, schema) => *schema,
-            Repr::Own(_) => None,
+            Repr::Own(_) | Repr::Joined(_) => None,
         }
     }
 
@@ -58,7 +79,7 @@ impl<'a> List<'a> {
         match &self.0 {
             Repr::Tree(items, None) => items.get(i).map(|v| Ok(tree::plain(v))),
             Repr::Tree(items, Some(schema)) => items.get(i).map(|v| tree::typed(v, schema.item_schema())),
-            Repr::Own(items) => items.get(i).map(|v| Ok(v.clone())),
+            Repr::Own(items) | Repr::Joined(items) => items.get(i).map(|v| Ok(v.clone())),
         }
     }
 
@@ -76,7 +97,7 @@ impl<'a> List<'a> {
         if let Repr::Tree(..) = self.0 {
             *self = List::from(self.to_vec()?);
         }
-        if let Repr::Own(items) = &mut self.0 {
+        if let Repr::Own(items) | Repr::Joined(items) = &mut self.0 {
             Arc::make_mut(items).push(item);
         }
         Ok(())

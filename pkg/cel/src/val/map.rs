@@ -205,6 +205,11 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether an expression made it.
+    pub(crate) fn is_computed(&self) -> bool {
+        matches!(self.0, Repr::Own(_))
+    }
+
     pub(crate) fn is_typed_tree(&self) -> bool {
         matches!(self.0, Repr::Tree(_, Some(_)))
     }

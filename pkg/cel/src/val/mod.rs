@@ -9,6 +9,7 @@
 pub(crate) mod convert;
 pub(crate) mod equal;
 mod list;
+pub(crate) mod made;
 pub(crate) mod map;
 pub(crate) mod object;
 pub(crate) mod ops;
@@ -21,6 +22,7 @@ use crate::types::Type;
 use std::sync::Arc;
 
 pub use list::List;
+pub use made::Made;
 pub use map::{Lazy, Map, MapBuilder};
 pub use object::Object;
 pub use time::Timestamp;
@@ -65,6 +67,8 @@ pub enum Val<'a> {
     Object(Arc<dyn Object>),
     /// A tree node a schema says nothing about; only comparison works on it.
     Unknown(&'a machinery::Value),
+    /// An object the expression made.
+    Made(Arc<Made<'a>>),
 }
 
 impl<'a> Val<'a> {
@@ -117,6 +121,14 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// The object the expression made, if it is one.
+    pub fn as_made(&self) -> Option<&Made<'a>> {
+        match self {
+            Val::Made(made) => Some(made),
+            _ => None,
+        }
+    }
+
     /// The name of the value's type.
     pub fn type_name(&self) -> &str {
         match self {
@@ -135,6 +147,7 @@ impl<'a> Val<'a> {
             Val::Type(_) => "type",
             Val::Object(o) => o.type_name(),
             Val::Unknown(_) => "unknown",
+            Val::Made(made) => made.type_name(),
         }
     }
 
@@ -156,6 +169,7 @@ impl<'a> Val<'a> {
             Val::Type(_) => Type::Type(None),
             Val::Object(o) => o.type_value(),
             Val::Unknown(_) => Type::opaque("unknown"),
+            Val::Made(made) => Type::type_of(Type::object(made.type_name())),
         }
     }
 
@@ -185,6 +199,7 @@ impl<'a> Val<'a> {
             Val::Timestamp(t) => t.instant().is_zero(),
             Val::List(l) => l.is_empty() && !l.is_typed_tree(),
             Val::Map(m) => m.is_empty() && !m.is_typed_tree(),
+            Val::Made(made) => made.is_empty() && !made.is_patch(),
             _ => false,
         }
     }

@@ -90,7 +90,7 @@ fn join<'a>(a: &List<'a>, b: &List<'a>) -> Res<'a> {
     for item in b.iter() {
         items.push(item?);
     }
-    Ok(Val::list(items))
+    Ok(Val::List(List::joined(items)))
 }
 
 fn shift<'a>(t: &Timestamp, by: i64) -> Res<'a> {

@@ -34,6 +34,7 @@ impl Val<'_> {
             Val::Type(t) => plain_type(t),
             Val::Object(o) => o.text().unwrap_or_else(|| o.type_name().to_owned()),
             Val::Unknown(v) => v.to_string(),
+            Val::Made(made) => made.type_name().to_owned(),
         }
     }
 }
@@ -54,6 +55,8 @@ impl Val<'_> {
             Val::Optional(_) => "*types.Optional",
             Val::Type(_) => "*types.Type",
             Val::Unknown(_) => "*common.unknownPreserved",
+            Val::Made(made) if made.is_patch() => "*mutation.JSONPatchVal",
+            Val::Made(_) => "*dynamic.ObjectVal",
             Val::List(l) if l.is_typed_tree() => "*common.unstructuredList",
             Val::List(l) if l.is_tree() => "[]interface {}",
             Val::List(_) => "*types.baseList",

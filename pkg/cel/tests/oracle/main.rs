@@ -9,6 +9,7 @@
 
 mod generate;
 mod show;
+mod variables;
 
 use cel::{Activation, Budget, DeclSizes, DeclType, Env, Library, MapBuilder, Schema, Type, Val, Version};
 use machinery::Value;
@@ -33,6 +34,9 @@ fn setup(question: &Json) -> Setup {
     if question["bind"] == json!(true) {
         builder = builder.library(Library::Bindings).library(Library::JsonPatch);
     }
+    if question["patch"] == json!(true) {
+        builder = builder.patch_types();
+    }
     for (name, t) in [
         ("i", Type::Int),
         ("u", Type::Uint),
@@ -44,6 +48,10 @@ fn setup(question: &Json) -> Setup {
         ("x", Type::Dyn),
     ] {
         builder = builder.variable(name, t);
+    }
+    for v in question["vars"].as_array().into_iter().flatten() {
+        builder =
+            builder.variable(v["name"].as_str().unwrap(), variables::parse_type(v["type"].as_str().unwrap()));
     }
     if question["schema"].is_null() {
         let env = builder.variable("object", Type::Dyn).build();
@@ -71,7 +79,7 @@ fn plain_variables(x: &Value) -> Activation<'_> {
 
 /// Our answer in the oracle's form.
 fn ask(setups: &mut HashMap<String, Setup>, question: &Json) -> Json {
-    let key = format!("{}{}{}", question["version"], question["bind"], question["schema"]);
+    let key = ["version", "bind", "patch", "schema", "vars"].map(|f| question[f].to_string()).concat();
     let setup = setups.entry(key).or_insert_with(|| setup(question));
     let program = match setup.env.compile(question["expr"].as_str().unwrap(), None) {
         Ok(program) => program,
@@ -88,12 +96,28 @@ fn ask(setups: &mut HashMap<String, Setup>, question: &Json) -> Json {
             None => activation.bind_tree("object", object),
         };
     }
+    for v in question["vars"].as_array().into_iter().flatten() {
+        if let Some(value) = variables::parse_value(&v["value"]) {
+            activation.set(v["name"].as_str().unwrap(), Ok(value));
+        }
+    }
     let (result, cost) = program.eval_with_cost(&activation, &Budget::cost(1_000_000));
     let mut out = json!({
         "type": program.output_type().to_string(), "min": estimate.min, "max": estimate.max, "cost": cost,
     });
     match result {
-        Ok(v) => out["value"] = json!(show::show(&v)),
+        Ok(v) => {
+            out["value"] = json!(show::show(&v));
+            if question["patch"] == json!(true) {
+                out["json"] = json!(show::patch_json(&v));
+                out["names"] = json!(
+                    v.as_made()
+                        .filter(|made| made.type_name() != cel::JSON_PATCH)
+                        .and_then(cel::Made::misplaced)
+                        .unwrap_or_default()
+                );
+            }
+        }
         Err(e) => out["fail"] = json!(e.to_string()),
     }
     out
@@ -109,7 +133,7 @@ fn differences(ours: &Json, theirs: &Json) -> Vec<String> {
         let (a, b) = (field(ours, "error"), field(theirs, "error"));
         return if a == b { Vec::new() } else { vec![format!("error\n  ours   {a}\n  theirs {b}")] };
     }
-    ["type", "min", "max", "cost", "value", "fail"]
+    ["type", "min", "max", "cost", "value", "fail", "json", "names"]
         .iter()
         .filter_map(|f| {
             let (a, b) = (field(ours, f), field(theirs, f));
@@ -126,6 +150,9 @@ fn compare(pairs: impl Iterator<Item = (Json, Json)>) -> (usize, Vec<String>) {
     for (mut question, theirs) in pairs {
         // Upstream panicked, where our engine has an error of its own.
         if theirs["fail"].as_str().is_some_and(|e| e.starts_with("internal error: interface conversion")) {
+            continue;
+        }
+        if variables::has_messages(&question) {
             continue;
         }
         count += 1;

@@ -62,6 +62,24 @@ pub fn show(v: &Val<'_>) -> String {
                 format!("{} {}", kind.replace("namedformat", "format"), o.text().unwrap_or_default())
             }
         },
+        Val::Made(made) if made.type_name() == cel::JSON_PATCH => {
+            let [op, path, from] = ["op", "path", "from"].map(|f| quote(made.text(f)));
+            let value = made.get("value").map(|v| format!(" {}", show(v))).unwrap_or_default();
+            format!("JSONPatch {op} {path} {from}{value}")
+        }
+        Val::Made(made) => format!("{} {}", made.type_name(), patch_json(v)),
         other => other.display(),
     }
+}
+
+/// What a JSON Patch makes of a value, its operation's or itself.
+pub fn patch_json(v: &Val<'_>) -> String {
+    let value = match v.as_made().filter(|made| made.type_name() == cel::JSON_PATCH) {
+        Some(patch) => match patch.get("value") {
+            Some(value) => value,
+            None => return String::new(),
+        },
+        None => v,
+    };
+    value.to_json().map_or_else(|e| format!("error: {e}"), |v| v.to_string())
 }
