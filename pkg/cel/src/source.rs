@@ -84,7 +84,9 @@ impl Issues {
             return write!(f, "ERROR: <input>:-1:0: {}", issue.message);
         };
         let (line, column) = self.location(at);
-        write!(f, "ERROR: <input>:{line}:{}: {}", column + 1, issue.message)?;
+        // Of nothing upstream knows no columns.
+        let column_shown = column + usize::from(!self.text.is_empty());
+        write!(f, "ERROR: <input>:{line}:{column_shown}: {}", issue.message)?;
         let Some(text) = self.text.split('\n').nth(line - 1) else { return Ok(()) };
         if self.text.is_empty() || text.len() > MAX_SNIPPET {
             return Ok(());

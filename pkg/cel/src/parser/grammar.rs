@@ -115,12 +115,25 @@ impl Parser<'_, '_> {
         }
         let id = self.id(Some(self.at()));
         self.accept();
-        let yes = self.or(follow.within(COLON))?;
-        self.expect(T::Colon, EXPR)?;
-        let no = self.expr(follow)?;
+        let rest = self.branches(follow);
+        let (yes, no) = match rest {
+            Ok(both) => both,
+            // What was read so far is still a choice, for macros to refuse.
+            Err(Stop::Syntax) => {
+                self.recover(Site::Expr, follow)?;
+                return Ok(Node { expr: Expr { id, kind: Kind::Unspecified }, depth: condition.depth });
+            }
+            Err(Stop::Abort) => return Err(Stop::Abort),
+        };
         let depth = self.deeper(condition.depth.max(yes.depth).max(no.depth))?;
         let args = vec![condition.expr, yes.expr, no.expr];
         Ok(Node { expr: Expr::call(id, ops::CONDITIONAL, args), depth })
+    }
+
+    fn branches(&mut self, follow: Follow) -> Parsed<(Node, Node)> {
+        let yes = self.or(follow.within(COLON))?;
+        self.expect(T::Colon, EXPR)?;
+        Ok((yes, self.expr(follow)?))
     }
 
     fn or(&mut self, follow: Follow) -> Parsed<Node> {
@@ -204,8 +217,7 @@ impl Parser<'_, '_> {
         };
         let at = self.at();
         let mut count = 0;
-        while self.la() == kind && !(count > 0 && kind == T::Minus && matches!(self.la2(), T::Int | T::Float))
-        {
+        while self.la() == kind {
             if kind == T::Minus && !PRIMARY.has(self.la2()) {
                 return self.not_viable();
             }
@@ -229,14 +241,48 @@ impl Parser<'_, '_> {
         let mut operand = self.primary(inner)?;
         loop {
             let result = match self.la() {
-                T::Dot => self.selection(operand, inner),
-                T::LBracket => self.index(operand, inner),
+                T::Dot if !self.is_selection() => {
+                    if let Err(Stop::Abort) = self.not_viable::<()>() {
+                        return Err(Stop::Abort);
+                    }
+                    self.recover(Site::Member, follow)?;
+                    return Ok(operand);
+                }
+                T::Dot => self.selection(operand, inner, follow),
+                T::LBracket => self.index(operand, inner, follow),
                 _ => return Ok(operand),
             };
             match result {
-                Ok(next) => operand = next,
-                failed => return self.caught(Site::Member, start, follow, failed),
+                Ok((next, true)) => operand = next,
+                // The rule has failed and recovered: it ends, whatever comes next.
+                Ok((next, false)) => return Ok(next),
+                Err(stop) => return self.caught(Site::Member, start, follow, Err(stop)),
             }
+        }
+    }
+
+    fn is_selection(&self) -> bool {
+        matches!(self.la2(), T::Ident | T::EscIdent | T::Question)
+    }
+
+    /// A field's name, quoted or not; `None` where there is none.
+    pub(super) fn field_name(&mut self, follow: Follow) -> Parsed<Option<&str>> {
+        let names = Set::of(&[T::Ident, T::EscIdent]);
+        let found = match self.sync(names) {
+            Ok(()) if !names.has(self.la()) => self.no_viable(self.pos),
+            other => other,
+        };
+        match found {
+            Ok(()) => {
+                let at = self.pos;
+                self.accept();
+                Ok(Some(self.tokens[at].text.trim_matches('`')))
+            }
+            Err(Stop::Syntax) => {
+                self.recover(Site::Name, follow)?;
+                Ok(None)
+            }
+            Err(Stop::Abort) => Err(Stop::Abort),
         }
     }
 
@@ -249,35 +295,31 @@ impl Parser<'_, '_> {
         result
     }
 
-    /// `.field`, `.?field` or `.method(...)`.
-    fn selection(&mut self, operand: Node, follow: Follow) -> Parsed<Node> {
+    /// `.field`, `.?field` or `.method(...)`, and whether it is complete. `outer` follows the whole operand.
+    fn selection(&mut self, operand: Node, follow: Follow, outer: Follow) -> Parsed<(Node, bool)> {
         let at = self.at();
-        let is_name = |kind| matches!(kind, T::Ident | T::EscIdent);
-        if !(is_name(self.la2()) || self.la2() == T::Question) {
-            return self.not_viable();
-        }
         self.accept();
-        let optional = self.accept_if(T::Question);
-        if optional && !is_name(self.la()) {
-            let name_at = self.at();
-            let result = self.mismatch(Set::of(&[T::Ident, T::EscIdent]));
-            self.errors.report(Some(name_at), "unsupported ident kind");
-            return result;
+        if self.accept_if(T::Question) {
+            return self.optional_selection(at, operand, follow).map(|node| (node, true));
         }
-        let name_at = self.at();
         let plain = self.la() == T::Ident;
         let text = self.tokens[self.pos].text;
         self.accept();
-        if plain && !optional && self.la() == T::LParen {
-            return self.method(operand, text, follow);
+        if plain && self.la() == T::LParen {
+            return self.method(operand, text, follow, outer);
         }
         let field = text.trim_matches('`');
         let depth = self.deeper(operand.depth)?;
-        if !optional {
-            let kind =
-                Kind::Select { operand: Box::new(operand.expr), field: field.into(), test_only: false };
-            return Ok(Node { expr: self.node(at, kind), depth });
-        }
+        let kind = Kind::Select { operand: Box::new(operand.expr), field: field.into(), test_only: false };
+        Ok((Node { expr: self.node(at, kind), depth }, true))
+    }
+
+    fn optional_selection(&mut self, at: u32, operand: Node, follow: Follow) -> Parsed<Node> {
+        let name_at = self.at();
+        let Some(field) = self.field_name(follow)?.map(str::to_owned) else {
+            return Ok(self.error(name_at, "unsupported ident kind"));
+        };
+        let depth = self.deeper(operand.depth)?;
         if !self.options.optional_syntax {
             return Ok(self.error(at, "unsupported syntax '.?'"));
         }
@@ -286,47 +328,66 @@ impl Parser<'_, '_> {
         Ok(Node { expr: Expr::call(id, ops::OPT_SELECT, vec![operand.expr, name]), depth })
     }
 
-    fn method(&mut self, operand: Node, name: &str, follow: Follow) -> Parsed<Node> {
+    fn method(&mut self, operand: Node, name: &str, follow: Follow, outer: Follow) -> Parsed<(Node, bool)> {
         let id = self.id(Some(self.at()));
         self.accept();
-        let args = self.arguments(Site::Member, follow)?;
+        let (args, complete) = self.arguments(Site::Member, follow, outer)?;
         let depth = self.deeper(args.iter().map(|a| a.depth).fold(operand.depth, u32::max))?;
         let args = args.into_iter().map(|a| a.expr).collect();
         let expr = self.call_or_macro(id, name, Some(operand.expr), args)?;
-        Ok(Node { expr, depth })
+        Ok((Node { expr, depth }, complete))
     }
 
-    fn index(&mut self, operand: Node, follow: Follow) -> Parsed<Node> {
+    fn index(&mut self, operand: Node, follow: Follow, outer: Follow) -> Parsed<(Node, bool)> {
         let at = self.at();
         self.accept();
         self.sync(EXPR.or(Set::of(&[T::Question])))?;
         let optional = self.accept_if(T::Question);
         let index = self.expr(follow.within(BRACKET))?;
-        self.expect(T::RBracket, follow.next)?;
+        let complete = match self.expect(T::RBracket, follow.next) {
+            Err(Stop::Syntax) => {
+                self.recover(Site::Member, outer)?;
+                false
+            }
+            Err(Stop::Abort) => return Err(Stop::Abort),
+            Ok(()) => true,
+        };
         let depth = self.deeper(operand.depth.max(index.depth))?;
         if optional && !self.options.optional_syntax {
-            return Ok(self.error(at, "unsupported syntax '[?'"));
+            return Ok((self.error(at, "unsupported syntax '[?'"), complete));
         }
         let id = self.id(Some(at));
         let op = if optional { ops::OPT_INDEX } else { ops::INDEX };
-        Ok(Node { expr: Expr::call(id, op, vec![operand.expr, index.expr]), depth })
+        Ok((Node { expr: Expr::call(id, op, vec![operand.expr, index.expr]), depth }, complete))
     }
 
-    /// Arguments and the closing parenthesis. Where that is missing, the call is still looked at: a macro may find
-    /// more to report.
-    pub(super) fn arguments(&mut self, site: Site, follow: Follow) -> Parsed<Vec<Node>> {
-        self.sync(EXPR.or(PAREN))?;
+    /// Arguments and the closing parenthesis, and whether that was there. Where it is missing, the call is still
+    /// looked at: a macro may find more to report. `outer` follows the rule that then ends.
+    pub(super) fn arguments(
+        &mut self,
+        site: Site,
+        follow: Follow,
+        outer: Follow,
+    ) -> Parsed<(Vec<Node>, bool)> {
         let mut args = Vec::new();
+        match self.list_of_arguments(&mut args, follow) {
+            Err(Stop::Syntax) => {
+                self.recover(site, outer)?;
+                Ok((args, false))
+            }
+            Err(Stop::Abort) => Err(Stop::Abort),
+            Ok(()) => Ok((args, true)),
+        }
+    }
+
+    fn list_of_arguments(&mut self, args: &mut Vec<Node>, follow: Follow) -> Parsed<()> {
+        self.sync(EXPR.or(PAREN))?;
         if EXPR.has(self.la()) {
             args.push(self.expr(follow.within(PAREN.or(COMMA)))?);
             while self.accept_if(T::Comma) {
                 args.push(self.expr(follow.within(PAREN.or(COMMA)))?);
             }
         }
-        match self.expect(T::RParen, follow.next) {
-            Err(Stop::Syntax) => self.recover(site, follow)?,
-            other => other?,
-        }
-        Ok(args)
+        self.expect(T::RParen, follow.next)
     }
 }

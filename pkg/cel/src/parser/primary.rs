@@ -92,7 +92,7 @@ impl Parser<'_, '_> {
         }
         let paren = self.at();
         self.accept();
-        let args = self.arguments(Site::Primary, follow)?;
+        let (args, _) = self.arguments(Site::Primary, follow, follow)?;
         if RESERVED.contains(&text) {
             return Ok(self.error(start, format!("reserved identifier: {text}")));
         }
@@ -140,12 +140,7 @@ impl Parser<'_, '_> {
     fn field(&mut self, first: u32, follow: Follow) -> Parsed<(Option<Field>, u32)> {
         let at = self.at();
         let optional = self.accept_if(T::Question);
-        if !matches!(self.la(), T::Ident | T::EscIdent) {
-            self.errors.report(Some(first), "unsupported ident kind");
-            return self.mismatch(Set::of(&[T::Ident, T::EscIdent]));
-        }
-        let name = self.tokens[self.pos].text.trim_matches('`');
-        self.accept();
+        let name = self.field_name(follow.within(COLON))?.map(str::to_owned);
         let colon = self.at();
         self.expect(T::Colon, EXPR)?;
         let id = self.id(Some(colon));
@@ -154,6 +149,10 @@ impl Parser<'_, '_> {
             self.errors.report(Some(at), "unsupported syntax '?'");
             return Ok((None, value.depth));
         }
+        let Some(name) = name else {
+            self.errors.report(Some(first), "unsupported ident kind");
+            return Ok((None, value.depth));
+        };
         Ok((Some(Field { id, name: name.into(), value: value.expr, optional }), value.depth))
     }
 

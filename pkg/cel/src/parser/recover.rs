@@ -125,6 +125,7 @@ pub(super) enum Site {
     Member,
     Primary,
     Entry,
+    Name,
 }
 
 impl Recovery {
