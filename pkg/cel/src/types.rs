@@ -3,6 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// The most parts a type may have, a shared one counted each time.
+const MAX_PARTS: u32 = 2_000;
+/// The deepest a type may nest: twice what one literal can.
+const MAX_NESTING: u32 = 500;
+
 /// A type. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -127,6 +132,25 @@ impl Type {
                     && mine.len() == theirs.len()
                     && mine.iter().zip(theirs).all(|(a, b)| a.accepts(b))
             }
+        }
+    }
+
+    /// Whether it has more parts or nests deeper than checking has time and stack for.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let mut parts = MAX_PARTS;
+        !self.fits_in(&mut parts, MAX_NESTING)
+    }
+
+    fn fits_in(&self, parts: &mut u32, nesting: u32) -> bool {
+        if *parts == 0 || nesting == 0 {
+            return false;
+        }
+        *parts -= 1;
+        match self {
+            Type::List(t) | Type::Type(Some(t)) => t.fits_in(parts, nesting - 1),
+            Type::Map(kv) => kv.0.fits_in(parts, nesting - 1) && kv.1.fits_in(parts, nesting - 1),
+            Type::Opaque(_, params) => params.iter().all(|p| p.fits_in(parts, nesting - 1)),
+            _ => true,
         }
     }
 

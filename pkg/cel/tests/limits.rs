@@ -23,6 +23,36 @@ fn costs_end_what_would_not_end() {
     }
 }
 
+/// What is small because its parts are shared would take forever to walk through, or too deep a stack.
+#[test]
+fn shared_parts_count_each_time() {
+    let env = Env::builder(Version::Stored).variable("s", Type::String).build();
+    let text = "a".repeat(1_000_000);
+    let chain = |step: &str, links: usize| format!("[[1]]{}", format!(".map(x, {step})").repeat(links));
+    let nested = chain(&format!("{}dyn(x){}", "[".repeat(200), "]".repeat(200)), 200);
+    let mut sources: Vec<String> =
+        ["[x, x]", "x + x", "{'a': x, 'b': x}", "[x, x].map(y, y)"].map(|step| chain(step, 60)).into();
+    sources.push(nested);
+    sources.push("lists.range(1000).map(i, s.replace('', 'bb')).size() > 0".into());
+    sources.push("lists.range(1000).map(i, s.split('')).size() > 0".into());
+    for source in sources {
+        let program = env.compile(&format!("dyn({source}) == null"), None).unwrap();
+        let activation = Activation::new().bind("s", Ok(Val::from(text.as_str())));
+        let result = program.eval(&activation, &Budget::cost(u64::MAX));
+        assert!(matches!(result, Err(EvalError::CostLimit)), "{source}");
+    }
+}
+
+#[test]
+fn types_are_bounded() {
+    let env = Env::builder(Version::Stored).build();
+    for step in [format!("{}x{}", "[".repeat(200), "]".repeat(200)), "{x: x}".into()] {
+        let source = format!("[1]{}", format!(".map(x, {step})").repeat(100));
+        let error = env.compile(&source, None).unwrap_err().to_string();
+        assert!(error.contains("type is too large"), "{error}");
+    }
+}
+
 #[test]
 fn the_caller_may_stop() {
     let env = Env::builder(Version::Stored).build();

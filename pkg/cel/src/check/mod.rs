@@ -108,7 +108,14 @@ impl Checker<'_> {
         }
     }
 
+    /// Gives a node its type. Upstream takes types of any size, which loops can make exponential.
     fn set(&mut self, id: Id, t: Type) {
+        let t = if t.is_too_large() {
+            self.report(id, "type is too large".into());
+            Type::Error
+        } else {
+            t
+        };
         self.out.types[id as usize] = Some(t);
     }
 

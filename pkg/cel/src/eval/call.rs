@@ -131,7 +131,7 @@ impl<'a> Frame<'a, '_> {
             (Ok(l), Ok(r)) => ops::add(&l, &r),
         };
         self.charge(1)?;
-        result
+        super::passed(result)
     }
 
     pub(super) fn insert(&mut self, slot: Slot, args: &'a [Node]) -> Res<'a> {
@@ -153,7 +153,7 @@ impl<'a> Frame<'a, '_> {
         }
         let result = accu.and_then(|accu| insert_into(accu, &values));
         self.charge(1)?;
-        result
+        super::passed(result)
     }
 }
 

@@ -127,6 +127,8 @@ pub(crate) struct Frame<'a, 'b> {
     locals: Vec<Local<'a>>,
     cost: u64,
     limit: u64,
+    /// Bytes that calls put together.
+    made: u64,
     ticks: u32,
     budget: &'b Budget<'b>,
 }
@@ -143,6 +145,7 @@ impl<'a, 'b> Frame<'a, 'b> {
             names,
             locals: (0..locals).map(|_| Local::Unset).collect(),
             cost: 0,
+            made: 0,
             limit: budget.cost.unwrap_or(u64::MAX),
             ticks: 0,
             budget,
@@ -265,7 +268,7 @@ impl<'a, 'b> Frame<'a, 'b> {
     fn list(&mut self, elements: &'a [Node], optional: &'a [bool]) -> Res<'a> {
         let result = self.elements(elements, optional);
         self.charge(crate::cost::LIST)?;
-        result
+        passed(result)
     }
 
     fn entries(&mut self, entries: &'a [MapEntry]) -> Res<'a> {
@@ -294,7 +297,7 @@ impl<'a, 'b> Frame<'a, 'b> {
     fn map(&mut self, entries: &'a [MapEntry]) -> Res<'a> {
         let result = self.entries(entries);
         self.charge(crate::cost::MAP)?;
-        result
+        passed(result)
     }
 
     fn fields(&mut self, fields: &'a [StructField]) -> Result<Vec<(Str, Val<'a>)>, EvalError> {
@@ -316,7 +319,7 @@ impl<'a, 'b> Frame<'a, 'b> {
         let fields = self.fields(fields);
         self.charge(crate::cost::STRUCT)?;
         match fields? {
-            fields if made::is_known(name) => Made::make(name.clone(), fields),
+            fields if made::is_known(name) => passed(Made::make(name.clone(), fields)),
             _ => Err(EvalError::new(format!("unknown type '{name}'"))),
         }
     }
@@ -331,7 +334,23 @@ impl<'a, 'b> Frame<'a, 'b> {
         if let Some(args) = args {
             self.charge(call.charge.of(&args, &result))?;
         }
-        result
+        if call.makes
+            && let Ok(v) = &result
+        {
+            self.made = self.made.saturating_add(v.bytes());
+            if self.made > crate::val::bulk::MAX_MADE {
+                return Err(EvalError::CostLimit);
+            }
+        }
+        passed(result)
+    }
+}
+
+/// Lets a value that was just made pass, unless it is too much to walk through.
+fn passed(result: Res<'_>) -> Res<'_> {
+    match result {
+        Ok(v) if v.bulk().is_too_much() => Err(EvalError::CostLimit),
+        other => other,
     }
 }
 

@@ -107,6 +107,8 @@ pub(crate) struct Call {
     pub args: Box<[Node]>,
     pub dispatch: Dispatch,
     pub charge: Charge,
+    /// Whether its result may take much more memory than its cost says.
+    pub makes: bool,
 }
 
 #[derive(Debug)]

@@ -229,7 +229,13 @@ impl Planner<'_> {
             Some(pattern) => pattern,
             None => self.dispatch(function, overload),
         };
-        let call = Node::Call(Box::new(Call { function: function.name, args, dispatch, charge }));
+        let call = Node::Call(Box::new(Call {
+            function: function.name,
+            args,
+            dispatch,
+            charge,
+            makes: makes(function.name),
+        }));
         if is_conversion(name)
             && let Node::Call(inner) = &call
             && inner.args.len() == 1
@@ -315,6 +321,26 @@ fn is_conversion(name: &str) -> bool {
     matches!(
         name,
         "bool" | "bytes" | "double" | "duration" | "dyn" | "int" | "string" | "timestamp" | "type" | "uint"
+    )
+}
+
+/// Functions that put text or lists together.
+fn makes(name: &str) -> bool {
+    matches!(
+        name,
+        ops::ADD
+            | "replace"
+            | "join"
+            | "format"
+            | "split"
+            | "flatten"
+            | "findAll"
+            | "strings.quote"
+            | "lists.range"
+            | "sort"
+            | "reverse"
+            | "slice"
+            | "distinct"
     )
 }
 

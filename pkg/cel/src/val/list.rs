@@ -1,5 +1,6 @@
 //! Lists: of an object tree, or computed.
 
+use super::bulk::Bulk;
 use super::{Res, Val, tree};
 use crate::schema::Schema;
 use machinery::Value;
@@ -12,14 +13,26 @@ pub struct List<'a>(Repr<'a>);
 enum Repr<'a> {
     /// Elements as the tree has them, and the list's schema.
     Tree(&'a [Value], Option<&'a Schema>),
-    Own(Arc<Vec<Val<'a>>>),
+    Own(Arc<Items<'a>>),
     /// Put together of others; only what reads made objects tells them apart.
-    Joined(Arc<Vec<Val<'a>>>),
+    Joined(Arc<Items<'a>>),
+}
+
+#[derive(Clone, Debug)]
+struct Items<'a> {
+    items: Vec<Val<'a>>,
+    bulk: Bulk,
+}
+
+impl<'a> From<Vec<Val<'a>>> for Items<'a> {
+    fn from(items: Vec<Val<'a>>) -> Self {
+        Items { bulk: Bulk::all(&items), items }
+    }
 }
 
 impl<'a> From<Vec<Val<'a>>> for List<'a> {
     fn from(items: Vec<Val<'a>>) -> Self {
-        List(Repr::Own(Arc::new(items)))
+        List(Repr::Own(Arc::new(items.into())))
     }
 }
 
@@ -29,7 +42,15 @@ impl<'a> List<'a> {
     }
 
     pub(crate) fn joined(items: Vec<Val<'a>>) -> Self {
-        List(Repr::Joined(Arc::new(items)))
+        List(Repr::Joined(Arc::new(items.into())))
+    }
+
+    /// Of what is in it; of a tree only its own elements.
+    pub(crate) fn bulk(&self) -> Bulk {
+        match &self.0 {
+            Repr::Own(own) | Repr::Joined(own) => own.bulk,
+            Repr::Tree(items, _) => Bulk::flat(items.len()),
+        }
     }
 
     /// Whether one literal, function or loop made it.
@@ -50,7 +71,7 @@ impl<'a> List<'a> {
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Tree(items, _) => items.len(),
-            Repr::Own(items) | Repr::Joined(items) => items.len(),
+            Repr::Own(own) | Repr::Joined(own) => own.items.len(),
         }
     }
 
@@ -79,7 +100,7 @@ impl<'a> List<'a> {
         match &self.0 {
             Repr::Tree(items, None) => items.get(i).map(|v| Ok(tree::plain(v))),
             Repr::Tree(items, Some(schema)) => items.get(i).map(|v| tree::typed(v, schema.item_schema())),
-            Repr::Own(items) | Repr::Joined(items) => items.get(i).map(|v| Ok(v.clone())),
+            Repr::Own(own) | Repr::Joined(own) => own.items.get(i).map(|v| Ok(v.clone())),
         }
     }
 
@@ -97,8 +118,10 @@ impl<'a> List<'a> {
         if let Repr::Tree(..) = self.0 {
             *self = List::from(self.to_vec()?);
         }
-        if let Repr::Own(items) | Repr::Joined(items) = &mut self.0 {
-            Arc::make_mut(items).push(item);
+        if let Repr::Own(own) | Repr::Joined(own) = &mut self.0 {
+            let own = Arc::make_mut(own);
+            own.bulk.add(item.bulk());
+            own.items.push(item);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 mod convert;
 
+use super::bulk::Bulk;
 use super::{Map, Res, Val};
 use crate::eval::EvalError;
 use crate::types::Type;
@@ -21,6 +22,7 @@ pub const JSON_PATCH: &str = "JSONPatch";
 pub struct Made<'a> {
     name: Str,
     fields: Vec<(Str, Val<'a>)>,
+    bulk: Bulk,
 }
 
 /// Whether objects of this name can be made.
@@ -55,7 +57,8 @@ impl<'a> Made<'a> {
                 }
             }
         }
-        Ok(Val::Made(Arc::new(Made { name, fields })))
+        let bulk = Bulk::all(fields.iter().map(|(_, v)| v));
+        Ok(Val::Made(Arc::new(Made { name, fields, bulk })))
     }
 
     /// `Object`, `Object.spec`, `JSONPatch` ...
@@ -75,6 +78,10 @@ impl<'a> Made<'a> {
     /// A text field of a JSON Patch operation; empty if it is not set.
     pub fn text(&self, field: &str) -> &str {
         self.get(field).and_then(Val::as_str).unwrap_or_default()
+    }
+
+    pub(crate) fn bulk(&self) -> Bulk {
+        self.bulk
     }
 
     pub(crate) fn is_empty(&self) -> bool {

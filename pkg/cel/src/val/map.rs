@@ -1,5 +1,6 @@
 //! Maps: of an object tree, computed, or asked for key by key.
 
+use super::bulk::Bulk;
 use super::{Res, Text, Val, tree};
 use crate::escape;
 use crate::eval::EvalError;
@@ -40,6 +41,7 @@ struct Owned<'a> {
     index: HashMap<Key<'a>, usize>,
     /// What every key without an entry maps to, while `in` and `has` find it too (device attributes' domains).
     default: Option<Val<'a>>,
+    bulk: Bulk,
 }
 
 /// Keys that can be looked up; `1`, `1u` and `1.0` are told apart when stored, and found by each other.
@@ -127,6 +129,7 @@ impl<'a> Owned<'a> {
     }
 
     fn insert(&mut self, k: Key<'a>, entry: (Val<'a>, Val<'a>)) {
+        self.bulk.add(Bulk::all([&entry.0, &entry.1]));
         self.entries.push(entry);
         match self.entries.len() {
             0..INDEXED => {}
@@ -150,7 +153,10 @@ impl<'a> MapBuilder<'a> {
     pub fn set(&mut self, k: Val<'a>, v: Val<'a>) -> bool {
         let Some(id) = key(&k) else { return false };
         match self.0.position(&id) {
-            Some(at) => self.0.entries[at].1 = v,
+            Some(at) => {
+                self.0.bulk.add(v.bulk());
+                self.0.entries[at].1 = v;
+            }
             None => self.0.insert(id, (k, v)),
         }
         true
@@ -202,6 +208,15 @@ impl<'a> Map<'a> {
         match self.0 {
             Repr::Tree(map, schema) => Some((map, schema)),
             _ => None,
+        }
+    }
+
+    /// Of what is in it, more if entries were replaced; of a tree only its own entries.
+    pub(crate) fn bulk(&self) -> Bulk {
+        match &self.0 {
+            Repr::Own(map) => map.bulk,
+            Repr::Tree(map, _) => Bulk::flat(map.len()),
+            Repr::Lazy(_) => Bulk::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! [`tree`] gives object trees their meaning, with a schema or without; [`ops`] has arithmetic and comparison,
 //! [`convert`] conversions.
 
+pub(crate) mod bulk;
 pub(crate) mod convert;
 pub(crate) mod equal;
 mod list;

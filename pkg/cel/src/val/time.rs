@@ -1,7 +1,7 @@
 //! Points in time with the offset they were written with.
 
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 use machinery::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +45,10 @@ impl Timestamp {
         let days = (self.seconds + i64::from(offset)).div_euclid(86_400);
         let rest = (self.seconds + i64::from(offset)).rem_euclid(86_400) as i32;
         // Shifted times may leave the calendar; those are pinned to its ends.
-        let clamped = jiff::Timestamp::from_second(days.saturating_mul(86_400)).unwrap_or(if days < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        });
-        let date = Offset::UTC.to_datetime(clamped).date();
+        let epoch = jiff::civil::Date::constant(1970, 1, 1);
+        let shifted = jiff::Span::new().try_days(days).and_then(|days| epoch.checked_add(days));
+        let end = if days < 0 { jiff::civil::Date::MIN } else { jiff::civil::Date::MAX };
+        let date = shifted.unwrap_or(end);
         let (h, m, s) = ((rest / 3600) as i8, (rest / 60 % 60) as i8, (rest % 60) as i8);
         date.at(h, m, s, self.nanos as i32)
     }
