@@ -106,6 +106,21 @@ oracle-scheduler: ## the scheduler's verdicts and scores against upstream's fram
 bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes; NODES, PODS, CASES
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-scheduler $(BIN)/bench-scheduler
 
+CEL_COUNT ?= 100000
+.PHONY: oracle-cel bench-cel
+oracle-cel:      ## our expressions against upstream's engine: the language's conformance cases, CEL_COUNT generated ones (needs Go)
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./cel
+	target/oracle/cel conformance $$(cd e2e/oracle && go list -m -f '{{.Dir}}' cel.dev/expr)/tests/simple/testdata > target/oracle/cel-conformance.jsonl
+	CEL_ORACLE=$(CURDIR)/target/oracle/cel CEL_QUESTIONS=$(CURDIR)/target/oracle/cel-conformance.jsonl CEL_COUNT=$(CEL_COUNT) CEL_BROKEN=$(CEL_COUNT) \
+	  cargo test -p cel --test oracle --locked live_answers -- --nocapture
+
+bench-cel: rust  ## compiling and evaluating 20 typical rules beside upstream's engine, in processor time (needs Go)
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./cel
+	target/oracle/cel bench pkg/cel/examples/rules.jsonl > target/oracle/cel-bench.txt
+	cargo run -q --release --locked -p cel --example bench pkg/cel/examples/rules.jsonl target/oracle/cel-bench.txt
+
 PROXY_COUNT ?= 5000
 oracle-proxy:    ## our rules against upstream's proxiers on generated Services (needs Go, root); records the answers
 	mkdir -p target/oracle kube-proxy/tests/data

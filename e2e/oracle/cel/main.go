@@ -6,7 +6,7 @@
 // or {"type", "min", "max", "cost", "value", "fail"}.
 //
 // "patch" admits what mutating admission policies make; "vars" are further variables. "conformance FOLDER" prints
-// the questions of the language's own suite.
+// the questions of the language's own suite; "bench FILE" measures the questions of a file.
 package main
 
 import (
@@ -185,6 +185,29 @@ func prepare(r *request) (*setup, error) {
 	return s, nil
 }
 
+// What a question's variables are.
+func variables(r *request, s *setup) (map[string]any, error) {
+	vars := map[string]any{
+		"i": int64(7), "u": uint64(3), "d": 1.5, "s": "héllo", "b": true,
+		"l": []int64{3, 1, 2}, "m": map[string]int64{"a": 1}, "x": map[string]any{"k": []any{int64(1), "two", nil, 2.5}},
+	}
+	if len(r.Object) > 0 {
+		var object any
+		if err := utiljson.Unmarshal(r.Object, &object); err != nil {
+			return nil, fmt.Errorf("object: %w", err)
+		}
+		if s.sts != nil {
+			vars["self"] = common.UnstructuredToVal(object, &model.Structural{Structural: s.sts})
+		} else {
+			vars["object"] = object
+		}
+	}
+	if err := bind(s.env, r.Vars, vars); err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
+	}
+	return vars, nil
+}
+
 func ask(r *request) (out answer) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -208,23 +231,9 @@ func ask(r *request) (out answer) {
 	if err != nil {
 		return answer{Error: "program: " + err.Error()}
 	}
-	vars := map[string]any{
-		"i": int64(7), "u": uint64(3), "d": 1.5, "s": "héllo", "b": true,
-		"l": []int64{3, 1, 2}, "m": map[string]int64{"a": 1}, "x": map[string]any{"k": []any{int64(1), "two", nil, 2.5}},
-	}
-	if len(r.Object) > 0 {
-		var object any
-		if err := utiljson.Unmarshal(r.Object, &object); err != nil {
-			return answer{Error: "object: " + err.Error()}
-		}
-		if s.sts != nil {
-			vars["self"] = common.UnstructuredToVal(object, &model.Structural{Structural: s.sts})
-		} else {
-			vars["object"] = object
-		}
-	}
-	if err := bind(s.env, r.Vars, vars); err != nil {
-		return answer{Error: "bind: " + err.Error()}
+	vars, err := variables(r, s)
+	if err != nil {
+		return answer{Error: err.Error()}
 	}
 	value, details, err := program.Eval(vars)
 	if details != nil && details.ActualCost() != nil {
@@ -314,6 +323,13 @@ func show(v ref.Val) string {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "bench" {
+		if err := bench(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) == 3 && os.Args[1] == "conformance" {
 		if err := conformance(os.Args[2], json.NewEncoder(os.Stdout)); err != nil {
 			fmt.Fprintln(os.Stderr, err)

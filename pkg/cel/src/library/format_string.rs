@@ -205,7 +205,8 @@ fn fixed(d: f64, precision: usize) -> String {
 /// Scientific as upstream's printer for US English writes it: `1.052033×10⁰³`.
 fn scientific(d: f64, precision: usize) -> String {
     if let Some(text) = not_finite(d) {
-        return text;
+        // Upstream takes the precision for a width here.
+        return format!("{text:>precision$}");
     }
     let plain = format!("{:.precision$e}", unsigned_zero(d));
     let (mantissa, exponent) = plain.split_once('e').unwrap_or((&plain, "0"));

@@ -349,6 +349,72 @@ pub fn expand(question: &mut Json) {
     }
 }
 
+/// One edit somewhere: the rest cut off, a token put in, a character taken out.
+fn damage(rng: &mut Rng, expr: &mut String, tokens: &[&str]) {
+    let Some(at) = (0..9).map(|_| rng.below(expr.len().max(1))).find(|at| expr.is_char_boundary(*at)) else {
+        return;
+    };
+    match rng.below(3) {
+        0 => expr.truncate(at.max(1)),
+        1 => expr.insert_str(at, rng.pick(tokens)),
+        _ => {
+            let character = expr[at..].chars().next().map_or(0, char::len_utf8);
+            drop(expr.drain(at..at + character));
+        }
+    }
+}
+
+/// Tokens put where they do not belong.
+const STRAY: &[&str] = &[
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    "?",
+    ":",
+    "!",
+    "-",
+    "+",
+    "*",
+    "==",
+    "in",
+    "&&",
+    "||",
+    " a ",
+    "1",
+    "2.5",
+    "'s'",
+    "true",
+    "null",
+    "`a-b`",
+    "#",
+    "'",
+    "x.all(y, y)",
+    "has(a.b)",
+    "if",
+    "a.b{c: 1}",
+    "!!",
+    "--",
+    "?.",
+    "[?",
+    "{?",
+    "@",
+];
+
+/// A question about a broken text: one of `sources` with up to three edits.
+pub fn broken(seed: u64, sources: &[String]) -> Json {
+    let mut rng = Rng(seed);
+    let mut expr = sources[rng.below(sources.len())].clone();
+    for _ in 0..=rng.below(3) {
+        damage(&mut rng, &mut expr, STRAY);
+    }
+    json!({"expr": expr, "bind": true})
+}
+
 /// The question a seed stands for.
 pub fn question(seed: u64) -> Json {
     let mut rng = Rng(seed);
@@ -381,13 +447,7 @@ pub fn question(seed: u64) -> Json {
             let mut expr = expression(&mut rng, kind, depth, &[]);
             // Now and then broken text.
             if rng.below(25) == 0 && expr.len() > 2 {
-                let at = (0..).map(|_| rng.below(expr.len())).find(|at| expr.is_char_boundary(*at)).unwrap();
-                match rng.below(3) {
-                    0 => expr.truncate(at.max(1)),
-                    1 => expr
-                        .insert_str(at, rng.pick(&["(", ")", "]", ",", "+", " a ", "#", "'", ".", "?", "!"])),
-                    _ => drop(expr.drain(at..=at + expr[at..].chars().next().map_or(0, char::len_utf8) - 1)),
-                }
+                damage(&mut rng, &mut expr, &["(", ")", "]", ",", "+", " a ", "#", "'", ".", "?", "!"]);
             }
             json!({"expr": expr, "bind": true})
         }

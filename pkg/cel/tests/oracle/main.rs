@@ -1,8 +1,8 @@
 //! Compares with upstream's engine: its Kubernetes environment, linked into `e2e/oracle/cel`.
 //!
 //! `testdata/*.jsonl` holds questions with upstream's answers, so the tests run without Go. To ask upstream itself,
-//! build the oracle and set `CEL_ORACLE` to its path: then `CEL_COUNT` generated expressions (from `CEL_SEED` on) and
-//! the questions of `CEL_QUESTIONS` (a file) are asked, differences are printed, and with `CEL_RECORD` the answers
+//! build the oracle and set `CEL_ORACLE` to its path: then `CEL_COUNT` generated expressions and
+//! `CEL_BROKEN` broken texts (from `CEL_SEED` on) and the questions of `CEL_QUESTIONS` (a file) are asked, differences are printed, and with `CEL_RECORD` the answers
 //! are written there.
 
 #![allow(clippy::unwrap_used, reason = "a test: what cannot be read fails it")]
@@ -171,13 +171,24 @@ fn lines(path: &str) -> impl Iterator<Item = Json> {
     BufReader::new(file).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
 }
 
-fn answer(oracle: &mut std::process::Child, reader: &mut impl BufRead, question: &Json) -> Json {
-    let stdin = oracle.stdin.as_mut().unwrap();
-    writeln!(stdin, "{question}").unwrap();
-    stdin.flush().unwrap();
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap()
+/// Asks upstream all at once: a thread writes while the answers are read.
+fn answers(oracle: &str, questions: &[Json]) -> Vec<Json> {
+    let mut child = Command::new(oracle).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = std::io::BufWriter::new(child.stdin.take().unwrap());
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let answers = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for question in questions {
+                let mut full = question.clone();
+                generate::expand(&mut full);
+                writeln!(stdin, "{full}").unwrap();
+            }
+        });
+        stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect::<Vec<_>>()
+    });
+    child.wait().unwrap();
+    assert_eq!(answers.len(), questions.len());
+    answers
 }
 
 #[test]
@@ -197,21 +208,29 @@ fn recorded_answers() {
     assert!(total > 100);
 }
 
+/// Texts to break: those of upstream's tables.
+fn sources() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/upstream.jsonl");
+    let mut texts: Vec<String> = lines(path).map(|q| q["expr"].as_str().unwrap().to_owned()).collect();
+    texts.retain(|t| t.len() < 200);
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
 #[test]
 fn live_answers() {
     let Ok(oracle) = std::env::var("CEL_ORACLE") else { return };
     let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
-    let mut child = Command::new(oracle).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut questions: Vec<Json> =
         std::env::var("CEL_QUESTIONS").map(|p| lines(&p).collect()).unwrap_or_default();
     let seed = number("CEL_SEED", 1);
     questions.extend((seed..seed + number("CEL_COUNT", 0)).map(generate::question));
+    let sources = sources();
+    questions.extend((seed..seed + number("CEL_BROKEN", 0)).map(|seed| generate::broken(seed, &sources)));
     let mut record = std::env::var("CEL_RECORD").ok().map(|p| std::fs::File::create(p).unwrap());
-    let pairs = questions.into_iter().map(|question| {
-        let mut full = question.clone();
-        generate::expand(&mut full);
-        let theirs = answer(&mut child, &mut reader, &full);
+    let all = answers(&oracle, &questions);
+    let pairs = questions.into_iter().zip(all).map(|(question, theirs)| {
         if let Some(file) = &mut record {
             let mut with_answer = question.clone();
             with_answer["answer"] = theirs.clone();
@@ -221,7 +240,5 @@ fn live_answers() {
     });
     let (count, failures) = compare(pairs);
     println!("{} of {count} differ\n{}", failures.len(), failures.join("\n"));
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert!(failures.is_empty());
 }

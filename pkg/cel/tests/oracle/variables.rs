@@ -74,8 +74,15 @@ pub fn parse_value(v: &Json) -> Option<Val<'static>> {
     })
 }
 
-/// Whether the question is about messages, which are values of no Kubernetes environment.
+/// Whether the question is about protocol buffers' messages, which our engine does not make.
 pub fn has_messages(question: &Json) -> bool {
+    let made = |text: &str| {
+        let mut names = text.split("google.protobuf.").skip(1);
+        names.any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('{'))
+    };
+    if question["expr"].as_str().is_some_and(made) {
+        return true;
+    }
     let mut vars = question["vars"].as_array().into_iter().flatten();
     vars.any(|v| !v["value"].is_null() && parse_value(&v["value"]).is_none())
 }
