@@ -7,11 +7,14 @@ seconds=${FUZZ_SECONDS:-300}
 out=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo run --locked -q -p xtask -- fuzz-seeds "$out/seeds"
+# The expressions' target needs none of the daemons.
+features=()
+[[ "$*" != cel ]] || features=(--no-default-features)
 # `--target` keeps build scripts and macros free of instrumentation.
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
   -Cllvm-args=-sanitizer-coverage-trace-compares" \
-  CARGO_TARGET_DIR=$out/build cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host"
+  CARGO_TARGET_DIR=$out/build cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" "${features[@]}"
 run=$out/build/$host/release/fuzz
 targets=("$@")
 [[ ${#targets[@]} -gt 0 ]] || mapfile -t targets < <("$run")

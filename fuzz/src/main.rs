@@ -5,11 +5,18 @@
 //! inputs gets them separated by a zero byte.
 #![no_main]
 
+#[cfg(feature = "daemons")]
 mod apply;
+#[cfg(feature = "daemons")]
 mod codecs;
+#[cfg(feature = "daemons")]
 mod configs;
+mod expressions;
+#[cfg(feature = "daemons")]
 mod patches;
+#[cfg(feature = "daemons")]
 mod server;
+#[cfg(feature = "daemons")]
 mod values;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -17,26 +24,47 @@ use std::sync::OnceLock;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 20] = [
+const TARGETS: &[(&str, Target)] = &[
+    ("cel", expressions::cel),
+    #[cfg(feature = "daemons")]
     ("json", codecs::json),
+    #[cfg(feature = "daemons")]
     ("json_any", codecs::json_any),
+    #[cfg(feature = "daemons")]
     ("yaml", codecs::yaml),
+    #[cfg(feature = "daemons")]
     ("protobuf", codecs::protobuf),
+    #[cfg(feature = "daemons")]
     ("protobuf_to_json", codecs::protobuf_to_json),
+    #[cfg(feature = "daemons")]
     ("typed", codecs::typed),
+    #[cfg(feature = "daemons")]
     ("quantity", values::quantity),
+    #[cfg(feature = "daemons")]
     ("time", values::time),
+    #[cfg(feature = "daemons")]
     ("duration", values::duration),
+    #[cfg(feature = "daemons")]
     ("int_or_string", values::int_or_string),
+    #[cfg(feature = "daemons")]
     ("labels", values::labels),
+    #[cfg(feature = "daemons")]
     ("fields", values::fields),
+    #[cfg(feature = "daemons")]
     ("json_patch", patches::json_patch),
+    #[cfg(feature = "daemons")]
     ("merge_patch", patches::merge_patch),
+    #[cfg(feature = "daemons")]
     ("strategic", patches::strategic),
+    #[cfg(feature = "daemons")]
     ("fields_v1", apply::fields_v1),
+    #[cfg(feature = "daemons")]
     ("apply", apply::apply),
+    #[cfg(feature = "daemons")]
     ("kubeconfig", configs::kubeconfig),
+    #[cfg(feature = "daemons")]
     ("config", configs::component_config),
+    #[cfg(feature = "daemons")]
     ("wal", server::wal),
 ];
 
