@@ -70,6 +70,35 @@ impl DeclType {
         &self.t
     }
 
+    /// The least bytes a value takes in JSON.
+    pub fn min_serialized_size(&self) -> i64 {
+        self.min_size
+    }
+
+    /// A declared field, by its escaped name.
+    pub fn field(&self, name: &str) -> Option<&DeclType> {
+        match &self.shape {
+            Shape::Object(fields) => fields.get(name),
+            _ => None,
+        }
+    }
+
+    /// What a list's items or a map's values are.
+    pub fn element(&self) -> Option<&DeclType> {
+        match &self.shape {
+            Shape::List(t) | Shape::Map(_, t) => Some(t),
+            _ => None,
+        }
+    }
+
+    /// What a map's keys are.
+    pub fn key(&self) -> Option<&DeclType> {
+        match &self.shape {
+            Shape::Map(key, _) => Some(key),
+            _ => None,
+        }
+    }
+
     /// The type a schema declares; `root` adds a resource's own fields. `None` where the schema declares none.
     pub fn from_schema(schema: &Schema, root: bool) -> Option<DeclType> {
         if schema.int_or_string {

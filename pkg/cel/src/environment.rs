@@ -18,6 +18,11 @@ pub enum Version {
     Stored,
 }
 
+impl Version {
+    /// What new expressions may use: the release before this one must understand them too.
+    pub const COMPATIBLE: Version = Version::Minor(36);
+}
+
 /// Switches beside functions and macros.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Features {
@@ -42,9 +47,11 @@ impl Base {
     pub fn of(version: Version) -> Arc<Base> {
         static STORED: OnceLock<Arc<Base>> = OnceLock::new();
         static CURRENT: OnceLock<Arc<Base>> = OnceLock::new();
+        static COMPATIBLE: OnceLock<Arc<Base>> = OnceLock::new();
         match version {
             Version::Stored => STORED.get_or_init(|| Arc::new(build(version))).clone(),
             Version::Minor(37..) => CURRENT.get_or_init(|| Arc::new(build(version))).clone(),
+            Version::Minor(36) => COMPATIBLE.get_or_init(|| Arc::new(build(version))).clone(),
             Version::Minor(_) => Arc::new(build(version)),
         }
     }

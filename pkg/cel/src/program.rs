@@ -64,6 +64,15 @@ impl Program {
         estimate(&self.0.root, &self.0.checked, sizes)
     }
 
+    /// Whether the source mentions an identifier, be it a variable or a name a macro gives.
+    pub fn mentions(&self, name: &str) -> bool {
+        fn within(e: &Expr, name: &str) -> bool {
+            let own = e.as_ident().is_some_and(|i| i.trim_start_matches('.') == name);
+            own || e.children().into_iter().any(|c| within(c, name))
+        }
+        within(&self.0.root, name)
+    }
+
     /// The names of the variables it reads.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.0.plan.variables.iter().map(|n| n.as_str())

@@ -3,6 +3,9 @@
 use machinery::{Str, Value};
 use std::collections::HashMap;
 
+/// Characters of a DNS subdomain.
+const LONGEST_NAME: i64 = 253;
+
 /// `type` of a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -90,7 +93,8 @@ impl Schema {
         if self.embedded { self.with_type_and_object_meta() } else { self }
     }
 
-    /// The schema of a whole resource: with `apiVersion`, `kind` and the names of its metadata.
+    /// The schema of a whole resource: with `apiVersion`, `kind` and the names of its metadata, which are as short as
+    /// names are (upstream's `schema/cel/model/schemas.go`).
     pub fn with_type_and_object_meta(mut self) -> Schema {
         let string = || Schema { kind: Kind::String, ..Schema::default() };
         let properties = self.properties.get_or_insert_default();
@@ -104,7 +108,13 @@ impl Schema {
         if !complete {
             properties.insert("kind".into(), string());
             properties.insert("apiVersion".into(), string());
-            let names = [("name".into(), string()), ("generateName".into(), string())];
+            let own = properties.get("metadata").and_then(|m| m.properties.as_ref());
+            let capped = |name: &str, most: i64| {
+                let declared = own.and_then(|p| p.get(name)?.max_length);
+                let max_length = Some(declared.map_or(most, |n| n.min(most)));
+                (Str::from(name), Schema { max_length, ..string() })
+            };
+            let names = [capped("name", LONGEST_NAME), capped("generateName", LONGEST_NAME - 1)];
             let metadata = Schema { kind: Kind::Object, properties: Some(names.into()), ..Schema::default() };
             properties.insert("metadata".into(), metadata);
         }

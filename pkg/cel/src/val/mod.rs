@@ -73,6 +73,11 @@ pub enum Val<'a> {
 }
 
 impl<'a> Val<'a> {
+    /// The value of a tree's node as its schema has it; as it is where there is none.
+    pub fn of_tree(value: &'a machinery::Value, schema: Option<&'a crate::Schema>) -> Res<'a> {
+        tree::typed(value, schema)
+    }
+
     pub fn str(text: impl Into<Arc<str>>) -> Val<'a> {
         Val::Str(Text::Own(text.into()))
     }
