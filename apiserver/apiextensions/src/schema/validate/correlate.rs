@@ -3,6 +3,7 @@
 
 use machinery::Value;
 
+use super::MapList;
 use crate::schema::Schema;
 
 /// A value, the one it takes the place of, and the schema of both.
@@ -26,26 +27,25 @@ impl<'a> Correlated<'a> {
         Some(Correlated { new, old, schema })
     }
 
-    /// An item of a map list, and the old item with its keys. Items of other lists have no identity.
-    pub(super) fn index(self, index: usize) -> Option<Correlated<'a>> {
-        let (new, old) = (self.new.as_list()?.get(index)?, self.old.as_list()?);
+    /// The items of a map list, to be found by their keys. Items of other lists have no identity.
+    pub fn items(self) -> Option<Items<'a>> {
+        let old = self.old.as_list()?;
         if self.schema.list_type.as_deref() != Some("map") {
             return None;
         }
-        let key = |item: &'a Value| -> Vec<Option<&'a Value>> {
-            self.schema.list_map_keys.iter().map(|k| item.get(k)).collect()
-        };
-        let wanted = key(new);
-        let old = old.iter().find(|item| key(item) == wanted)?;
-        Some(Correlated { new, old, schema: self.schema.items.as_deref()? })
+        let keys = self.schema.list_map_keys.iter().map(String::as_str);
+        Some(Items { old: MapList::new(old, keys), schema: self.schema.items.as_deref()? })
     }
 
     /// Whether nothing changed.
-    pub(super) fn unchanged(self) -> bool {
+    pub fn unchanged(self) -> bool {
         match (self.new, self.old) {
             (Value::List(new), Value::List(old)) if self.schema.list_type.as_deref() == Some("map") => {
-                let same = |i: usize| self.index(i).is_some_and(Correlated::unchanged);
-                new.len() == old.len() && (0..new.len()).all(same)
+                if new.len() != old.len() {
+                    return false;
+                }
+                let Some(items) = self.items() else { return new == old };
+                new.iter().all(|item| items.get(item).is_some_and(Correlated::unchanged))
             }
             (Value::Map(new), Value::Map(old)) => {
                 let same = |key: &str| self.key(key).is_some_and(Correlated::unchanged);
@@ -53,5 +53,19 @@ impl<'a> Correlated<'a> {
             }
             (new, old) => new == old,
         }
+    }
+}
+
+/// The old items of a map list.
+#[derive(Clone, Debug)]
+pub struct Items<'a> {
+    old: MapList<'a>,
+    schema: &'a Schema,
+}
+
+impl<'a> Items<'a> {
+    /// A new item, and the old one with its keys.
+    pub fn get(&self, new: &'a Value) -> Option<Correlated<'a>> {
+        Some(Correlated { new, old: self.old.get(new)?, schema: self.schema })
     }
 }

@@ -3,6 +3,7 @@
 
 mod correlate;
 mod fail;
+mod map_list;
 mod scalar;
 
 use api::validation::field::{Error, Path};
@@ -10,6 +11,7 @@ use machinery::{List, Map, Value};
 
 pub use correlate::Correlated;
 use fail::{Code, Fail, Outcome};
+pub use map_list::MapList;
 
 use super::{Additional, Schema, formats};
 
@@ -188,8 +190,9 @@ fn items(schema: &Schema, list: &List, old: Option<Correlated<'_>>, path: &str) 
     let (rules, size) = (&schema.rules, i64::try_from(list.len()).unwrap_or(i64::MAX));
     let mut out = Outcome::default();
     if let Some(items) = &schema.items {
+        let correlated = old.and_then(Correlated::items);
         for (index, value) in list.iter().enumerate() {
-            let below = old.and_then(|o| o.index(index));
+            let below = correlated.as_ref().and_then(|c| c.get(value));
             out.merge(node(items, value, below, &format!("{path}[{index}]")));
         }
     }
