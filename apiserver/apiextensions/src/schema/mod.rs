@@ -16,7 +16,7 @@ pub mod validate;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use machinery::Value;
 
@@ -52,6 +52,8 @@ pub struct Schema {
     pub list_map_keys: Vec<String>,
     /// `x-kubernetes-map-type`.
     pub map_type: Option<String>,
+    /// `x-kubernetes-validations`
+    pub validations: Vec<ValidationRule>,
     /// What values must satisfy.
     pub rules: Rules,
 }
@@ -132,6 +134,7 @@ impl Schema {
             list_type: s.x_kubernetes_list_type.clone(),
             list_map_keys: s.x_kubernetes_list_map_keys.clone().unwrap_or_default(),
             map_type: s.x_kubernetes_map_type.clone(),
+            validations: s.x_kubernetes_validations.clone().unwrap_or_default(),
             rules: rules(s)?,
             ..Schema::default()
         };

@@ -4,6 +4,7 @@ use api::validation::field::{Error, Path};
 use machinery::Value;
 
 use super::walk;
+use crate::rules;
 use crate::schema::coerce::{bad, coerce};
 use crate::schema::{Schema, default, is_meta_field, prune, resource_meta, structural, validate};
 
@@ -13,13 +14,15 @@ use crate::schema::{Schema, default, is_meta_field, prune, resource_meta, struct
 /// When a default in metadata cannot be part of an object.
 pub(super) fn validate_all(path: &Path<'_>, schema: &Schema, pruned: bool) -> Result<Vec<Error>, String> {
     let root = schema.as_resource();
-    let mut v = Validator { pruned, errors: Vec::new() };
+    let mut v = Validator { pruned, remaining: rules::BUDGET, errors: Vec::new() };
     v.walk(path, &root, &root, &mut Vec::new(), false)?;
     Ok(v.errors)
 }
 
 struct Validator {
     pruned: bool,
+    /// What rules may still cost.
+    remaining: i64,
     errors: Vec<Error>,
 }
 
@@ -32,6 +35,9 @@ impl Validator {
         way: &mut Vec<default::Step>,
         inside_meta: bool,
     ) -> Result<(), String> {
+        if self.remaining < 0 {
+            return Ok(());
+        }
         let (mut fresh, root, inside_meta) = match schema.embedded {
             true => (Some(Vec::new()), schema, false),
             false => (None, root, inside_meta),
@@ -75,9 +81,28 @@ impl Validator {
         }
         let mut errors = resource_meta::validate(at, &copy, schema, schema.embedded);
         if errors.is_empty() {
-            errors = validate::validate(at, &copy, schema);
+            errors = self.by_schema(at, &copy, schema);
         }
         self.errors.append(&mut errors);
+    }
+
+    /// By the schema, then by its rules: as a value that stays, and as one that is new.
+    fn by_schema(&mut self, at: &Path<'_>, value: &Value, schema: &Schema) -> Vec<Error> {
+        let mut errors = validate::validate(at, value, schema);
+        if !errors.is_empty() {
+            return errors;
+        }
+        let Some(rules) = rules::Validator::new(schema, schema.embedded) else { return errors };
+        let kept = rules.validate(at, value, Some(value), None, self.remaining);
+        let mut remaining = kept.remaining;
+        errors = kept.errors;
+        if errors.is_empty() {
+            let new = rules.validate(at, value, None, None, self.remaining);
+            remaining = remaining.min(new.remaining);
+            errors = new.errors;
+        }
+        self.remaining = remaining;
+        errors
     }
 
     fn in_metadata(
@@ -107,7 +132,8 @@ impl Validator {
         }
         let errors = resource_meta::validate(&Path::ROOT, &object, root, true);
         if errors.is_empty() {
-            self.errors.extend(validate::validate(at, value, schema));
+            let errors = self.by_schema(at, value, schema);
+            self.errors.extend(errors);
         } else {
             self.errors.push(must(api::validation::field::aggregate(&errors)));
         }

@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use super::Options;
 use crate::definition::Internal;
+use crate::rules::{Notation, resolve};
 use crate::schema::{Schema, text};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -137,8 +138,8 @@ pub(super) fn selectable(
             errors.push(Error::required(&at, ""));
             continue;
         }
-        let found = match at_path(schema, value) {
-            Ok(found) => found,
+        let found = match resolve(value, schema, Notation::Dots) {
+            Ok(found) => found.schema,
             Err(why) => {
                 errors.push(Error::invalid(&at, value, format!("is an invalid path: {why}")));
                 continue;
@@ -160,34 +161,6 @@ pub(super) fn selectable(
     if seen.len() > MAX_SELECTABLE && !options.too_many_fields.iter().any(|v| v == version) {
         errors.push(Error::too_many(path, seen.len(), MAX_SELECTABLE));
     }
-}
-
-/// The schema a simple path leads to. Upstream: `cel.ValidFieldPath` without array notation.
-fn at_path<'a>(schema: &'a Schema, path: &str) -> Result<&'a Schema, String> {
-    let mut at = schema;
-    let mut rest = path;
-    while !rest.is_empty() {
-        if rest.starts_with('[') {
-            return Err("array notation is not allowed".into());
-        }
-        let end = |text: &str| text.find(['.', '[', ']']).unwrap_or(text.len());
-        let Some(tail) = rest.strip_prefix('.') else {
-            let token = if rest.starts_with(']') { "]" } else { &rest[..end(rest)] };
-            return Err(format!("expected [ or . but got: {token}"));
-        };
-        if tail.is_empty() {
-            return Err("unexpected end of JSON path".into());
-        }
-        let len = end(tail).max(1);
-        let (name, next) = tail.split_at(len);
-        at = if !at.properties.is_empty() {
-            at.properties.get(name).ok_or("does not refer to a valid field")?
-        } else {
-            at.additional_schema().ok_or("does not refer to a valid field")?
-        };
-        rest = next;
-    }
-    Ok(at)
 }
 
 /// A list of values that Go prints by the names of its internal fields.

@@ -1,6 +1,5 @@
 //! Validates definitions, with upstream's error texts. Start at [`validate_new`] and [`validate_update`].
 //!
-//! Not yet: CEL rules (`x-kubernetes-validations`) are refused, because instances would be stored that nobody checked.
 //! Not here: whether a webhook's CA bundle is any use, which takes certificates; a definition with a useless one is not
 //! established. Upstream: `apis/apiextensions/validation/validation.go`.
 
@@ -8,6 +7,7 @@ mod conversion;
 mod defaults;
 mod fields;
 mod props;
+mod rules;
 mod versions;
 mod walk;
 
@@ -35,6 +35,12 @@ pub(crate) struct Options {
     pub(crate) map_keys: bool,
     /// Versions whose selectable fields may stay too many; the empty name is that of all.
     pub(crate) too_many_fields: Vec<String>,
+    /// Expressions that were stored before.
+    pub(crate) known: rules::Known,
+    /// Versions whose schemas stay as they were.
+    pub(crate) unchanged: Vec<String>,
+    /// Rules may cost more than is allowed, one by one: they did before.
+    pub(crate) costly_rules: bool,
 }
 
 impl Options {
@@ -49,6 +55,9 @@ impl Options {
             atomic_set: true,
             map_keys: true,
             too_many_fields: Vec::new(),
+            known: rules::Known::default(),
+            unchanged: Vec::new(),
+            costly_rules: false,
         }
     }
 
@@ -66,6 +75,9 @@ impl Options {
             atomic_set: !has(walk::has_non_atomic_set),
             map_keys: !has(|s| !props::map_keys(&Path::ROOT, s).is_empty()),
             too_many_fields: fields::too_many_allowed(new, old),
+            known: rules::Known::of(old),
+            unchanged: rules::unchanged(new, old),
+            costly_rules: false,
         }
     }
 }

@@ -4,11 +4,12 @@
 use api::validation::field::{Bad, Error, Path};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceValidation, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, JSONSchemaPropsOrStringArray,
-    ValidationRule,
 };
 
+use super::rules::{Checker, Context};
 use super::walk::{Props, TYPES, item};
-use super::{Options, defaults, walk};
+use super::{Options, defaults, rules, walk};
+use crate::rules::Step;
 use crate::schema::{Schema, is_meta_field, items, structural, text};
 
 /// Whether an old schema is not structural.
@@ -32,26 +33,30 @@ pub(super) fn validation(
         let why = "nullable cannot be true at the root";
         errors.push(Error::forbidden(&path.child("openAPIV3Schema.nullable"), why));
     }
-    let mut unbuilt = None;
+    let (mut compiled, mut unbuilt) = (None, None);
     if options.structural {
         match Schema::new(schema) {
             Err(why) => unbuilt = Some(Error::invalid(&at, "", why)),
-            Ok(compiled) => {
+            Ok(new) => {
                 let mut found = structural::validate(&at, schema);
                 if found.is_empty() {
-                    found = defaults::validate_all(&at, &compiled, options.pruned_defaults)
+                    found = defaults::validate_all(&at, &new, options.pruned_defaults)
                         .unwrap_or_else(|why| vec![Error::invalid(&at, "", why)]);
                 }
+                // Rules are looked at only where the schema is fine otherwise.
+                compiled = found.is_empty().then_some(new);
                 errors.append(&mut found);
             }
         }
     }
-    let mut v = Validator { options, errors: Vec::new() };
-    v.schema(&at, schema, &Standard::root(), true);
+    let mut v = Validator { options, errors: Vec::new(), rules: Checker::default() };
+    v.schema(&at, schema, &Standard::root(), true, compiled.as_ref().map(Context::root).as_ref());
     errors.append(&mut v.errors);
+    errors.append(&mut v.rules.errors);
     if errors.is_empty() {
         errors.extend(unbuilt);
     }
+    errors.extend(v.rules.total(&at));
     errors
 }
 
@@ -90,11 +95,18 @@ fn root_with_status(path: &Path<'_>, at: &Path<'_>, schema: &Props) -> Option<Er
 struct Standard {
     no_defaults: Option<String>,
     in_metadata: bool,
+    /// The outermost schema within which old and new values cannot be told to be the same.
+    uncorrelatable: Option<String>,
 }
 
 impl Standard {
     fn root() -> Self {
-        Standard { no_defaults: None, in_metadata: false }
+        Standard { no_defaults: None, in_metadata: false, uncorrelatable: None }
+    }
+
+    fn without_old(&self, path: &Path<'_>) -> Self {
+        let uncorrelatable = self.uncorrelatable.clone().or_else(|| Some(path.to_string()));
+        Standard { uncorrelatable, ..self.clone() }
     }
 
     fn without_defaults(&self, reason: &str) -> Self {
@@ -105,6 +117,7 @@ impl Standard {
 struct Validator<'a> {
     options: &'a Options,
     errors: Vec<Error>,
+    rules: Checker,
 }
 
 impl Validator<'_> {
@@ -112,34 +125,55 @@ impl Validator<'_> {
         self.errors.push(Error::forbidden(&path.child(field), why));
     }
 
-    fn schema(&mut self, path: &Path<'_>, s: &Props, standard: &Standard, is_root: bool) {
+    /// `context` is what expressions may know; there is none where no rules may stand.
+    fn schema(
+        &mut self,
+        path: &Path<'_>,
+        s: &Props,
+        standard: &Standard,
+        is_root: bool,
+        context: Option<&Context<'_>>,
+    ) {
+        let before = self.errors.len();
         self.standard(path, s, standard);
         if s.unique_items == Some(true) {
             let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
             self.forbid(path, "uniqueItems", why);
         }
-        self.additional(path, s, standard);
+        self.additional(path, s, standard, context);
         let properties = path.child("properties");
         for (name, property) in s.properties.iter().flatten() {
-            let mut below = standard.clone();
+            let mut below = match s.x_kubernetes_map_type.as_deref() {
+                None | Some("granular" | "atomic") => standard.clone(),
+                Some(_) => standard.without_old(path),
+            };
             if (is_root || s.x_kubernetes_embedded_resource == Some(true)) && is_meta_field(name) {
                 below.in_metadata = true;
                 if is_root {
                     below = below.without_defaults(&format!("in top-level {name}"));
                 }
             }
-            self.schema(&properties.key(name), property, &below, false);
+            let context = context.and_then(|c| c.below(Step::Property(name)));
+            self.schema(&properties.key(name), property, &below, false, context.as_ref());
         }
-        self.nested(path, s, standard);
+        self.nested(path, s, standard, context);
         self.extensions(path, s);
         self.list_map(path, s);
         if self.options.map_keys {
             self.errors.extend(map_keys(path, s));
         }
-        self.rules(path, items(&s.x_kubernetes_validations));
+        let rules = items(&s.x_kubernetes_validations);
+        if rules.is_empty() {
+            return;
+        }
+        self.errors.extend(rules::forms(path, rules, s));
+        // Errors at this level or deeper make those of expressions hard to understand.
+        if let Some(context) = context.filter(|_| self.errors.len() == before) {
+            self.rules.check(path, rules, context, standard.uncorrelatable.as_deref(), self.options);
+        }
     }
 
-    fn additional(&mut self, path: &Path<'_>, s: &Props, standard: &Standard) {
+    fn additional(&mut self, path: &Path<'_>, s: &Props, standard: &Standard, context: Option<&Context<'_>>) {
         let Some(additional) = &s.additional_properties else { return };
         let plain = matches!(additional, JSONSchemaPropsOrBool::Bool(true));
         if s.properties.as_ref().is_some_and(|p| !p.is_empty()) && !plain {
@@ -151,31 +185,39 @@ impl Validator<'_> {
             true => standard.without_defaults("inside additionalProperties applying to object metadata"),
             false => standard.clone(),
         };
-        self.schema(&path.child("additionalProperties"), schema, &below, false);
+        let context = context.and_then(|c| c.below(Step::Additional));
+        self.schema(&path.child("additionalProperties"), schema, &below, false, context.as_ref());
     }
 
-    fn nested(&mut self, path: &Path<'_>, s: &Props, standard: &Standard) {
+    fn nested(&mut self, path: &Path<'_>, s: &Props, standard: &Standard, context: Option<&Context<'_>>) {
         if let Some(not) = &s.not {
-            self.schema(&path.child("not"), not, standard, false);
+            self.schema(&path.child("not"), not, standard, false, None);
         }
         for (field, list) in
             [("allOf", items(&s.all_of)), ("oneOf", items(&s.one_of)), ("anyOf", items(&s.any_of))]
         {
             let parent = path.child(field);
             for (index, schema) in list.iter().enumerate() {
-                self.schema(&parent.index(index), schema, standard, false);
+                self.schema(&parent.index(index), schema, standard, false, None);
             }
         }
         let definitions = path.child("definitions");
         for (name, schema) in s.definitions.iter().flatten() {
-            self.schema(&definitions.key(name), schema, standard, false);
+            self.schema(&definitions.key(name), schema, standard, false, None);
         }
         let at = path.child("items");
+        let standard_below = match s.x_kubernetes_list_type.as_deref() {
+            Some("map") => standard.clone(),
+            _ => standard.without_old(path),
+        };
         match &s.items {
-            Some(JSONSchemaPropsOrArray::Schema(item)) => self.schema(&at, item, standard, false),
+            Some(JSONSchemaPropsOrArray::Schema(item)) => {
+                let context = context.and_then(|c| c.below(Step::Items));
+                self.schema(&at, item, &standard_below, false, context.as_ref());
+            }
             Some(JSONSchemaPropsOrArray::Schemas(all)) => {
                 for (index, schema) in all.iter().enumerate() {
-                    self.schema(&at.index(index), schema, standard, false);
+                    self.schema(&at.index(index), schema, &standard_below, false, None);
                 }
             }
             None => {}
@@ -183,7 +225,7 @@ impl Validator<'_> {
         let dependencies = path.child("dependencies");
         for (name, dependency) in s.dependencies.iter().flatten() {
             if let JSONSchemaPropsOrStringArray::Schema(schema) = dependency {
-                self.schema(&dependencies.key(name), schema, standard, false);
+                self.schema(&dependencies.key(name), schema, standard, false, None);
             }
         }
     }
@@ -318,14 +360,6 @@ impl Validator<'_> {
                 let why = "must not contain duplicate entries";
                 self.errors.push(Error::invalid(at_keys, Bad::json(&keys), why));
             }
-        }
-    }
-
-    /// CEL rules would be stored and not enforced.
-    fn rules(&mut self, path: &Path<'_>, rules: &[ValidationRule]) {
-        if !rules.is_empty() {
-            let why = "CEL validation rules are not implemented by this server yet: they would be stored but not enforced";
-            self.forbid(path, "x-kubernetes-validations", why);
         }
     }
 }

@@ -66,7 +66,9 @@ fn one(
         let bad = Bad::json(&version.deprecation_warning);
         errors.push(Error::invalid(&at.child("deprecationWarning"), bad, why));
     }
-    errors.extend(props::validation(&at.child("schema"), &version.schema, status, options));
+    let costly_rules = options.costly_rules || options.unchanged.contains(&version.name);
+    let own = Options { costly_rules, ..options.clone() };
+    errors.extend(props::validation(&at.child("schema"), &version.schema, status, &own));
     fields::subresources(&at.child("subresources"), &version.subresources, errors);
     let columns = at.child("additionalPrinterColumns");
     for (index, column) in version.additional_printer_columns.iter().flatten().enumerate() {

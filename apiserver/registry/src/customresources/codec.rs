@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use ::api::resources::{ResourceRow, RowKind};
 use ::api::validation::field::{Error as FieldError, Path};
+use apiextensions::rules::Validator;
 use apiextensions::schema::{Schema, coerce, default, prune};
 use bytes::Bytes;
 use machinery::{Value, json};
@@ -25,6 +26,8 @@ pub(crate) struct Schemas {
     pub(crate) versions: Vec<String>,
     /// Compiled, by version.
     pub(crate) by_version: HashMap<String, Schema>,
+    /// The compiled rules of the schemas that have some, by version.
+    pub(crate) rules: HashMap<String, Validator>,
     /// As written, by version: field managers make their types of them.
     pub(crate) documents: HashMap<String, Value>,
     /// Who converts between versions that differ in more than their name.

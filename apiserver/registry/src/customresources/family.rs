@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::api::resources::{ResourceRow, RowKind};
 use apiextensions::conditions;
+use apiextensions::rules::Validator;
 use apiextensions::schema::{Schema, default};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionVersion,
@@ -293,6 +294,10 @@ fn compile(definition: &CustomResourceDefinition, kind: &str, way: &Way) -> Resu
             Err(why) => return Err(why),
         }
     }
+    let rules = by_version
+        .iter()
+        .filter_map(|(name, schema): (&String, &Schema)| Some((name.clone(), Validator::new(schema, true)?)));
+    let rules = rules.collect();
     let documents = definition.spec.versions.iter().filter_map(|v| {
         let schema = apiextensions::definition::schema_of(definition, &v.name)?;
         Some((v.name.clone(), machinery::value::to_value(schema).ok()?))
@@ -304,6 +309,7 @@ fn compile(definition: &CustomResourceDefinition, kind: &str, way: &Way) -> Resu
         kind,
         preserve,
         by_version,
+        rules,
         documents: documents.collect(),
         webhook: Webhook::of(definition, way),
     })

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use ::api::resources::ResourceRow;
 use ::api::validation::content;
-use ::api::validation::field::{Error as FieldError, Path};
+use ::api::validation::field::{Bad, Error as FieldError, ErrorKind, Path};
 use ::api::validation::objectmeta;
+use apiextensions::rules::BUDGET;
 use apiextensions::schema::validate::{Correlated, validate, validate_update};
 use apiextensions::schema::{Schema, lists, resource_meta};
 use async_trait::async_trait;
@@ -66,6 +67,20 @@ impl CustomResources {
         self.schema().map(|s| lists::validate(&Path::ROOT, object, s)).unwrap_or_default()
     }
 
+    /// Adds what the schema's rules refuse, unless the object is too broken for them to be of use.
+    fn rules(&self, call: &Call<'_>, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let Some(rules) = self.version.schemas.rules.get(&self.name) else { return };
+        if errors.iter().any(|e| is_blocking(e.kind)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&Path::ROOT, Bad::Raw("null".into()), why));
+            return;
+        }
+        let correlated = old.zip(self.schema()).map(|(old, schema)| Correlated::new(object, old, schema));
+        let outcome = rules.validate(&Path::ROOT, object, old, correlated, BUDGET);
+        errors.extend(outcome.errors);
+        outcome.warnings.into_iter().for_each(|warning| call.warn(warning));
+    }
+
     /// Refuses to create what would be deleted next.
     fn not_terminating(&self, call: &Call<'_>, name: &str) -> Result<(), ApiError> {
         if !self.version.state.is_terminating() {
@@ -75,6 +90,18 @@ impl CustomResources {
         let why = "create not allowed while custom resource definition is terminating";
         Err(ApiError::forbidden(row.kind.group, row.resource, name, why))
     }
+}
+
+/// Upstream: `hasBlockingErr`.
+fn is_blocking(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotSupported
+            | ErrorKind::Required
+            | ErrorKind::TooLong
+            | ErrorKind::TooMany
+            | ErrorKind::TypeInvalid
+    )
 }
 
 /// A number at a simple path; absent is 0.
@@ -197,6 +224,7 @@ impl Strategy for CustomResources {
         }
         errors.extend(self.embedded(object));
         errors.extend(self.lists(object));
+        self.rules(call, object, None, &mut errors);
         errors
     }
 
@@ -253,6 +281,7 @@ impl Strategy for CustomResources {
         if !repeated.is_empty() && self.lists(old).is_empty() {
             errors.extend(repeated);
         }
+        self.rules(call, object, Some(old), &mut errors);
         errors
     }
 
