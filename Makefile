@@ -75,6 +75,8 @@ oracle:          ## our codecs, patches, defaults and apply against upstream's, 
 	cd e2e/oracle && go build -o ../../target/oracle/ ./codec ./apply ./patch ./defaults ./tables
 	cd e2e/oracle && ../../target/oracle/tables > ../../target/oracle/tables.jsonl
 	cd e2e/oracle && ../../target/oracle/tables -short 4000 ../../target/oracle/tables.jsonl > ../../pkg/machinery/tests/data/tables.jsonl
+	cd e2e/oracle && go run ./rules ../../apiserver/apiextensions/tests/data
+	cargo test -p apiextensions --test rules
 	ORACLE_TABLES=$(CURDIR)/target/oracle/tables.jsonl cargo test -p machinery --lib --test strategic_tables tables -- --nocapture
 	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_RECORD=1 cargo test -p machinery --test json_patch -- --nocapture
 	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_RECORD=1 cargo test -p api --test strategic --test apply --test apply_custom --test defaults -- --nocapture
