@@ -39,15 +39,11 @@ fn stubs() -> Option<Vec<Stub>> {
 }
 
 /// Kinds this server refuses to create, with the words of the refusal.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 4] = [
     ("horizontalpodautoscalers", "not implemented"),
     ("podcertificaterequests", "not implemented"),
-    ("validatingadmissionpolicies", "not enforced"),
-    ("validatingadmissionpolicybindings", "not enforced"),
     ("mutatingadmissionpolicies", "not enforced"),
     ("mutatingadmissionpolicybindings", "not enforced"),
-    ("validatingwebhookconfigurations", "not enforced"),
-    ("mutatingwebhookconfigurations", "not enforced"),
 ];
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use component::metrics::{Counter, Family, Histogram, Opts, Stability};
 use registry::admission::Operation;
-use registry::admission::webhook::{Ended, Observation};
+use registry::admission::webhook::{Ended, Observation, Phase};
 
 const DURATIONS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
 
@@ -13,6 +13,7 @@ struct Metrics {
     requests: Family<Counter>,
     rejections: Family<Counter>,
     fail_open: Family<Counter>,
+    exclusions: Family<Counter>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -58,6 +59,15 @@ fn metrics() -> &'static Metrics {
             )
             .labels(&["name", "type"]),
         ),
+        exclusions: Family::counter(
+            Opts::new(
+                "apiserver_admission_match_condition_exclusions_total",
+                "Admission match condition evaluation exclusions count, identified by name of resource containing the \
+                 match condition and broken out for each kind containing matchConditions (webhook or policy), \
+                 operation and admission type (validate or admit).",
+            )
+            .labels(&["kind", "name", "operation", "type"]),
+        ),
     })
 }
 
@@ -72,15 +82,24 @@ fn counted(ended: Ended) -> (u16, Option<&'static str>) {
     }
 }
 
-/// Counts a call.
-pub(super) fn observe(o: Observation<'_>) {
-    let all = metrics();
-    let operation = match o.operation {
+fn operation_text(operation: Operation) -> &'static str {
+    match operation {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
         Operation::Connect => "CONNECT",
-    };
+    }
+}
+
+/// Counts a request that match conditions kept from a webhook.
+pub(super) fn excluded(webhook: &str, phase: Phase, operation: Operation) {
+    metrics().exclusions.with(&["webhook", webhook, operation_text(operation), phase.label()]).inc();
+}
+
+/// Counts a call.
+pub(super) fn observe(o: Observation<'_>) {
+    let all = metrics();
+    let operation = operation_text(o.operation);
     let (code, error) = counted(o.ended);
     let (code, phase) = (code.to_string(), o.phase.label());
     let rejected = if error.is_some() { "true" } else { "false" };

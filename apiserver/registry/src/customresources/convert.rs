@@ -221,7 +221,8 @@ fn check_texts(field: &str, map: &Map) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::webhook::{CallFailed, Observation};
+    use crate::admission::Operation;
+    use crate::admission::webhook::{CallFailed, Observation, Phase};
     use async_trait::async_trait;
     use bytes::Bytes;
 
@@ -241,6 +242,8 @@ mod tests {
         }
 
         fn observe(&self, _: Observation<'_>) {}
+
+        fn excluded(&self, _: &str, _: Phase, _: Operation) {}
     }
 
     async fn converted(change: fn(&mut serde_json::Value)) -> Result<Value, String> {

@@ -11,6 +11,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
+use crate::admission::expressions::{Scope, Wanted};
 use crate::strategy::{Call, Strategy, typed};
 
 /// Configurations of the kind `T`.
@@ -25,6 +26,10 @@ pub const MUTATING: Configurations<MutatingWebhookConfiguration> = Configuration
 /// Validating webhooks.
 pub const VALIDATING: Configurations<ValidatingWebhookConfiguration> = Configurations::NEW;
 
+fn compile(expression: &str, stored: bool) -> Result<(), String> {
+    Scope::new(false).compile(expression, Wanted::Condition, stored).map(|_| ())
+}
+
 impl<T: DeserializeOwned + Into<Webhooks>> Configurations<T> {
     fn read(object: &Value) -> Result<Webhooks, FieldError> {
         typed::<T>(object).map(Into::into)
@@ -33,7 +38,7 @@ impl<T: DeserializeOwned + Into<Webhooks>> Configurations<T> {
 
 impl<T: DeserializeOwned + Into<Webhooks> + 'static> Strategy for Configurations<T> {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        Self::read(object).map_or_else(|e| vec![e], |new| rules::validate(&new))
+        Self::read(object).map_or_else(|e| vec![e], |new| rules::validate(&new, &compile))
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
@@ -42,7 +47,7 @@ impl<T: DeserializeOwned + Into<Webhooks> + 'static> Strategy for Configurations
 
     fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         match (Self::read(object), Self::read(old)) {
-            (Ok(new), Ok(old)) => rules::validate_update(&new, &old),
+            (Ok(new), Ok(old)) => rules::validate_update(&new, &old, &compile),
             (Err(error), _) | (_, Err(error)) => vec![error],
         }
     }

@@ -1,7 +1,7 @@
 //! Webhook configurations. Upstream: `pkg/apis/admissionregistration/validation/validation.go`.
 //!
-//! Both kinds of webhook have the same fields but for one, so they are validated in one form. Match conditions are CEL
-//! expressions, which this server does not evaluate yet: they are refused rather than stored and not looked at.
+//! Both kinds of webhook have the same fields but for one, so they are validated in one form. Expressions are compiled by
+//! the caller, who knows what they may name.
 
 use std::collections::HashSet;
 
@@ -65,18 +65,24 @@ fn common(w: ValidatingWebhook) -> MutatingWebhook {
     }
 }
 
+/// Compiles a condition; the second argument tells whether it was stored before.
+pub type Compile<'a> = &'a dyn Fn(&str, bool) -> Result<(), String>;
+
 /// What an update may keep because it was there before.
 #[derive(Clone, Copy)]
-struct Strictness {
+struct Strictness<'a> {
     match_conditions: bool,
+    /// Expressions that were stored before.
+    stored: &'a [&'a str],
     no_side_effects: bool,
     known_review_version: bool,
     unique_names: bool,
     label_values: bool,
 }
 
-const STRICT: Strictness = Strictness {
+const STRICT: Strictness<'static> = Strictness {
     match_conditions: true,
+    stored: &[],
     no_side_effects: true,
     known_review_version: true,
     unique_names: true,
@@ -84,15 +90,17 @@ const STRICT: Strictness = Strictness {
 };
 
 /// A new configuration.
-pub fn validate(new: &Webhooks) -> Vec<Error> {
-    let mut errors = validate_all(new, STRICT);
-    // `ValidateStaticSuffix`
-    if new.metadata.name.as_deref().unwrap_or_default().ends_with(STATIC_SUFFIX) {
-        let name = new.metadata.name.as_deref().unwrap_or_default();
-        let metadata = Path::new("metadata");
-        errors.push(Error::invalid(&metadata.child("name"), name, static_text()));
-    }
+pub fn validate(new: &Webhooks, compile: Compile<'_>) -> Vec<Error> {
+    let mut errors = validate_all(new, STRICT, compile);
+    errors.extend(static_name(new.metadata.name.as_deref().unwrap_or_default()));
     errors
+}
+
+/// `ValidateStaticSuffix`
+pub(super) fn static_name(name: &str) -> Option<Error> {
+    let metadata = Path::new("metadata");
+    let at = metadata.child("name");
+    name.ends_with(STATIC_SUFFIX).then(|| Error::invalid(&at, name, static_text()))
 }
 
 fn static_text() -> String {
@@ -101,15 +109,23 @@ fn static_text() -> String {
     )
 }
 
+/// `WarningsForStaticSuffix`
+pub(super) fn static_warning(name: &str) -> Option<String> {
+    name.ends_with(STATIC_SUFFIX).then(|| format!("metadata.name: {}", static_text()))
+}
+
 /// A changed configuration.
-pub fn validate_update(new: &Webhooks, old: &Webhooks) -> Vec<Error> {
+pub fn validate_update(new: &Webhooks, old: &Webhooks, compile: Compile<'_>) -> Vec<Error> {
     let all = |check: &dyn Fn(&MutatingWebhook) -> bool| old.webhooks.iter().all(check);
     let mut names = HashSet::new();
     let conditions = |w: &Webhooks| -> Vec<Option<Vec<MatchCondition>>> {
         w.webhooks.iter().map(|h| h.match_conditions.clone()).collect()
     };
+    let all_conditions = old.webhooks.iter().flat_map(|h| items(&h.match_conditions));
+    let stored: Vec<&str> = all_conditions.map(|c| c.expression.as_str()).collect();
     let strictness = Strictness {
         match_conditions: conditions(new) != conditions(old),
+        stored: &stored,
         no_side_effects: all(&|h| NO_SIDE_EFFECTS.contains(&h.side_effects.as_str())),
         known_review_version: all(&|h| {
             let versions = &h.admission_review_versions;
@@ -122,15 +138,13 @@ pub fn validate_update(new: &Webhooks, old: &Webhooks) -> Vec<Error> {
             fine(&h.namespace_selector) && fine(&h.object_selector)
         }),
     };
-    validate_all(new, strictness)
+    validate_all(new, strictness, compile)
 }
 
 /// What upstream warns about: reserved names (on update), rules for resources that no webhook sees.
 pub fn warnings(new: &Webhooks, update: bool) -> Vec<String> {
-    let mut out = Vec::new();
-    if update && new.metadata.name.as_deref().unwrap_or_default().ends_with(STATIC_SUFFIX) {
-        out.push(format!("metadata.name: {}", static_text()));
-    }
+    let name = new.metadata.name.as_deref().unwrap_or_default();
+    let mut out: Vec<String> = static_warning(name).filter(|_| update).into_iter().collect();
     for (i, hook) in new.webhooks.iter().enumerate() {
         for (j, rule) in items(&hook.rules).iter().enumerate() {
             for named in excluded_by(rule) {
@@ -161,13 +175,18 @@ fn excluded_by(rule: &RuleWithOperations) -> Vec<String> {
     out
 }
 
-fn validate_all(new: &Webhooks, strictness: Strictness) -> Vec<Error> {
+fn validate_all(new: &Webhooks, strictness: Strictness<'_>, compile: Compile<'_>) -> Vec<Error> {
     let mut errors = validate_object_meta(&new.metadata, false, name_is_subdomain, &Path::new("metadata"));
     let mut names = HashSet::new();
     let webhooks = Path::new("webhooks");
     for (i, hook) in new.webhooks.iter().enumerate() {
         let path = webhooks.index(i);
         errors.extend(validate_webhook(hook, strictness, &path));
+        if strictness.match_conditions {
+            let at = path.child("matchConditions");
+            let conditions = items(&hook.match_conditions);
+            errors.extend(validate_match_conditions(conditions, strictness.stored, compile, &at));
+        }
         errors.extend(review_versions(
             &hook.admission_review_versions,
             strictness.known_review_version,
@@ -185,7 +204,43 @@ const NO_SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
 
-fn validate_webhook(hook: &MutatingWebhook, strictness: Strictness, path: &Path) -> Vec<Error> {
+/// `validateMatchConditions`
+pub fn validate_match_conditions(
+    conditions: &[MatchCondition],
+    stored: &[&str],
+    compile: Compile<'_>,
+    path: &Path,
+) -> Vec<Error> {
+    const MOST: usize = 64;
+    let mut errors = Vec::new();
+    if conditions.len() > MOST {
+        errors.push(Error::too_many(path, conditions.len(), MOST));
+    }
+    let mut names = HashSet::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let at = path.index(i);
+        let expression = condition.expression.trim();
+        let field = at.child("expression");
+        if expression.is_empty() {
+            errors.push(Error::required(&field, ""));
+        } else if let Err(why) = compile(expression, stored.contains(&expression)) {
+            errors.push(Error::invalid(&field, expression, why));
+        }
+        let field = at.child("name");
+        if condition.name.is_empty() {
+            errors.push(Error::required(&field, ""));
+            continue;
+        }
+        let refusals = content::qualified_name(&condition.name);
+        errors.extend(refusals.into_iter().map(|m| Error::invalid(&field, &condition.name, m)));
+        if !names.insert(condition.name.as_str()) {
+            errors.push(Error::duplicate(&field, &condition.name));
+        }
+    }
+    errors
+}
+
+fn validate_webhook(hook: &MutatingWebhook, strictness: Strictness<'_>, path: &Path) -> Vec<Error> {
     let mut errors = fully_qualified(&hook.name, &path.child("name"));
     let rules = path.child("rules");
     for (i, rule) in items(&hook.rules).iter().enumerate() {
@@ -221,10 +276,6 @@ fn validate_webhook(hook: &MutatingWebhook, strictness: Strictness, path: &Path)
         errors.extend(supported(policy, &["IfNeeded", "Never"], &path.child("reinvocationPolicy")));
     }
     errors.extend(client_config(&hook.client_config, &path.child("clientConfig")));
-    if strictness.match_conditions && !items(&hook.match_conditions).is_empty() {
-        let detail = "match conditions are not evaluated by this server yet, so they cannot be used";
-        errors.push(Error::forbidden(&path.child("matchConditions"), detail));
-    }
     errors
 }
 
@@ -248,7 +299,7 @@ fn has_wildcard(texts: &[String]) -> bool {
     texts.len() > 1 && texts.iter().any(|t| t == "*")
 }
 
-fn validate_rule(rule: &RuleWithOperations, path: &Path) -> Vec<Error> {
+pub(super) fn validate_rule(rule: &RuleWithOperations, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let operations = items(&rule.operations);
     let at = path.child("operations");

@@ -14,6 +14,7 @@ use super::hook::{Hook, Invocation};
 use super::review::{self, StatusIn, Unusable, Verdict, Version};
 use super::versioned::View;
 use super::{Backend, Ended, Observation, Phase};
+use crate::api::FieldValidation;
 use crate::errors::ApiError;
 
 /// How a call can fail to let the request pass.
@@ -55,6 +56,10 @@ async fn mutate_in_turn(
 ) -> Result<(), ApiError> {
     for hook in hooks {
         let Some(invocation) = hook.invocation(a).await? else { continue };
+        if !hook.conditions_hold(a, &invocation)? {
+            backend.excluded(&hook.name, Phase::Mutating, a.operation);
+            continue;
+        }
         if !a.reinvocation.calls(&hook.uid) {
             continue;
         }
@@ -81,7 +86,12 @@ pub async fn validate(
 ) -> Result<(), ApiError> {
     let mut invocations = Vec::new();
     for hook in hooks {
-        invocations.extend(hook.invocation(a).await?);
+        let Some(invocation) = hook.invocation(a).await? else { continue };
+        if hook.conditions_hold(a, &invocation)? {
+            invocations.push(invocation);
+        } else {
+            backend.excluded(&hook.name, Phase::Validating, a.operation);
+        }
     }
     let mut calls: FuturesUnordered<_> =
         invocations.iter().map(|i| call_and_count(a, i, Phase::Validating, backend)).collect();
@@ -143,7 +153,7 @@ async fn call(
         let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
         return Err(Refused::Call { why: why.to_owned(), code: 400 });
     };
-    let view = View::new(a, invocation.resource);
+    let view = View::new(a, &invocation.resource);
     let uid = uuid::Uuid::new_v4().to_string();
     let question = review::question(a, &view, invocation, version, &uid).map_err(Refused::Own)?;
     let body = match backend.call(&hook.client, question, hook.timeout).await {
@@ -211,5 +221,6 @@ fn patched(
     let document = view.encode(object).map_err(Refused::Own)?;
     let changed =
         machinery::patch::json_patch(&document, &patch).map_err(|e| Refused::Own(ApiError::internal(e)))?;
-    view.decode(changed, object).map(Allowed::Changed).map_err(Refused::Own)
+    // Unknown fields are dropped as the server's own reader drops them, without a word.
+    view.decode(changed, object, FieldValidation::Ignore).map(Allowed::Changed).map_err(Refused::Own)
 }

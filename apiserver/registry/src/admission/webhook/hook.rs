@@ -1,14 +1,17 @@
 //! One webhook of a configuration, parsed, and which requests it is called for.
 //! Upstream: `plugin/webhook/accessors.go`, `generic/webhook.go` (`ShouldCallHook`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use machinery::Value;
-use machinery::labels::Selector;
 
-use super::super::{Attributes, Operation};
-use super::rules::{Rule, Subject};
+use super::super::Attributes;
+use super::super::expressions::{Asker, Expression, Scope, Values, Wanted};
+use super::super::matching::{Matched, NamedRule, Selectors, matched};
+use super::review;
+use super::versioned::View;
 use crate::core::Resource;
 use crate::errors::ApiError;
 use crate::meta;
@@ -61,19 +64,16 @@ pub struct Hook {
     pub(super) reinvocable: bool,
     pub(super) review_versions: Vec<String>,
     equivalent: bool,
-    rules: Vec<Rule>,
-    namespaces: Result<Selector, String>,
-    objects: Result<Selector, String>,
+    rules: Vec<NamedRule>,
+    selectors: Selectors,
+    /// All must hold.
+    conditions: Vec<Expression>,
 }
 
 /// A webhook that is to be called, and the resource it is told of.
 pub struct Invocation<'a> {
     pub hook: &'a Hook,
-    pub resource: &'a Resource,
-}
-
-fn selector(hook: &Value, field: &str) -> Result<Selector, String> {
-    Selector::from_value(hook.get(field)).map_err(|e| e.to_string())
+    pub resource: Matched<'a>,
 }
 
 fn client_config(hook: &Value) -> ClientConfig {
@@ -126,9 +126,14 @@ impl Hook {
                 .filter_map(|v| v.as_str().map(str::to_owned))
                 .collect(),
             equivalent: is("matchPolicy", "Equivalent"),
-            rules: list("rules").map(Rule::read).collect(),
-            namespaces: selector(hook, "namespaceSelector"),
-            objects: selector(hook, "objectSelector"),
+            rules: list("rules").map(NamedRule::read).collect(),
+            selectors: Selectors::read(hook),
+            conditions: list("matchConditions")
+                .map(|c| {
+                    let text = c.str_at(&["expression"]).unwrap_or_default();
+                    Expression::stored(text, Wanted::Condition, &Scope::new(false))
+                })
+                .collect(),
         }
     }
 
@@ -141,85 +146,52 @@ impl Hook {
         a: &Attributes<'a>,
     ) -> Result<Option<Invocation<'a>>, ApiError> {
         // Most requests are none of this webhook's business: rules are the cheapest to ask, selectors may read.
-        let Some(resource) = self.resource(a) else { return Ok(None) };
-        let namespaces = self.selects_namespace(a).await;
-        if matches!(namespaces, Ok(false)) {
-            return Ok(None);
-        }
-        if !self.selects_object(a).or_else(|e| namespaces.clone().and(Err(e)))? {
-            return Ok(None);
-        }
-        namespaces?;
-        Ok(Some(Invocation { hook: self, resource }))
+        let Some(resource) = matched(a, &self.rules, self.equivalent) else { return Ok(None) };
+        let selected = self.selectors.select(a).await?;
+        Ok(selected.then_some(Invocation { hook: self, resource }))
     }
 
-    fn resource<'a>(&self, a: &Attributes<'a>) -> Option<&'a Resource> {
-        let own = a.call.resource;
-        let matches = |resource: &Resource, rule: &Rule| {
-            let row = resource.row;
-            rule.matches(Subject {
-                operation: a.operation,
-                group: row.kind.group,
-                version: row.kind.version,
-                resource: row.resource,
-                subresource: a.subresource(),
-                namespace: &a.namespace,
-            })
-        };
-        if self.rules.iter().any(|rule| matches(own, rule)) {
-            return Some(own);
+    /// Whether the match conditions hold; failures are what the failure policy says.
+    ///
+    /// # Errors
+    /// 403 for a failure that is not ignored.
+    pub(super) fn conditions_hold(
+        &self,
+        a: &Attributes<'_>,
+        invocation: &Invocation<'_>,
+    ) -> Result<bool, ApiError> {
+        if self.conditions.is_empty() {
+            return Ok(true);
         }
-        if !self.equivalent {
-            return None;
+        match values(a, &invocation.resource)?.conditions(&self.conditions) {
+            Ok(hold) => Ok(hold),
+            Err(_) if self.ignores_failures => Ok(false),
+            Err(why) => Err(ApiError::forbidden(a.group(), a.resource(), &a.name, why)),
         }
-        // Resources that are stored in one place are one; earlier rules count first.
-        let key = own.row.stored.as_ref()?.key;
-        let equivalents = || {
-            a.call.core.resources().iter().filter(move |r| {
-                r.row.stored.as_ref().is_some_and(|s| s.key == key)
-                    && (a.subresource().is_empty() || r.row.subresource(a.subresource()).is_some())
-            })
-        };
-        self.rules.iter().find_map(|rule| equivalents().find(|r| matches(r, rule))).map(|r| &**r)
     }
+}
 
-    /// Upstream: `predicates/namespace/matcher.go`.
-    async fn selects_namespace(&self, a: &Attributes<'_>) -> Result<bool, ApiError> {
-        let is_namespaces = a.resource() == "namespaces";
-        if a.namespace.is_empty() && !is_namespaces {
-            return Ok(true);
-        }
-        let selector = self.namespaces.as_ref().map_err(ApiError::internal)?;
-        if selector.is_empty() {
-            return Ok(true);
-        }
-        let matches = |object: &Value| selector.matches(&meta::labels(object));
-        // A namespace that is being written is not in the store yet.
-        if is_namespaces
-            && a.subresource().is_empty()
-            && matches!(a.operation, Operation::Create | Operation::Update)
-            && let Some(object) = &a.object
-        {
-            return Ok(matches(object));
-        }
-        match a.call.core.find("", "namespaces", "", &a.namespace).await? {
-            Some(namespace) => Ok(matches(&namespace)),
-            None => Err(ApiError::not_found("", "namespaces", &a.namespace)),
-        }
-    }
-
-    /// Upstream: `predicates/object/matcher.go`.
-    fn selects_object(&self, a: &Attributes<'_>) -> Result<bool, ApiError> {
-        let selector = self.objects.as_ref().map_err(ApiError::internal)?;
-        if selector.is_empty() {
-            return Ok(true);
-        }
-        // The options of a connect request have no labels, not even none.
-        if a.operation == Operation::Connect {
-            return Ok(false);
-        }
-        let matches =
-            |object: &Option<Value>| object.as_ref().is_some_and(|o| selector.matches(&meta::labels(o)));
-        Ok(matches(&a.object) || matches(&a.old))
-    }
+/// What expressions about a request see, which is matched as one of `resource`; without namespace and parameters.
+pub(in crate::admission) fn values(a: &Attributes<'_>, resource: &Resource) -> Result<Values, ApiError> {
+    let view = View::new(a, resource);
+    let tree = |object: &Option<Value>| object.as_ref().map_or(Ok(Value::Null), |o| view.tree(o));
+    let row = a.call.resource.row;
+    let differs = resource.row.kind != row.kind;
+    Ok(Values {
+        object: tree(&a.object)?,
+        old: tree(&a.old)?,
+        request: Value::from(review::request(a, &view, resource)),
+        condition_request: differs.then(|| Value::from(review::request(a, &view, a.call.resource))),
+        namespace: Value::Null,
+        params: Value::Null,
+        asker: Arc::new(Asker::new(a.call.core.authorizer()?.clone(), a.call.request)),
+        resource: cel::authz::ResourceQuery {
+            group: row.kind.group.to_owned(),
+            resource: row.resource.to_owned(),
+            subresource: a.subresource().to_owned(),
+            namespace: a.namespace.clone(),
+            name: a.name.clone(),
+            ..Default::default()
+        },
+    })
 }

@@ -4,14 +4,13 @@
 //! [`Webhooks`] holds the configurations, parsed; a follower of the store keeps it up to date. [`hook`] says which
 //! requests a webhook is called for, [`versioned`] in which version it sees the object, [`review`] what is asked and how
 //! the answer is read, [`dispatch`] in which order and what becomes of failures. HTTP is behind [`Backend`].
-//! Match conditions are refused by validation, so there are none here.
 
 mod dispatch;
-mod hook;
+pub(super) mod hook;
 mod reinvocation;
-mod review;
-mod rules;
-mod versioned;
+pub(super) mod review;
+pub(super) mod rules;
+pub(super) mod versioned;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub use hook::{ClientConfig, Hook, Target};
 pub use reinvocation::Reinvocation;
 
 /// How long a request waits for the first complete state (upstream's `timeToWaitForReady`).
-const READY: Duration = Duration::from_secs(10);
+pub(super) const READY: Duration = Duration::from_secs(10);
 
 /// The two phases of admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,6 +108,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Counts a call.
     fn observe(&self, observation: Observation<'_>);
+
+    /// Counts a request that match conditions kept from a webhook.
+    fn excluded(&self, webhook: &str, phase: Phase, operation: Operation);
 }
 
 /// The configurations of one kind.

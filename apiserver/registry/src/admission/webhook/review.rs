@@ -15,6 +15,7 @@ use super::hook::Invocation;
 use super::rules::operation_text;
 use super::versioned::View;
 use crate::api::{DeleteOptions, FieldValidation, RequestContext};
+use crate::core::Resource;
 use crate::errors::{ApiError, Cause, Details};
 
 const GROUP: &str = "admission.k8s.io";
@@ -114,6 +115,29 @@ pub fn question(
     out.raw("request", &w.0);
     out.0.push(b'}');
     Ok(out.0.into())
+}
+
+/// The request as expressions see it: the review's, without uid and objects.
+pub fn request(a: &Attributes<'_>, view: &View<'_>, resource: &Resource) -> serde_json::Value {
+    let request = a.call.request;
+    let mut out = json!({
+        "kind": gvk(view.kind), "resource": gvr(resource.row),
+        "requestKind": gvk(view.request_kind), "requestResource": gvr(a.call.resource.row),
+        "operation": operation_text(a.operation), "userInfo": user(request),
+        "dryRun": request.dry_run, "options": options(a),
+    });
+    let name = if request.info.verb == "deletecollection" { "" } else { &a.name };
+    for (field, text) in [
+        ("subResource", a.subresource()),
+        ("requestSubResource", a.subresource()),
+        ("name", name),
+        ("namespace", &a.namespace),
+    ] {
+        if !text.is_empty() {
+            out[field] = text.into();
+        }
+    }
+    out
 }
 
 fn user(request: &RequestContext) -> serde_json::Value {

@@ -38,6 +38,20 @@ impl<'a> View<'a> {
         View { kind, request_kind, converts: kind != request_kind, call: a.call }
     }
 
+    /// An object of the request as a tree.
+    pub fn tree(&self, object: &Value) -> Result<Value, ApiError> {
+        if self.request_kind == SCALE {
+            return scale_of(self.call, object);
+        }
+        let mut object = object.clone();
+        if let (true, Some(custom)) = (self.converts, &self.call.resource.custom) {
+            custom.schemas.convert(&mut object, self.kind).map_err(ApiError::internal)?;
+        } else if self.converts {
+            conversion::hub_to_stored(&mut object, self.request_kind, conversion::hub(self.kind))?;
+        }
+        codec::served(&object, self.kind)
+    }
+
     /// The JSON of an object of the request.
     pub fn encode(&self, object: &Value) -> Result<Bytes, ApiError> {
         if self.request_kind == SCALE {
@@ -55,11 +69,15 @@ impl<'a> View<'a> {
         codec::encode(&object, self.kind, Format::Json)
     }
 
-    /// The object of the request that a webhook made of `before`.
-    pub fn decode(&self, json: Vec<u8>, before: &Value) -> Result<Value, ApiError> {
-        // Unknown fields are dropped as the server's own reader drops them, without a word.
+    /// The object of the request that a webhook or policy made of `before`. Warnings about its fields are not passed on.
+    pub fn decode(
+        &self,
+        json: Vec<u8>,
+        before: &Value,
+        field_validation: FieldValidation,
+    ) -> Result<Value, ApiError> {
         let request = RequestContext {
-            field_validation: FieldValidation::Ignore,
+            field_validation,
             warnings: crate::api::Warnings::default(),
             ..self.call.request.clone()
         };

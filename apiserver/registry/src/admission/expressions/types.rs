@@ -1,0 +1,115 @@
+//! The declared types of `request` and `namespaceObject`, and of variables.
+//! Upstream: `plugin/cel/compile.go` (`BuildRequestType`, `BuildNamespaceType`), `plugin/cel/composition.go`.
+
+use std::collections::HashMap;
+
+use cel::{DeclType, Type};
+use machinery::value::Str;
+
+fn list(of: DeclType) -> DeclType {
+    DeclType::list(of, -1)
+}
+
+pub fn object<N: AsRef<str>>(name: &str, fields: &[(N, DeclType)]) -> DeclType {
+    let fields: HashMap<Str, DeclType> =
+        fields.iter().map(|(name, t)| (Str::from(name.as_ref()), t.clone())).collect();
+    DeclType::object(name, fields)
+}
+
+/// The type of `request` (`BuildRequestType`).
+pub fn request_type() -> DeclType {
+    let text = DeclType::simple(Type::String, -1);
+    let kind = object(
+        "kubernetes.GroupVersionKind",
+        &[("group", text.clone()), ("version", text.clone()), ("kind", text.clone())],
+    );
+    let resource = object(
+        "kubernetes.GroupVersionResource",
+        &[("group", text.clone()), ("version", text.clone()), ("resource", text.clone())],
+    );
+    let user = object(
+        "kubernetes.UserInfo",
+        &[
+            ("username", text.clone()),
+            ("uid", text.clone()),
+            ("groups", list(text.clone())),
+            ("extra", DeclType::map(text.clone(), list(text.clone()), -1)),
+        ],
+    );
+    object(
+        "kubernetes.AdmissionRequest",
+        &[
+            ("kind", kind.clone()),
+            ("resource", resource.clone()),
+            ("subResource", text.clone()),
+            ("requestKind", kind),
+            ("requestResource", resource),
+            ("requestSubResource", text.clone()),
+            ("name", text.clone()),
+            ("namespace", text.clone()),
+            ("operation", text),
+            ("userInfo", user),
+            ("dryRun", DeclType::simple(Type::Bool, 1)),
+            ("options", DeclType::simple(Type::Dyn, 1)),
+        ],
+    )
+}
+
+/// The type of `namespaceObject` (`BuildNamespaceType`).
+pub fn namespace_type() -> DeclType {
+    let text = DeclType::simple(Type::String, -1);
+    let time = DeclType::simple(Type::Timestamp, -1);
+    let number = DeclType::simple(Type::Int, 1);
+    let texts = DeclType::map(text.clone(), text.clone(), -1);
+    let condition = object(
+        "kubernetes.NamespaceCondition",
+        &[
+            ("status", text.clone()),
+            ("type", text.clone()),
+            ("lastTransitionTime", time.clone()),
+            ("message", text.clone()),
+            ("reason", text.clone()),
+        ],
+    );
+    let spec = object("kubernetes.NamespaceSpec", &[("finalizers", list(text.clone()))]);
+    let status =
+        object("kubernetes.NamespaceStatus", &[("conditions", list(condition)), ("phase", text.clone())]);
+    let metadata = object(
+        "kubernetes.NamespaceMetadata",
+        &[
+            ("name", text.clone()),
+            ("generateName", text.clone()),
+            ("namespace", text.clone()),
+            ("labels", texts.clone()),
+            ("annotations", texts),
+            ("UID", text.clone()),
+            ("creationTimestamp", time.clone()),
+            ("deletionGracePeriodSeconds", number.clone()),
+            ("deletionTimestamp", time),
+            ("generation", number),
+            ("resourceVersion", text.clone()),
+            ("finalizers", list(text)),
+        ],
+    );
+    object("kubernetes.Namespace", &[("metadata", metadata), ("spec", spec), ("status", status)])
+}
+
+/// The type of a variable that is what an expression comes to: values that only functions look into, and objects, are
+/// dynamic (`convertCelTypeToDeclType`).
+pub fn variable_type(output: &Type) -> DeclType {
+    match output {
+        Type::Any
+        | Type::Bool
+        | Type::Bytes
+        | Type::Double
+        | Type::Duration
+        | Type::Int
+        | Type::Null
+        | Type::String
+        | Type::Timestamp
+        | Type::Uint => DeclType::simple(output.clone(), -1),
+        Type::List(element) => list(variable_type(element)),
+        Type::Map(entry) => DeclType::map(variable_type(&entry.0), variable_type(&entry.1), -1),
+        _ => DeclType::simple(Type::Dyn, -1),
+    }
+}
