@@ -13,6 +13,7 @@ use storage::Store;
 use storage::store::KeyValue;
 
 use crate::admission::Chain;
+use crate::admission::policy::{Policies, validating};
 use crate::admission::webhook::Webhooks;
 use crate::api;
 use crate::codec;
@@ -157,6 +158,8 @@ pub struct Core {
     /// Admission webhooks.
     pub webhooks: Webhooks,
     custom: customresources::Table,
+    /// Validating admission policies.
+    pub validating_policies: Policies<validating::Definition>,
     this: Weak<Core>,
 }
 
@@ -204,6 +207,7 @@ impl Core {
             tokens: OnceLock::new(),
             rbac: OnceLock::new(),
             webhooks: Webhooks::default(),
+            validating_policies: Policies::default(),
             this: this.clone(),
         }
     }
@@ -280,6 +284,16 @@ impl Core {
             Some(i) => self.resources.get(*i).cloned(),
             None => self.custom.resource(group, version, resource),
         }
+    }
+
+    /// A served and stored resource by the kind of its objects.
+    pub fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let is = |r: &&Arc<Resource>| {
+            let own = r.row.kind;
+            own.group == group && own.version == version && own.kind == kind && r.row.stored.is_some()
+        };
+        let own = self.resources.iter().find(is).cloned();
+        own.or_else(|| self.custom.of_kind(group, version, kind))
     }
 
     /// A resource by group and name in whichever version is served first.
@@ -360,7 +374,16 @@ impl Core {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, ApiError> {
-        let resource = self.any_version(group, resource)?;
+        self.find_in(self.any_version(group, resource)?, namespace, name).await
+    }
+
+    /// As [`Core::find`], in one version.
+    pub async fn find_in(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, ApiError> {
         let key = self.key(resource.row, namespace, name)?;
         let got = self.store.get(&key, 0).await.map_err(|e| store_errors::get(e, resource.row, name))?;
         got.kv.map(|kv| self.decode_again(resource, &kv)).transpose()
@@ -373,7 +396,11 @@ impl Core {
         resource: &str,
         namespace: &str,
     ) -> Result<Vec<Value>, ApiError> {
-        let resource = self.any_version(group, resource)?;
+        self.find_all_in(self.any_version(group, resource)?, namespace).await
+    }
+
+    /// As [`Core::find_all`], in one version.
+    pub async fn find_all_in(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApiError> {
         let options = storage::ListOptions::prefix(self.key_root(resource.row, namespace)?);
         let page = self.store.list(options).await.map_err(|e| store_errors::list(e, resource.row))?;
         page.kvs.iter().map(|kv| self.decode_again(resource, kv)).collect()

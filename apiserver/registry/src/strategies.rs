@@ -1,6 +1,7 @@
 //! The strategies: one file per resource, or per few resources that differ little, that need more than the generic
 //! behaviour.
 
+mod admission_policy;
 mod api_service;
 mod batch;
 mod certificate;
@@ -64,6 +65,12 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         }
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             Arc::new(definition::CustomResourceDefinitions)
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            Arc::new(admission_policy::ValidatingPolicies)
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            Arc::new(admission_policy::ValidatingBindings)
         }
         ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api_service::ApiServices),

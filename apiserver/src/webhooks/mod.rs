@@ -16,6 +16,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use machinery::Value;
 use parking_lot::Mutex;
 use registry::Core;
+use registry::admission::Operation;
 use registry::admission::webhook::{Backend, CallFailed, ClientConfig, Observation, Phase, Target};
 
 use crate::local::{Change, Gvr, Local};
@@ -142,6 +143,10 @@ impl Backend for Http {
     fn observe(&self, observation: Observation<'_>) {
         metrics::observe(observation);
     }
+
+    fn excluded(&self, webhook: &str, phase: Phase, operation: Operation) {
+        metrics::excluded(webhook, phase, operation);
+    }
 }
 
 /// An answer that is no success: its own `Status`, or one for its code.
@@ -161,36 +166,55 @@ fn refused(answer: &Answer) -> CallFailed {
     CallFailed { why: format!("failed to call webhook: {why}"), code }
 }
 
-/// Connects the registry with webhooks and follows their configurations.
+/// Connects the registry with webhooks, and follows their configurations and the policies.
 pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Resolver) {
     let backend = Arc::new(Http { resolver, servers: Mutex::default() });
     core.webhooks.set_backend(backend.clone());
     core.custom().set_backend(backend);
+    core.validating_policies.follow();
     for (gvr, phase) in
         [(Gvr::MUTATING_WEBHOOKS, Phase::Mutating), (Gvr::VALIDATING_WEBHOOKS, Phase::Validating)]
     {
-        if !local.serves(gvr) {
-            core.webhooks.set(phase, std::iter::empty());
-            continue;
-        }
         let core = core.clone();
-        let mut known: BTreeMap<String, Arc<Value>> = BTreeMap::new();
-        let sink = move |change: Change| {
-            let name = |o: &Value| o.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
-            match change {
-                Change::Replace(all) => known = all.into_iter().map(|o| (name(&o), o)).collect(),
-                Change::Set(o) => {
-                    known.insert(name(&o), o);
-                }
-                Change::Remove(o) => {
-                    known.remove(&name(&o));
-                }
-            }
-            core.webhooks.set(phase, known.values().map(|o| &**o));
-        };
-        let stop = tasks.shutdown().clone();
-        tasks.spawn("webhook-follower", local.clone().follow(gvr, stop, || {}, sink));
+        follow(local, tasks, gvr, move |all| core.webhooks.set(phase, all.values().map(|o| &**o)));
     }
+    let own = core.clone();
+    follow(local, tasks, Gvr::POLICIES, move |all| {
+        own.validating_policies.set_policies(all.values().map(|o| &**o))
+    });
+    let own = core.clone();
+    follow(local, tasks, Gvr::POLICY_BINDINGS, move |all| {
+        own.validating_policies.set_bindings(all.values().map(|o| &**o));
+    });
+}
+
+/// Hands over all objects of a resource, by name, whenever one changes; none at all where it is not served.
+fn follow(
+    local: &Local,
+    tasks: &Tasks,
+    gvr: Gvr,
+    set: impl Fn(&BTreeMap<String, Arc<Value>>) + Send + 'static,
+) {
+    let mut known: BTreeMap<String, Arc<Value>> = BTreeMap::new();
+    if !local.serves(gvr) {
+        set(&known);
+        return;
+    }
+    let sink = move |change: Change| {
+        let name = |o: &Value| o.str_at(&["metadata", "name"]).unwrap_or_default().to_owned();
+        match change {
+            Change::Replace(all) => known = all.into_iter().map(|o| (name(&o), o)).collect(),
+            Change::Set(o) => {
+                known.insert(name(&o), o);
+            }
+            Change::Remove(o) => {
+                known.remove(&name(&o));
+            }
+        }
+        set(&known);
+    };
+    let stop = tasks.shutdown().clone();
+    tasks.spawn("admission-follower", local.clone().follow(gvr, stop, || {}, sink));
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! those of `apimachinery/pkg/util/validation`. Validation of kinds is in one file per API group, on typed objects
 //! that were defaulted. Start at [`field`].
 
+pub mod admission_policy;
 pub mod admissionregistration;
 pub mod apiregistration;
 pub mod apps;

@@ -4,12 +4,15 @@
 //! Mutating passes run before the strategy, validating passes after it.
 
 mod certificates;
+pub mod expressions;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod objects;
 mod pod_security;
 mod pods;
+pub mod policy;
 mod resource_quota;
 mod service_account;
 pub mod webhook;
@@ -269,8 +272,8 @@ const UPSTREAM_ORDER: [(&str, bool); 39] = [
     ("AlwaysDeny", false),
 ];
 
-/// A plugin by upstream's name. Absent: policies, whose configuration objects are refused (`strategies::unenforced`),
-/// and plugins of features that are off.
+/// A plugin by upstream's name. Absent: mutating policies, whose objects are refused
+/// (`strategies::unenforced`), and plugins of features that are off.
 fn build(name: &str) -> Option<Arc<dyn Plugin>> {
     Some(match name {
         "NamespaceLifecycle" => Arc::new(namespace_lifecycle::NamespaceLifecycle),
@@ -292,6 +295,7 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "DefaultIngressClass" => Arc::new(objects::DefaultIngressClass),
         "PodTopologyLabels" => Arc::new(pods::PodTopologyLabels),
         "MutatingAdmissionWebhook" => Arc::new(webhook::MutatingAdmissionWebhook),
+        "ValidatingAdmissionPolicy" => Arc::new(policy::validating::ValidatingAdmissionPolicy),
         "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook),
         "ResourceQuota" => Arc::new(resource_quota::ResourceQuota),
         _ => return None,

@@ -147,6 +147,11 @@ impl Family {
         self.versions.iter().find(served).cloned()
     }
 
+    /// All versions that clients may use.
+    pub(crate) fn all_served(&self) -> Vec<Arc<Resource>> {
+        self.versions.iter().filter_map(|r| self.served(r.row.kind.version)).collect()
+    }
+
     /// The version instances are stored in, served or not.
     pub(crate) fn stored(&self) -> Option<Arc<Resource>> {
         let stored = |r: &&Arc<Resource>| r.row.stored.as_ref().is_some_and(|s| s.kind == r.row.kind);

@@ -104,6 +104,13 @@ impl Table {
         self.family(group, resource)?.served(version)
     }
 
+    /// A served version by its kind.
+    pub(crate) fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let families = self.families.load();
+        let served = families.values().filter_map(|family| family.served(version));
+        served.into_iter().find(|r| r.row.kind.group == group && r.row.kind.kind == kind)
+    }
+
     /// What discovery lists.
     pub(crate) fn published(&self) -> Vec<Arc<api::ResourceRow>> {
         self.families.load().values().flat_map(|family| family.published()).collect()

@@ -1,4 +1,4 @@
-//! Kinds whose objects would promise something this server does not do yet: admission policies. An object that is stored
+//! Kinds whose objects would promise something this server does not do yet: mutating admission policies. An object that is stored
 //! and not enforced is worse than none, so creating one is refused.
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ impl Strategy for Unenforced {
         _object: &mut Value,
     ) -> Result<Option<Box<dyn Finish>>, ApiError> {
         let row = call.resource.row;
-        let why = "it would be stored but not enforced by this server, which has no admission policies yet";
+        let why = "it would be stored but not enforced by this server, which has no mutating admission policies yet";
         Err(ApiError::forbidden(row.kind.group, row.resource, "", why))
     }
 }

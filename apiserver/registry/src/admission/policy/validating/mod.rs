@@ -1,0 +1,144 @@
+//! ValidatingAdmissionPolicy: expressions that refuse, warn of or record writes.
+//! Upstream: `plugin/policy/validating/{plugin,dispatcher}.go`.
+//!
+//! [`definition`] compiles the objects, [`evaluate`] comes to decisions. What the action `Audit` and audit annotations
+//! would record is dropped once evaluated: nothing records audit events. Errors of annotations still refuse requests.
+
+mod definition;
+mod evaluate;
+
+use async_trait::async_trait;
+
+use super::super::webhook::hook;
+use super::super::{Attributes, Operation, Plugin};
+use super::common::{Action, Binding};
+use super::{Bound, invocations, is_exempt, namespace};
+use crate::errors::{ApiError, Cause};
+pub use definition::Definition;
+use evaluate::{Decision, Outcome};
+
+/// The plugin.
+pub struct ValidatingAdmissionPolicy;
+
+#[async_trait]
+impl Plugin for ValidatingAdmissionPolicy {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionPolicy"
+    }
+
+    fn handles(&self, _operation: Operation) -> bool {
+        true
+    }
+
+    async fn validate(&self, a: &Attributes<'_>) -> Result<(), ApiError> {
+        if is_exempt(a) {
+            return Ok(());
+        }
+        let all = a.call.core.validating_policies.ready(a).await?;
+        let mut denied: Option<Denied> = None;
+        for bound in all.iter() {
+            let first = apply(a, bound).await?;
+            denied = denied.or(first);
+        }
+        denied.map_or(Ok(()), |d| Err(d.status(a)))
+    }
+}
+
+/// The first decision that refuses the request.
+struct Denied {
+    message: String,
+    reason: &'static str,
+}
+
+impl Denied {
+    fn of(bound: &Bound<Definition>, binding: Option<&Binding>, message: &str, reason: &'static str) -> Self {
+        let policy = &bound.definition.common.name;
+        let message = match binding {
+            Some(b) => {
+                format!(
+                    "ValidatingAdmissionPolicy '{policy}' with binding '{}' denied request: {message}",
+                    b.name
+                )
+            }
+            None => format!("ValidatingAdmissionPolicy '{policy}' denied request: {message}"),
+        };
+        Denied { message, reason }
+    }
+
+    fn status(self, a: &Attributes<'_>) -> ApiError {
+        let mut error = a.forbidden(&self.message);
+        error.code = match self.reason {
+            "Forbidden" => 403,
+            "Unauthorized" => 401,
+            "RequestEntityTooLarge" => 413,
+            _ => 422,
+        };
+        error.reason = self.reason.into();
+        if let Some(details) = error.details.as_mut() {
+            details.causes.push(Cause { message: self.message, ..Cause::default() });
+        }
+        error
+    }
+}
+
+/// Applies a policy by all its bindings; warns, and returns the first refusal.
+async fn apply(a: &Attributes<'_>, bound: &Bound<Definition>) -> Result<Option<Denied>, ApiError> {
+    let definition = &bound.definition;
+    let Some((resource, invocations)) = invocations(a, &definition.common, &bound.bindings).await else {
+        return Ok(None);
+    };
+    // What is misconfigured refuses, unless the policy says that failures are ignored.
+    let misconfigured = |binding: Option<&Binding>, message: &str| {
+        definition.common.fails.then(|| Denied::of(bound, binding, message, "Invalid"))
+    };
+    let mut denied = None;
+    for invocation in invocations {
+        let invocation = match invocation {
+            Ok(invocation) => invocation,
+            Err(e) => {
+                denied = denied.or_else(|| misconfigured(e.binding, &e.message));
+                continue;
+            }
+        };
+        let mut values = match hook::values(a, &resource) {
+            Ok(values) => values,
+            Err(error) => {
+                let why = format!("failed to convert object version: {}", error.message);
+                let error = super::Misconfigured::new(Some(invocation.binding), &why);
+                denied = denied.or_else(|| misconfigured(error.binding, &error.message));
+                continue;
+            }
+        };
+        values.namespace = namespace(a).await?;
+        for param in invocation.params {
+            values.params = param;
+            let first = enforce(a, bound, invocation.binding, evaluate::evaluate(definition, &values));
+            denied = denied.or(first);
+        }
+    }
+    Ok(denied)
+}
+
+/// Does what the binding says about an outcome: warns, or answers with the first refusal.
+fn enforce(
+    a: &Attributes<'_>,
+    bound: &Bound<Definition>,
+    binding: &Binding,
+    outcome: Outcome,
+) -> Option<Denied> {
+    let mut denied = None;
+    for decision in outcome.decisions {
+        let Decision::Deny { message, reason } = decision else { continue };
+        if binding.actions.contains(&Action::Warn) {
+            a.call.warn(format!(
+                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
+                bound.definition.common.name, binding.name
+            ));
+        }
+        if binding.actions.contains(&Action::Deny) && denied.is_none() {
+            denied = Some(Denied::of(bound, Some(binding), &message, reason));
+        }
+    }
+    let mut errors = outcome.annotation_errors.iter();
+    denied.or_else(|| errors.next().map(|why| Denied::of(bound, Some(binding), why, "Invalid")))
+}
