@@ -47,6 +47,17 @@ impl Reporter {
         self.issues.len()
     }
 
+    /// Takes back what was reported since there were `count` errors, except about syntax.
+    pub fn retract(&mut self, count: usize) {
+        let before = self.issues.len();
+        let mut i = 0;
+        self.issues.retain(|issue| {
+            i += 1;
+            i <= count || issue.message.starts_with("Syntax error")
+        });
+        self.total -= before - self.issues.len();
+    }
+
     pub fn finish(self, source: &str) -> Result<(), Box<Issues>> {
         if self.issues.is_empty() {
             return Ok(());

@@ -343,7 +343,7 @@ impl Parser<'_, '_> {
         self.accept();
         self.sync(EXPR.or(Set::of(&[T::Question])))?;
         let optional = self.accept_if(T::Question);
-        let index = self.expr(follow.within(BRACKET))?;
+        let index = self.expr(outer.within(BRACKET))?;
         let complete = match self.expect(T::RBracket, follow.next) {
             Err(Stop::Syntax) => {
                 self.recover(Site::Member, outer)?;
@@ -370,7 +370,7 @@ impl Parser<'_, '_> {
         outer: Follow,
     ) -> Parsed<(Vec<Node>, bool)> {
         let mut args = Vec::new();
-        match self.list_of_arguments(&mut args, follow) {
+        match self.list_of_arguments(&mut args, follow, outer) {
             Err(Stop::Syntax) => {
                 self.recover(site, outer)?;
                 Ok((args, false))
@@ -380,12 +380,12 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn list_of_arguments(&mut self, args: &mut Vec<Node>, follow: Follow) -> Parsed<()> {
+    fn list_of_arguments(&mut self, args: &mut Vec<Node>, follow: Follow, outer: Follow) -> Parsed<()> {
         self.sync(EXPR.or(PAREN))?;
         if EXPR.has(self.la()) {
-            args.push(self.expr(follow.within(PAREN.or(COMMA)))?);
+            args.push(self.expr(outer.within(PAREN.or(COMMA)))?);
             while self.accept_if(T::Comma) {
-                args.push(self.expr(follow.within(PAREN.or(COMMA)))?);
+                args.push(self.expr(outer.within(PAREN.or(COMMA)))?);
             }
         }
         self.expect(T::RParen, follow.next)

@@ -133,7 +133,11 @@ impl Parser<'_, '_> {
             }
             self.accept();
         }
-        self.close(T::RBrace, follow)?;
+        if let Err(stop) = self.close(T::RBrace, follow) {
+            let Stop::Syntax = stop else { return Err(stop) };
+            self.recover(Site::Primary, follow)?;
+            return Ok(self.leaf(at, Kind::Unspecified));
+        }
         Ok(Node { expr: self.node(at, Kind::Struct { name: name.into(), fields }), depth })
     }
 
@@ -206,12 +210,15 @@ impl Parser<'_, '_> {
         if first.has(self.la()) {
             loop {
                 let inner = follow.within(BRACE.or(COMMA));
+                let reported = self.errors.count();
                 match self.map_entry(inner) {
                     Ok((entry, below)) => {
                         entries.push(entry);
                         depth = depth.max(below);
                     }
                     Err(Stop::Syntax) => {
+                        // Upstream does not look at entries that are incomplete.
+                        self.errors.retract(reported);
                         self.recover(Site::Entry, inner)?;
                         break;
                     }

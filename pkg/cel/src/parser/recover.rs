@@ -111,7 +111,9 @@ pub(super) struct Recovery {
     /// Between an error and the next matched token: further errors are consequences and not reported.
     active: bool,
     last_position: Option<usize>,
-    last_sites: Vec<Site>,
+    last_sites: Vec<(Site, Set)>,
+    /// What was expected where the last error was found: it tells places within a rule apart.
+    expected: Set,
     attempts: usize,
     reported: usize,
 }
@@ -130,7 +132,14 @@ pub(super) enum Site {
 
 impl Recovery {
     pub fn new(reported: usize) -> Self {
-        Recovery { active: false, last_position: None, last_sites: Vec::new(), attempts: 0, reported }
+        Recovery {
+            active: false,
+            last_position: None,
+            last_sites: Vec::new(),
+            expected: Set::EMPTY,
+            attempts: 0,
+            reported,
+        }
     }
 }
 
@@ -207,6 +216,7 @@ impl Parser<'_, '_> {
 
     /// Reports that the current token fits none of `expected`; the rule ends.
     pub(super) fn mismatch<V>(&mut self, expected: Set) -> Parsed<V> {
+        self.recovery.expected = expected;
         let message = format!("mismatched input {} expecting {expected}", self.shown());
         self.report(&message)?;
         Err(Stop::Syntax)
@@ -214,6 +224,7 @@ impl Parser<'_, '_> {
 
     /// Reports tokens from `from` up to the current one that begin nothing; the rule ends.
     pub(super) fn no_viable<V>(&mut self, from: usize) -> Parsed<V> {
+        self.recovery.expected = Set::EMPTY;
         let mut text = String::new();
         for i in from..=self.pos {
             let token = &self.tokens[i];
@@ -293,6 +304,7 @@ impl Parser<'_, '_> {
     /// After a failed rule: skips to a token one of the enclosing rules can go on with.
     pub(super) fn recover(&mut self, site: Site, follow: Follow) -> Parsed<()> {
         self.attempt()?;
+        let site = (site, self.recovery.expected);
         if self.recovery.last_position == Some(self.pos) && self.recovery.last_sites.contains(&site) {
             self.consume();
         }
