@@ -11,6 +11,38 @@ pub struct Case {
     pub before: fn(usize) -> (usize, Value),
 }
 
+/// What every measured pod has for itself, under its own name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    Nothing,
+    /// A bound claim with a volume of a CSI driver.
+    Volume,
+    /// A claim for a device.
+    Device,
+}
+
+impl Case {
+    /// Read off the measured pods.
+    pub fn own(&self) -> Own {
+        let spec = (self.spec)();
+        match (spec.get("volumes"), spec.get("resourceClaims")) {
+            (Some(_), _) => Own::Volume,
+            (_, Some(_)) => Own::Device,
+            _ => Own::Nothing,
+        }
+    }
+}
+
+/// Gives a pod the claims of its name.
+pub fn call(spec: &mut Value, name: &str) {
+    if let Some(claim) = spec.pointer_mut("/volumes/0/persistentVolumeClaim/claimName") {
+        *claim = name.into();
+    }
+    if let Some(claim) = spec.pointer_mut("/resourceClaims/0/resourceClaimName") {
+        *claim = name.into();
+    }
+}
+
 /// A pod that goes anywhere.
 pub fn basic() -> Value {
     json!({
@@ -70,6 +102,16 @@ fn preempting() -> Value {
     spec
 }
 
+fn volume() -> Value {
+    with("volumes", json!([{ "name": "v", "persistentVolumeClaim": { "claimName": "" } }]))
+}
+
+fn device() -> Value {
+    let mut spec = with("resourceClaims", json!([{ "name": "d", "resourceClaimName": "" }]));
+    spec["containers"][0]["resources"]["claims"] = json!([{ "name": "d" }]);
+    spec
+}
+
 fn nothing(_nodes: usize) -> (usize, Value) {
     (0, basic())
 }
@@ -94,4 +136,6 @@ pub const ALL: &[Case] = &[
     Case { name: "spreading", spec: spreading, before: some },
     Case { name: "preferred-spreading", spec: preferred_spreading, before: some },
     Case { name: "preemption", spec: preempting, before: full },
+    Case { name: "volumes", spec: volume, before: nothing },
+    Case { name: "devices", spec: device, before: nothing },
 ];

@@ -8,19 +8,20 @@
 mod cases;
 mod crash;
 mod measured;
+mod objects;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use client::{Client, Config, DeleteParams, ListParams, Options as ClientOptions, WatchEvent, WatchParams};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testing::upstream::{self, ControlPlane};
 use tokio::task::JoinSet;
 
-use cases::Case;
+use cases::{Case, Own};
 use measured::{Measured, Scheduler};
 
 /// Requests under way at a time.
@@ -51,7 +52,7 @@ async fn main() -> Result<()> {
     let kubeconfig = plane.kubeconfig()?;
     let client = connect(&kubeconfig).await?;
     let (nodes, pods) = (number("NODES", 1000), number("PODS", 500));
-    make_nodes(&client, nodes).await?;
+    objects::nodes(&client, nodes).await?;
     let kills = number("KILLS", 0);
     if kills > 0 {
         let space = json!({ "metadata": { "name": "crash" } });
@@ -64,12 +65,9 @@ async fn main() -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|");
     let wanted = std::env::var("CASES").unwrap_or_default();
     for case in cases::ALL.iter().filter(|c| wanted.is_empty() || wanted.split(',').any(|w| w == c.name)) {
-        let a = run(&client, &kubeconfig, &ours, case, nodes, pods)
-            .await
-            .with_context(|| format!("ours, {}", case.name))?;
-        let b = run(&client, &kubeconfig, &theirs, case, nodes, pods)
-            .await
-            .with_context(|| format!("upstream, {}", case.name))?;
+        let bench = Bench { client: &client, kubeconfig: &kubeconfig, case, nodes, pods };
+        let a = bench.run(&ours, "ours").await.with_context(|| format!("ours, {}", case.name))?;
+        let b = bench.run(&theirs, "theirs").await.with_context(|| format!("upstream, {}", case.name))?;
         let per_pod = |m: &Measured| m.cpu.as_secs_f64() * 1000.0 / pods as f64;
         println!(
             "| {} | {:.3} | {:.3} | 1/{:.1} | {:.0} | {:.0} | {} | {} |",
@@ -120,31 +118,6 @@ async fn at_once<F: Future<Output = Result<()>> + Send + 'static>(
     Ok(())
 }
 
-async fn make_nodes(client: &Client, count: usize) -> Result<()> {
-    let nodes = (0..count).map(|i| {
-        let api = client.all::<Node>();
-        async move {
-            let name = format!("node-{i:05}");
-            let offers = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
-            let node = json!({
-                "metadata": { "name": name, "labels": {
-                    "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": format!("zone-{}", i % 10),
-                } },
-                "status": { "capacity": offers, "allocatable": offers, "conditions": [{ "type": "Ready", "status": "True", "reason": "Bench" }] },
-            });
-            let node: Node = object(node)?;
-            // Admission taints new nodes as not ready; an update takes that away.
-            let mut made = api.create(&node).await?;
-            made.spec.get_or_insert_default().taints = None;
-            made = api.replace(&made).await?;
-            made.status = node.status;
-            api.replace_status(&made).await?;
-            anyhow::Ok(())
-        }
-    });
-    at_once(nodes).await
-}
-
 async fn make_pods(
     client: &Client,
     namespace: &str,
@@ -155,7 +128,10 @@ async fn make_pods(
 ) -> Result<()> {
     let pods = (0..count).map(|i| {
         let api = client.namespaced::<Pod>(namespace);
-        let pod = json!({ "metadata": { "name": format!("{prefix}-{i}"), "labels": labels }, "spec": spec });
+        let name = format!("{prefix}-{i}");
+        let mut spec = spec.clone();
+        cases::call(&mut spec, &name);
+        let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": spec });
         async move {
             api.create(&object::<Pod>(pod)?).await?;
             anyhow::Ok(())
@@ -198,43 +174,48 @@ async fn all_bound(client: &Client, namespace: &str, prefix: &str, count: usize)
     tokio::time::timeout(PATIENCE, wait).await.context("pods were not bound in time")?
 }
 
-/// One scheduler, one case, in a namespace of its own.
-async fn run(
-    client: &Client,
-    kubeconfig: &Path,
-    binary: &Path,
-    case: &Case,
+/// One case.
+struct Bench<'a> {
+    client: &'a Client,
+    kubeconfig: &'a Path,
+    case: &'a Case,
     nodes: usize,
     pods: usize,
-) -> Result<Measured> {
-    let namespace = format!("{}-{}", case.name, std::process::id());
-    let space = json!({ "metadata": { "name": namespace } });
-    client
-        .all::<Namespace>()
-        .create(&object(space)?)
-        .await
-        .map(drop)
-        .or_else(|e| if e.is_already_exists() { Ok(()) } else { Err(e) })?;
-    let mut scheduler = Scheduler::start(binary, kubeconfig)?;
-    // The first pods show that it is at work, and fill caches.
-    make_pods(client, &namespace, "warm", 10, (case.spec)(), json!({ "app": "warm" })).await?;
-    all_bound(client, &namespace, "warm", 10).await?;
-    let before = (case.before)(nodes);
-    make_pods(client, &namespace, "before", before.0, before.1, json!({ "app": "bench" })).await?;
-    all_bound(client, &namespace, "before", before.0).await?;
-    let start = scheduler.cpu()?;
-    let clock = Instant::now();
-    let create = make_pods(client, &namespace, "pod", pods, (case.spec)(), json!({ "app": "bench" }));
-    let (made, bound) = tokio::join!(create, all_bound(client, &namespace, "pod", pods));
-    made?;
-    bound?;
-    let time = clock.elapsed();
-    // Events and conditions are written after the pod is bound.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let measured = Measured { cpu: scheduler.cpu()? - start, time, peak: scheduler.peak()? };
-    scheduler.stop();
-    clear(client, &namespace).await?;
-    Ok(measured)
+}
+
+impl Bench<'_> {
+    /// One scheduler, in a namespace of its own.
+    async fn run(&self, binary: &Path, whose: &str) -> Result<Measured> {
+        let Bench { client, case, pods, .. } = *self;
+        let namespace = format!("{}-{whose}", case.name);
+        let space = json!({ "metadata": { "name": namespace } });
+        client.all::<Namespace>().create(&object(space)?).await?;
+        match case.own() {
+            Own::Nothing => {}
+            Own::Volume => objects::volumes(client, &namespace, pods).await?,
+            Own::Device => objects::device_claims(client, &namespace, self.nodes, pods).await?,
+        }
+        let mut scheduler = Scheduler::start(binary, self.kubeconfig)?;
+        // The first pods show that it is at work. They go anywhere: nothing that others could want is there yet.
+        make_pods(client, &namespace, "warm", 10, cases::basic(), json!({ "app": "warm" })).await?;
+        all_bound(client, &namespace, "warm", 10).await?;
+        let before = (case.before)(self.nodes);
+        make_pods(client, &namespace, "before", before.0, before.1, json!({ "app": "bench" })).await?;
+        all_bound(client, &namespace, "before", before.0).await?;
+        let start = scheduler.cpu()?;
+        let clock = Instant::now();
+        let create = make_pods(client, &namespace, "pod", pods, (case.spec)(), json!({ "app": "bench" }));
+        let (made, bound) = tokio::join!(create, all_bound(client, &namespace, "pod", pods));
+        made?;
+        bound?;
+        let time = clock.elapsed();
+        // Events and conditions are written after the pod is bound.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let measured = Measured { cpu: scheduler.cpu()? - start, time, peak: scheduler.peak()? };
+        scheduler.stop();
+        clear(client, &namespace).await?;
+        Ok(measured)
+    }
 }
 
 async fn clear(client: &Client, namespace: &str) -> Result<()> {
