@@ -88,11 +88,11 @@ async fn main() -> Result<()> {
 async fn connect(kubeconfig: &Path) -> Result<Client> {
     let options = ClientOptions { qps: -1.0, ..ClientOptions::default() };
     let client = Client::new(Config::from_kubeconfig(kubeconfig)?, options)?;
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
     // The default namespace is the last thing a new control plane makes.
     while client.all::<Namespace>().get("default").await.is_err() {
         if Instant::now() > end {
-            bail!("the API server did not answer within a minute");
+            bail!("the API server did not answer in time");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
