@@ -1,0 +1,186 @@
+//! What devices there are and which of them are taken.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use hashbrown::{Equivalent, HashMap, HashSet};
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, DeviceClass, DeviceTaint, DeviceTaintRule, ResourceSlice,
+};
+use machinery::quantity::Quantity;
+
+use super::selector::Programs;
+
+type Fast = foldhash::fast::RandomState;
+
+/// A device by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceRef<'a> {
+    pub driver: &'a str,
+    pub pool: &'a str,
+    pub device: &'a str,
+}
+
+impl std::fmt::Display for DeviceRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.driver, self.pool, self.device)
+    }
+}
+
+/// The same, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceId {
+    driver: Box<str>,
+    pool: Box<str>,
+    device: Box<str>,
+}
+
+impl DeviceId {
+    fn borrowed(&self) -> DeviceRef<'_> {
+        DeviceRef { driver: &self.driver, pool: &self.pool, device: &self.device }
+    }
+}
+
+impl Hash for DeviceId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.borrowed().hash(state);
+    }
+}
+
+impl Equivalent<DeviceId> for DeviceRef<'_> {
+    fn equivalent(&self, key: &DeviceId) -> bool {
+        *self == key.borrowed()
+    }
+}
+
+impl From<DeviceRef<'_>> for DeviceId {
+    fn from(r: DeviceRef<'_>) -> Self {
+        Self { driver: r.driver.into(), pool: r.pool.into(), device: r.device.into() }
+    }
+}
+
+/// Capacity by its name.
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// Reads a quantity; one that the API server would not have stored counts as nothing.
+pub fn quantity(q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> Quantity {
+    Quantity::parse(&q.0).unwrap_or_default()
+}
+
+/// What allocations hold. Upstream: schedulerapi.AllocatedState.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    whole: HashSet<DeviceId, Fast>,
+    /// Devices that are shared, with what is used of them.
+    shared: HashMap<DeviceId, Amounts, Fast>,
+}
+
+impl Taken {
+    pub fn take(&mut self, device: DeviceRef<'_>) {
+        self.whole.insert(device.into());
+    }
+
+    pub fn share(&mut self, device: DeviceRef<'_>, amounts: impl IntoIterator<Item = (String, Quantity)>) {
+        let held = self.shared.entry(device.into()).or_default();
+        for (name, amount) in amounts {
+            held.entry(name).or_default().add(&amount);
+        }
+    }
+
+    /// Counts what an allocation holds. Access for administrators holds nothing.
+    /// Upstream: dynamicresources/allocateddevices.go foreachAllocatedDevice.
+    pub fn add(&mut self, allocation: &AllocationResult) {
+        let results = allocation.devices.iter().flat_map(|d| d.results.iter().flatten());
+        for r in results.filter(|r| r.admin_access != Some(true)) {
+            let device = DeviceRef { driver: &r.driver, pool: &r.pool, device: &r.device };
+            if r.share_id.is_none() {
+                self.take(device);
+                continue;
+            }
+            let amounts = r.consumed_capacity.iter().flatten();
+            self.share(device, amounts.map(|(name, q)| (name.clone(), quantity(q))));
+        }
+    }
+
+    pub fn is_whole(&self, device: DeviceRef<'_>) -> bool {
+        self.whole.contains(&device)
+    }
+
+    pub fn shared(&self, device: DeviceRef<'_>) -> Option<&Amounts> {
+        self.shared.get(&device)
+    }
+
+    /// Whether anybody has it or some of it.
+    pub fn is_used(&self, device: DeviceRef<'_>) -> bool {
+        self.is_whole(device) || self.shared.contains_key(&device)
+    }
+}
+
+type Slices = Vec<Arc<ResourceSlice>>;
+
+/// Devices and classes as drivers and administrators declare them.
+pub struct Inventory {
+    by_node: HashMap<String, Slices, Fast>,
+    /// Slices that are not one node's.
+    shared: Slices,
+    by_pool: HashMap<(String, String), Slices, Fast>,
+    rules: Vec<Arc<DeviceTaintRule>>,
+    classes: HashMap<String, Arc<DeviceClass>, Fast>,
+}
+
+impl Inventory {
+    pub fn new(slices: Slices, rules: Vec<Arc<DeviceTaintRule>>, classes: Vec<Arc<DeviceClass>>) -> Self {
+        let named = |c: Arc<DeviceClass>| (c.metadata.name.clone().unwrap_or_default(), c);
+        let mut inventory = Self {
+            by_node: HashMap::default(),
+            shared: Vec::new(),
+            by_pool: HashMap::default(),
+            rules: rules.into_iter().filter(|r| r.spec.device_selector.is_some()).collect(),
+            classes: classes.into_iter().map(named).collect(),
+        };
+        for slice in slices {
+            let spec = &slice.spec;
+            let pool = (spec.driver.clone(), spec.pool.name.clone());
+            inventory.by_pool.entry(pool).or_default().push(slice.clone());
+            match spec.node_name.clone().filter(|n| !n.is_empty()) {
+                Some(node) => inventory.by_node.entry(node).or_default().push(slice),
+                None => inventory.shared.push(slice),
+            }
+        }
+        inventory
+    }
+
+    /// Slices that may have devices for a node.
+    pub fn slices_for(&self, node: &str) -> impl Iterator<Item = &ResourceSlice> {
+        self.by_node.get(node).into_iter().flatten().chain(&self.shared).map(|s| &**s)
+    }
+
+    pub fn slices_of(&self, driver: &str, pool: &str) -> impl Iterator<Item = &ResourceSlice> {
+        self.by_pool.get(&(driver.to_string(), pool.to_string())).into_iter().flatten().map(|s| &**s)
+    }
+
+    pub fn class(&self, name: &str) -> Option<&Arc<DeviceClass>> {
+        self.classes.get(name)
+    }
+
+    /// Taints that rules give a device. Upstream: resourceslice/tracker applyPatches.
+    pub fn ruled_taints<'a>(&'a self, device: DeviceRef<'a>) -> impl Iterator<Item = &'a DeviceTaint> {
+        let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|w| w == name);
+        self.rules.iter().filter_map(move |rule| {
+            let s = rule.spec.device_selector.as_ref()?;
+            let meant =
+                is(&s.driver, device.driver) && is(&s.pool, device.pool) && is(&s.device, device.device);
+            meant.then_some(&rule.spec.taint)
+        })
+    }
+}
+
+/// All that devices are chosen from.
+pub struct Supply {
+    pub inventory: Arc<Inventory>,
+    pub taken: Taken,
+    pub programs: Arc<Programs>,
+    /// Makes the identity of one more share of a device.
+    pub new_share: fn() -> String,
+}
