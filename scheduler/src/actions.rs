@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use crate::extended;
 use crate::framework::Change;
 use crate::model::{PodInfo, WirePod};
+use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
-use crate::prebind;
 use crate::queue::Popped;
 use crate::scheduler::{Eviction, Outcome, Scheduler};
+use crate::{prebind, prebind_claims};
 
 /// Longest note of an event.
 const NOTE: usize = 1024;
@@ -30,8 +31,17 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
             let note = format!("skip schedule deleting pod: {}", pod.key());
             event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", &note);
         }
-        Outcome::Bind { node, bindings } => bind(scheduler, &popped, &node, bindings, started).await,
-        Outcome::Refused { message, reason, nominate, eviction } => {
+        Outcome::Bind { node, bindings, allotments } => {
+            let bound = prepare_and_bind(scheduler, &popped, &node, bindings, &allotments, started).await;
+            if let Err(message) = bound {
+                if !allotments.is_empty() {
+                    scheduler.state.lock().assumed.take_back(&allotments);
+                    prebind_claims::unreserve(scheduler, &popped.info, &allotments).await;
+                }
+                give_up(scheduler, &popped.info, &node, message, started).await;
+            }
+        }
+        Outcome::Refused { message, reason, nominate, eviction, free } => {
             count(
                 scheduler,
                 &popped.info,
@@ -45,6 +55,9 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 "Unable to schedule pod; no fit; waiting"
             );
             refused(scheduler, &popped.info, &message, reason, nominate).await;
+            if let Some(claim) = free {
+                prebind_claims::free(scheduler, &claim).await;
+            }
             if let Some(eviction) = eviction {
                 evict(scheduler, &popped.info, eviction).await;
             }
@@ -72,7 +85,7 @@ fn about(pod: &PodInfo) -> ObjectReference {
     }
 }
 
-fn event(scheduler: &Scheduler, pod: &PodInfo, kind: &str, reason: &str, action: &str, note: &str) {
+pub fn event(scheduler: &Scheduler, pod: &PodInfo, kind: &str, reason: &str, action: &str, note: &str) {
     if let Some(running) = scheduler.running(pod) {
         running.recorder.event(&about(pod), None, kind, reason, action, truncated(note).as_ref());
     }
@@ -90,18 +103,32 @@ fn truncated(note: &str) -> std::borrow::Cow<'_, str> {
     format!("{} ...", &note[..end]).into()
 }
 
-async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, bindings: Bindings, started: Instant) {
+async fn prepare_and_bind(
+    scheduler: &Scheduler,
+    popped: &Popped,
+    node: &str,
+    bindings: Bindings,
+    allotments: &[Allotment],
+    started: Instant,
+) -> Result<(), String> {
     let pod = &popped.info;
     if !bindings.is_empty() {
         let limit = scheduler.running(pod).map_or(std::time::Duration::ZERO, |r| r.profile.bind_timeout);
         let done = prebind::bind_volumes(scheduler, pod, node, &bindings, limit).await;
         // Written and seen, or given up.
         scheduler.state.lock().assumed.forget(&bindings);
-        if let Err(error) = done {
-            let message = format!("running PreBind plugin \"VolumeBinding\": {error}");
-            return give_up(scheduler, pod, node, message, started).await;
-        }
+        done.map_err(|error| format!("running PreBind plugin \"VolumeBinding\": {error}"))?;
     }
+    if !allotments.is_empty() {
+        let done = prebind_claims::bind_claims(scheduler, pod, node, allotments).await;
+        done.map_err(|error| format!("running PreBind plugin \"DynamicResources\": {error}"))?;
+    }
+    bind(scheduler, pod, node).await?;
+    bound(scheduler, popped, node, started);
+    Ok(())
+}
+
+async fn bind(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str) -> Result<(), String> {
     let binding = Binding {
         metadata: ObjectMeta {
             name: Some(pod.name.to_string()),
@@ -115,7 +142,7 @@ async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, bindings: Bind
             ..ObjectReference::default()
         },
     };
-    let bound = match extended::binder(scheduler, pod) {
+    match extended::binder(scheduler, pod) {
         Some(extender) => match extender.bind(pod, node).await {
             Err(error) if extender.ignorable() => {
                 tracing::info!(
@@ -127,24 +154,22 @@ async fn bind(scheduler: &Scheduler, popped: &Popped, node: &str, bindings: Bind
             other => other,
         },
         None => post(scheduler, pod, &binding).await,
-    };
-    match bound {
-        Ok(()) => {
-            scheduler.state.lock().queue.remove(&pod.uid);
-            component::v!(2, pod = pod.key(), node, "Successfully bound pod to node");
-            count(scheduler, pod, "scheduled", started);
-            scheduler.metrics.pod_attempts.one().observe(f64::from(popped.attempts));
-            if let Some(first) = popped.first_added {
-                let label = if popped.attempts >= 15 { "15+".into() } else { popped.attempts.to_string() };
-                scheduler.metrics.sli_duration.with(&[&label]).observe_duration(first.elapsed());
-            }
-            let note = format!("Successfully assigned {} to {node}", pod.key());
-            event(scheduler, pod, NORMAL, "Scheduled", "Binding", &note);
-        }
-        Err(error) => {
-            give_up(scheduler, pod, node, error, started).await;
-        }
     }
+}
+
+/// Counts and tells what was done.
+fn bound(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
+    let pod = &popped.info;
+    scheduler.state.lock().queue.remove(&pod.uid);
+    component::v!(2, pod = pod.key(), node, "Successfully bound pod to node");
+    count(scheduler, pod, "scheduled", started);
+    scheduler.metrics.pod_attempts.one().observe(f64::from(popped.attempts));
+    if let Some(first) = popped.first_added {
+        let label = if popped.attempts >= 15 { "15+".into() } else { popped.attempts.to_string() };
+        scheduler.metrics.sli_duration.with(&[&label]).observe_duration(first.elapsed());
+    }
+    let note = format!("Successfully assigned {} to {node}", pod.key());
+    event(scheduler, pod, NORMAL, "Scheduled", "Binding", &note);
 }
 
 async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result<(), String> {

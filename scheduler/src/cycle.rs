@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use rand::{Rng, RngExt};
 
 use crate::assumed::Assumed;
 use crate::framework::{Code, CycleState, Diagnosis, Nominated, Prepared, Profile, Reject, View, go_list};
 use crate::listers::Listers;
 use crate::model::{Cache, NodeRow, PodInfo};
+use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
 
@@ -24,11 +26,14 @@ pub enum Decision {
         evaluated: usize,
         feasible: usize,
         bindings: Bindings,
+        allotments: Vec<Allotment>,
     },
     NoNodes,
     Unfit {
         diagnosis: Diagnosis,
         preemption: Preemption,
+        /// A claim whose devices keep the pod from every node and are given back.
+        free: Option<Arc<ResourceClaim>>,
     },
     /// A plugin could not answer.
     Failed {
@@ -120,6 +125,7 @@ pub fn schedule(
         evaluated,
         feasible,
         bindings: volume_binding::bindings(view, &state, pod, row),
+        allotments: allotments(&state, row),
     };
     match found.as_slice() {
         [] => {
@@ -216,7 +222,13 @@ pub fn settle(
     }
     let row = best(&rows, &scores, rng);
     let bindings = volume_binding::bindings(view, &state, pod, row);
-    Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings }
+    let allotments = allotments(&state, row);
+    Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings, allotments }
+}
+
+/// What the pod's claims get on a node.
+fn allotments(state: &CycleState, row: &NodeRow) -> Vec<Allotment> {
+    state.devices.as_ref().map(|d| d.allotments(&row.name)).unwrap_or_default()
 }
 
 fn failed(point: &str, reject: &Reject) -> Decision {
@@ -325,8 +337,12 @@ fn unfit(
     } else {
         Preemption::Off
     };
-    diagnosis.post_filter = outcome.message();
-    Decision::Unfit { diagnosis, preemption: outcome }
+    let asked = state.devices.as_ref().filter(|_| profile.points.resources);
+    let free = asked.and_then(|d| d.to_free(pod));
+    let freed = free.as_ref().map(|_| "deallocation of ResourceClaim completed".to_string());
+    let texts = freed.into_iter().chain([outcome.message()]).filter(|t| !t.is_empty());
+    diagnosis.post_filter = texts.collect::<Vec<_>>().join(", ");
+    Decision::Unfit { diagnosis, preemption: outcome, free }
 }
 
 /// In place of a plugin's name: nodes that were left out before filters ran.
@@ -375,6 +391,8 @@ pub struct Explanation {
 
 #[cfg(test)]
 pub mod generate;
+#[cfg(test)]
+mod generate_devices;
 #[cfg(test)]
 mod generate_volumes;
 #[cfg(test)]

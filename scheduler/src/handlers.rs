@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use informer::{Event, Factory, Options};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::time::Instant;
 
@@ -31,6 +32,10 @@ pub fn listers(factory: &Factory) -> Listers {
         capacities: factory.informer(Options::default()).store(),
         attachments: factory.informer(Options::default()).store(),
         budgets: factory.informer(Options::default()).store(),
+        resource_claims: factory.informer(Options::default()).store(),
+        device_classes: factory.informer(Options::default()).store(),
+        resource_slices: factory.informer(Options::default()).store(),
+        device_taint_rules: factory.informer(Options::default()).store(),
     }
     .indexed()
 }
@@ -66,6 +71,17 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     follow::<CSINode>(factory, scheduler, |old, new| Change::CsiNode { old, new });
     follow::<CSIDriver>(factory, scheduler, |old, new| Change::CsiDriver { old, new });
     follow::<CSIStorageCapacity>(factory, scheduler, |old, new| Change::Capacity { old, new });
+    follow::<DeviceClass>(factory, scheduler, |old, _| Change::DeviceClass { added: old.is_none() });
+    follow::<ResourceSlice>(factory, scheduler, |old, _| Change::Devices { added: old.is_none() });
+    let to = scheduler.clone();
+    let claims = factory.informer::<ResourceClaim>(Options::default());
+    scheduler.keep(claims.subscribe(move |e| resource_claim(&to, e)));
+    let to = scheduler.clone();
+    let rules = factory.informer::<DeviceTaintRule>(Options::default());
+    scheduler.keep(rules.subscribe(move |_| {
+        to.wake(&mut to.state.lock(), &Change::Devices { added: false });
+        to.poke();
+    }));
     let to = scheduler.clone();
     let attachments = factory.informer::<VolumeAttachment>(Options::default());
     scheduler.keep(attachments.subscribe(move |event| {
@@ -94,6 +110,21 @@ fn follow<K: client::Object>(
         to.wake(&mut to.state.lock(), &change(old, new));
         to.poke();
     }));
+}
+
+fn resource_claim(scheduler: &Scheduler, event: Event<ResourceClaim>) {
+    let change = match &event {
+        Event::Added(new) => Change::ResourceClaim { old: None, new },
+        Event::Updated { old, new } => Change::ResourceClaim { old: Some(&**old), new },
+        Event::Deleted(old) => Change::ResourceClaimGone(old),
+    };
+    let mut state = scheduler.state.lock();
+    state.assumed.claim_seen(event.object(), matches!(event, Event::Deleted(_)));
+    scheduler.wake(&mut state, &change);
+    scheduler.release(&mut state, change.name());
+    drop(state);
+    scheduler.storage.send_modify(|version| *version += 1);
+    scheduler.poke();
 }
 
 fn namespace(scheduler: &Scheduler, event: Event<Namespace>) {
@@ -204,7 +235,7 @@ fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<Arc<PodInfo>>, 
     if state.cache.is_assumed(&info.uid) {
         return;
     }
-    let gate = running.profile.pre_enqueue(&info).err().map(|r| r.plugin);
+    let gate = running.profile.pre_enqueue(&scheduler.listers, &info).err().map(|r| r.plugin);
     let now = Instant::now();
     if let Some(node) = &info.nominated {
         state.nominate(&info, Some(node));

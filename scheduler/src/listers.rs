@@ -7,6 +7,7 @@ use informer::{NAMESPACE_INDEX, Store};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 
 /// Index of volumes by storage class.
@@ -29,6 +30,10 @@ pub struct Listers {
     pub capacities: Store<CSIStorageCapacity>,
     pub attachments: Store<VolumeAttachment>,
     pub budgets: Store<PodDisruptionBudget>,
+    pub resource_claims: Store<ResourceClaim>,
+    pub device_classes: Store<DeviceClass>,
+    pub resource_slices: Store<ResourceSlice>,
+    pub device_taint_rules: Store<DeviceTaintRule>,
 }
 
 impl Listers {

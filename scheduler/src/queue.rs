@@ -75,6 +75,7 @@ pub struct Queue {
     backoff: BTreeMap<BackoffKey, Uid>,
     /// Waiting for a change, oldest first is not needed: looked through when something changes.
     unschedulable: BTreeSet<Uid>,
+    gated: BTreeSet<Uid>,
     sequence: u64,
     next_flush: Option<Instant>,
     /// How many pods came into which queue after which event, since last taken.
@@ -92,6 +93,7 @@ impl Queue {
             active: BTreeMap::new(),
             backoff: BTreeMap::new(),
             unschedulable: BTreeSet::new(),
+            gated: BTreeSet::new(),
             sequence: 0,
             next_flush: None,
             incoming: BTreeMap::new(),
@@ -104,7 +106,8 @@ impl Queue {
             Place::Active(key) => drop(self.active.remove(&key)),
             Place::Backoff(key) => drop(self.backoff.remove(&key)),
             Place::Unschedulable(_) => drop(self.unschedulable.remove(uid)),
-            Place::Gated | Place::InFlight => {}
+            Place::Gated => drop(self.gated.remove(uid)),
+            Place::InFlight => {}
         }
         Some(entry)
     }
@@ -183,6 +186,7 @@ impl Queue {
             self.count("active", "PodAdd");
             self.activate(&uid, now);
         } else {
+            self.gated.insert(uid);
             self.count("gated", "PodAdd");
         }
     }
@@ -204,6 +208,7 @@ impl Queue {
                 entry.refused_by = [gate].into();
                 if let Some(entry) = self.lift(&uid) {
                     entry.place = Place::Gated;
+                    self.gated.insert(uid);
                 }
             }
             (Place::Gated, None) => {
@@ -322,6 +327,24 @@ impl Queue {
             .filter(|uid| self.entries.get(*uid).is_some_and(|e| helps(&e.info, &e.refused_by)));
         for uid in chosen.cloned().collect::<Vec<_>>() {
             self.requeue(&uid, now, event);
+        }
+    }
+
+    /// Something changed: pods go on that no plugin (`gate` names it) keeps from being tried any more.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        event: &'static str,
+        gate: impl Fn(&PodInfo) -> Option<&'static str>,
+    ) {
+        let free =
+            self.gated.iter().filter(|u| self.entries.get(*u).is_some_and(|e| gate(&e.info).is_none()));
+        for uid in free.cloned().collect::<Vec<_>>() {
+            if let Some(entry) = self.entries.get_mut(&uid) {
+                entry.refused_by.clear();
+            }
+            self.count("active", event);
+            self.activate(&uid, now);
         }
     }
 

@@ -12,6 +12,7 @@ use controller::SeriesRecorder;
 use informer::{Store, Subscription};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -27,6 +28,7 @@ use crate::framework::{Change, Nominated, Profile, View, no_nodes};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
 use crate::model::{Cache, Interner, Place, PodInfo, Uid};
+use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
 use crate::preemption::Preemption;
 use crate::queue::{Periods, Popped, Queue};
@@ -71,8 +73,18 @@ pub struct Scheduler {
 
 /// What is to be written after a cycle.
 pub enum Outcome {
-    Bind { node: String, bindings: Bindings },
-    Refused { message: String, reason: &'static str, nominate: Option<String>, eviction: Option<Eviction> },
+    Bind {
+        node: String,
+        bindings: Bindings,
+        allotments: Vec<Allotment>,
+    },
+    Refused {
+        message: String,
+        reason: &'static str,
+        nominate: Option<String>,
+        eviction: Option<Eviction>,
+        free: Option<Arc<ResourceClaim>>,
+    },
     Deleted,
     Nothing,
 }
@@ -188,6 +200,15 @@ impl Scheduler {
         state.queue.wake(Instant::now(), change.name(), helps);
     }
 
+    /// Lets go of pods that no plugin keeps from being tried any more.
+    pub fn release(&self, state: &mut State, event: &'static str) {
+        let gate = |pod: &PodInfo| {
+            let running = self.running(pod)?;
+            running.profile.pre_enqueue(&self.listers, pod).err().map(|r| r.plugin)
+        };
+        state.queue.release(Instant::now(), event, gate);
+    }
+
     /// Takes pods until the token ends.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         while !token.is_cancelled() {
@@ -293,18 +314,25 @@ impl Scheduler {
         tracing::trace!(profile = running.profile.scheduler_name, "decided");
         self.metrics.algorithm_duration.one().observe_duration(now.elapsed());
         match decision {
-            Decision::Place { node, evaluated, feasible, bindings } => {
+            Decision::Place { node, evaluated, feasible, bindings, allotments } => {
                 tracing::debug!(pod = pod.key(), node, evaluated, feasible, "Attempting to bind pod to node");
                 state.cache.place(pod.clone(), &node, Place::Assumed);
                 state.nominate(pod, None);
                 let bindings = state.assumed.assume(&bindings, &node);
-                Outcome::Bind { node, bindings }
+                state.assumed.allot(&allotments);
+                Outcome::Bind { node, bindings, allotments }
             }
             Decision::Failed { plugin, message } => {
                 tracing::error!(pod = pod.key(), plugin, err = message, "Error scheduling pod; retrying");
                 state.queue.note(&pod.uid, Timestamp::now(), &message);
                 state.queue.failed(&pod.uid, now);
-                Outcome::Refused { message, reason: "SchedulerError", nominate: None, eviction: None }
+                Outcome::Refused {
+                    message,
+                    reason: "SchedulerError",
+                    nominate: None,
+                    eviction: None,
+                    free: None,
+                }
             }
             Decision::NoNodes => {
                 state.queue.refused(&pod.uid, Default::default(), now);
@@ -313,14 +341,15 @@ impl Scheduler {
                     reason: "Unschedulable",
                     nominate: None,
                     eviction: None,
+                    free: None,
                 }
             }
-            Decision::Unfit { diagnosis, preemption } => {
+            Decision::Unfit { diagnosis, preemption, free } => {
                 let message = diagnosis.message();
                 state.queue.note(&pod.uid, Timestamp::now(), &message);
                 state.queue.refused(&pod.uid, diagnosis.plugins, now);
                 let (nominate, eviction) = self.prepare(state, pod, preemption);
-                Outcome::Refused { message, reason: "Unschedulable", nominate, eviction }
+                Outcome::Refused { message, reason: "Unschedulable", nominate, eviction, free }
             }
         }
     }

@@ -18,6 +18,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/wait"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
@@ -138,6 +139,7 @@ func build(ctx context.Context, q *question) (*cluster, error) {
 		return nil, err
 	}
 	queue := internalqueue.NewPriorityQueue(nil, factory)
+	manager := dynamicresources.NewDRAManager(ctx, claims, tracker, factory)
 	f, err := frameworkruntime.NewFramework(ctx, plugins.NewInTreeRegistry(), &chosen[0],
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
@@ -146,7 +148,7 @@ func build(ctx context.Context, q *question) (*cluster, error) {
 		frameworkruntime.WithPodNominator(queue),
 		frameworkruntime.WithPodActivator(queue),
 		frameworkruntime.WithEventRecorder(events.NewFakeRecorder(10000)),
-		frameworkruntime.WithSharedDRAManager(dynamicresources.NewDRAManager(ctx, claims, tracker, factory)),
+		frameworkruntime.WithSharedDRAManager(manager),
 		frameworkruntime.WithSharedCSIManager(nodevolumelimits.NewCSIManager(factory.Storage().V1().CSINodes().Lister())),
 		frameworkruntime.WithWaitingPods(frameworkruntime.NewWaitingPodsMap()),
 		frameworkruntime.WithPodsInPreBind(frameworkruntime.NewPodsInPreBindMap()),
@@ -157,8 +159,37 @@ func build(ctx context.Context, q *question) (*cluster, error) {
 	}
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
+	if err := settled(ctx, q, manager); err != nil {
+		return nil, err
+	}
 	nodes, err := snapshot.NodeInfos().List()
 	return &cluster{framework: f, nodes: nodes, snapshot: snapshot}, err
+}
+
+// settled waits until what follows the informers has seen everything: it works on its own goroutines.
+func settled(ctx context.Context, q *question, manager fwk.SharedDRAManager) error {
+	held := sets.New[string]()
+	for _, claim := range q.Resources {
+		if claim.Status.Allocation == nil {
+			continue
+		}
+		for _, r := range claim.Status.Allocation.Devices.Results {
+			held.Insert(r.Driver + "/" + r.Pool + "/" + r.Device)
+		}
+	}
+	return wait.PollUntilContextTimeout(ctx, time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		slices, err := manager.ResourceSlices().ListWithDeviceTaintRules()
+		if err != nil || len(slices) != len(q.Slices) {
+			return false, err
+		}
+		for _, claim := range q.Resources {
+			if _, err := manager.ResourceClaims().Get(claim.Namespace, claim.Name); err != nil {
+				return false, nil
+			}
+		}
+		devices, err := manager.ResourceClaims().ListAllAllocatedDevices()
+		return err == nil && len(devices) == len(held), nil
+	})
 }
 
 func (c *cluster) ask(ctx context.Context, pod *v1.Pod) (a answer) {

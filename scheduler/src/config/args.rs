@@ -1,5 +1,6 @@
 //! Arguments of plugins. Upstream: staging kube-scheduler/config/v1/types_pluginargs.go.
 
+use component::duration::GoDuration;
 use k8s_openapi::api::core::v1::{NodeAffinity, TopologySpreadConstraint};
 use serde::{Deserialize, Serialize};
 
@@ -103,5 +104,22 @@ impl Default for VolumeBindingArgs {
     fn default() -> Self {
         let shape = vec![Shape { utilization: 0, score: 10 }, Shape { utilization: 100, score: 0 }];
         Self { bind_timeout_seconds: 600, shape }
+    }
+}
+
+/// Arguments of DynamicResources.
+#[derive(Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DynamicResourcesArgs {
+    /// How long devices are looked for on one node; no limit if zero.
+    pub filter_timeout: GoDuration,
+    /// How long drivers may take to make devices ready.
+    pub binding_timeout: GoDuration,
+}
+
+impl Default for DynamicResourcesArgs {
+    fn default() -> Self {
+        let seconds = |s| GoDuration::from(std::time::Duration::from_secs(s));
+        Self { filter_timeout: seconds(10), binding_timeout: seconds(600) }
     }
 }

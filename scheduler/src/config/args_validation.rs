@@ -7,14 +7,15 @@ use serde::de::DeserializeOwned;
 
 use super::PluginConfig;
 use super::args::{
-    BalancedArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs, ResourceSpec, Shape, SpreadArgs,
-    VolumeBindingArgs,
+    BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs,
+    ResourceSpec, Shape, SpreadArgs, VolumeBindingArgs,
 };
 
 /// Checks the arguments of one plugin.
 pub fn args(path: &Path<'_>, config: &PluginConfig) -> Vec<Error> {
     match config.name.as_str() {
         "DefaultPreemption" => with(path, config, preemption),
+        "DynamicResources" => with(path, config, devices),
         "InterPodAffinity" => with(path, config, inter_pod),
         "NodeAffinity" => with::<NodeAffinityArgs>(path, config, |_, _| Vec::new()),
         "NodeResourcesBalancedAllocation" => with(path, config, balanced),
@@ -39,6 +40,19 @@ fn with<T: DeserializeOwned + Default>(
             vec![Error::invalid(path, &config.name, format!("decoding args for plugin {}: {e}", config.name))]
         }
     }
+}
+
+fn devices(path: &Path<'_>, args: &DynamicResourcesArgs) -> Vec<Error> {
+    let mut errors = Vec::new();
+    if args.filter_timeout.as_secs_f64() < 0.0 {
+        let timeout = args.filter_timeout.to_string();
+        errors.push(Error::invalid(&path.child("filterTimeout"), timeout, "must be zero or positive"));
+    }
+    if args.binding_timeout.as_secs_f64() < 1.0 {
+        let timeout = args.binding_timeout.to_string();
+        errors.push(Error::invalid(&path.child("bindingTimeout"), timeout, "must be at least 1 second"));
+    }
+    errors
 }
 
 fn preemption(path: &Path<'_>, args: &PreemptionArgs) -> Vec<Error> {

@@ -16,8 +16,8 @@ mod validation;
 mod written;
 
 pub use args::{
-    BalancedArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs, ResourceSpec, Shape, SpreadArgs,
-    VolumeBindingArgs,
+    BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs,
+    ResourceSpec, Shape, SpreadArgs, VolumeBindingArgs,
 };
 pub use extender::Extender;
 pub use written::written;

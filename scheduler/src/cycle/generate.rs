@@ -52,13 +52,20 @@ pub fn question(seed: u64) -> Value {
     let nodes = 2 + d.below(8);
     let names: Vec<String> = (0..nodes).map(|i| format!("n{i}")).collect();
     let storage = super::generate_volumes::storage(d, &names);
+    let devices = if d.one_in(3) { super::generate_devices::devices(d, &names) } else { Value::Null };
     let placed: Vec<Value> = (0..d.below(3 * nodes))
         .map(|i| {
             let on = names[usize::try_from(d.below(nodes)).unwrap()].clone();
             pod(d, &format!("p{i}"), Some(&on), &storage)
         })
         .collect();
-    let pods: Vec<Value> = (0..8).map(|i| pod(d, &format!("w{i}"), None, &storage)).collect();
+    let pods: Vec<Value> = (0..8)
+        .map(|i| {
+            let mut pod = pod(d, &format!("w{i}"), None, &storage);
+            super::generate_devices::claim_some(d, &mut pod, &devices);
+            pod
+        })
+        .collect();
     let mut question = json!({
         "nodes": names.iter().map(|n| node(d, n)).collect::<Vec<_>>(),
         "placed": placed,
@@ -68,7 +75,7 @@ pub fn question(seed: u64) -> Value {
         "budgets": budgets(d),
         "pods": pods,
     });
-    for (key, list) in storage.as_object().into_iter().flatten() {
+    for (key, list) in storage.as_object().into_iter().chain(devices.as_object()).flatten() {
         question[key] = list.clone();
     }
     if d.one_in(4) {
@@ -305,7 +312,10 @@ fn containers(d: &mut Dice, spec: &mut Value) {
         spec["overhead"] = json!({ "cpu": "250m", "memory": "120Mi" });
     }
     if d.one_in(10) {
-        spec["resources"] = json!({ "requests": { "cpu": "800m" } });
+        spec["resources"] = json!({ "requests": { "cpu": d.pick(&["800m", "2500m"]) } });
+        if d.one_in(2) {
+            spec["resources"]["requests"]["memory"] = d.pick(&["256Mi", "3Gi"]).into();
+        }
     }
 }
 
@@ -361,7 +371,13 @@ fn pod(d: &mut Dice, name: &str, on: Option<&str>, storage: &Value) -> Value {
         metadata["finalizers"] = json!(["example.com/keep"]);
     }
     let start = format!("2026-01-01T00:00:{:02}Z", d.below(60));
-    let status = if on.is_some() { json!({ "phase": "Running", "startTime": start }) } else { json!({}) };
+    let mut status = if on.is_some() { json!({ "phase": "Running", "startTime": start }) } else { json!({}) };
+    if on.is_some() && d.one_in(8) {
+        // Its resources are being changed in place.
+        let (asked, given) = (requests(d), requests(d));
+        status["containerStatuses"] =
+            json!([{ "name": "c0", "allocatedResources": asked, "resources": { "requests": given } }]);
+    }
     json!({ "metadata": metadata, "spec": spec, "status": status })
 }
 

@@ -65,6 +65,10 @@ impl World {
             csi_drivers: objects(question, "csiDrivers").into_iter().collect(),
             capacities: objects(question, "capacities").into_iter().collect(),
             budgets: objects(question, "budgets").into_iter().collect(),
+            resource_claims: objects(question, "resourceClaims").into_iter().collect(),
+            device_classes: objects(question, "deviceClasses").into_iter().collect(),
+            resource_slices: objects(question, "slices").into_iter().collect(),
+            device_taint_rules: objects(question, "taintRules").into_iter().collect(),
             ..Listers::default()
         }
         .indexed();
@@ -173,6 +177,22 @@ fn differences(seed: u64, answers: &Value) -> Vec<String> {
     found
 }
 
+/// How often each plugin had something to say.
+fn tally(answers: &Value, said: &mut BTreeMap<String, (u64, u64)>) {
+    for answer in answers.as_array().into_iter().flatten() {
+        let nodes = answer["refused"].as_object().into_iter().flat_map(|r| r.values());
+        for refusal in nodes.chain(answer.get("preFilter")) {
+            said.entry(refusal["plugin"].as_str().unwrap().into()).or_default().0 += 1;
+        }
+        let scores = answer["scores"].as_object().into_iter().flat_map(|s| s.values());
+        for (plugin, _) in scores.flat_map(|s| s.as_object().unwrap()).filter(|(_, s)| **s != json!(0)) {
+            said.entry(plugin.clone()).or_default().1 += 1;
+        }
+        let preempts = answer["message"].as_str().is_some_and(|m| m.contains("found a potential placement"));
+        said.entry("DefaultPreemption".into()).or_default().0 += u64::from(preempts);
+    }
+}
+
 #[test]
 fn recorded_answers() {
     let text = include_str!("data/oracle.txt");
@@ -195,10 +215,11 @@ fn fresh_answers() {
     let mut child = Command::new(binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (mut found, mut record) = (Vec::new(), String::new());
+    let (mut found, mut record, mut said) = (Vec::new(), String::new(), BTreeMap::new());
     for seed in 0..count {
         writeln!(input, "{}", generate::question(seed)).unwrap();
         let answers: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        tally(&answers, &mut said);
         found.extend(differences(seed, &answers));
         if seed < RECORDED {
             let answers: Vec<Value> =
@@ -211,7 +232,14 @@ fn fresh_answers() {
     if let Some(path) = std::env::var("ORACLE_RECORD").ok().filter(|p| !p.is_empty()) {
         std::fs::write(path, record).unwrap();
     }
-    println!("{} pods compared, {} differ", PODS as u64 * count, found.len());
+    println!(
+        "{} pods compared, {} differ; nodes refused, nodes scored above 0 by plugin:",
+        PODS as u64 * count,
+        found.len()
+    );
+    for (plugin, (refused, scored)) in &said {
+        println!("  {plugin:32} {refused:7} {scored:7}");
+    }
     let shown: Vec<String> = found.iter().take(12).cloned().collect();
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), shown.join("\n"));
 }

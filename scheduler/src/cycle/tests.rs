@@ -129,7 +129,7 @@ fn anti_affinity_and_spreading_keep_apart() {
 fn what_is_not_there_stays_pending() {
     let claims = json!({ "resourceClaims": [{ "name": "gpu", "resourceClaimName": "gpu" }] });
     let text = decide(&[node("a", json!({}))], &[], &pod("p", "1", claims));
-    assert!(text.contains("resourceClaims, which this scheduler does not allocate yet"), "{text}");
+    assert!(text.contains("could not find ResourceClaim"), "{text}");
     let group = json!({ "schedulingGroup": { "podGroupName": "g" } });
     let text = decide(&[node("a", json!({}))], &[], &pod("p", "1", group));
     assert!(text.contains("schedulingGroup"), "{text}");

@@ -47,8 +47,8 @@ fn upstreams_table() {
     let text = include_str!("data/table.jsonl");
     let (mut found, mut count) = (Vec::new(), 0);
     for (at, line) in text.lines().enumerate() {
-        // A default outside its own range, which validation refuses.
-        if line.contains(r#""default":"1","validRange":{"min":"2"}"#) {
+        // A default outside its own range, which validation refuses; and searches that were interrupted at once.
+        if line.contains(r#""default":"1","validRange":{"min":"2"}"#) || line.contains("operation aborted") {
             continue;
         }
         let case: Value = serde_json::from_str(line).unwrap();

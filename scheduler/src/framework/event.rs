@@ -1,6 +1,7 @@
 //! Changes in the cluster that may make a pod fit.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::model::{PodInfo, WireNode};
@@ -56,6 +57,19 @@ pub enum Change<'a> {
     AttachmentGone,
     /// Labels of a namespace changed.
     Namespace,
+    ResourceClaim {
+        old: Option<&'a ResourceClaim>,
+        new: &'a ResourceClaim,
+    },
+    /// A claim went away.
+    ResourceClaimGone(&'a ResourceClaim),
+    DeviceClass {
+        added: bool,
+    },
+    /// Devices changed, or the taints that rules give them.
+    Devices {
+        added: bool,
+    },
 }
 
 impl Change<'_> {
@@ -83,6 +97,13 @@ impl Change<'_> {
             Change::Capacity { .. } => "CSIStorageCapacityUpdate",
             Change::AttachmentGone => "VolumeAttachmentDelete",
             Change::Namespace => "NamespaceUpdate",
+            Change::ResourceClaim { old: None, .. } => "ResourceClaimAdd",
+            Change::ResourceClaim { .. } => "ResourceClaimUpdate",
+            Change::ResourceClaimGone(_) => "ResourceClaimDelete",
+            Change::DeviceClass { added: true } => "DeviceClassAdd",
+            Change::DeviceClass { .. } => "DeviceClassUpdate",
+            Change::Devices { added: true } => "ResourceSliceAdd",
+            Change::Devices { .. } => "ResourceSliceUpdate",
         }
     }
 }

@@ -74,7 +74,7 @@ pub trait Plugin: Send + Sync {
     fn prepare(&self, _cache: &mut Cache, _listers: &Listers, _pod: &PodInfo) {}
 
     /// Whether the pod may be queued at all.
-    fn pre_enqueue(&self, _pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _listers: &Listers, _pod: &PodInfo) -> Verdict {
         Ok(())
     }
 
@@ -106,6 +106,11 @@ pub trait Plugin: Send + Sync {
         _pod: &PodInfo,
         _nodes: &[&NodeRow],
     ) -> bool {
+        true
+    }
+
+    /// False: every score would be 0.
+    fn scores(&self, _pod: &PodInfo) -> bool {
         true
     }
 

@@ -33,6 +33,8 @@ pub struct Profile {
     pub percentage: i32,
     /// How long volumes may take to be bound.
     pub bind_timeout: std::time::Duration,
+    /// How long devices may take to be made ready.
+    pub device_timeout: std::time::Duration,
     pub preemption: crate::preemption::Settings,
 }
 
@@ -71,8 +73,8 @@ impl Profile {
         self.points.filter.iter().take_while(|p| p.local_filter()).count()
     }
 
-    pub fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
-        self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(pod))
+    pub fn pre_enqueue(&self, listers: &Listers, pod: &PodInfo) -> Verdict {
+        self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(listers, pod))
     }
 
     /// Upstream: frameworkImpl.RunPreFilterPlugins.
@@ -192,7 +194,7 @@ impl Profile {
             let local = plugin.local_score().then_some(slot);
             slot += usize::from(local.is_some());
             let prepares = self.points.pre_score.contains(plugin.name());
-            if prepares && !plugin.pre_score(view, state, pod, nodes) {
+            if !plugin.scores(pod) || prepares && !plugin.pre_score(view, state, pod, nodes) {
                 continue;
             }
             scores.clear();

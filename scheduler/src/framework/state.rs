@@ -8,7 +8,8 @@ use crate::assumed::Assumed;
 use crate::listers::Listers;
 use crate::model::{Cache, PodInfo};
 use crate::plugins::{
-    inter_pod_affinity, pod_topology_spread, volume_binding, volume_restrictions, volume_zone,
+    dynamic_resources, inter_pod_affinity, pod_topology_spread, volume_binding, volume_restrictions,
+    volume_zone,
 };
 
 type Hash = foldhash::fast::RandomState;
@@ -36,4 +37,6 @@ pub struct CycleState {
     pub volumes: Option<Arc<volume_binding::Claims>>,
     pub zones: Option<Arc<volume_zone::Zones>>,
     pub exclusive: Option<volume_restrictions::Exclusive>,
+    /// Shared by all clones: what is found for a node stays found.
+    pub devices: Option<Arc<dynamic_resources::Devices>>,
 }

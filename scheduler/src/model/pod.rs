@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PodAffinityTerm, PodCondition, PodResourceClaim, Toleration, TopologySpreadConstraint,
-    WeightedPodAffinityTerm,
+    PodAffinityTerm, PodCondition, PodResourceClaim, PodResourceClaimStatus, Toleration,
+    TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery::labels::Selector;
@@ -220,13 +220,15 @@ pub struct Owner {
     pub name: String,
 }
 
-/// What only writes to the API server need.
+/// What few pods have or only writes to the API server need.
 #[derive(Clone, Debug, Default)]
 pub struct Rest {
     pub resource_version: String,
     pub generation: Option<i64>,
     /// Conditions that say something else than that all is well.
     pub conditions: Vec<PodCondition>,
+    /// Claims made for the pod from templates.
+    pub made_claims: Vec<PodResourceClaimStatus>,
 }
 
 impl Deref for PodInfo {
@@ -261,6 +263,7 @@ impl PodInfo {
                 resource_version: meta.resource_version.clone().unwrap_or_default(),
                 generation: meta.generation,
                 conditions: pod.status.conditions.iter().filter(telling).cloned().collect(),
+                made_claims: pod.status.resource_claim_statuses.clone(),
             }),
             namespace,
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{
     AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
-    ImageVolumeSource, PodCondition, PodResourceClaim, PodSchedulingGate, RBDVolumeSource, Taint, Toleration,
-    TopologySpreadConstraint,
+    ImageVolumeSource, PodCondition, PodResourceClaim, PodResourceClaimStatus, PodSchedulingGate,
+    RBDVolumeSource, Taint, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -157,6 +157,7 @@ pub struct WireStatus {
     pub conditions: Vec<PodCondition>,
     pub container_statuses: Vec<ContainerAmounts>,
     pub init_container_statuses: Vec<ContainerAmounts>,
+    pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

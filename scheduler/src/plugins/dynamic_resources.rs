@@ -1,12 +1,320 @@
-//! Pods with resource claims or in a scheduling group: what these need is not there yet, so they stay pending with
-//! a message that says so, rather than being placed without their devices. Upstream: plugins/dynamicresources.
+//! Pods with resource claims: every claim must have devices that can be used from the node, or there must be free
+//! ones. What is chosen is written by `prebind_claims.rs`. Upstream: plugins/dynamicresources/dynamicresources.go.
+//!
+//! Not here: claims that stand for extended resources of containers, and what needs gates that are off by default
+//! (claims of pod groups, node allocatable resources). Pods in a scheduling group stay pending and say so.
 
-use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, View};
-use crate::model::PodInfo;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::Meta;
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, DeviceRequest, DeviceRequestAllocationResult, ResourceClaim,
+};
+use parking_lot::Mutex;
+
+use crate::config::DynamicResourcesArgs;
+use crate::devices::{self, Inventory, Problem, Programs, Site, Supply};
+use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
+use crate::listers::Listers;
+use crate::model::{NodeRow, NodeSelector, PodInfo};
 
 pub const NAME: &str = "DynamicResources";
 
-pub struct DynamicResources;
+/// Upstream: resourceapi.FirstAvailableDeviceRequestMaxSize.
+const MOST_ALTERNATIVES: i64 = 8;
+
+/// A claim of the pod and what is to be written to it.
+#[derive(Clone, Debug)]
+pub struct Allotment {
+    pub claim: Arc<ResourceClaim>,
+    /// The devices it gets, if it has none yet.
+    pub allocation: Option<AllocationResult>,
+}
+
+struct Use {
+    claim: Arc<ResourceClaim>,
+    /// Where what it has can be used.
+    nodes: Option<NodeSelector>,
+    /// Its devices could not be made ready.
+    broken: bool,
+}
+
+/// The claims of a pod within a cycle.
+pub struct Devices {
+    claims: Vec<Use>,
+    /// What devices are chosen from, if any claim needs some.
+    supply: Option<Supply>,
+    /// What was chosen, by node.
+    found: Mutex<HashMap<String, Vec<AllocationResult>, foldhash::fast::RandomState>>,
+    /// Claims that some node could not use.
+    unavailable: Mutex<BTreeSet<usize>>,
+}
+
+/// Versions of everything an inventory was made from.
+type Versions = [String; 3];
+
+pub struct DynamicResources {
+    args: DynamicResourcesArgs,
+    programs: Arc<Programs>,
+    inventory: Mutex<Option<(Versions, Arc<Inventory>)>>,
+}
+
+fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
+    claim.status.as_ref()?.allocation.as_ref()
+}
+
+fn results(allocation: &AllocationResult) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
+    allocation.devices.iter().flat_map(|d| d.results.iter().flatten())
+}
+
+fn requests(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequest> {
+    let devices = claim.spec.as_ref().and_then(|s| s.devices.as_ref());
+    devices.into_iter().flat_map(|d| d.requests.iter().flatten())
+}
+
+/// Whether a pod is among those that may use the claim.
+pub fn is_reserved_for(claim: &ResourceClaim, pod: &PodInfo) -> bool {
+    let mut by = claim.status.iter().flat_map(|s| s.reserved_for.iter().flatten());
+    by.any(|r| r.uid == *pod.uid)
+}
+
+/// Names of a pod's claims, and whether they were made for it. Upstream: resourceclaim.Name.
+fn names(pod: &PodInfo) -> impl Iterator<Item = Result<(&str, bool), String>> {
+    pod.resource_claims.iter().filter_map(|c| {
+        match (&c.resource_claim_name, &c.resource_claim_template_name) {
+            (Some(name), _) => Some(Ok((name.as_str(), false))),
+            (None, Some(_)) => match pod.rest.made_claims.iter().find(|m| m.name == c.name) {
+                Some(made) => made.resource_claim_name.as_deref().map(|name| Ok((name, true))),
+                None => Some(Err(format!("pod {:?}: ResourceClaim not created yet", pod.key()))),
+            },
+            (None, None) => Some(Err(format!(
+                "pod {:?}, spec.resourceClaim {:?}: none of the supported fields are set",
+                pod.key(),
+                c.name
+            ))),
+        }
+    })
+}
+
+/// A pod's claims, or why it cannot have them. Upstream: foreachPodResourceClaim.
+fn claims(
+    pod: &PodInfo,
+    get: impl Fn(&str) -> Option<Arc<ResourceClaim>>,
+) -> Result<Vec<Arc<ResourceClaim>>, String> {
+    let one = |named: Result<(&str, bool), String>| {
+        let (name, own) = named?;
+        let key = format!("{}/{name}", pod.namespace);
+        let claim = get(name).ok_or_else(|| format!("could not find ResourceClaim {key:?}"))?;
+        if claim.metadata.deletion_timestamp.is_some() {
+            return Err(format!("resourceclaim {name:?} is being deleted"));
+        }
+        let mut owners = claim.metadata.owner_references.iter().flatten();
+        if own && !owners.any(|o| o.controller == Some(true) && o.uid == *pod.uid) {
+            let pod = pod.key();
+            return Err(format!("ResourceClaim {key} was not created for Pod {pod} (Pod is not owner)"));
+        }
+        Ok(claim)
+    };
+    names(pod).map(one).collect()
+}
+
+/// Whether what devices wait for has come; an error if it cannot come any more. Upstream: isClaimReadyForBinding.
+pub fn is_ready(claim: &ResourceClaim) -> Result<bool, String> {
+    let Some(allocation) = allocation(claim) else { return Ok(false) };
+    for result in results(allocation) {
+        let wanted = result.binding_conditions.as_deref().unwrap_or_default();
+        if wanted.is_empty() {
+            continue;
+        }
+        let mut known = claim.status.iter().flat_map(|s| s.devices.iter().flatten());
+        let device =
+            known.find(|d| d.device == result.device && d.driver == result.driver && d.pool == result.pool);
+        let Some(device) = device else { return Ok(false) };
+        let is_true = |name: &String| {
+            device.conditions.iter().flatten().find(|c| c.type_ == *name && c.status == "True")
+        };
+        if let Some(failed) = result.binding_failure_conditions.iter().flatten().find_map(is_true) {
+            return Err(format!(
+                "device binding failed: claim={}, reason={}, message={:?}",
+                claim.name(),
+                failed.reason,
+                failed.message
+            ));
+        }
+        if !wanted.iter().all(|c| is_true(c).is_some()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether devices of a claim have something to wait for.
+pub fn waits(claim: &ResourceClaim) -> bool {
+    let conditions =
+        |r: &DeviceRequestAllocationResult| r.binding_conditions.as_ref().is_some_and(|c| !c.is_empty());
+    allocation(claim).is_some_and(|a| results(a).any(conditions))
+}
+
+/// Whether it was waited for long enough. Upstream: isClaimTimeout.
+pub fn timed_out(claim: &ResourceClaim, limit: Duration, now: Timestamp) -> bool {
+    let since = allocation(claim).and_then(|a| a.allocation_timestamp.as_ref());
+    let waits = allocation(claim).is_some_and(|a| results(a).any(|r| r.binding_conditions.is_some()));
+    waits && since.is_some_and(|s| now.duration_since(s.0).unsigned_abs() > limit && now > s.0)
+}
+
+fn rejected(reason: impl Into<std::borrow::Cow<'static, str>>) -> PreFilter {
+    PreFilter::Reject(Reject::unresolvable(NAME, reason))
+}
+
+impl DynamicResources {
+    pub fn new(args: DynamicResourcesArgs) -> Self {
+        Self { args, programs: Arc::default(), inventory: Mutex::default() }
+    }
+
+    fn inventory(&self, listers: &Listers) -> Arc<Inventory> {
+        let versions = [
+            listers.resource_slices.resource_version(),
+            listers.device_taint_rules.resource_version(),
+            listers.device_classes.resource_version(),
+        ];
+        let mut kept = self.inventory.lock();
+        if let Some((of, inventory)) = &*kept
+            && *of == versions
+        {
+            return inventory.clone();
+        }
+        let (slices, rules) = (listers.resource_slices.list(), listers.device_taint_rules.list());
+        let inventory = Arc::new(Inventory::new(slices, rules, listers.device_classes.list()));
+        *kept = Some((versions, inventory.clone()));
+        inventory
+    }
+
+    /// Whether the classes that a claim asks for exist. Upstream: validateDeviceClass.
+    fn check_classes(&self, listers: &Listers, claim: &ResourceClaim) -> Result<(), Reject> {
+        let exists = |request: String, class: &str| {
+            if class.is_empty() {
+                return Err(Reject::error(NAME, format!("request {request}: unsupported request type")));
+            }
+            if listers.device_classes.get(class).is_some() {
+                return Ok(());
+            }
+            let reason = format!("request {request}: device class {class} does not exist");
+            Err(Reject::unresolvable(NAME, reason))
+        };
+        for request in requests(claim) {
+            let ways = request.first_available.as_deref().unwrap_or_default();
+            match &request.exactly {
+                Some(exactly) => exists(request.name.clone(), &exactly.device_class_name)?,
+                None if ways.is_empty() => {
+                    let (claim, request) = (claim.key(), &request.name);
+                    let reason = format!("resource claim {claim}, request {request}: unknown request type");
+                    return Err(Reject::unresolvable(NAME, reason));
+                }
+                None => ways.iter().try_for_each(|way| {
+                    exists(format!("{}/{}", request.name, way.name), &way.device_class_name)
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prepared(&self, view: View<'_>, pod: &PodInfo) -> Result<Devices, Reject> {
+        let found = claims(pod, |name| view.resource_claim(&pod.namespace, name));
+        let found = found.map_err(|reason| Reject::unresolvable(NAME, reason))?;
+        let now = Timestamp::now();
+        let mut uses = Vec::with_capacity(found.len());
+        for claim in found {
+            let Some(has) = allocation(&claim) else {
+                if view.assumed.is_being_allocated(&claim) {
+                    let reason =
+                        format!("resource claim {} is in the process of being allocated", claim.key());
+                    return Err(Reject::unresolvable(NAME, reason));
+                }
+                self.check_classes(view.listers, &claim)?;
+                uses.push(Use { claim, nodes: None, broken: false });
+                continue;
+            };
+            let nodes = has.node_selector.as_ref().map(|s| NodeSelector::new(&s.node_selector_terms));
+            let limit = self.args.binding_timeout.to_std();
+            let broken = is_ready(&claim).map_or(true, |ready| !ready && timed_out(&claim, limit, now));
+            uses.push(Use { claim, nodes, broken });
+        }
+        let needs = uses.iter().any(|u| allocation(&u.claim).is_none());
+        let supply = needs.then(|| Supply {
+            inventory: self.inventory(view.listers),
+            taken: view.taken_devices(),
+            programs: self.programs.clone(),
+            new_share: || uuid::Uuid::new_v4().to_string(),
+        });
+        Ok(Devices { claims: uses, supply, found: Mutex::default(), unavailable: Mutex::default() })
+    }
+
+    fn choose(&self, devices: &Devices, supply: &Supply, row: &NodeRow) -> Verdict {
+        let wanted: Vec<_> = devices.unallocated().cloned().collect();
+        let limit = self.args.filter_timeout.to_std();
+        let start = Instant::now();
+        let late = || !limit.is_zero() && start.elapsed() > limit;
+        let site = Site { name: &row.name, labels: row.labels() };
+        let allocations = match devices::allocate(supply, site, &wanted, &late) {
+            Ok(Some(allocations)) => allocations,
+            Ok(None) => return Err(Reject::unresolvable(NAME, "cannot allocate all claims")),
+            Err(Problem::Node(reason)) => return Err(Reject::unresolvable(NAME, reason)),
+            Err(Problem::Fatal(error)) => return Err(Reject::error(NAME, error)),
+            Err(Problem::Interrupted) => {
+                let error = format!("node {}: timed out trying to allocate devices", row.name);
+                return Err(Reject::error(NAME, error));
+            }
+        };
+        devices.found.lock().insert(row.name.to_string(), allocations);
+        Ok(())
+    }
+}
+
+impl Devices {
+    fn unallocated(&self) -> impl Iterator<Item = &Arc<ResourceClaim>> {
+        self.claims.iter().map(|u| &u.claim).filter(|c| allocation(c).is_none())
+    }
+
+    /// What is to be written for a pod that goes to a node. Upstream: Reserve.
+    pub fn allotments(&self, node: &str) -> Vec<Allotment> {
+        let found = self.found.lock();
+        let mut next = found.get(node).into_iter().flatten();
+        let one = |claim: &Arc<ResourceClaim>| Allotment {
+            claim: claim.clone(),
+            allocation: if allocation(claim).is_none() { next.next().cloned() } else { None },
+        };
+        self.claims.iter().map(|u| &u.claim).map(one).collect()
+    }
+
+    /// A claim that stands in the way of the pod, and that nobody else uses. Upstream: deallocateOrDeletePodClaims.
+    pub fn to_free(&self, pod: &PodInfo) -> Option<Arc<ResourceClaim>> {
+        let unavailable = self.unavailable.lock();
+        let free = unavailable.iter().map(|i| &self.claims[*i].claim).find(|claim| {
+            let by = claim.status.as_ref().and_then(|s| s.reserved_for.as_deref()).unwrap_or_default();
+            by.is_empty() || by.len() == 1 && by[0].uid == *pod.uid
+        });
+        free.cloned()
+    }
+
+    /// How well the alternatives were met that a node would get. Upstream: computeScore.
+    fn score(&self, node: &str) -> i64 {
+        let allotments = self.allotments(node);
+        let one = |a: &Allotment| -> i64 {
+            let Some(has) = a.allocation.as_ref().or(allocation(&a.claim)) else { return 0 };
+            let taken: BTreeSet<&str> = results(has).map(|r| r.request.as_str()).collect();
+            let ways = requests(&a.claim).filter(|r| r.exactly.is_none()).flat_map(|r| {
+                let ways = r.first_available.iter().flatten().zip(0_i64..);
+                ways.map(move |(way, at)| (format!("{}/{}", r.name, way.name), at))
+            });
+            ways.filter(|(name, _)| taken.contains(name.as_str())).map(|(_, at)| MOST_ALTERNATIVES - at).sum()
+        };
+        allotments.iter().map(one).sum()
+    }
+}
 
 impl Plugin for DynamicResources {
     fn name(&self) -> &'static str {
@@ -14,22 +322,90 @@ impl Plugin for DynamicResources {
     }
 
     fn events(&self) -> &'static [&'static str] {
-        &["TargetPodUpdate"]
+        &[
+            "NodeAdd",
+            "NodeUpdate",
+            "ResourceClaimAdd",
+            "ResourceClaimUpdate",
+            "ResourceClaimDelete",
+            "TargetPodUpdate",
+            "DeviceClassAdd",
+            "DeviceClassUpdate",
+            "ResourceSliceAdd",
+            "ResourceSliceUpdate",
+        ]
     }
 
-    fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
-        if !pod.resource_claims.is_empty() {
-            let reason = "pod has resourceClaims, which this scheduler does not allocate yet";
-            return PreFilter::Reject(Reject::unresolvable(NAME, reason));
+    fn pre_enqueue(&self, listers: &Listers, pod: &PodInfo) -> Verdict {
+        if pod.resource_claims.is_empty() {
+            return Ok(());
         }
+        let found = claims(pod, |name| listers.resource_claims.get_by(&pod.namespace, name));
+        found.map(drop).map_err(|reason| Reject::unresolvable(NAME, reason))
+    }
+
+    fn pre_filter(&self, view: View<'_>, pod: &PodInfo, state: &mut CycleState) -> PreFilter {
         if pod.group.is_some() {
-            let reason = "pod has a schedulingGroup, which this scheduler does not place as one yet";
-            return PreFilter::Reject(Reject::unresolvable(NAME, reason));
+            return rejected("pod has a schedulingGroup, which this scheduler does not place as one yet");
         }
-        PreFilter::Skip
+        if pod.resource_claims.is_empty() {
+            return PreFilter::Skip;
+        }
+        match self.prepared(view, pod) {
+            Ok(devices) if devices.claims.is_empty() => PreFilter::Skip,
+            Ok(devices) => {
+                state.devices = Some(Arc::new(devices));
+                PreFilter::All
+            }
+            Err(reject) => PreFilter::Reject(reject),
+        }
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
-        matches!(change, Change::Itself { .. })
+    fn filter(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> Verdict {
+        let Some(devices) = &state.devices else { return Ok(()) };
+        if let Some(supply) = &devices.supply {
+            self.choose(devices, supply, row)?;
+        }
+        let reaches = |u: &Use| u.nodes.as_ref().is_none_or(|n| n.matches(row.labels(), &row.name));
+        let gone = devices.claims.iter().enumerate().filter(|(_, u)| u.broken || !reaches(u));
+        let gone: Vec<usize> = gone.map(|(i, _)| i).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        devices.found.lock().remove(&*row.name);
+        devices.unavailable.lock().extend(gone);
+        Err(Reject::unresolvable(NAME, "resourceclaim not available on the node"))
+    }
+
+    fn scores(&self, pod: &PodInfo) -> bool {
+        !pod.resource_claims.is_empty()
+    }
+
+    fn score(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> i64 {
+        // Nothing is chosen for a node where no claim needed anything.
+        state.devices.as_ref().filter(|d| d.supply.is_some()).map_or(0, |d| d.score(&row.name))
+    }
+
+    fn normalize(&self, _state: &CycleState, _nodes: &[&NodeRow], scores: &mut [i64]) {
+        default_normalize(scores, false);
+    }
+
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+        let own = |claim: &ResourceClaim| {
+            *pod.namespace == *claim.namespace() && names(pod).flatten().any(|(name, _)| name == claim.name())
+        };
+        match change {
+            Change::ResourceClaim { old: Some(old), new } => {
+                allocation(old).is_some() && allocation(new).is_none() || own(new) && old.status != new.status
+            }
+            Change::ResourceClaim { old: None, new } => own(new),
+            Change::ResourceClaimGone(old) => allocation(old).is_some(),
+            Change::NodeUpdated { old, new } => {
+                old.metadata.labels != new.metadata.labels || old.status.allocatable != new.status.allocatable
+            }
+            Change::NodeAdded(_) | Change::DeviceClass { .. } | Change::Devices { .. } => true,
+            Change::Itself { old, new } => old.rest.made_claims != new.rest.made_claims,
+            _ => false,
+        }
     }
 }

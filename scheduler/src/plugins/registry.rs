@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use super::*;
 use crate::config::{
-    BalancedArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs, PluginRef, PluginSet,
-    PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs,
+    BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs,
+    PluginRef, PluginSet, PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs,
 };
 use crate::framework::{Plugin, Points, Profile};
 use node_resources_fit::{NodeResourcesFit, Strategy};
@@ -55,7 +55,7 @@ const DEFAULTS: &[(&str, i64, &[Point])] = &[
     ("VolumeZone", 0, &[PreFilter, Filter]),
     ("PodTopologySpread", 2, &[PreFilter, Filter, PreScore, Score]),
     ("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
-    ("DynamicResources", 2, &[PreFilter, Filter, PostFilter]),
+    ("DynamicResources", 2, &[PreEnqueue, PreFilter, Filter, PostFilter, Score]),
     ("DefaultPreemption", 0, &[PostFilter]),
     ("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
     ("ImageLocality", 1, &[Score]),
@@ -121,7 +121,7 @@ fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plu
                 ignore_preferred_of_existing: args.ignore_preferred_terms_of_existing_pods,
             })
         }
-        "DynamicResources" => Arc::new(dynamic_resources::DynamicResources),
+        "DynamicResources" => Arc::new(dynamic_resources::DynamicResources::new(profile.args(name)?)),
         "NodeResourcesBalancedAllocation" => {
             let args: BalancedArgs = profile.args(name)?;
             Arc::new(balanced_allocation::BalancedAllocation { resources: resources(args.resources) })
@@ -272,7 +272,9 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
         return Err(problems);
     }
     let volumes: VolumeBindingArgs = profile.args("VolumeBinding").unwrap_or_default();
+    let devices: DynamicResourcesArgs = profile.args("DynamicResources").unwrap_or_default();
     Ok(Profile {
+        device_timeout: devices.binding_timeout.to_std(),
         bind_timeout: std::time::Duration::from_secs(
             u64::try_from(volumes.bind_timeout_seconds).unwrap_or(0),
         ),

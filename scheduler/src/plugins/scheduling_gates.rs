@@ -1,6 +1,7 @@
 //! Keeps pods with scheduling gates out of the queue. Upstream: plugins/schedulinggates.
 
 use crate::framework::{Change, Plugin, Reject, Verdict};
+use crate::listers::Listers;
 use crate::model::PodInfo;
 
 pub const NAME: &str = "SchedulingGates";
@@ -16,7 +17,7 @@ impl Plugin for SchedulingGates {
         &["TargetPodUpdate"]
     }
 
-    fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _listers: &Listers, pod: &PodInfo) -> Verdict {
         if pod.gates.is_empty() {
             return Ok(());
         }

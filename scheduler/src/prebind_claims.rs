@@ -1,0 +1,184 @@
+//! Before a pod with resource claims is bound: writes devices and reservations to its claims, and waits until drivers
+//! have made ready what must be. Upstream: plugins/dynamicresources/dynamicresources.go PreBind, bindClaim, Unreserve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Meta, Patch, PatchParams};
+use controller::NORMAL;
+use jiff::Timestamp;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use crate::actions;
+use crate::model::PodInfo;
+use crate::plugins::dynamic_resources::{Allotment, is_ready, is_reserved_for, timed_out, waits};
+use crate::scheduler::Scheduler;
+
+/// Keeps a claim until its devices are given back. Upstream: resourceapi.Finalizer.
+const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+/// Upstream: retry.DefaultRetry.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Writes and waits. The error is upstream's text.
+pub async fn bind_claims(
+    scheduler: &Scheduler,
+    pod: &PodInfo,
+    node: &str,
+    allotments: &[Allotment],
+) -> Result<(), String> {
+    let mut written = Vec::with_capacity(allotments.len());
+    for allotment in allotments {
+        if is_reserved_for(&allotment.claim, pod) {
+            written.push(allotment.claim.clone());
+            continue;
+        }
+        let claim = Arc::new(write(scheduler, pod, allotment).await?);
+        scheduler.state.lock().assumed.claim_written(claim.clone());
+        written.push(claim);
+    }
+    if !written.iter().any(|c| waits(c)) {
+        return Ok(());
+    }
+    let note = format!("waiting for binding conditions for device on node {node}");
+    actions::event(scheduler, pod, NORMAL, "BindingConditionsPending", "Scheduling", &note);
+    wait(scheduler, pod, &written).await
+}
+
+async fn write(scheduler: &Scheduler, pod: &PodInfo, allotment: &Allotment) -> Result<ResourceClaim, String> {
+    let api = scheduler.client.namespaced::<ResourceClaim>(&pod.namespace);
+    let mut claim = ResourceClaim::clone(&allotment.claim);
+    let mut pause = PAUSE;
+    for _ in 0..TRIES {
+        match write_once(scheduler, pod, allotment, claim).await {
+            Ok(written) => return Ok(written),
+            Err(Failed::Conflict) => {}
+            Err(Failed::Other(text)) => return Err(text),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        let key = allotment.claim.key();
+        claim = api
+            .get(allotment.claim.name())
+            .await
+            .map_err(|e| format!("get updated claim {key} after conflict: {e}"))?;
+    }
+    Err(format!("claim {} changed again and again", allotment.claim.key()))
+}
+
+enum Failed {
+    Conflict,
+    Other(String),
+}
+
+fn failed(what: String) -> impl FnOnce(client::Error) -> Failed {
+    move |e| if e.is_conflict() { Failed::Conflict } else { Failed::Other(format!("{what}: {e}")) }
+}
+
+async fn write_once(
+    scheduler: &Scheduler,
+    pod: &PodInfo,
+    allotment: &Allotment,
+    mut claim: ResourceClaim,
+) -> Result<ResourceClaim, Failed> {
+    let api = scheduler.client.namespaced::<ResourceClaim>(&pod.namespace);
+    let key = allotment.claim.key();
+    let other = |why: &str| Err(Failed::Other(format!("claim {key} got {why} in the meantime")));
+    if claim.metadata.uid != allotment.claim.metadata.uid || claim.metadata.deletion_timestamp.is_some() {
+        return other("deleted");
+    }
+    let has = claim.status.as_ref().is_some_and(|s| s.allocation.is_some());
+    if allotment.allocation.is_some() {
+        if has {
+            return other("allocated elsewhere");
+        }
+        let finalizers = claim.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|f| f == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+            claim = api.replace(&claim).await.map_err(failed(format!("add finalizer to claim {key}")))?;
+        }
+    } else if !has {
+        return other("deallocated elsewhere");
+    }
+    let status = claim.status.get_or_insert_default();
+    if let Some(allocation) = &allotment.allocation {
+        status.allocation = Some(allocation.clone());
+    }
+    if let Some(allocation) = &mut status.allocation {
+        allocation.allocation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
+    }
+    status.reserved_for.get_or_insert_default().push(ResourceClaimConsumerReference {
+        api_group: None,
+        name: pod.name.to_string(),
+        resource: "pods".into(),
+        uid: pod.uid.to_string(),
+    });
+    let what = if allotment.allocation.is_some() { "allocation and reservation" } else { "reservation" };
+    api.replace_status(&claim).await.map_err(failed(format!("add {what} to claim {key}")))
+}
+
+/// Waits for the conditions of devices. Every change of a claim makes it look again.
+async fn wait(scheduler: &Scheduler, pod: &PodInfo, claims: &[Arc<ResourceClaim>]) -> Result<(), String> {
+    let limit = scheduler.running(pod).map_or(Duration::ZERO, |r| r.profile.device_timeout);
+    let mut changes = scheduler.storage.subscribe();
+    let ready = async {
+        loop {
+            changes.borrow_and_update();
+            if all_ready(scheduler, claims, limit)? {
+                return Ok(());
+            }
+            if changes.changed().await.is_err() {
+                return Err("scheduler is stopping".to_string());
+            }
+        }
+    };
+    let late = || Err("device binding timeout: context deadline exceeded".to_string());
+    tokio::time::timeout(limit, ready).await.unwrap_or_else(|_| late())
+}
+
+fn all_ready(scheduler: &Scheduler, claims: &[Arc<ResourceClaim>], limit: Duration) -> Result<bool, String> {
+    for written in claims {
+        let seen = scheduler.listers.resource_claims.get_by(written.namespace(), written.name());
+        let seen = seen.ok_or_else(|| format!("could not find ResourceClaim {:?}", written.key()))?;
+        let claim = crate::assumed::newer(&*seen, &**written);
+        if !is_ready(claim)? {
+            if timed_out(claim, limit, Timestamp::now()) {
+                return Err(format!("device binding timeout: claim={}", claim.name()));
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The pod was not bound after all: others may use its claims. What they hold stays theirs.
+pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allotment]) {
+    for allotment in allotments {
+        let claim = &allotment.claim;
+        if is_reserved_for(claim, pod) {
+            continue;
+        }
+        let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
+        let patch = Patch::Strategic(json!({
+            "metadata": { "uid": claim.metadata.uid },
+            "status": { "reservedFor": [{ "$patch": "delete", "uid": &*pod.uid }] },
+        }));
+        if let Err(error) = api.patch_status(claim.name(), &patch, &PatchParams::default()).await
+            && !error.is_not_found()
+        {
+            tracing::error!(claim = claim.key(), %error, "unreserve");
+        }
+    }
+}
+
+/// Gives the devices of a claim back that keeps its pod from every node.
+pub async fn free(scheduler: &Scheduler, claim: &ResourceClaim) {
+    let mut claim = claim.clone();
+    claim.status = Some(Default::default());
+    let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
+    if let Err(error) = api.replace_status(&claim).await {
+        tracing::error!(claim = claim.key(), %error, "Cannot deallocate ResourceClaim");
+    }
+}
