@@ -11,6 +11,8 @@ pub fn hub(kind: RowKind) -> RowKind {
     match (kind.group, kind.kind) {
         ("events.k8s.io", "Event") => RowKind { group: "", version: "v1", kind: "Event" },
         ("autoscaling", "HorizontalPodAutoscaler") => RowKind { version: "v2", ..kind },
+        // The older version has two fields more.
+        ("certificates.k8s.io", "PodCertificateRequest") => RowKind { version: "v1beta1", ..kind },
         _ => kind,
     }
 }
@@ -106,8 +108,7 @@ fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiErro
             _,
             "v1" | "v1beta1" | "v1beta2",
             "ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice",
-        )
-        | ("certificates.k8s.io", _, _, _, "PodCertificateRequest") => {
+        ) => {
             return Err(ApiError::new(
                 501,
                 "",
@@ -118,6 +119,10 @@ fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiErro
                     from.api_version()
                 ),
             ));
+        }
+        ("certificates.k8s.io", "v1beta1", _, "v1", "PodCertificateRequest") => {
+            object.remove_path(&["spec", "pkixPublicKey"]);
+            object.remove_path(&["spec", "proofOfPossession"]);
         }
         // The other pairs have the same fields; the caller writes the label.
         _ => {}

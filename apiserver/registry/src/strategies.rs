@@ -13,8 +13,10 @@ mod label_keys;
 mod namespace;
 mod node;
 mod pod;
+mod pod_certificate;
 mod rbac;
 mod service;
+mod trust_bundle;
 mod unenforced;
 mod volume;
 mod webhook_configuration;
@@ -75,9 +77,9 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api_service::ApiServices),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::Rbac),
-        ("certificates.k8s.io", "clustertrustbundles") | ("networking.k8s.io", "ipaddresses") => {
-            Arc::new(Generic::PATH_SEGMENT)
-        }
+        ("certificates.k8s.io", "clustertrustbundles") => Arc::new(trust_bundle::TrustBundles),
+        ("certificates.k8s.io", "podcertificaterequests") => Arc::new(pod_certificate::PodCertificates),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(Generic::PATH_SEGMENT),
         _ => Arc::new(Generic::SUBDOMAIN),
     }
 }

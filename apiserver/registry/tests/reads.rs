@@ -26,6 +26,9 @@ fn pod(name: &str, app: &str) -> Value {
 }
 
 /// One object of each of several kinds: stored in protobuf, stored as JSON, served in another version than stored.
+/// From upstream's test/integration/etcd/data.go.
+const ANCHOR: &str = "-----BEGIN CERTIFICATE-----\nMIIBBDCBt6ADAgECAgEAMAUGAytlcDAQMQ4wDAYDVQQDEwVyb290MTAiGA8wMDAx\nMDEwMTAwMDAwMFoYDzAwMDEwMTAxMDAwMDAwWjAQMQ4wDAYDVQQDEwVyb290MTAq\nMAUGAytlcAMhAF2MoFeGa97gK2NGT1h6p1/a1GlMXAXbcjI/OShyIobPozIwMDAP\nBgNVHRMBAf8EBTADAQH/MB0GA1UdDgQWBBTWDdK2CNQiHqRjPaAWYPPtIykQgjAF\nBgMrZXADQQCtom9WGl7m2SAa4tXM9Soo/mbInBsRhn187BMoqTAHInHchKup5/3y\nl1tYJSZZsEXnXrCvw2qLCBNif6+2YYgE\n-----END CERTIFICATE-----\n";
+
 fn samples() -> Vec<(&'static str, Value)> {
     let labels = json!({"matchLabels": {"app": "a"}});
     let template = json!({"metadata": {"labels": {"app": "a"}},
@@ -61,7 +64,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         (
             "certificates.k8s.io/v1 /clustertrustbundles",
             json!({"apiVersion": "certificates.k8s.io/v1",
-            "kind": "ClusterTrustBundle", "metadata": {"name": "a"}, "spec": {"trustBundle": "x"}}),
+            "kind": "ClusterTrustBundle", "metadata": {"name": "a"}, "spec": {"trustBundle": ANCHOR}}),
         ),
     ]
 }

@@ -39,9 +39,8 @@ fn stubs() -> Option<Vec<Stub>> {
 }
 
 /// Kinds this server refuses to create, with the words of the refusal.
-const REFUSED: [(&str, &str); 4] = [
+const REFUSED: [(&str, &str); 3] = [
     ("horizontalpodautoscalers", "not implemented"),
-    ("podcertificaterequests", "not implemented"),
     ("mutatingadmissionpolicies", "not enforced"),
     ("mutatingadmissionpolicybindings", "not enforced"),
 ];

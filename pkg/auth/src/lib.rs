@@ -4,6 +4,7 @@
 //! opens sockets or talks to a store: callers hand in bytes and watch events.
 pub mod authenticator;
 pub mod authorizer;
+pub mod csr;
 pub mod jwt;
 pub mod node;
 pub mod rbac;

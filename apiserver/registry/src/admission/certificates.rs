@@ -7,15 +7,17 @@ use base64::Engine as _;
 
 use super::{Attributes, Operation, Plugin};
 use crate::errors::ApiError;
+use crate::strategy::Call;
 
 const GROUP: &str = "certificates.k8s.io";
 
 /// Whether the user may do `verb` to a signer, by its name or its domain's wildcard.
-async fn may(a: &Attributes<'_>, verb: &str, signer: &str) -> Result<bool, ApiError> {
+/// Upstream: `IsAuthorizedForSignerName` in `pkg/registry/certificates`' `pkg/apis/certificates/authorization`.
+pub(crate) async fn may(call: &Call<'_>, verb: &str, signer: &str) -> Result<bool, ApiError> {
     let domain = signer.split('/').next().unwrap_or("");
     for name in [signer.to_owned(), format!("{domain}/*")] {
         let question = AuthzAttributes {
-            user: a.call.request.user.clone(),
+            user: call.request.user.clone(),
             verb: verb.to_owned(),
             name,
             api_group: GROUP.into(),
@@ -24,7 +26,7 @@ async fn may(a: &Attributes<'_>, verb: &str, signer: &str) -> Result<bool, ApiEr
             resource_request: true,
             ..AuthzAttributes::default()
         };
-        if a.call.core.authorizer()?.authorize(&question).await.allowed() {
+        if call.core.authorizer()?.authorize(&question).await.allowed() {
             return Ok(true);
         }
     }
@@ -49,7 +51,7 @@ impl Plugin for CertificateApproval {
             return Ok(());
         }
         let signer = a.old.as_ref().and_then(|o| o.str_at(&["spec", "signerName"])).unwrap_or("").to_owned();
-        if may(a, "approve", &signer).await? {
+        if may(a.call, "approve", &signer).await? {
             return Ok(());
         }
         Err(a.forbidden(format!("user not permitted to approve requests with signerName {signer:?}")))
@@ -77,7 +79,7 @@ impl Plugin for CertificateSigning {
         let field = |v: &machinery::Value, f: &str| v.get_path(&["status", f]).cloned().unwrap_or_default();
         let same = ["certificate", "conditions"].iter().all(|f| field(new, f).semantic_eq(&field(old, f)));
         let signer = old.str_at(&["spec", "signerName"]).unwrap_or("").to_owned();
-        if same || may(a, "sign", &signer).await? {
+        if same || may(a.call, "sign", &signer).await? {
             return Ok(());
         }
         Err(a.forbidden(format!("user not permitted to sign requests with signerName {signer:?}")))
@@ -147,7 +149,7 @@ impl Plugin for ClusterTrustBundleAttest {
         }
         let signer =
             a.object.as_ref().and_then(|o| o.str_at(&["spec", "signerName"])).unwrap_or("").to_owned();
-        if signer.is_empty() || may(a, "attest", &signer).await? {
+        if signer.is_empty() || may(a.call, "attest", &signer).await? {
             return Ok(());
         }
         Err(a.forbidden(format!("user not permitted to attest for signerName {signer:?}")))

@@ -3,7 +3,7 @@
 //! [`Chain::standard`] is the order (`pkg/kubeapiserver/options/plugins.go`); [`Attributes`] is what a plugin sees.
 //! Mutating passes run before the strategy, validating passes after it.
 
-mod certificates;
+pub(crate) mod certificates;
 pub mod expressions;
 mod limit_ranger;
 mod matching;

@@ -1,6 +1,8 @@
 //! NodeRestriction: a kubelet changes its own node, its own pods and its own lease, and nothing else.
 //! Upstream: `plugin/pkg/admission/noderestriction/admission.go`.
 
+mod certificate;
+
 use async_trait::async_trait;
 use machinery::Value;
 
@@ -44,6 +46,7 @@ impl Plugin for NodeRestriction {
                 Err(a.forbidden("can only access CSINode with the same name as the requesting node"))
             }
             ("resource.k8s.io", "resourceslices") => resource_slice(a, &node),
+            ("certificates.k8s.io", "podcertificaterequests") => certificate::admit(a, &node).await,
             _ => Ok(()),
         }
     }
@@ -164,6 +167,7 @@ fn api_reference(pod: &Value) -> Option<&'static str> {
                 ("configMap", "configmaps"),
                 ("serviceAccountToken", "serviceaccounts"),
                 ("clusterTrustBundle", "clustertrustbundles"),
+                ("podCertificate", "podcertificates"),
             ] {
                 if present(source, &[field]) {
                     return Some(resource);

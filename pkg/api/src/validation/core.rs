@@ -12,7 +12,7 @@ pub mod pod;
 pub mod pod_status;
 pub mod pod_subresources;
 mod probe;
-mod projected;
+pub mod projected;
 pub(crate) mod resources;
 pub mod scheduling;
 mod security;

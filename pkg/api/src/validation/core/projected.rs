@@ -1,5 +1,7 @@
 //! Volumes that project other objects: downward API files, tokens, trust bundles, certificates.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     ClusterTrustBundleProjection, DownwardAPIVolumeFile, DownwardAPIVolumeSource, PodCertificateProjection,
     ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
@@ -212,6 +214,12 @@ fn bundle_name(name: &str) -> Vec<String> {
     }
 }
 
+/// Whether a signer's name is reserved for the project. Upstream: `IsKubernetesSignerName`.
+pub fn is_kubernetes_signer(name: &str) -> bool {
+    let host = name.split('/').next().unwrap_or_default();
+    host == "kubernetes.io" || host.ends_with(".kubernetes.io")
+}
+
 /// `domain/path`. Upstream: `ValidateSignerName`.
 pub fn signer_name(name: &str, path: &Path) -> Vec<Error> {
     if name.is_empty() {
@@ -246,7 +254,7 @@ pub fn signer_name(name: &str, path: &Path) -> Vec<Error> {
 
 fn certificate(source: &PodCertificateProjection, path: &Path, taken: &mut Taken<'_>) -> Vec<Error> {
     let mut errors = signer_name(&source.signer_name, &path.child("signerName"));
-    errors.extend(user_annotations(source, &path.child("userAnnotations")));
+    errors.extend(user_annotations(source.user_annotations.as_ref(), &path.child("userAnnotations")));
     let keys = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     errors.extend(supported(&source.key_type, &keys, &path.child("keyType")));
     if let Some(seconds) = source.max_expiration_seconds {
@@ -255,9 +263,7 @@ fn certificate(source: &PodCertificateProjection, path: &Path, taken: &mut Taken
             let detail = "if provided, maxExpirationSeconds must be >= 3600";
             errors.push(Error::invalid(&at, seconds, detail));
         }
-        let host = source.signer_name.split('/').next().unwrap_or_default();
-        let own = host == "kubernetes.io" || host.ends_with(".kubernetes.io");
-        let most = if own { 24 * 3600 } else { 91 * 24 * 3600 };
+        let most = if is_kubernetes_signer(&source.signer_name) { 24 * 3600 } else { 91 * 24 * 3600 };
         if seconds > most {
             let detail = format!("if provided, maxExpirationSeconds must be <= {most}");
             errors.push(Error::invalid(&at, seconds, detail));
@@ -283,10 +289,11 @@ fn certificate(source: &PodCertificateProjection, path: &Path, taken: &mut Taken
     errors
 }
 
-fn user_annotations(source: &PodCertificateProjection, path: &Path) -> Vec<Error> {
+/// What pods tell signers. Upstream: `ValidateUserAnnotations`.
+pub fn user_annotations(all: Option<&BTreeMap<String, String>>, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let mut size = 0;
-    for (key, value) in source.user_annotations.iter().flatten() {
+    for (key, value) in all.into_iter().flatten() {
         size += key.len() + value.len();
         let key = key.to_lowercase();
         let refused = content::qualified_name(&key);
