@@ -330,6 +330,9 @@ fn unfit(
     mut diagnosis: Diagnosis,
     rng: &mut impl Rng,
 ) -> Decision {
+    // Before preemption tries nodes out, which leaves other devices behind in the state: upstream asks in this order too.
+    let asked = state.devices.as_ref().filter(|_| profile.points.resources);
+    let free = asked.and_then(|d| d.to_free(pod));
     let outcome = if profile.resources_cannot_answer(&diagnosis) {
         Preemption::Failed("not found")
     } else if profile.points.preemption {
@@ -337,8 +340,6 @@ fn unfit(
     } else {
         Preemption::Off
     };
-    let asked = state.devices.as_ref().filter(|_| profile.points.resources);
-    let free = asked.and_then(|d| d.to_free(pod));
     let freed = free.as_ref().map(|_| "deallocation of ResourceClaim completed".to_string());
     let texts = freed.into_iter().chain([outcome.message()]).filter(|t| !t.is_empty());
     diagnosis.post_filter = texts.collect::<Vec<_>>().join(", ");
