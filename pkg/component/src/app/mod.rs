@@ -48,6 +48,10 @@ pub trait Daemon: Sized + Send + 'static {
     /// Name, help text and flag tables.
     const COMMAND: &'static Command;
 
+    /// Whether one thread does everything: for a daemon whose work is one sequence of short steps, where handing them
+    /// from thread to thread costs more than a second core gives.
+    const ONE_THREAD: bool = false;
+
     /// Turns flags, and the files they name, into a configuration; starts nothing.
     ///
     /// # Errors
@@ -121,7 +125,7 @@ pub fn main<D: Daemon>() -> ExitCode {
         }
     };
     logs::init(&daemon.logging());
-    match runtime(D::COMMAND.name) {
+    match runtime(D::COMMAND.name, D::ONE_THREAD) {
         Ok(runtime) => {
             let result = runtime.block_on(supervise(daemon, flags));
             // Blocking work that is stuck must not keep the process alive.
@@ -178,15 +182,17 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
     result.and_then(|()| tasks.failure())
 }
 
-/// One worker per core; blocking work is rare and short, so few threads for it.
-fn runtime(name: &str) -> std::io::Result<tokio::runtime::Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores)
-        .max_blocking_threads(64)
-        .thread_name(name)
-        .enable_all()
-        .build()
+/// One worker per core, or one thread for all; blocking work is rare and short, so few threads for it.
+fn runtime(name: &str, one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if one_thread {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(cores);
+        builder
+    };
+    builder.max_blocking_threads(64).thread_name(name).enable_all().build()
 }
 
 /// Parses arguments; `Err` is the exit code when there is nothing more to do.
