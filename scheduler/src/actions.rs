@@ -55,8 +55,8 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 "Unable to schedule pod; no fit; waiting"
             );
             refused(scheduler, &popped.info, &message, reason, nominate).await;
-            if let Some(claim) = free {
-                prebind_claims::free(scheduler, &claim).await;
+            if let Some(free) = free {
+                prebind_claims::free(scheduler, &free).await;
             }
             if let Some(eviction) = eviction {
                 evict(scheduler, &popped.info, eviction).await;
@@ -174,8 +174,8 @@ fn bound(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
 
 async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result<(), String> {
     let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
-    let posted = api.post_status(&pod.name, "binding", binding).await;
-    posted.map(drop).map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
+    let posted = api.post_unread(&pod.name, "binding", binding).await;
+    posted.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
 }
 
 /// Binding failed: the pod is not on the node after all, and is tried again.
@@ -224,7 +224,11 @@ async fn refused(
     }
 }
 
-async fn patch_status(scheduler: &Scheduler, pod: &PodInfo, status: serde_json::Value) -> client::Result<()> {
+pub async fn patch_status(
+    scheduler: &Scheduler,
+    pod: &PodInfo,
+    status: serde_json::Value,
+) -> client::Result<()> {
     let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
     let patch = Patch::Strategic(json!({ "status": status }));
     api.patch_status(&pod.name, &patch, &PatchParams::default()).await.map(drop)

@@ -7,7 +7,7 @@ use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::client::{Client, ContentType, Request};
+use crate::client::{Answer, Client, ContentType, Request};
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::object::{Meta, Object, ObjectList, PartialObjectMetadata};
@@ -195,12 +195,23 @@ impl<K: Meta> Api<K> {
         query: &Query,
         value: &In,
     ) -> Result<Out> {
-        let mut request = self.request(method, query.on(&url));
-        (request.content_type, request.body) = codec::encode(self.format(), &url, value)?;
-        match self.send(&request).await {
+        let answer = self.exchange(method, &url, query, value).await?;
+        codec::decode(&url, &answer)
+    }
+
+    async fn exchange<In: Serialize + 'static>(
+        &self,
+        method: Method,
+        url: &str,
+        query: &Query,
+        value: &In,
+    ) -> Result<Answer> {
+        let mut request = self.request(method, query.on(url));
+        (request.content_type, request.body) = codec::encode(self.format(), url, value)?;
+        match self.client.call(&request).await {
             Err(e) if codec::retry_as_json(&e, request.content_type) => {
-                (request.content_type, request.body) = codec::encode_json(&url, value)?;
-                self.send(&request).await
+                (request.content_type, request.body) = codec::encode_json(url, value)?;
+                self.client.call(&request).await
             }
             other => other,
         }
@@ -244,6 +255,11 @@ impl<K: Meta> Api<K> {
     /// Creates an object in this namespace.
     pub async fn create_with(&self, object: &K, params: &WriteParams) -> Result<K> {
         self.write(Method::POST, self.collection(), &params.query(), object).await
+    }
+
+    /// Creates an object in this namespace. What the server made of it is not read.
+    pub async fn create_unread(&self, object: &K) -> Result<()> {
+        self.exchange(Method::POST, &self.collection(), &Query::default(), object).await.map(drop)
     }
 
     /// Replaces an object.
@@ -321,6 +337,17 @@ impl<K: Meta> Api<K> {
     ) -> Result<Out> {
         let url = self.item(name, subresource)?;
         self.write(Method::POST, url, &Query::default(), body).await
+    }
+
+    /// Posts to a subresource whose answer says nothing more than that it was done: `binding`, `eviction`, ...
+    pub async fn post_unread<In: Serialize + 'static>(
+        &self,
+        name: &str,
+        subresource: &str,
+        body: &In,
+    ) -> Result<()> {
+        let url = self.item(name, subresource)?;
+        self.exchange(Method::POST, &url, &Query::default(), body).await.map(drop)
     }
 
     /// Replaces a subresource that has a type of its own: `scale`, `ephemeralcontainers`, ...

@@ -229,7 +229,7 @@ async fn write_once(client: &Client, event: &Event) -> Result<(), Error> {
             other => return other.map(|_| ()),
         }
     }
-    api.create(event).await.map(|_| ())
+    api.create_unread(event).await
 }
 
 #[cfg(test)]
