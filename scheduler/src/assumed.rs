@@ -25,10 +25,33 @@ type Entry<K> = (String, Arc<K>);
 pub struct Assumed {
     volumes: HashMap<String, Entry<PersistentVolume>, Hash>,
     claims: HashMap<String, Entry<PersistentVolumeClaim>, Hash>,
-    /// Devices that claims will have, by the claims' uid.
-    allotted: HashMap<String, AllocationResult, Hash>,
+    /// Devices that claims have or will have, by the claims' uid.
+    held: HashMap<String, Held, Hash>,
+    /// What all of these hold; a cycle that reads it keeps its own copy if it changes meanwhile.
+    taken: Arc<Taken>,
     /// Claims as they were written, until the informer shows them so.
     written: HashMap<String, Arc<ResourceClaim>, Hash>,
+}
+
+/// What a claim holds.
+enum Held {
+    /// As it says itself.
+    Written(Arc<ResourceClaim>),
+    /// As it will.
+    Allotted(AllocationResult),
+}
+
+impl Held {
+    fn allocation(&self) -> Option<&AllocationResult> {
+        match self {
+            Held::Written(claim) => allocation(claim),
+            Held::Allotted(allocation) => Some(allocation),
+        }
+    }
+}
+
+fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
+    claim.status.as_ref()?.allocation.as_ref()
 }
 
 fn version<K: Meta>(object: &K) -> u64 {
@@ -64,19 +87,6 @@ impl View<'_> {
         Some(self.assumed.latest(&seen).clone())
     }
 
-    /// Devices that claims have or will have.
-    pub fn taken_devices(&self) -> Taken {
-        let mut taken = Taken::default();
-        self.listers.resource_claims.for_each(|_, seen| {
-            let status = self.assumed.latest(seen).status.as_ref();
-            if let Some(allocation) = status.and_then(|s| s.allocation.as_ref()) {
-                taken.add(allocation);
-            }
-        });
-        self.assumed.allotted.values().for_each(|allocation| taken.add(allocation));
-        taken
-    }
-
     /// Volumes of a storage class.
     pub fn volumes_of(&self, class: &str) -> Vec<Arc<PersistentVolume>> {
         let seen = self.listers.volumes.by_index(crate::listers::CLASS, class);
@@ -108,16 +118,35 @@ impl Assumed {
         }
     }
 
+    /// Devices that claims have or will have.
+    pub fn taken_devices(&self) -> Arc<Taken> {
+        self.taken.clone()
+    }
+
+    fn hold(&mut self, uid: &str, new: Option<Held>) {
+        let taken = Arc::make_mut(&mut self.taken);
+        if let Some(allocation) = new.as_ref().and_then(Held::allocation) {
+            taken.add(allocation);
+        }
+        let old = match new {
+            Some(new) => self.held.insert(uid.to_string(), new),
+            None => self.held.remove(uid),
+        };
+        if let Some(allocation) = old.as_ref().and_then(Held::allocation) {
+            taken.remove(allocation);
+        }
+    }
+
     /// Whether a claim will have devices that it has not yet.
     pub fn is_being_allocated(&self, claim: &ResourceClaim) -> bool {
-        self.allotted.contains_key(claim.uid())
+        matches!(self.held.get(claim.uid()), Some(Held::Allotted(_)))
     }
 
     /// Takes for granted what claims will have.
     pub fn allot(&mut self, allotments: &[Allotment]) {
         for allotment in allotments {
             if let Some(allocation) = &allotment.allocation {
-                self.allotted.insert(allotment.claim.uid().to_string(), allocation.clone());
+                self.hold(allotment.claim.uid(), Some(Held::Allotted(allocation.clone())));
             }
         }
     }
@@ -125,25 +154,67 @@ impl Assumed {
     /// They will not have it after all.
     pub fn take_back(&mut self, allotments: &[Allotment]) {
         for allotment in allotments.iter().filter(|a| a.allocation.is_some()) {
-            self.allotted.remove(allotment.claim.uid());
+            if self.is_being_allocated(&allotment.claim) {
+                self.hold(allotment.claim.uid(), None);
+            }
         }
     }
 
-    /// A claim was written: it has what it was to have.
-    pub fn claim_written(&mut self, claim: Arc<ResourceClaim>) {
-        self.allotted.remove(claim.uid());
+    /// A claim was written, and has what it was to have. Nothing is remembered of one that the informer has seen go.
+    pub fn claim_written(&mut self, store: &Store<ResourceClaim>, claim: Arc<ResourceClaim>) {
+        match store.get(&claim.key()).filter(|seen| seen.uid() == claim.uid()) {
+            Some(seen) if version(&*seen) >= version(&*claim) => self.settle(&seen, true),
+            Some(_) => self.remember(claim),
+            None => self.hold(claim.uid(), None),
+        }
+    }
+
+    /// A claim was made and written in place of one that had no name yet; the informer may not show it for a while.
+    pub fn claim_made(
+        &mut self,
+        store: &Store<ResourceClaim>,
+        allotment: &Allotment,
+        claim: Arc<ResourceClaim>,
+    ) {
+        self.hold(allotment.claim.uid(), None);
+        match store.get(&claim.key()).filter(|seen| seen.uid() == claim.uid()) {
+            Some(seen) if version(&*seen) >= version(&*claim) => self.settle(&seen, true),
+            _ => self.remember(claim),
+        }
+    }
+
+    fn remember(&mut self, claim: Arc<ResourceClaim>) {
+        self.settle(&claim, true);
         self.written.insert(claim.key(), claim);
     }
 
+    /// A claim that was made is taken away again before the informer showed it.
+    pub fn claim_unmade(&mut self, claim: &ResourceClaim) {
+        self.written.remove(&claim.key());
+        self.hold(claim.uid(), None);
+    }
+
     /// The informer shows a claim, or that it is gone.
-    pub fn claim_seen(&mut self, seen: &ResourceClaim, gone: bool) {
+    pub fn claim_seen(&mut self, seen: &Arc<ResourceClaim>, gone: bool) {
         let key = seen.key();
-        let older = self.written.get(&key).is_some_and(|w| gone || std::ptr::eq(newer(seen, &**w), seen));
-        if older {
-            self.written.remove(&key);
+        let later = self.written.get(&key).is_some_and(|w| !gone && std::ptr::eq(newer(&**seen, &**w), &**w));
+        if later {
+            return;
         }
+        self.written.remove(&key);
         if gone {
-            self.allotted.remove(seen.uid());
+            self.hold(seen.uid(), None);
+        } else {
+            self.settle(seen, false);
+        }
+    }
+
+    /// A claim holds what it says. Until what it will have is written it holds that.
+    fn settle(&mut self, claim: &Arc<ResourceClaim>, written: bool) {
+        match allocation(claim) {
+            Some(_) => self.hold(claim.uid(), Some(Held::Written(claim.clone()))),
+            None if written || !self.is_being_allocated(claim) => self.hold(claim.uid(), None),
+            None => {}
         }
     }
 
@@ -155,5 +226,75 @@ impl Assumed {
         for claim in &bindings.provision {
             self.claims.remove(&claim.key());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::devices::DeviceRef;
+
+    const DEVICE: DeviceRef<'_> = DeviceRef { driver: "d", pool: "p", device: "a" };
+
+    /// A claim with the device, or without.
+    fn claim(version: &str, has: bool) -> Arc<ResourceClaim> {
+        let allocation = json!({ "devices": { "results": [
+            { "request": "r", "driver": "d", "pool": "p", "device": "a" },
+        ] } });
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": { "name": "c", "namespace": "n", "uid": "u", "resourceVersion": version },
+                "spec": {},
+                "status": if has { json!({ "allocation": allocation }) } else { json!({}) },
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn allotment(has: &ResourceClaim) -> Allotment {
+        Allotment { claim: claim("1", false), allocation: allocation(has).cloned(), extended: None }
+    }
+
+    #[test]
+    fn devices_are_held_from_the_decision_until_they_are_given_back() {
+        let store: Store<ResourceClaim> = [(*claim("1", false)).clone()].into_iter().collect();
+        let mut assumed = Assumed::default();
+        let taken = |a: &Assumed| a.taken_devices().is_whole(DEVICE);
+        assumed.claim_seen(&claim("1", false), false);
+        assert!(!taken(&assumed));
+        let allotments = [allotment(&claim("2", true))];
+        assumed.allot(&allotments);
+        assert!(taken(&assumed) && assumed.is_being_allocated(&claim("1", false)));
+        // The informer shows other changes of the claim meanwhile.
+        assumed.claim_seen(&claim("1", false), false);
+        assert!(taken(&assumed));
+        assumed.claim_written(&store, claim("2", true));
+        assert!(taken(&assumed) && !assumed.is_being_allocated(&claim("1", false)));
+        // Late news.
+        assumed.claim_seen(&claim("1", false), false);
+        assert!(taken(&assumed));
+        assumed.claim_seen(&claim("2", true), false);
+        assumed.take_back(&allotments);
+        assert!(taken(&assumed), "what is written stays");
+        assumed.claim_seen(&claim("3", false), false);
+        assert!(!taken(&assumed));
+        assumed.allot(&allotments);
+        assumed.take_back(&allotments);
+        assert!(!taken(&assumed));
+    }
+
+    #[test]
+    fn nothing_is_held_for_a_claim_that_is_gone() {
+        let mut assumed = Assumed::default();
+        assumed.claim_seen(&claim("2", true), false);
+        assumed.claim_seen(&claim("2", true), true);
+        assert!(!assumed.taken_devices().is_whole(DEVICE));
+        // Written, but seen to go before the answer was there.
+        assumed.allot(&[allotment(&claim("2", true))]);
+        assumed.claim_written(&Store::default(), claim("3", true));
+        assert!(!assumed.taken_devices().is_whole(DEVICE));
+        assert!(assumed.written.is_empty() && assumed.held.is_empty());
     }
 }

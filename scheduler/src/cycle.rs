@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::resource::v1::ResourceClaim;
 use rand::{Rng, RngExt};
+use smallvec::SmallVec;
 
 use crate::assumed::Assumed;
-use crate::framework::{Code, CycleState, Diagnosis, Nominated, Prepared, Profile, Reject, View, go_list};
+use crate::framework::{
+    Code, CycleState, Diagnosis, Nominated, Plugin, Prepared, Profile, Reject, View, go_list,
+};
 use crate::listers::Listers;
 use crate::model::{Cache, NodeRow, PodInfo};
-use crate::plugins::dynamic_resources::Allotment;
+use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
 
@@ -32,8 +34,8 @@ pub enum Decision {
     Unfit {
         diagnosis: Diagnosis,
         preemption: Preemption,
-        /// A claim whose devices keep the pod from every node and are given back.
-        free: Option<Arc<ResourceClaim>>,
+        /// A claim that keeps the pod from every node.
+        free: Option<Free>,
     },
     /// A plugin could not answer.
     Failed {
@@ -48,6 +50,8 @@ pub struct Memory {
     pub classes: Classes,
     /// Where the search of the next pod starts, so that every node has the same chance.
     next: usize,
+    /// Places of the rows that fit, of the attempt under way.
+    places: Vec<usize>,
 }
 
 /// All a cycle reads; the cache is prepared for it first.
@@ -103,21 +107,20 @@ pub fn schedule(
     let mut diagnosis = Diagnosis { all_nodes: view.cache.len(), ..Diagnosis::default() };
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
-        Err(reject) if reject.code == Code::Error => return failed("PreFilter", &reject),
-        Err(reject) => {
-            diagnosis.plugins.insert(reject.plugin);
-            diagnosis.pre_filter = Some(reject);
+        Err(refusal) if refusal.reject.code == Code::Error => return failed(PRE_FILTER, &refusal.reject),
+        Err(refusal) => {
+            diagnosis.refuse_all(refusal);
             let prepared = Prepared {
                 active: (0..profile.points.filter.len()).collect(),
                 nodes: None,
                 limited_by: Default::default(),
             };
-            return unfit(profile, view, pod, state, &prepared, diagnosis, rng);
+            return unfit(profile, view, pod, state, &prepared, diagnosis, false, rng);
         }
     };
     let found = match feasible(profile, view, pod, &state, &prepared, memory, &mut diagnosis) {
         Ok(found) => found,
-        Err(reject) => return failed("Filter", &reject),
+        Err(reject) => return failed(FILTER, &reject),
     };
     let evaluated = found.len() + diagnosis.nodes.len();
     let place = |row: &NodeRow, feasible: usize| Decision::Place {
@@ -130,13 +133,14 @@ pub fn schedule(
     match found.as_slice() {
         [] => {
             diagnosis.blame();
-            unfit(profile, view, pod, state, &prepared, diagnosis, rng)
+            unfit(profile, view, pod, state, &prepared, diagnosis, false, rng)
         }
         [one] => place(one, 1),
         many => {
             let mut scoring = state.clone();
             let class = memory.classes.of(profile, pod);
-            let scores = profile.scores(view, &mut scoring, pod, many, pod.node.is_none().then_some(class));
+            let class = pod.node.is_none().then_some((&*class, memory.places.as_slice()));
+            let scores = profile.scores(view, &mut scoring, pod, many, class);
             place(best(many, &scores, rng), many.len())
         }
     }
@@ -166,30 +170,33 @@ pub fn explore(
     let none = Prepared { active: Default::default(), nodes: None, limited_by: Default::default() };
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
-        Err(reject) if reject.code == Code::Error => return Err(failed("PreFilter", &reject)),
-        Err(reject) => {
-            diagnosis.plugins.insert(reject.plugin);
-            diagnosis.pre_filter = Some(reject);
+        Err(refusal) if refusal.reject.code == Code::Error => {
+            return Err(failed(PRE_FILTER, &refusal.reject));
+        }
+        Err(refusal) => {
+            diagnosis.refuse_all(refusal);
             none
         }
     };
     let mut nodes = Vec::new();
     if diagnosis.pre_filter.is_none() {
         let found = feasible(profile, view, pod, &state, &prepared, memory, &mut diagnosis);
-        let found = found.map_err(|reject| failed("Filter", &reject))?;
+        let found = found.map_err(|reject| failed(FILTER, &reject))?;
         nodes = found.iter().map(|r| r.name.to_string()).collect();
         diagnosis.blame();
     }
     Ok(Explored { nodes, diagnosis, refused: Vec::new() })
 }
 
-/// The second half: the best of the nodes that are left, if it still fits.
+/// The second half: the best of the nodes that are left, if it still fits. With `ask`, extenders want to be asked
+/// about preemption, too.
 pub fn settle(
     profile: &Profile,
     scene: Scene<'_>,
     pod: &PodInfo,
     explored: Explored,
     extra: &std::collections::BTreeMap<String, i64>,
+    ask: bool,
     rng: &mut impl Rng,
 ) -> Decision {
     let Explored { nodes, mut diagnosis, refused } = explored;
@@ -213,7 +220,7 @@ pub fn settle(
                 diagnosis.refuse(row.at, Arc::new(reject));
             }
         }
-        return unfit(profile, view, pod, state, &prepared, diagnosis, rng);
+        return unfit(profile, view, pod, state, &prepared, diagnosis, ask, rng);
     }
     let mut scoring = state.clone();
     let mut scores = profile.scores(view, &mut scoring, pod, &rows, None);
@@ -231,12 +238,14 @@ fn allotments(state: &CycleState, row: &NodeRow) -> Vec<Allotment> {
     state.devices.as_ref().map(|d| d.allotments(&row.name)).unwrap_or_default()
 }
 
-fn failed(point: &str, reject: &Reject) -> Decision {
-    let reasons = reject.reasons.join(", ");
-    Decision::Failed {
-        plugin: reject.plugin,
-        message: format!("running {point} plugin {:?}: {reasons}", reject.plugin),
-    }
+/// How upstream speaks of a plugin that could not answer: RunPreFilterPlugins, RunFilterPlugins.
+type Speech = fn(plugin: &str, reasons: &str) -> String;
+const PRE_FILTER: Speech = |plugin, reasons| format!("running PreFilter plugin {plugin:?}: {reasons}");
+pub const FILTER: Speech = |plugin, reasons| format!("running {plugin:?} filter plugin: {reasons}");
+
+fn failed(speech: Speech, reject: &Reject) -> Decision {
+    let message = speech(reject.plugin, &reject.reasons.join(", "));
+    Decision::Failed { plugin: reject.plugin, message }
 }
 
 /// Highest score; among equals any, each as likely.
@@ -269,6 +278,7 @@ fn feasible<'a>(
     if let Some(row) = pod.nominated.as_deref().and_then(|n| view.cache.row(n))
         && profile.filter(view, state, &prepared.active, pod, row).is_ok()
     {
+        memory.places = vec![row.at];
         return Ok(vec![row]);
     }
     let all = view.cache.all_rows();
@@ -285,11 +295,15 @@ fn feasible<'a>(
     let wanted = if profile.points.score.is_empty() { 1 } else { enough(rows.len(), profile.percentage) };
     let filters = profile.local_filters();
     let mut kept = pod.node.is_none().then(|| memory.classes.of(profile, pod));
+    let rest: SmallVec<[&Arc<dyn Plugin>; 8]> =
+        prepared.active.iter().filter(|i| **i >= filters).map(|i| &profile.points.filter[*i]).collect();
     let mut found = Vec::with_capacity(wanted);
     let mut looked_at = 0;
     let start = memory.next;
-    for i in 0..rows.len() {
-        let row = &all[rows[(start + i) % rows.len()]];
+    memory.places.clear();
+    let (before, after) = rows.split_at(if rows.is_empty() { 0 } else { start % rows.len() });
+    for &at in after.iter().chain(before) {
+        let row = &all[at];
         looked_at += 1;
         let waited_for = !view.nominated.is_empty() && view.nominated.contains_key(&*row.name);
         let verdict = match &mut kept {
@@ -298,15 +312,20 @@ fn feasible<'a>(
                 let verdict = profile.filter(view, state, &prepared.active, pod, row).map_err(Arc::new);
                 verdict.and_then(|()| class.verdict(profile, filters, view, pod, row))
             }
-            Some(class) => class.verdict(profile, filters, view, pod, row).and_then(|()| {
-                let rest = prepared.active.iter().filter(|i| **i >= filters);
-                let mut rest = rest.map(|i| &profile.points.filter[*i]);
-                rest.try_for_each(|p| p.filter(view, state, pod, row)).map_err(Arc::new)
-            }),
+            Some(class) => {
+                let known = class.fits(at, view.cache.generation(at));
+                let own = if known { Ok(()) } else { class.verdict(profile, filters, view, pod, row) };
+                own.and_then(|()| {
+                    rest.iter().try_for_each(|p| p.filter(view, state, pod, row)).map_err(Arc::new)
+                })
+            }
             None => profile.filter(view, state, &prepared.active, pod, row).map_err(Arc::new),
         };
         match verdict {
-            Ok(()) => found.push(row),
+            Ok(()) => {
+                found.push(row);
+                memory.places.push(at);
+            }
             Err(reject) if reject.code == Code::Error => return Err(reject),
             Err(reject) => diagnosis.refuse(row.at, reject),
         }
@@ -321,6 +340,7 @@ fn feasible<'a>(
     Ok(found)
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a failed attempt left")]
 fn unfit(
     profile: &Profile,
     view: View<'_>,
@@ -328,6 +348,7 @@ fn unfit(
     state: CycleState,
     prepared: &Prepared,
     mut diagnosis: Diagnosis,
+    ask: bool,
     rng: &mut impl Rng,
 ) -> Decision {
     // Before preemption tries nodes out, which leaves other devices behind in the state: upstream asks in this order too.
@@ -336,14 +357,20 @@ fn unfit(
     let outcome = if profile.resources_cannot_answer(&diagnosis) {
         Preemption::Failed("not found")
     } else if profile.points.preemption {
-        preemption::preempt(profile, view, pod, &state, &prepared.active, &diagnosis, rng)
+        preemption::preempt(profile, view, pod, &state, &prepared.active, &diagnosis, ask, rng)
     } else {
         Preemption::Off
     };
-    let freed = free.as_ref().map(|_| "deallocation of ResourceClaim completed".to_string());
-    let texts = freed.into_iter().chain([outcome.message()]).filter(|t| !t.is_empty());
-    diagnosis.post_filter = texts.collect::<Vec<_>>().join(", ");
+    diagnosis.post_filter = afterwards(free.as_ref(), &outcome);
     Decision::Unfit { diagnosis, preemption: outcome, free }
+}
+
+/// What follows a failed attempt, in one text. Whatever is not a plain no is said alone. Upstream: RunPostFilterPlugins.
+pub fn afterwards(free: Option<&Free>, outcome: &Preemption) -> String {
+    let joins = matches!(outcome, Preemption::Useless(_) | Preemption::Ineligible(_) | Preemption::Off);
+    let freed = free.filter(|_| joins).map(|f| f.message().to_string());
+    let texts = freed.into_iter().chain([outcome.message()]).filter(|t| !t.is_empty());
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// In place of a plugin's name: nodes that were left out before filters ran.
@@ -355,8 +382,8 @@ pub fn explain(profile: &Profile, view: View<'_>, pod: &PodInfo) -> Explanation 
     let mut explanation = Explanation::default();
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
-        Err(reject) => {
-            explanation.pre_filter = Some(reject);
+        Err(refusal) => {
+            explanation.pre_filter = Some(refusal.reject);
             return explanation;
         }
     };

@@ -8,9 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use crate::cycle::{self, Decision, Explored, Scene};
-use crate::extender::{Extender, Filtered};
-use crate::framework::{Nominated, Reject};
+use crate::extender::{Extender, Filtered, Left};
+use crate::framework::{Diagnosis, Nominated, Reject};
 use crate::model::PodInfo;
+use crate::plugins::dynamic_resources::Free;
+use crate::preemption::{self, Candidate, Preemption};
 use crate::queue::Popped;
 use crate::scheduler::{Outcome, Scheduler, State};
 
@@ -32,24 +34,124 @@ pub async fn decide(scheduler: &Scheduler, popped: &Popped, now: Instant) -> Out
             Err(decision) => return scheduler.apply(&mut state, running, popped, decision, now),
         }
     };
-    let decision = match ask(scheduler, pod, &mut explored).await {
-        Ok(extra) => Ok(extra),
-        Err(message) => Err(Decision::Failed { plugin: NAME, message }),
+    let extra = ask(scheduler, pod, &mut explored).await;
+    let (mut diagnosis, candidates, free) = match settle(scheduler, popped, explored, extra, now) {
+        Settled::Done(outcome) => return outcome,
+        Settled::Ask(diagnosis, candidates, free) => (diagnosis, candidates, free),
     };
+    let preemption = ask_for_victims(scheduler, pod, candidates).await.unwrap_or_else(Preemption::Broken);
+    diagnosis.post_filter = cycle::afterwards(free.as_ref(), &preemption);
+    let mut state = scheduler.state.lock();
+    match scheduler.checked(&mut state, popped) {
+        Ok(running) => {
+            let decision = Decision::Unfit { diagnosis, preemption, free };
+            scheduler.apply(&mut state, running, popped, decision, now)
+        }
+        Err(outcome) => outcome,
+    }
+}
+
+/// How far an attempt has come.
+enum Settled {
+    Done(Outcome),
+    /// Extenders choose among the candidates for preemption.
+    Ask(Diagnosis, Vec<Candidate>, Option<Free>),
+}
+
+/// What is decided once extenders have said which nodes do.
+fn settle(
+    scheduler: &Scheduler,
+    popped: &Popped,
+    explored: Explored,
+    extra: Result<BTreeMap<String, i64>, String>,
+    now: Instant,
+) -> Settled {
+    let pod = &popped.info;
     let mut state = scheduler.state.lock();
     let running = match scheduler.checked(&mut state, popped) {
         Ok(running) => running,
-        Err(outcome) => return outcome,
+        Err(outcome) => return Settled::Done(outcome),
     };
-    let decision = decision.map_or_else(
-        |failed| failed,
-        |extra| {
+    let decision = match extra {
+        Ok(extra) => {
+            let asked = scheduler.extenders.iter().any(|e| e.preempts() && e.interested(pod));
             let State { cache, nominated, assumed, rng, .. } = &mut *state;
             let scene = Scene { cache, listers: &scheduler.listers, nominated, assumed };
-            cycle::settle(&running.profile, scene, pod, explored, &extra, rng)
-        },
-    );
-    scheduler.apply(&mut state, running, popped, decision, now)
+            cycle::settle(&running.profile, scene, pod, explored, &extra, asked, rng)
+        }
+        Err(message) => Decision::Failed { plugin: NAME, message },
+    };
+    match decision {
+        Decision::Unfit { diagnosis, preemption: Preemption::Ask(candidates), free } => {
+            Settled::Ask(diagnosis, candidates, free)
+        }
+        decision => Settled::Done(scheduler.apply(&mut state, running, popped, decision, now)),
+    }
+}
+
+/// Has extenders choose among the nodes where pods could make room. The error is upstream's text.
+/// Upstream: framework/preemption/preemption.go callExtenders.
+async fn ask_for_victims(
+    scheduler: &Scheduler,
+    pod: &Arc<PodInfo>,
+    mut candidates: Vec<Candidate>,
+) -> Result<Preemption, String> {
+    let api = scheduler.client.namespaced::<Pod>(&pod.namespace);
+    let own = api.get(&pod.name).await.map_err(|e| e.to_string())?;
+    let mut full = BTreeMap::new();
+    for extender in scheduler.extenders.iter().filter(|e| e.preempts() && e.interested(pod)) {
+        if extender.wants_nodes() {
+            for victim in candidates.iter().flat_map(|c| &c.victims) {
+                if !full.contains_key(&*victim.uid) {
+                    let api = scheduler.client.namespaced::<Pod>(&victim.namespace);
+                    let victim_pod = api.get(&victim.name).await.map_err(|e| e.to_string())?;
+                    full.insert(victim.uid.to_string(), victim_pod);
+                }
+            }
+        }
+        let answer = extender.preempt(&own, &candidates, &full).await;
+        match answer.and_then(|left| understood(scheduler, extender, left)) {
+            Ok(left) => candidates = left,
+            Err(error) if extender.ignorable() => {
+                tracing::info!(
+                    err = error,
+                    "Skipped extender as it returned error and has ignorable flag set"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        if candidates.is_empty() {
+            break;
+        }
+    }
+    Ok(preemption::choose(candidates))
+}
+
+/// An extender's answer as candidates. Upstream: convertToVictims.
+fn understood(scheduler: &Scheduler, extender: &Extender, left: Vec<Left>) -> Result<Vec<Candidate>, String> {
+    let state = scheduler.state.lock();
+    let mut candidates = Vec::new();
+    for Left { node, uids, violations } in left {
+        if uids.is_empty() {
+            if extender.ignorable() {
+                continue;
+            }
+            return Err(format!("expected at least one victim pod on node {node:?}"));
+        }
+        let row = state.cache.row(&node);
+        let row = row.ok_or_else(|| format!("nodeinfo not found for node name {node:?}"))?;
+        let find = |uid: &String| {
+            row.pods.iter().find(|p| *p.uid == **uid).cloned().ok_or_else(|| {
+                format!(
+                    "extender: {} claims to preempt pod (UID: &{{{uid}}}) on node: {node}, but the pod is not found on that node",
+                    extender.url()
+                )
+            })
+        };
+        let victims = uids.iter().map(find).collect::<Result<_, _>>()?;
+        candidates.push(Candidate { node, victims, violations });
+    }
+    Ok(candidates)
 }
 
 fn scene<'a>(scheduler: &'a Scheduler, state: &'a mut State) -> (Scene<'a>, &'a mut cycle::Memory) {

@@ -1,6 +1,5 @@
-//! HTTP extenders: services that filter and rank nodes, or bind, beside the plugins. Upstream: pkg/scheduler/extender.go.
-//!
-//! Does not do: `preemptVerb`, which the configuration refuses.
+//! HTTP extenders: services that filter and rank nodes, choose victims or bind, beside the plugins.
+//! Upstream: pkg/scheduler/extender.go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,10 +9,11 @@ use client::{Client, Config, Options, Request};
 use http::Method;
 use informer::Store;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::Extender as Settings;
 use crate::model::PodInfo;
+use crate::preemption::Candidate;
 
 /// Time limit of a call unless configured. Upstream: DefaultExtenderTimeout.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +32,13 @@ pub struct Filtered {
     pub nodes: Vec<String>,
     pub failed: BTreeMap<String, String>,
     pub unresolvable: BTreeMap<String, String>,
+}
+
+/// A node on which an extender would have pods go.
+pub struct Left {
+    pub node: String,
+    pub uids: Vec<String>,
+    pub violations: usize,
 }
 
 /// A field by its name, whatever its case, as Go reads JSON.
@@ -163,6 +170,48 @@ impl Extender {
             Some((host, score.saturating_mul(self.settings.weight).saturating_mul(SCALE)))
         };
         Ok(result.as_array().into_iter().flatten().filter_map(one).collect())
+    }
+
+    pub fn preempts(&self) -> bool {
+        !self.settings.preempt_verb.is_empty()
+    }
+
+    /// Nodes and victims that the extender leaves of those it is shown: uids and how many budgets are broken, by node.
+    /// `full` are the victims as the API server has them, for an extender that knows no pods.
+    /// Upstream: HTTPExtender.ProcessPreemption.
+    pub async fn preempt(
+        &self,
+        pod: &Pod,
+        candidates: &[Candidate],
+        full: &BTreeMap<String, Pod>,
+    ) -> Result<Vec<Left>, String> {
+        let of = |c: &Candidate, pods: Vec<Value>| {
+            (c.node.clone(), json!({ "Pods": pods, "NumPDBViolations": c.violations }))
+        };
+        let mut arguments = json!({ "Pod": pod, "NodeNameToVictims": null, "NodeNameToMetaVictims": null });
+        if self.settings.node_cache_capable {
+            let one = |c: &Candidate| of(c, c.victims.iter().map(|v| json!({ "UID": &*v.uid })).collect());
+            arguments["NodeNameToMetaVictims"] = candidates.iter().map(one).collect::<Map<_, _>>().into();
+        } else {
+            let one = |c: &Candidate| {
+                of(c, c.victims.iter().filter_map(|v| full.get(&*v.uid)).map(|p| json!(p)).collect())
+            };
+            arguments["NodeNameToVictims"] = candidates.iter().map(one).collect::<Map<_, _>>().into();
+        }
+        let result = self.send(&self.settings.preempt_verb, &arguments).await?;
+        let nodes = field(&result, "NodeNameToMetaVictims").and_then(Value::as_object);
+        let one = |(node, victims): (&String, &Value)| {
+            let pods = field(victims, "Pods").and_then(Value::as_array).into_iter().flatten();
+            let uids = pods.filter_map(|p| field(p, "UID")?.as_str().map(str::to_string)).collect();
+            let violations = field(victims, "NumPDBViolations").and_then(Value::as_u64).unwrap_or(0);
+            Left { node: node.clone(), uids, violations: usize::try_from(violations).unwrap_or(usize::MAX) }
+        };
+        Ok(nodes.into_iter().flatten().map(one).collect())
+    }
+
+    /// For messages.
+    pub fn url(&self) -> &str {
+        &self.settings.url_prefix
     }
 
     /// Has the extender bind the pod.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use client::Meta;
 use informer::{Event, Factory, Options};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
@@ -10,7 +11,6 @@ use tokio::time::Instant;
 
 use crate::framework::Change;
 use crate::listers::Listers;
-use crate::model::wire::{WireSpec, WireStatus};
 use crate::model::{Interner, Place, PodInfo, WireNode, WirePod};
 use crate::scheduler::{Scheduler, State};
 
@@ -47,8 +47,7 @@ fn compile(interner: &Interner, pod: &mut WirePod) {
     let kept = (meta.name.take(), meta.namespace.take(), meta.uid.take(), meta.resource_version.take());
     *meta = Default::default();
     (meta.name, meta.namespace, meta.uid, meta.resource_version) = kept;
-    pod.spec = WireSpec::default();
-    pod.status = WireStatus::default();
+    (pod.spec, pod.status) = Default::default();
 }
 
 /// Subscribes to everything.
@@ -71,7 +70,9 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     follow::<CSINode>(factory, scheduler, |old, new| Change::CsiNode { old, new });
     follow::<CSIDriver>(factory, scheduler, |old, new| Change::CsiDriver { old, new });
     follow::<CSIStorageCapacity>(factory, scheduler, |old, new| Change::Capacity { old, new });
-    follow::<DeviceClass>(factory, scheduler, |old, _| Change::DeviceClass { added: old.is_none() });
+    let to = scheduler.clone();
+    let classes = factory.informer::<DeviceClass>(Options::default());
+    scheduler.keep(classes.subscribe(move |e| device_class(&to, e)));
     follow::<ResourceSlice>(factory, scheduler, |old, _| Change::Devices { added: old.is_none() });
     let to = scheduler.clone();
     let claims = factory.informer::<ResourceClaim>(Options::default());
@@ -112,6 +113,22 @@ fn follow<K: client::Object>(
     }));
 }
 
+fn device_class(scheduler: &Scheduler, event: Event<DeviceClass>) {
+    let mut state = scheduler.state.lock();
+    let new = event.object();
+    let gone = matches!(event, Event::Deleted(_));
+    state.cache.set_device_class(new.name(), (!gone).then(|| new.clone()));
+    if !gone {
+        let old = match &event {
+            Event::Updated { old, .. } => Some(&**old),
+            _ => None,
+        };
+        scheduler.wake(&mut state, &Change::DeviceClass { old, new });
+    }
+    drop(state);
+    scheduler.poke();
+}
+
 fn resource_claim(scheduler: &Scheduler, event: Event<ResourceClaim>) {
     let change = match &event {
         Event::Added(new) => Change::ResourceClaim { old: None, new },
@@ -119,6 +136,12 @@ fn resource_claim(scheduler: &Scheduler, event: Event<ResourceClaim>) {
         Event::Deleted(old) => Change::ResourceClaimGone(old),
     };
     let mut state = scheduler.state.lock();
+    if let Event::Updated { old, new } = &event
+        && old.metadata.uid != new.metadata.uid
+    {
+        // Deleted and made again while nobody looked.
+        state.assumed.claim_seen(old, true);
+    }
     state.assumed.claim_seen(event.object(), matches!(event, Event::Deleted(_)));
     scheduler.wake(&mut state, &change);
     scheduler.release(&mut state, change.name());

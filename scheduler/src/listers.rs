@@ -12,6 +12,8 @@ use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, Stor
 
 /// Index of volumes by storage class.
 pub const CLASS: &str = "class";
+/// Index of claims for extended resources by the uid of their pod.
+pub const OWNER: &str = "owner";
 /// Index of attachments by node.
 pub const NODE: &str = "node";
 
@@ -43,6 +45,8 @@ impl Listers {
         self.services.add_index(NAMESPACE_INDEX, Arc::new(|s| vec![s.namespace().to_string()]));
         self.volumes.add_index(CLASS, Arc::new(|v| vec![volume_class(v).to_string()]));
         self.attachments.add_index(NODE, Arc::new(|a| vec![a.spec.node_name.clone()]));
+        let owner = |c: &ResourceClaim| crate::plugins::extended_devices::owner(c).map(str::to_string);
+        self.resource_claims.add_index(OWNER, Arc::new(move |c| owner(c).into_iter().collect()));
         self
     }
 }

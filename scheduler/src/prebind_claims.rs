@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Meta, Patch, PatchParams};
+use client::{DeleteParams, Meta, Patch, PatchParams};
 use controller::NORMAL;
 use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
@@ -13,7 +13,10 @@ use serde_json::json;
 
 use crate::actions;
 use crate::model::PodInfo;
-use crate::plugins::dynamic_resources::{Allotment, is_ready, is_reserved_for, timed_out, waits};
+use crate::plugins::dynamic_resources::{
+    Allotment, Extended, Free, is_ready, is_reserved_for, timed_out, waits,
+};
+use crate::plugins::extended_devices;
 use crate::scheduler::Scheduler;
 
 /// Keeps a claim until its devices are given back. Upstream: resourceapi.Finalizer.
@@ -35,8 +38,16 @@ pub async fn bind_claims(
             written.push(allotment.claim.clone());
             continue;
         }
-        let claim = Arc::new(write(scheduler, pod, allotment).await?);
-        scheduler.state.lock().assumed.claim_written(claim.clone());
+        let claim = match &allotment.extended {
+            Some(extended) => make(scheduler, pod, allotment, extended).await?,
+            None => {
+                let from = ResourceClaim::clone(&allotment.claim);
+                let claim = Arc::new(write(scheduler, pod, allotment, from).await?);
+                let mut state = scheduler.state.lock();
+                state.assumed.claim_written(&scheduler.listers.resource_claims, claim.clone());
+                claim
+            }
+        };
         written.push(claim);
     }
     if !written.iter().any(|c| waits(c)) {
@@ -47,25 +58,55 @@ pub async fn bind_claims(
     wait(scheduler, pod, &written).await
 }
 
-async fn write(scheduler: &Scheduler, pod: &PodInfo, allotment: &Allotment) -> Result<ResourceClaim, String> {
+/// Makes the claim that stands for extended resources, and says in the pod which container uses what of it.
+/// Upstream: bindClaim, createExtendedResourceClaimInAPI, patchPodExtendedResourceClaimStatus.
+async fn make(
+    scheduler: &Scheduler,
+    pod: &PodInfo,
+    allotment: &Allotment,
+    extended: &Extended,
+) -> Result<Arc<ResourceClaim>, String> {
     let api = scheduler.client.namespaced::<ResourceClaim>(&pod.namespace);
-    let mut claim = ResourceClaim::clone(&allotment.claim);
+    let created = api.create(&extended_devices::to_create(&allotment.claim)).await;
+    let created =
+        created.map_err(|e| format!("create claim for extended resources {}: {e}", allotment.claim.key()))?;
+    // Known from now on, so that it can be taken away again.
+    let _ = extended.created.set(Arc::new(created.clone()));
+    let claim = Arc::new(write(scheduler, pod, allotment, created).await?);
+    {
+        let mut state = scheduler.state.lock();
+        state.assumed.claim_made(&scheduler.listers.resource_claims, allotment, claim.clone());
+    }
+    let status = json!({ "extendedResourceClaimStatus": {
+        "requestMappings": extended.made.mappings,
+        "resourceClaimName": claim.name(),
+    } });
+    let patched = actions::patch_status(scheduler, pod, status).await;
+    patched.map_err(|e| format!("update pod {} ExtendedResourceClaimStatus: {e}", pod.key()))?;
+    Ok(claim)
+}
+
+async fn write(
+    scheduler: &Scheduler,
+    pod: &PodInfo,
+    allotment: &Allotment,
+    mut claim: ResourceClaim,
+) -> Result<ResourceClaim, String> {
+    let api = scheduler.client.namespaced::<ResourceClaim>(&pod.namespace);
+    let (key, name, uid) = (claim.key(), claim.name().to_string(), claim.uid().to_string());
     let mut pause = PAUSE;
     for _ in 0..TRIES {
-        match write_once(scheduler, pod, allotment, claim).await {
+        match write_once(scheduler, pod, allotment, claim, &uid).await {
             Ok(written) => return Ok(written),
             Err(Failed::Conflict) => {}
             Err(Failed::Other(text)) => return Err(text),
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
-        let key = allotment.claim.key();
-        claim = api
-            .get(allotment.claim.name())
-            .await
-            .map_err(|e| format!("get updated claim {key} after conflict: {e}"))?;
+        let latest = api.get(&name).await;
+        claim = latest.map_err(|e| format!("get updated claim {key} after conflict: {e}"))?;
     }
-    Err(format!("claim {} changed again and again", allotment.claim.key()))
+    Err(format!("claim {key} changed again and again"))
 }
 
 enum Failed {
@@ -82,11 +123,12 @@ async fn write_once(
     pod: &PodInfo,
     allotment: &Allotment,
     mut claim: ResourceClaim,
+    uid: &str,
 ) -> Result<ResourceClaim, Failed> {
     let api = scheduler.client.namespaced::<ResourceClaim>(&pod.namespace);
-    let key = allotment.claim.key();
+    let key = claim.key();
     let other = |why: &str| Err(Failed::Other(format!("claim {key} got {why} in the meantime")));
-    if claim.metadata.uid != allotment.claim.metadata.uid || claim.metadata.deletion_timestamp.is_some() {
+    if claim.uid() != uid || claim.metadata.deletion_timestamp.is_some() {
         return other("deleted");
     }
     let has = claim.status.as_ref().is_some_and(|s| s.allocation.is_some());
@@ -157,6 +199,13 @@ fn all_ready(scheduler: &Scheduler, claims: &[Arc<ResourceClaim>], limit: Durati
 pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allotment]) {
     for allotment in allotments {
         let claim = &allotment.claim;
+        if let Some(extended) = &allotment.extended {
+            if let Some(created) = extended.created.get() {
+                delete(scheduler, created).await;
+                scheduler.state.lock().assumed.claim_unmade(created);
+            }
+            continue;
+        }
         if is_reserved_for(claim, pod) {
             continue;
         }
@@ -173,9 +222,38 @@ pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allot
     }
 }
 
-/// Gives the devices of a claim back that keeps its pod from every node.
-pub async fn free(scheduler: &Scheduler, claim: &ResourceClaim) {
-    let mut claim = claim.clone();
+/// Deletes a claim that was made for a pod's extended resources. Upstream: deleteClaim.
+async fn delete(scheduler: &Scheduler, claim: &ResourceClaim) {
+    let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
+    let gone = async {
+        for _ in 0..TRIES {
+            let mut latest = api.get(claim.name()).await?;
+            if latest.metadata.uid != claim.metadata.uid {
+                return Ok(());
+            }
+            latest.metadata.finalizers.iter_mut().for_each(|f| f.retain(|f| f != FINALIZER));
+            match api.replace(&latest).await {
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+                Ok(_) => break,
+            }
+        }
+        api.delete(claim.name(), &DeleteParams::with_uid(claim.uid())).await
+    };
+    let gone: client::Result<()> = gone.await;
+    if let Err(error) = gone
+        && !error.is_not_found()
+    {
+        tracing::error!(claim = claim.key(), %error, "Cannot delete ResourceClaim");
+    }
+}
+
+/// Gets a claim out of the way that keeps its pod from every node.
+pub async fn free(scheduler: &Scheduler, free: &Free) {
+    let mut claim = match free {
+        Free::Deallocate(claim) => ResourceClaim::clone(claim),
+        Free::Delete(claim) => return delete(scheduler, claim).await,
+    };
     claim.status = Some(Default::default());
     let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
     if let Err(error) = api.replace_status(&claim).await {

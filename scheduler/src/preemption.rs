@@ -27,10 +27,14 @@ pub enum Preemption {
     Off,
     /// A plugin that is asked before it could not answer; a nomination stays as it is.
     Failed(&'static str),
+    /// Something is wrong on some node, and no other one would do; a nomination stays as it is.
+    Broken(String),
     /// Not now; a nomination stays as it is.
     Ineligible(&'static str),
     /// It would not help; a nomination is cleared.
     Useless(String),
+    /// Extenders have a say about these.
+    Ask(Vec<Candidate>),
     /// These pods go, the pod waits for the node.
     Evict { node: String, victims: Vec<Arc<PodInfo>> },
 }
@@ -39,10 +43,10 @@ impl Preemption {
     /// Tail of the message about the failed attempt.
     pub fn message(&self) -> String {
         match self {
-            Preemption::Off => String::new(),
+            Preemption::Off | Preemption::Ask(_) => String::new(),
             Preemption::Failed(why) => (*why).to_string(),
             Preemption::Ineligible(why) => format!("preemption: {why}"),
-            Preemption::Useless(why) => format!("preemption: {why}"),
+            Preemption::Useless(why) | Preemption::Broken(why) => format!("preemption: {why}"),
             Preemption::Evict { node, victims } => format!(
                 "preemption: found a potential placement for pod on node {node}, preempting {} victims",
                 victims.len()
@@ -51,14 +55,26 @@ impl Preemption {
     }
 }
 
-struct Candidate {
-    node: String,
+/// A node and the pods that would have to go.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub node: String,
     /// The most important first.
-    victims: Vec<Arc<PodInfo>>,
-    violations: usize,
+    pub victims: Vec<Arc<PodInfo>>,
+    /// How many of them a disruption budget protects.
+    pub violations: usize,
 }
 
-/// Looks for the node on which making room costs least.
+/// The candidate that costs least. Upstream: SelectCandidate.
+pub fn choose(candidates: Vec<Candidate>) -> Preemption {
+    match candidates.into_iter().min_by_key(cost) {
+        Some(best) => Preemption::Evict { node: best.node, victims: best.victims },
+        None => Preemption::Ineligible("no candidate node for preemption"),
+    }
+}
+
+/// Looks for the node on which making room costs least; with `ask`, for all that would do.
+#[expect(clippy::too_many_arguments, reason = "a failed attempt, and how to go on")]
 pub fn preempt(
     profile: &Profile,
     view: View<'_>,
@@ -66,6 +82,7 @@ pub fn preempt(
     state: &CycleState,
     active: &Active,
     diagnosis: &Diagnosis,
+    ask: bool,
     rng: &mut impl Rng,
 ) -> Preemption {
     if let Some(why) = ineligible(view, pod, diagnosis) {
@@ -77,7 +94,7 @@ pub fn preempt(
         absent: Some("Preemption is not helpful for scheduling".into()),
         ..Diagnosis::default()
     };
-    let mut candidates = Vec::new();
+    let (mut candidates, mut errors) = (Vec::new(), Vec::new());
     if !rows.is_empty() {
         let all = rows.len() as i64;
         let wanted = (all * profile.preemption.percentage / 100).max(profile.preemption.absolute).min(all);
@@ -95,14 +112,28 @@ pub fn preempt(
                         break;
                     }
                 }
-                Err(reject) => verdicts.refuse(row.at, Arc::new(reject)),
+                Err(reject) => {
+                    if reject.code == Code::Error {
+                        errors.push(reject.reasons.join(", "));
+                    }
+                    verdicts.refuse(row.at, Arc::new(reject));
+                }
             }
         }
     }
-    match candidates.into_iter().min_by_key(cost) {
-        Some(best) => Preemption::Evict { node: best.node, victims: best.victims },
-        None => Preemption::Useless(verdicts.message()),
+    match candidates.is_empty() {
+        false if ask => Preemption::Ask(candidates),
+        false => choose(candidates),
+        true if !errors.is_empty() => Preemption::Broken(aggregate(errors)),
+        true => Preemption::Useless(verdicts.message()),
     }
+}
+
+/// Several errors as one text, each once. Upstream: apimachinery util/errors aggregate.Error.
+fn aggregate(errors: Vec<String>) -> String {
+    let mut seen = BTreeSet::new();
+    let each: Vec<String> = errors.into_iter().filter(|e| seen.insert(e.clone())).collect();
+    if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) }
 }
 
 fn terminating_by_preemption(pod: &PodInfo) -> bool {
@@ -176,7 +207,7 @@ fn victims_on(trial: &Trial<'_>, mut state: CycleState, mut row: NodeRow) -> Res
         row.remove(&victim.uid);
         profile.adjust(view, &mut state, active, pod, victim, &row, -1);
     }
-    profile.filter(view, &state, active, pod, &row)?;
+    profile.filter(view, &state, active, pod, &row).map_err(in_full)?;
     candidates.sort_by_key(|p| (Reverse(p.priority), started(p)));
     let (violating, fine) = budgets.split(&candidates);
     let mut victims = Vec::new();
@@ -195,11 +226,19 @@ fn victims_on(trial: &Trial<'_>, mut state: CycleState, mut row: NodeRow) -> Res
     }
     victims.sort_by_key(|p| (Reverse(p.priority), started(p)));
     if victims.is_empty() {
-        // A verdict that removing and adding the same pods changes; upstream reports it as an error.
+        // A verdict that removing and adding the same pods changes.
         let text = format!("expected at least one victim pod on node {:?}", row.name);
-        return Err(Reject::unresolvable("DefaultPreemption", text));
+        return Err(Reject::error("DefaultPreemption", text));
     }
     Ok(Candidate { node: row.name.to_string(), victims, violations })
+}
+
+/// An error as the framework words it.
+fn in_full(reject: Reject) -> Reject {
+    if reject.code != Code::Error {
+        return reject;
+    }
+    Reject::error(reject.plugin, crate::cycle::FILTER(reject.plugin, &reject.reasons.join(", ")))
 }
 
 /// What is left of the disruption budgets.

@@ -12,7 +12,6 @@ use controller::SeriesRecorder;
 use informer::{Store, Subscription};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::resource::v1::ResourceClaim;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -28,7 +27,7 @@ use crate::framework::{Change, Nominated, Profile, View, no_nodes};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
 use crate::model::{Cache, Interner, Place, PodInfo, Uid};
-use crate::plugins::dynamic_resources::Allotment;
+use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::Bindings;
 use crate::preemption::Preemption;
 use crate::queue::{Periods, Popped, Queue};
@@ -83,7 +82,7 @@ pub enum Outcome {
         reason: &'static str,
         nominate: Option<String>,
         eviction: Option<Eviction>,
-        free: Option<Arc<ResourceClaim>>,
+        free: Option<Free>,
     },
     Deleted,
     Nothing,
@@ -365,7 +364,11 @@ impl Scheduler {
             self.metrics.preemption_attempts.one().inc();
         }
         match preemption {
-            Preemption::Off | Preemption::Failed(_) | Preemption::Ineligible(_) => (None, None),
+            Preemption::Off
+            | Preemption::Ask(_)
+            | Preemption::Failed(_)
+            | Preemption::Broken(_)
+            | Preemption::Ineligible(_) => (None, None),
             Preemption::Useless(_) => {
                 state.nominate(pod, None);
                 (Some(String::new()), None)

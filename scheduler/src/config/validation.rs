@@ -47,10 +47,6 @@ fn not_yet(extenders: &[Extender]) -> Vec<Error> {
     let list = Path::new("extenders");
     let mut errors = Vec::new();
     for (i, extender) in extenders.iter().enumerate() {
-        if !extender.preempt_verb.is_empty() {
-            let detail = "this scheduler does not ask extenders about preemption yet";
-            errors.push(Error::forbidden(&list.index(i).child("preemptVerb"), detail));
-        }
         let inline = |t: &super::extender::ExtenderTls| {
             [&t.cert_file, &t.key_file, &t.cert_data, &t.key_data, &t.ca_data].iter().any(|f| !f.is_empty())
         };
@@ -228,7 +224,7 @@ fn extenders(extenders: &[Extender]) -> Vec<Error> {
 
 fn resource_name(path: &Path<'_>, name: &str) -> Vec<Error> {
     let wrong: Vec<Error> = qualified_name(name).into_iter().map(|m| Error::invalid(path, name, m)).collect();
-    if wrong.is_empty() && !crate::plugins::node_resources_fit::is_extended(name) {
+    if wrong.is_empty() && !crate::model::backing::is_extended(name) {
         return vec![Error::invalid(path, name, "is an invalid extended resource name")];
     }
     wrong

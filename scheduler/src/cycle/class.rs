@@ -29,6 +29,11 @@ pub struct Class {
 }
 
 impl Class {
+    /// Whether a row is known to fit, by its place and generation. False: it has to be looked at.
+    pub fn fits(&self, at: usize, generation: u64) -> bool {
+        self.rows.get(at).is_some_and(|k| k.generation == generation && k.verdict == 0)
+    }
+
     /// Verdict on a row as it is now.
     pub fn verdict(
         &mut self,

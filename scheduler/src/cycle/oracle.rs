@@ -32,6 +32,7 @@ struct World {
     cache: Cache,
     listers: Listers,
     nominated: Nominated,
+    assumed: Assumed,
     profile: Profile,
     pods: Vec<Arc<PodInfo>>,
 }
@@ -72,24 +73,28 @@ impl World {
             ..Listers::default()
         }
         .indexed();
+        for class in listers.device_classes.list() {
+            cache.set_device_class(&class.metadata.name.clone().unwrap(), Some(class));
+        }
+        let mut assumed = Assumed::default();
+        listers.resource_claims.for_each(|_, claim| assumed.claim_seen(claim, false));
         let config: KubeSchedulerConfiguration =
             question.get("config").map(|c| serde_json::from_value(c.clone()).unwrap()).unwrap_or_default();
         let default = Default::default();
         let profile = registry::build(config.profiles.first().unwrap_or(&default), 100).unwrap();
         let pods = infos("pods").into_iter().take(PODS).collect();
-        Self { cache, listers, nominated, profile, pods }
+        Self { cache, listers, nominated, assumed, profile, pods }
     }
 
     /// What upstream's answer must be.
     fn answer(&mut self, pod: &PodInfo) -> Value {
-        let assumed = Assumed::default();
-        let Self { cache, listers, nominated, profile, .. } = self;
+        let Self { cache, listers, nominated, assumed, profile, .. } = self;
         let refusal = |r: &Reject| {
             let code =
                 if r.code == Code::Unresolvable { "UnschedulableAndUnresolvable" } else { "Unschedulable" };
             json!({ "code": code, "plugin": r.plugin, "reasons": sorted(r.reasons.iter().map(|t| t.to_string()).collect()) })
         };
-        let scene = Scene { cache: &mut *cache, listers, nominated, assumed: &assumed };
+        let scene = Scene { cache: &mut *cache, listers, nominated, assumed };
         let why = explain(profile, scene.prepare(profile, pod), pod);
         let mut answer = json!({});
         if let Some(reject) = &why.pre_filter {
@@ -110,13 +115,26 @@ impl World {
                 json!(why.scores.iter().map(|(n, s)| (n.clone(), by(s))).collect::<BTreeMap<_, _>>());
             return answer;
         }
-        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
-        let scene = Scene { cache, listers, nominated, assumed: &assumed };
-        match schedule(profile, scene, pod, &mut Memory::default(), &mut rng) {
+        match self.decide(pod) {
             Decision::Unfit { diagnosis, .. } => answer["message"] = diagnosis.message().into(),
             other => answer["message"] = format!("{other:?}").into(),
         }
         answer
+    }
+
+    fn decide(&mut self, pod: &PodInfo) -> Decision {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let Self { cache, listers, nominated, assumed, profile, .. } = self;
+        let scene = Scene { cache, listers, nominated, assumed };
+        schedule(profile, scene, pod, &mut Memory::default(), &mut rng)
+    }
+
+    /// What makes an attempt fail.
+    fn failure(&mut self, pod: &PodInfo) -> String {
+        match self.decide(pod) {
+            Decision::Failed { message, .. } => message,
+            other => format!("{other:?}"),
+        }
     }
 }
 
@@ -134,6 +152,10 @@ fn plain(mut answer: Value) -> Value {
     };
     if let Some(refusal) = answer.get_mut("preFilter") {
         sort(refusal);
+        // Upstream names no plugin where nodes are missing because of several.
+        if refusal["reasons"][0].as_str().is_some_and(|r| r.starts_with("node(s) didn't satisfy plugin")) {
+            refusal["plugin"] = "".into();
+        }
     }
     for refusal in
         answer.get_mut("refused").and_then(Value::as_object_mut).into_iter().flat_map(|r| r.values_mut())
@@ -162,8 +184,15 @@ fn differences(seed: u64, answers: &Value) -> Vec<String> {
     let mut world = World::new(&question);
     let mut found = Vec::new();
     for (i, pod) in world.pods.clone().iter().enumerate() {
-        if answers[i].get("error").is_some() {
+        if let Some(error) = answers[i].get("error").and_then(Value::as_str) {
             // A selector that no API server would have stored.
+            if error.contains("the value must be an integer") {
+                continue;
+            }
+            let ours = world.failure(pod);
+            if ours != error {
+                found.push(format!("seed {seed} pod {}\n  ours   {ours}\n  theirs {error}", pod.name));
+            }
             continue;
         }
         let (ours, theirs) = (plain(world.answer(pod)), plain(answers[i].clone()));

@@ -9,6 +9,7 @@
 mod capacity;
 mod constraint;
 mod counters;
+pub mod extended;
 mod pools;
 mod request;
 mod result;

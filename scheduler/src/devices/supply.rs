@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap, HashSet};
+use hashbrown::{Equivalent, HashMap};
 use k8s_openapi::api::resource::v1::{
     AllocationResult, DeviceClass, DeviceTaint, DeviceTaintRule, ResourceSlice,
 };
@@ -68,53 +68,100 @@ pub fn quantity(q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> 
     Quantity::parse(&q.0).unwrap_or_default()
 }
 
-/// What allocations hold. Upstream: schedulerapi.AllocatedState.
+/// Shares of a device that are given away, and what they use of it.
+#[derive(Clone, Debug, Default)]
+struct Shares {
+    count: usize,
+    amounts: Amounts,
+}
+
+/// What allocations hold; every one that is added can be taken off again. Upstream: schedulerapi.AllocatedState,
+/// dynamicresources/allocateddevices.go.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
-    whole: HashSet<DeviceId, Fast>,
-    /// Devices that are shared, with what is used of them.
-    shared: HashMap<DeviceId, Amounts, Fast>,
+    /// Devices that are given away as a whole, and how often: more than once is a mistake of somebody else's.
+    whole: HashMap<DeviceId, usize, Fast>,
+    shared: HashMap<DeviceId, Shares, Fast>,
 }
 
 impl Taken {
     pub fn take(&mut self, device: DeviceRef<'_>) {
-        self.whole.insert(device.into());
+        *self.whole.entry(device.into()).or_default() += 1;
+    }
+
+    fn give_back(&mut self, device: DeviceRef<'_>) {
+        if let Some(times) = self.whole.get_mut(&device) {
+            *times -= 1;
+            if *times == 0 {
+                self.whole.remove(&device);
+            }
+        }
     }
 
     pub fn share(&mut self, device: DeviceRef<'_>, amounts: impl IntoIterator<Item = (String, Quantity)>) {
         let held = self.shared.entry(device.into()).or_default();
+        held.count += 1;
         for (name, amount) in amounts {
-            held.entry(name).or_default().add(&amount);
+            held.amounts.entry(name).or_default().add(&amount);
         }
     }
 
-    /// Counts what an allocation holds. Access for administrators holds nothing.
-    /// Upstream: dynamicresources/allocateddevices.go foreachAllocatedDevice.
+    fn unshare(&mut self, device: DeviceRef<'_>, amounts: impl IntoIterator<Item = (String, Quantity)>) {
+        let Some(held) = self.shared.get_mut(&device) else { return };
+        for (name, amount) in amounts {
+            held.amounts.entry(name).or_default().sub(&amount);
+        }
+        held.count -= 1;
+        if held.count == 0 {
+            self.shared.remove(&device);
+        }
+    }
+
+    /// Counts what an allocation holds.
     pub fn add(&mut self, allocation: &AllocationResult) {
-        let results = allocation.devices.iter().flat_map(|d| d.results.iter().flatten());
-        for r in results.filter(|r| r.admin_access != Some(true)) {
-            let device = DeviceRef { driver: &r.driver, pool: &r.pool, device: &r.device };
-            if r.share_id.is_none() {
-                self.take(device);
-                continue;
+        for (device, amounts) in held(allocation) {
+            match amounts {
+                None => self.take(device),
+                Some(amounts) => self.share(device, amounts),
             }
-            let amounts = r.consumed_capacity.iter().flatten();
-            self.share(device, amounts.map(|(name, q)| (name.clone(), quantity(q))));
+        }
+    }
+
+    /// Takes off what an allocation holds that was counted before.
+    pub fn remove(&mut self, allocation: &AllocationResult) {
+        for (device, amounts) in held(allocation) {
+            match amounts {
+                None => self.give_back(device),
+                Some(amounts) => self.unshare(device, amounts),
+            }
         }
     }
 
     pub fn is_whole(&self, device: DeviceRef<'_>) -> bool {
-        self.whole.contains(&device)
+        self.whole.contains_key(&device)
     }
 
     pub fn shared(&self, device: DeviceRef<'_>) -> Option<&Amounts> {
-        self.shared.get(&device)
+        self.shared.get(&device).map(|s| &s.amounts)
     }
 
     /// Whether anybody has it or some of it.
     pub fn is_used(&self, device: DeviceRef<'_>) -> bool {
         self.is_whole(device) || self.shared.contains_key(&device)
     }
+}
+
+/// Devices of an allocation, with what is used of those that are shared. Access for administrators holds nothing.
+/// Upstream: dynamicresources/allocateddevices.go foreachAllocatedDevice.
+fn held(
+    allocation: &AllocationResult,
+) -> impl Iterator<Item = (DeviceRef<'_>, Option<impl Iterator<Item = (String, Quantity)>>)> {
+    let results = allocation.devices.iter().flat_map(|d| d.results.iter().flatten());
+    results.filter(|r| r.admin_access != Some(true)).map(|r| {
+        let device = DeviceRef { driver: &r.driver, pool: &r.pool, device: &r.device };
+        let amounts = r.consumed_capacity.iter().flatten().map(|(name, q)| (name.clone(), quantity(q)));
+        (device, r.share_id.is_some().then_some(amounts))
+    })
 }
 
 type Slices = Vec<Arc<ResourceSlice>>;
@@ -179,7 +226,7 @@ impl Inventory {
 /// All that devices are chosen from.
 pub struct Supply {
     pub inventory: Arc<Inventory>,
-    pub taken: Taken,
+    pub taken: Arc<Taken>,
     pub programs: Arc<Programs>,
     /// Makes the identity of one more share of a device.
     pub new_share: fn() -> String,

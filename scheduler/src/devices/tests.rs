@@ -55,7 +55,7 @@ fn upstreams_table() {
         let inventory = Inventory::new(list(&case, "slices"), Vec::new(), list(&case, "classes"));
         let supply = Supply {
             inventory: Arc::new(inventory),
-            taken: taken(&case),
+            taken: Arc::new(taken(&case)),
             programs: programs.clone(),
             new_share: || "share".to_string(),
         };

@@ -1,7 +1,7 @@
 //! Changes in the cluster that may make a pod fit.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::model::{PodInfo, WireNode};
@@ -64,7 +64,8 @@ pub enum Change<'a> {
     /// A claim went away.
     ResourceClaimGone(&'a ResourceClaim),
     DeviceClass {
-        added: bool,
+        old: Option<&'a DeviceClass>,
+        new: &'a DeviceClass,
     },
     /// Devices changed, or the taints that rules give them.
     Devices {
@@ -100,7 +101,7 @@ impl Change<'_> {
             Change::ResourceClaim { old: None, .. } => "ResourceClaimAdd",
             Change::ResourceClaim { .. } => "ResourceClaimUpdate",
             Change::ResourceClaimGone(_) => "ResourceClaimDelete",
-            Change::DeviceClass { added: true } => "DeviceClassAdd",
+            Change::DeviceClass { old: None, .. } => "DeviceClassAdd",
             Change::DeviceClass { .. } => "DeviceClassUpdate",
             Change::Devices { added: true } => "ResourceSliceAdd",
             Change::Devices { .. } => "ResourceSliceUpdate",

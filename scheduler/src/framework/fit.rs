@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Code, Reject};
+use super::{Code, Refusal, Reject};
 
 /// Text when there are no nodes at all.
 pub const fn no_nodes() -> &'static str {
@@ -28,6 +28,16 @@ pub struct Diagnosis {
 impl Diagnosis {
     pub fn refuse(&mut self, row: usize, reject: Arc<Reject>) {
         self.nodes.push((row, reject));
+    }
+
+    /// Notes a refusal before nodes were looked at. Where several plugins left no node together, each of them is asked
+    /// what could help; upstream: schedule_one.go findNodesThatFitPod.
+    pub fn refuse_all(&mut self, refusal: Refusal) {
+        if refusal.limited_by.is_empty() {
+            self.plugins.insert(refusal.reject.plugin);
+        }
+        self.plugins.extend(refusal.limited_by);
+        self.pre_filter = Some(refusal.reject);
     }
 
     /// Adds the plugins that refused nodes.

@@ -12,7 +12,7 @@ mod state;
 pub use event::Change;
 pub use fit::{Diagnosis, no_nodes};
 pub use plugin::{Code, Plugin, PreFilter, Reject, Verdict, default_normalize};
-pub use profile::{Active, Points, Prepared, Profile, go_list};
+pub use profile::{Active, Points, Prepared, Profile, Refusal, go_list};
 pub use state::{CycleState, Nominated, View};
 
 /// Highest score of a plugin.

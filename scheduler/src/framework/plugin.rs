@@ -110,7 +110,7 @@ pub trait Plugin: Send + Sync {
     }
 
     /// False: every score would be 0.
-    fn scores(&self, _pod: &PodInfo) -> bool {
+    fn scores(&self, _view: View<'_>, _pod: &PodInfo) -> bool {
         true
     }
 

@@ -41,6 +41,20 @@ pub struct Profile {
 /// Filters that have a say about a pod: indexes into [`Points::filter`].
 pub type Active = SmallVec<[usize; 20]>;
 
+/// Why a pod is refused before nodes are looked at.
+pub struct Refusal {
+    /// The plugin is the one that left no node, where several did together.
+    pub reject: Reject,
+    /// Plugins that together left no node, if that is why.
+    pub limited_by: BTreeSet<&'static str>,
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self { reject, limited_by: BTreeSet::new() }
+    }
+}
+
 /// What is known before nodes are looked at.
 pub struct Prepared {
     pub active: Active,
@@ -83,7 +97,7 @@ impl Profile {
         view: View<'_>,
         pod: &PodInfo,
         state: &mut CycleState,
-    ) -> Result<Prepared, Reject> {
+    ) -> Result<Prepared, Refusal> {
         let mut skipped: SmallVec<[&str; 16]> = SmallVec::new();
         let mut nodes: Option<BTreeSet<String>> = None;
         let mut limited_by = BTreeSet::new();
@@ -91,7 +105,7 @@ impl Profile {
             match plugin.pre_filter(view, pod, state) {
                 PreFilter::Skip => skipped.push(plugin.name()),
                 PreFilter::All => {}
-                PreFilter::Reject(reject) => return Err(reject),
+                PreFilter::Reject(reject) => return Err(reject.into()),
                 PreFilter::Nodes(set) => {
                     limited_by.insert(plugin.name());
                     let left = match nodes.take() {
@@ -99,7 +113,8 @@ impl Profile {
                         Some(before) => before.intersection(&set).cloned().collect(),
                     };
                     if left.is_empty() {
-                        return Err(Reject::unresolvable(plugin.name(), simultaneously(&limited_by)));
+                        let reject = Reject::unresolvable(plugin.name(), nothing_left(&limited_by));
+                        return Err(Refusal { reject, limited_by });
                     }
                     nodes = Some(left);
                 }
@@ -162,14 +177,14 @@ impl Profile {
         }
     }
 
-    /// Weighted sums by node, in the order of `nodes`.
+    /// Weighted sums by node, in the order of `nodes`; `class` comes with their places among all rows.
     pub fn scores(
         &self,
         view: View<'_>,
         state: &mut CycleState,
         pod: &PodInfo,
         nodes: &[&NodeRow],
-        class: Option<&Class>,
+        class: Option<(&Class, &[usize])>,
     ) -> Vec<i64> {
         let mut sums = vec![0; nodes.len()];
         self.each_score(view, state, pod, nodes, class, |_, scores| {
@@ -185,7 +200,7 @@ impl Profile {
         state: &mut CycleState,
         pod: &PodInfo,
         nodes: &[&NodeRow],
-        class: Option<&Class>,
+        class: Option<(&Class, &[usize])>,
         mut sink: impl FnMut(&'static str, &[i64]),
     ) {
         let mut scores = Vec::with_capacity(nodes.len());
@@ -194,12 +209,14 @@ impl Profile {
             let local = plugin.local_score().then_some(slot);
             slot += usize::from(local.is_some());
             let prepares = self.points.pre_score.contains(plugin.name());
-            if !plugin.scores(pod) || prepares && !plugin.pre_score(view, state, pod, nodes) {
+            if !plugin.scores(view, pod) || prepares && !plugin.pre_score(view, state, pod, nodes) {
                 continue;
             }
             scores.clear();
             match class.zip(local) {
-                Some((class, slot)) => scores.extend(nodes.iter().map(|row| class.score(row.at, slot))),
+                Some(((class, places), slot)) => {
+                    scores.extend(places.iter().map(|at| class.score(*at, slot)));
+                }
                 None => scores.extend(nodes.iter().map(|row| plugin.score(view, state, pod, row))),
             }
             plugin.normalize(state, nodes, &mut scores);
@@ -224,8 +241,11 @@ impl Profile {
     }
 }
 
-fn simultaneously(plugins: &BTreeSet<&'static str>) -> String {
-    format!("node(s) didn't satisfy plugin(s) {} simultaneously", go_list(plugins))
+fn nothing_left(plugins: &BTreeSet<&'static str>) -> String {
+    match plugins.first() {
+        Some(one) if plugins.len() == 1 => format!("node(s) didn't satisfy plugin {one}"),
+        _ => format!("node(s) didn't satisfy plugin(s) {} simultaneously", go_list(plugins)),
+    }
 }
 
 /// A list as Go prints it.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use k8s_openapi::api::resource::v1::DeviceClass;
 
+use super::backing::Backing;
 use super::counters::Counters;
 use super::intern::Interner;
 use super::matcher::Matcher;
@@ -38,6 +40,8 @@ struct Placed {
 #[derive(Debug, Default)]
 pub struct Cache {
     rows: Vec<NodeRow>,
+    /// Generations of the rows, side by side: most cycles ask nothing else of most rows.
+    generations: Vec<u64>,
     by_name: HashMap<Arc<str>, usize, Hash>,
     placed: HashMap<Uid, Placed, Hash>,
     namespaces: Namespaces,
@@ -51,6 +55,7 @@ pub struct Cache {
     claims: HashMap<String, usize, Hash>,
     /// Rows of nodes in the order in which a search goes; empty when it must be made anew.
     order: Vec<usize>,
+    backing: Backing,
     interner: Interner,
 }
 
@@ -71,6 +76,11 @@ impl Cache {
     /// Every row, also those without a node, by [`NodeRow::at`].
     pub fn all_rows(&self) -> &[NodeRow] {
         &self.rows
+    }
+
+    /// Generation of the row at a place.
+    pub fn generation(&self, at: usize) -> u64 {
+        self.generations[at]
     }
 
     /// Rows of nodes, zones in turn. Made by [`Cache::arrange`].
@@ -117,6 +127,18 @@ impl Cache {
             return 0;
         }
         self.claims.get(format!("{namespace}/{claim}").as_str()).copied().unwrap_or(0)
+    }
+
+    /// Device classes that stand behind extended resources.
+    pub fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// A device class came, changed or went. What was found out about rows may not hold any more.
+    pub fn set_device_class(&mut self, name: &str, class: Option<Arc<DeviceClass>>) {
+        if self.backing.set(name, class) {
+            (0..self.rows.len()).for_each(|at| self.touch(at));
+        }
     }
 
     pub fn counters(&self) -> &Counters {
@@ -180,6 +202,7 @@ impl Cache {
         row.domains = self.nowhere();
         self.by_name.insert(row.name.clone(), at);
         self.rows.push(row);
+        self.generations.push(0);
         self.counters.row_added();
         at
     }
@@ -191,6 +214,7 @@ impl Cache {
     fn touch(&mut self, at: usize) {
         self.generation += 1;
         self.rows[at].generation = self.generation;
+        self.generations[at] = self.generation;
     }
 
     pub fn set_node(&mut self, node: Arc<WireNode>) {
@@ -255,6 +279,7 @@ impl Cache {
             return;
         }
         let gone = self.rows.swap_remove(at);
+        self.generations.swap_remove(at);
         self.by_name.remove(&gone.name);
         self.counters.row_removed(at);
         if let Some(moved) = self.rows.get_mut(at) {

@@ -4,6 +4,7 @@
 //! recounts pods. Pods are compiled once ([`PodInfo`]) when they are first seen; what pods of one template say alike
 //! is kept once.
 
+pub mod backing;
 mod cache;
 #[cfg(test)]
 mod cache_tests;

@@ -18,6 +18,7 @@ use super::resources::{self, Resources, Sums};
 use super::selector::{NodeSelector, label_selector};
 use super::signature;
 use super::wire::{WirePod, WireSpec, WireVolume};
+use crate::devices::extended::ContainerAsks;
 
 pub type Uid = Arc<str>;
 
@@ -118,6 +119,8 @@ pub struct Wants {
     pub features: Vec<&'static str>,
     pub resource_claims: Vec<PodResourceClaim>,
     pub group: Option<String>,
+    /// Extended resources by container.
+    pub extended: Vec<ContainerAsks>,
 }
 
 impl Wants {
@@ -130,7 +133,7 @@ impl Wants {
     }
 
     pub(super) fn compile(interner: &Interner, namespace: &str, pod: &WirePod, sums: Sums) -> Self {
-        let spec = &pod.spec;
+        let spec: &WireSpec = &pod.spec;
         let affinity = spec.affinity.as_ref();
         let node = affinity.and_then(|a| a.node_affinity.as_ref());
         let near = affinity.and_then(|a| a.pod_affinity.as_ref());
@@ -188,6 +191,7 @@ impl Wants {
             features: signature::features(spec),
             resource_claims: spec.resource_claims.clone(),
             group: spec.scheduling_group.as_ref().map(|g| g.pod_group_name.clone()),
+            extended: signature::extended(spec),
         }
     }
 }

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, PodResourceClaim, PodSchedulingGate, Toleration, TopologySpreadConstraint,
 };
+use machinery::quantity::Quantity;
 use serde::Serialize;
 
+use super::backing::may_be_devices;
 use super::pod::ClaimUse;
 use super::resources::Sums;
 use super::wire::{SchedulingGroup, WireContainer, WirePod, WirePort, WireSpec, WireVolume};
+use crate::devices::extended::{Ask, ContainerAsks};
 
 #[derive(Serialize)]
 struct Said<'a> {
@@ -30,10 +33,11 @@ struct Said<'a> {
     features: Vec<&'static str>,
     resource_claims: &'a [PodResourceClaim],
     group: Option<&'a SchedulingGroup>,
+    extended: Vec<ContainerAsks>,
 }
 
 pub fn of(namespace: &str, pod: &WirePod, sums: &Sums) -> Vec<u8> {
-    let spec = &pod.spec;
+    let spec: &WireSpec = &pod.spec;
     let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
     let ports = spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port > 0);
     let said = Said {
@@ -52,6 +56,7 @@ pub fn of(namespace: &str, pod: &WirePod, sums: &Sums) -> Vec<u8> {
         features: features(spec),
         resource_claims: &spec.resource_claims,
         group: spec.scheduling_group.as_ref(),
+        extended: extended(spec),
     };
     // Plain data always has a text.
     serde_json::to_vec(&said).unwrap_or_default()
@@ -97,6 +102,24 @@ pub fn images(spec: &WireSpec) -> (Vec<String>, i64) {
 /// An image without a tag is the latest one. Upstream: imagelocality.normalizedImageName.
 fn normalized(name: &str) -> Cow<'_, str> {
     if name.rfind(':') <= name.rfind('/') { format!("{name}:latest").into() } else { name.into() }
+}
+
+/// Extended resources by container, of those that ask for some.
+pub fn extended(spec: &WireSpec) -> Vec<ContainerAsks> {
+    let inits = spec.init_containers.len();
+    let all = spec.init_containers.iter().chain(&spec.containers).enumerate();
+    let some = all.filter(|(_, c)| c.resources.requests.keys().any(|name| may_be_devices(name)));
+    some.map(|(at, c)| {
+        let asks = c.resources.requests.iter().enumerate().filter(|(_, (name, _))| may_be_devices(name));
+        let asks = asks.map(|(at, (name, q))| Ask {
+            resource: name.clone(),
+            amount: Quantity::parse(&q.0).map_or(0, |q| q.value()),
+            at,
+        });
+        let ends = at < inits && c.restart_policy != "Always";
+        ContainerAsks { container: c.name.clone(), at, ends, asks: asks.collect() }
+    })
+    .collect()
 }
 
 /// What nodes must declare. Upstream: component-helpers/nodedeclaredfeatures/features, InferForScheduling.

@@ -2,7 +2,8 @@
 //! [`PodInfo`] when it arrives and loses everything else, so that a store of pods stays small.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{
@@ -23,11 +24,59 @@ pub type Amounts = BTreeMap<String, Quantity>;
 #[serde(rename_all = "camelCase", default)]
 pub struct WirePod {
     pub metadata: ObjectMeta,
-    pub spec: WireSpec,
-    pub status: WireStatus,
+    pub spec: Body<WireSpec>,
+    pub status: Body<WireStatus>,
     /// Set once compiled; the fields above are empty from then on, but for what identifies the pod.
     #[serde(skip)]
     pub info: Option<Arc<PodInfo>>,
+}
+
+/// A part of a pod that is dropped once it is compiled, and then takes no room; it reads as if it were empty.
+#[derive(Clone, Debug, Default)]
+pub struct Body<T>(Option<Box<T>>);
+
+/// Has an empty value that is always there.
+pub trait Empty: Default + 'static {
+    fn empty() -> &'static Self;
+}
+
+impl Empty for WireSpec {
+    fn empty() -> &'static Self {
+        static EMPTY: LazyLock<WireSpec> = LazyLock::new(WireSpec::default);
+        &EMPTY
+    }
+}
+
+impl Empty for WireStatus {
+    fn empty() -> &'static Self {
+        static EMPTY: LazyLock<WireStatus> = LazyLock::new(WireStatus::default);
+        &EMPTY
+    }
+}
+
+impl<T: Empty> Deref for Body<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or_else(|| T::empty())
+    }
+}
+
+impl<T: Empty> DerefMut for Body<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl<T: Empty + Serialize> Serialize for Body<T> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(s)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Body<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        T::deserialize(d).map(|body| Self(Some(Box::new(body))))
+    }
 }
 
 impl k8s_openapi::Resource for WirePod {

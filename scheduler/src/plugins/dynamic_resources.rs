@@ -1,11 +1,11 @@
 //! Pods with resource claims: every claim must have devices that can be used from the node, or there must be free
 //! ones. What is chosen is written by `prebind_claims.rs`. Upstream: plugins/dynamicresources/dynamicresources.go.
 //!
-//! Not here: claims that stand for extended resources of containers, and what needs gates that are off by default
-//! (claims of pod groups, node allocatable resources). Pods in a scheduling group stay pending and say so.
+//! Claims that stand for extended resources of containers are `extended_devices.rs`. Not here: what needs gates that
+//! are off by default (claims of pod groups, node allocatable resources). Pods in a scheduling group stay pending and say so.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use client::Meta;
@@ -16,6 +16,7 @@ use k8s_openapi::api::resource::v1::{
 };
 use parking_lot::Mutex;
 
+use super::extended_devices::{self, Made, Special};
 use crate::config::DynamicResourcesArgs;
 use crate::devices::{self, Inventory, Problem, Programs, Site, Supply};
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
@@ -24,6 +25,8 @@ use crate::model::{NodeRow, NodeSelector, PodInfo};
 
 pub const NAME: &str = "DynamicResources";
 
+/// Upstream: resourceapi.ResourceClaimReservedForMaxSize.
+const MOST_USERS: usize = 256;
 /// Upstream: resourceapi.FirstAvailableDeviceRequestMaxSize.
 const MOST_ALTERNATIVES: i64 = 8;
 
@@ -33,6 +36,42 @@ pub struct Allotment {
     pub claim: Arc<ResourceClaim>,
     /// The devices it gets, if it has none yet.
     pub allocation: Option<AllocationResult>,
+    /// It stands for extended resources and is still to be made.
+    pub extended: Option<Extended>,
+}
+
+/// A claim that stands for extended resources.
+#[derive(Clone, Debug)]
+pub struct Extended {
+    pub made: Arc<Made>,
+    /// As it was created.
+    pub created: OnceLock<Arc<ResourceClaim>>,
+}
+
+/// What is done for a pod that no node can take.
+#[derive(Clone, Debug)]
+pub enum Free {
+    /// A claim whose devices are given back.
+    Deallocate(Arc<ResourceClaim>),
+    /// A claim for extended resources that an earlier attempt left behind.
+    Delete(Arc<ResourceClaim>),
+}
+
+impl Free {
+    /// In upstream's words.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Free::Deallocate(_) => "deallocation of ResourceClaim completed",
+            Free::Delete(_) => "deletion of ResourceClaim completed",
+        }
+    }
+}
+
+/// What a node would give.
+struct Found {
+    /// One for each claim without devices; the last is the special one's, if there is one.
+    allocations: Vec<AllocationResult>,
+    special: Option<Arc<Made>>,
 }
 
 struct Use {
@@ -46,10 +85,11 @@ struct Use {
 /// The claims of a pod within a cycle.
 pub struct Devices {
     claims: Vec<Use>,
+    special: Option<Special>,
     /// What devices are chosen from, if any claim needs some.
     supply: Option<Supply>,
     /// What was chosen, by node.
-    found: Mutex<HashMap<String, Vec<AllocationResult>, foldhash::fast::RandomState>>,
+    found: Mutex<HashMap<String, Found, foldhash::fast::RandomState>>,
     /// Claims that some node could not use.
     unavailable: Mutex<BTreeSet<usize>>,
 }
@@ -228,6 +268,10 @@ impl DynamicResources {
         let now = Timestamp::now();
         let mut uses = Vec::with_capacity(found.len());
         for claim in found {
+            let users = claim.status.as_ref().and_then(|s| s.reserved_for.as_ref()).map_or(0, Vec::len);
+            if allocation(&claim).is_some() && users >= MOST_USERS && !is_reserved_for(&claim, pod) {
+                return Err(Reject::unresolvable(NAME, "resourceclaim in use"));
+            }
             let Some(has) = allocation(&claim) else {
                 if view.assumed.is_being_allocated(&claim) {
                     let reason =
@@ -243,18 +287,27 @@ impl DynamicResources {
             let broken = is_ready(&claim).map_or(true, |ready| !ready && timed_out(&claim, limit, now));
             uses.push(Use { claim, nodes, broken });
         }
-        let needs = uses.iter().any(|u| allocation(&u.claim).is_none());
+        let special = Special::of(view, pod);
+        let new = matches!(special, Some(Special::New(_)));
+        let needs = new || uses.iter().any(|u| allocation(&u.claim).is_none());
         let supply = needs.then(|| Supply {
             inventory: self.inventory(view.listers),
-            taken: view.taken_devices(),
+            taken: view.assumed.taken_devices(),
             programs: self.programs.clone(),
             new_share: || uuid::Uuid::new_v4().to_string(),
         });
-        Ok(Devices { claims: uses, supply, found: Mutex::default(), unavailable: Mutex::default() })
+        Ok(Devices { claims: uses, special, supply, found: Mutex::default(), unavailable: Mutex::default() })
     }
 
-    fn choose(&self, devices: &Devices, supply: &Supply, row: &NodeRow) -> Verdict {
-        let wanted: Vec<_> = devices.unallocated().cloned().collect();
+    fn choose(
+        &self,
+        devices: &Devices,
+        supply: &Supply,
+        special: Option<Arc<Made>>,
+        row: &NodeRow,
+    ) -> Verdict {
+        let more = special.iter().map(|s| &s.claim);
+        let wanted: Vec<_> = devices.unallocated().chain(more).cloned().collect();
         let limit = self.args.filter_timeout.to_std();
         let start = Instant::now();
         let late = || !limit.is_zero() && start.elapsed() > limit;
@@ -269,7 +322,7 @@ impl DynamicResources {
                 return Err(Reject::error(NAME, error));
             }
         };
-        devices.found.lock().insert(row.name.to_string(), allocations);
+        devices.found.lock().insert(row.name.to_string(), Found { allocations, special });
         Ok(())
     }
 }
@@ -282,22 +335,31 @@ impl Devices {
     /// What is to be written for a pod that goes to a node. Upstream: Reserve.
     pub fn allotments(&self, node: &str) -> Vec<Allotment> {
         let found = self.found.lock();
-        let mut next = found.get(node).into_iter().flatten();
+        let found = found.get(node);
+        let mut next = found.into_iter().flat_map(|f| &f.allocations);
         let one = |claim: &Arc<ResourceClaim>| Allotment {
             claim: claim.clone(),
             allocation: if allocation(claim).is_none() { next.next().cloned() } else { None },
+            extended: None,
         };
-        self.claims.iter().map(|u| &u.claim).map(one).collect()
+        let mut all: Vec<Allotment> = self.claims.iter().map(|u| &u.claim).map(one).collect();
+        if let Some(made) = found.and_then(|f| f.special.as_ref()) {
+            let extended = Extended { made: made.clone(), created: OnceLock::new() };
+            let allocation = next.next().cloned();
+            all.push(Allotment { claim: made.claim.clone(), allocation, extended: Some(extended) });
+        }
+        all
     }
 
     /// A claim that stands in the way of the pod, and that nobody else uses. Upstream: deallocateOrDeletePodClaims.
-    pub fn to_free(&self, pod: &PodInfo) -> Option<Arc<ResourceClaim>> {
+    pub fn to_free(&self, pod: &PodInfo) -> Option<Free> {
         let unavailable = self.unavailable.lock();
         let free = unavailable.iter().map(|i| &self.claims[*i].claim).find(|claim| {
             let by = claim.status.as_ref().and_then(|s| s.reserved_for.as_deref()).unwrap_or_default();
             by.is_empty() || by.len() == 1 && by[0].uid == *pod.uid
         });
-        free.cloned()
+        let stale = || self.special.as_ref().and_then(Special::stale).cloned().map(Free::Delete);
+        free.cloned().map(Free::Deallocate).or_else(stale)
     }
 
     /// How well the alternatives were met that a node would get. Upstream: computeScore.
@@ -348,11 +410,11 @@ impl Plugin for DynamicResources {
         if pod.group.is_some() {
             return rejected("pod has a schedulingGroup, which this scheduler does not place as one yet");
         }
-        if pod.resource_claims.is_empty() {
+        if pod.resource_claims.is_empty() && pod.extended.is_empty() {
             return PreFilter::Skip;
         }
         match self.prepared(view, pod) {
-            Ok(devices) if devices.claims.is_empty() => PreFilter::Skip,
+            Ok(devices) if devices.claims.is_empty() && devices.special.is_none() => PreFilter::Skip,
             Ok(devices) => {
                 state.devices = Some(Arc::new(devices));
                 PreFilter::All
@@ -361,10 +423,18 @@ impl Plugin for DynamicResources {
         }
     }
 
-    fn filter(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> Verdict {
+    fn filter(&self, view: View<'_>, state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
         let Some(devices) = &state.devices else { return Ok(()) };
+        let special = match &devices.special {
+            Some(special) => special.on(view, pod, row)?,
+            None => None,
+        };
+        if devices.claims.is_empty() && special.is_none() {
+            // The node offers the extended resources itself.
+            return Ok(());
+        }
         if let Some(supply) = &devices.supply {
-            self.choose(devices, supply, row)?;
+            self.choose(devices, supply, special, row)?;
         }
         let reaches = |u: &Use| u.nodes.as_ref().is_none_or(|n| n.matches(row.labels(), &row.name));
         let gone = devices.claims.iter().enumerate().filter(|(_, u)| u.broken || !reaches(u));
@@ -377,7 +447,7 @@ impl Plugin for DynamicResources {
         Err(Reject::unresolvable(NAME, "resourceclaim not available on the node"))
     }
 
-    fn scores(&self, pod: &PodInfo) -> bool {
+    fn scores(&self, _view: View<'_>, pod: &PodInfo) -> bool {
         !pod.resource_claims.is_empty()
     }
 
@@ -399,7 +469,9 @@ impl Plugin for DynamicResources {
                 allocation(old).is_some() && allocation(new).is_none() || own(new) && old.status != new.status
             }
             Change::ResourceClaim { old: None, new } => own(new),
-            Change::ResourceClaimGone(old) => allocation(old).is_some(),
+            Change::ResourceClaimGone(old) => {
+                allocation(old).is_some() || extended_devices::owner(old) == Some(&*pod.uid)
+            }
             Change::NodeUpdated { old, new } => {
                 old.metadata.labels != new.metadata.labels || old.status.allocatable != new.status.allocatable
             }

@@ -16,6 +16,10 @@ impl Plugin for ImageLocality {
         NAME
     }
 
+    fn scores(&self, view: View<'_>, pod: &PodInfo) -> bool {
+        pod.images.iter().any(|image| view.cache.image_nodes(image) > 0)
+    }
+
     fn score(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> i64 {
         if row.images.is_empty() {
             return 0;

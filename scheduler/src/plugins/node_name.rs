@@ -1,6 +1,6 @@
 //! A pod that names its node goes nowhere else. Upstream: plugins/nodename.
 
-use crate::framework::{Change, CycleState, Plugin, Reject, Verdict, View};
+use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
 use crate::model::{NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeName";
@@ -19,6 +19,13 @@ impl Plugin for NodeName {
     /// A pod that names a node is never looked at like others.
     fn local_filter(&self) -> bool {
         true
+    }
+
+    fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
+        match pod.node.as_deref() {
+            None => PreFilter::All,
+            Some(name) => PreFilter::Nodes([name.to_string()].into()),
+        }
     }
 
     fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {

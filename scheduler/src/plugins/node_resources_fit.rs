@@ -1,10 +1,13 @@
 //! A node must have what the pod asks for; nodes are ranked by how much is left. Upstream:
 //! plugins/noderesources/fit.go, least_allocated.go, most_allocated.go, requested_to_capacity_ratio.go.
 
+use client::Meta;
+use k8s_openapi::api::resource::v1::DeviceClass;
 use smallvec::SmallVec;
 
 use crate::config::{ResourceSpec, Shape};
 use crate::framework::{Change, Code, CycleState, MAX_SCORE, Plugin, Reject, Verdict, View};
+use crate::model::backing::{implicit, is_extended, may_be_devices};
 use crate::model::{NodeRow, PodInfo, Resources, WireNode};
 
 pub const NAME: &str = "NodeResourcesFit";
@@ -32,11 +35,6 @@ impl NodeResourcesFit {
     }
 }
 
-/// Upstream: pkg/apis/core/v1/helper IsExtendedResourceName.
-pub fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.split('/').next().unwrap_or_default().ends_with("kubernetes.io")
-}
-
 /// Extended resources, huge pages and the like count only for pods that ask for them.
 pub fn is_scalar(name: &str) -> bool {
     !matches!(name, "cpu" | "memory" | "ephemeral-storage")
@@ -48,7 +46,15 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn events(&self) -> &'static [&'static str] {
-        &["AssignedPodDelete", "AssignedPodUpdate", "NodeAdd", "NodeUpdate", "TargetPodUpdate"]
+        &[
+            "AssignedPodDelete",
+            "AssignedPodUpdate",
+            "DeviceClassAdd",
+            "DeviceClassUpdate",
+            "NodeAdd",
+            "NodeUpdate",
+            "TargetPodUpdate",
+        ]
     }
 
     fn local_filter(&self) -> bool {
@@ -59,7 +65,7 @@ impl Plugin for NodeResourcesFit {
         true
     }
 
-    fn filter(&self, _view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
+    fn filter(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
         let mut reject = Reject { code: Code::Unschedulable, plugin: NAME, reasons: SmallVec::new() };
         if row.pods.len() as i64 + 1 > row.allowed_pods {
             reject.reasons.push("Too many pods".into());
@@ -78,6 +84,10 @@ impl Plugin for NodeResourcesFit {
         check("Insufficient ephemeral-storage".into(), want.ephemeral, has.ephemeral, taken.ephemeral);
         for (name, amount) in want.scalars.iter().filter(|(n, a)| *a > 0 && !self.ignores(n)) {
             let (has, taken) = (has.get(name), taken.get(name));
+            // DynamicResources looks for devices. Upstream: shouldDelegateResourceToDRA.
+            if has <= 0 && view.cache.backing().class_of(name).is_some() {
+                continue;
+            }
             if *amount > has - taken {
                 check(format!("Insufficient {name}").into(), *amount, has, taken);
             }
@@ -127,6 +137,13 @@ impl Plugin for NodeResourcesFit {
                 }
             }
             Change::PodGone(_) => true,
+            Change::DeviceClass { old, new } => {
+                let named = |c: &DeviceClass| c.spec.as_ref().and_then(|s| s.extended_resource_name.clone());
+                let before = old.map(named);
+                let asks = |name: &str| pod.requests.scalars.iter().any(|(n, _)| **n == *name);
+                before.is_none() && asks(&implicit(new.name()))
+                    || before != Some(named(new)) && named(new).is_some_and(|name| asks(&name))
+            }
             Change::PodChanged { old, new } | Change::Itself { old, new } => {
                 shrank(&old.requests, &new.requests)
             }
@@ -161,7 +178,7 @@ fn covers(has: &Resources, want: &Resources) -> bool {
     has.milli_cpu >= want.milli_cpu
         && has.memory >= want.memory
         && has.ephemeral >= want.ephemeral
-        && want.scalars.iter().all(|(n, a)| has.get(n) >= *a)
+        && want.scalars.iter().all(|(n, a)| has.get(n) >= *a || has.get(n) == 0 && may_be_devices(n))
 }
 
 /// Upstream: plugins/helper/shape_score.go; scores of the shape are out of 10.

@@ -43,7 +43,7 @@ use Point::{Filter, Fixed, PostFilter, PreEnqueue, PreFilter, PreScore, Score};
 const DEFAULTS: &[(&str, i64, &[Point])] = &[
     ("SchedulingGates", 0, &[PreEnqueue]),
     ("PrioritySort", 0, &[Fixed]),
-    ("NodeName", 0, &[Filter]),
+    ("NodeName", 0, &[PreFilter, Filter]),
     ("NodeUnschedulable", 0, &[Filter]),
     ("TaintToleration", 3, &[Filter, PreScore, Score]),
     ("NodeAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
