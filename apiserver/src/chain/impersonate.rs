@@ -149,7 +149,7 @@ async fn checked_user(
         who.resource = "serviceaccounts".to_owned();
         (who.namespace, who.name) = (namespace.to_owned(), name.to_owned());
         if wanted.groups.is_empty() {
-            user.groups = service_account_groups(namespace);
+            user.groups = auth::service_account_groups(namespace);
         }
     }
     allowed(server, &who).await?;
@@ -189,9 +189,4 @@ async fn allowed(server: &Server, attributes: &Attributes) -> Result<(), ApiErro
 pub(crate) fn split_service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
-}
-
-/// The groups of every service account of a namespace.
-pub(crate) fn service_account_groups(namespace: &str) -> Vec<String> {
-    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
 }

@@ -19,5 +19,5 @@ pub use authorizer::{
 };
 pub use user::{
     ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, API_SERVER_USER, NODES_GROUP, SYSTEM_PRIVILEGED_GROUP,
-    UserInfo,
+    UserInfo, service_account_groups,
 };

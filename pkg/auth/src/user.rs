@@ -29,6 +29,11 @@ pub const NODES_GROUP: &str = "system:nodes";
 /// The loopback identity of the API server itself.
 pub const API_SERVER_USER: &str = "system:apiserver";
 
+/// The groups of every service account of a namespace (upstream's `serviceaccount.MakeGroupNames`).
+pub fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
+
 impl UserInfo {
     /// A user with a name and groups only.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {

@@ -187,7 +187,7 @@ fn user_of(claims: &Claims) -> UserInfo {
     UserInfo {
         name: format!("system:serviceaccount:{namespace}:{}", claims.account.name),
         uid: claims.account.uid.clone(),
-        groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
+        groups: crate::service_account_groups(namespace),
         extra,
     }
 }

@@ -26,14 +26,12 @@ impl authz::Authorizer for Asker {
     fn authorize(&self, subject: &Subject, query: &Query, verb: &str) -> authz::Decision {
         let user = match subject {
             Subject::Requester => self.user.clone(),
-            Subject::ServiceAccount { namespace, name } => Arc::new(UserInfo::new(
-                format!("system:serviceaccount:{namespace}:{name}"),
-                &[
-                    "system:serviceaccounts",
-                    &format!("system:serviceaccounts:{namespace}"),
-                    auth::ALL_AUTHENTICATED,
-                ],
-            )),
+            Subject::ServiceAccount { namespace, name } => {
+                let mut user = UserInfo::new(format!("system:serviceaccount:{namespace}:{name}"), &[]);
+                user.groups = auth::service_account_groups(namespace);
+                user.groups.push(auth::ALL_AUTHENTICATED.to_owned());
+                Arc::new(user)
+            }
         };
         let mut attributes = AuthzAttributes { user, verb: verb.to_owned(), ..AuthzAttributes::default() };
         match query {
