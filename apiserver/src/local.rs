@@ -41,9 +41,12 @@ impl Gvr {
     pub(crate) const RESOURCE_SLICES: Gvr = Gvr("resource.k8s.io", "v1", "resourceslices");
     pub(crate) const API_SERVICES: Gvr = Gvr("apiregistration.k8s.io", "v1", "apiservices");
     pub(crate) const CUSTOM_RESOURCES: Gvr = Gvr("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+    pub(crate) const MUTATING_POLICIES: Gvr = Gvr(ADMISSION, "v1", "mutatingadmissionpolicies");
+    pub(crate) const MUTATING_POLICY_BINDINGS: Gvr = Gvr(ADMISSION, "v1", "mutatingadmissionpolicybindings");
     pub(crate) const MUTATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "mutatingwebhookconfigurations");
-    pub(crate) const POLICIES: Gvr = Gvr(ADMISSION, "v1", "validatingadmissionpolicies");
-    pub(crate) const POLICY_BINDINGS: Gvr = Gvr(ADMISSION, "v1", "validatingadmissionpolicybindings");
+    pub(crate) const VALIDATING_POLICIES: Gvr = Gvr(ADMISSION, "v1", "validatingadmissionpolicies");
+    pub(crate) const VALIDATING_POLICY_BINDINGS: Gvr =
+        Gvr(ADMISSION, "v1", "validatingadmissionpolicybindings");
     pub(crate) const VALIDATING_WEBHOOKS: Gvr = Gvr(ADMISSION, "v1", "validatingwebhookconfigurations");
     pub(crate) const POD_CERTIFICATES: Gvr = Gvr("certificates.k8s.io", "v1", "podcertificaterequests");
 }

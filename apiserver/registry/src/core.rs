@@ -13,7 +13,7 @@ use storage::Store;
 use storage::store::KeyValue;
 
 use crate::admission::Chain;
-use crate::admission::policy::{Policies, validating};
+use crate::admission::policy::{Policies, mutating, validating};
 use crate::admission::webhook::Webhooks;
 use crate::api;
 use crate::codec;
@@ -158,6 +158,8 @@ pub struct Core {
     /// Admission webhooks.
     pub webhooks: Webhooks,
     custom: customresources::Table,
+    /// Mutating admission policies.
+    pub mutating_policies: Policies<mutating::Definition>,
     /// Validating admission policies.
     pub validating_policies: Policies<validating::Definition>,
     this: Weak<Core>,
@@ -207,6 +209,7 @@ impl Core {
             tokens: OnceLock::new(),
             rbac: OnceLock::new(),
             webhooks: Webhooks::default(),
+            mutating_policies: Policies::default(),
             validating_policies: Policies::default(),
             this: this.clone(),
         }

@@ -175,7 +175,8 @@ fn canonical(kind: RowKind, text: &[u8]) -> Result<Value, ApiError> {
     json::decode(types(), id, text, false).map(|d| d.value).map_err(ApiError::internal)
 }
 
-fn manager(call: &Call<'_>) -> Result<Arc<FieldManager>, ApiError> {
+/// The manager of the resource and subresource of a call.
+pub fn manager(call: &Call<'_>) -> Result<Arc<FieldManager>, ApiError> {
     call.resource.managers.get(call.resource, call.resource.row.kind, call.subresource)
 }
 

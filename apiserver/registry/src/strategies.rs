@@ -17,7 +17,6 @@ mod pod_certificate;
 mod rbac;
 mod service;
 mod trust_bundle;
-mod unenforced;
 mod volume;
 mod webhook_configuration;
 mod workload;
@@ -72,9 +71,14 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
             Arc::new(admission_policy::ValidatingPolicies)
         }
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-            Arc::new(admission_policy::ValidatingBindings)
+            Arc::new(admission_policy::Bindings(admission_policy::Policies::Validating))
         }
-        ("admissionregistration.k8s.io", _) => Arc::new(unenforced::Unenforced),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            Arc::new(admission_policy::MutatingPolicies)
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            Arc::new(admission_policy::Bindings(admission_policy::Policies::Mutating))
+        }
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api_service::ApiServices),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::Rbac),
         ("certificates.k8s.io", "clustertrustbundles") => Arc::new(trust_bundle::TrustBundles),

@@ -39,11 +39,7 @@ fn stubs() -> Option<Vec<Stub>> {
 }
 
 /// Kinds this server refuses to create, with the words of the refusal.
-const REFUSED: [(&str, &str); 3] = [
-    ("horizontalpodautoscalers", "not implemented"),
-    ("mutatingadmissionpolicies", "not enforced"),
-    ("mutatingadmissionpolicybindings", "not enforced"),
-];
+const REFUSED: [(&str, &str); 1] = [("horizontalpodautoscalers", "not implemented")];
 
 #[tokio::test]
 async fn every_resource_is_stored_where_upstream_stores_it() {

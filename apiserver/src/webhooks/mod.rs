@@ -171,6 +171,7 @@ pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Re
     let backend = Arc::new(Http { resolver, servers: Mutex::default() });
     core.webhooks.set_backend(backend.clone());
     core.custom().set_backend(backend);
+    core.mutating_policies.follow();
     core.validating_policies.follow();
     for (gvr, phase) in
         [(Gvr::MUTATING_WEBHOOKS, Phase::Mutating), (Gvr::VALIDATING_WEBHOOKS, Phase::Validating)]
@@ -178,14 +179,14 @@ pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Re
         let core = core.clone();
         follow(local, tasks, gvr, move |all| core.webhooks.set(phase, all.values().map(|o| &**o)));
     }
-    let own = core.clone();
-    follow(local, tasks, Gvr::POLICIES, move |all| {
-        own.validating_policies.set_policies(all.values().map(|o| &**o))
-    });
-    let own = core.clone();
-    follow(local, tasks, Gvr::POLICY_BINDINGS, move |all| {
-        own.validating_policies.set_bindings(all.values().map(|o| &**o));
-    });
+    let (own, by) = (core.clone(), Gvr::VALIDATING_POLICIES);
+    follow(local, tasks, by, move |all| own.validating_policies.set_policies(all.values().map(|o| &**o)));
+    let (own, by) = (core.clone(), Gvr::VALIDATING_POLICY_BINDINGS);
+    follow(local, tasks, by, move |all| own.validating_policies.set_bindings(all.values().map(|o| &**o)));
+    let (own, by) = (core.clone(), Gvr::MUTATING_POLICIES);
+    follow(local, tasks, by, move |all| own.mutating_policies.set_policies(all.values().map(|o| &**o)));
+    let (own, by) = (core.clone(), Gvr::MUTATING_POLICY_BINDINGS);
+    follow(local, tasks, by, move |all| own.mutating_policies.set_bindings(all.values().map(|o| &**o)));
 }
 
 /// Hands over all objects of a resource, by name, whenever one changes; none at all where it is not served.

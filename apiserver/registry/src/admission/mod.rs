@@ -13,6 +13,7 @@ mod objects;
 mod pod_security;
 mod pods;
 pub mod policy;
+mod reinvocation;
 mod resource_quota;
 mod service_account;
 pub mod webhook;
@@ -27,6 +28,7 @@ use crate::api::DeleteOptions;
 use crate::errors::ApiError;
 use crate::meta;
 use crate::strategy::Call;
+pub use reinvocation::Reinvocation;
 
 /// What the request does to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,8 @@ pub struct Attributes<'a> {
     pub old: Option<Value>,
     /// The options of a delete.
     pub delete_options: Option<DeleteOptions>,
-    /// What mutating webhooks remember between the passes of the chain.
-    pub reinvocation: webhook::Reinvocation,
+    /// What mutating webhooks and policies remember between the passes of the chain.
+    pub reinvocation: Reinvocation,
 }
 
 impl<'a> Attributes<'a> {
@@ -87,7 +89,7 @@ impl<'a> Attributes<'a> {
             object,
             old,
             delete_options: None,
-            reinvocation: webhook::Reinvocation::default(),
+            reinvocation: Reinvocation::default(),
         }
     }
 
@@ -204,8 +206,8 @@ impl Chain {
         self.0.iter().map(|p| p.name()).collect()
     }
 
-    /// Runs the mutating passes; the first refusal ends the chain. When a webhook changed the object, all run once more
-    /// on what it made (`k8s.io/apiserver/pkg/admission/reinvocation.go`).
+    /// Runs the mutating passes; the first refusal ends the chain. When a webhook or policy changed the object,
+    /// all run once more on what it made (`k8s.io/apiserver/pkg/admission/reinvocation.go`).
     pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), ApiError> {
         self.pass(attributes).await?;
         if attributes.reinvocation.begin_again() { self.pass(attributes).await } else { Ok(()) }
@@ -272,8 +274,7 @@ const UPSTREAM_ORDER: [(&str, bool); 39] = [
     ("AlwaysDeny", false),
 ];
 
-/// A plugin by upstream's name. Absent: mutating policies, whose objects are refused
-/// (`strategies::unenforced`), and plugins of features that are off.
+/// A plugin by upstream's name. Absent: plugins of features that are off.
 fn build(name: &str) -> Option<Arc<dyn Plugin>> {
     Some(match name {
         "NamespaceLifecycle" => Arc::new(namespace_lifecycle::NamespaceLifecycle),
@@ -294,6 +295,7 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "CertificateSubjectRestriction" => Arc::new(certificates::CertificateSubjectRestriction),
         "DefaultIngressClass" => Arc::new(objects::DefaultIngressClass),
         "PodTopologyLabels" => Arc::new(pods::PodTopologyLabels),
+        "MutatingAdmissionPolicy" => Arc::new(policy::mutating::MutatingAdmissionPolicy),
         "MutatingAdmissionWebhook" => Arc::new(webhook::MutatingAdmissionWebhook),
         "ValidatingAdmissionPolicy" => Arc::new(policy::validating::ValidatingAdmissionPolicy),
         "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook),

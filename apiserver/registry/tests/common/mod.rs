@@ -12,13 +12,17 @@ use registry::{ApiRegistry, Config, Settings};
 use serde_json::Value;
 
 pub fn registry(dir: &std::path::Path) -> ApiRegistry {
+    registry_with(dir, Chain::default())
+}
+
+pub fn registry_with(dir: &std::path::Path, admission: Chain) -> ApiRegistry {
     let options = storage::embedded::Options::new(dir);
     let store = storage::Embedded::open(options).unwrap();
     let registry = ApiRegistry::new(Config {
         store: Arc::new(store),
         prefix: "/registry".into(),
         served: Box::new(|row| row.stage == ::api::resources::Stage::Ga),
-        admission: Chain::default(),
+        admission,
         settings: Settings::default(),
         clock: Arc::new(|| "2030-01-01T00:00:00Z".parse().unwrap()),
     });

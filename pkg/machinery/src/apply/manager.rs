@@ -162,6 +162,11 @@ impl FieldManager {
         }
     }
 
+    /// The type of objects of a version.
+    pub fn type_of(&self, api_version: &str) -> Option<(&Schema, TypeRef)> {
+        Some((&*self.updater.schema, *self.updater.versions.get(api_version)?))
+    }
+
     /// Tracks an update: answers `new` with the managed fields it should have. Both objects are in this manager's
     /// version and canonical; on create, `live` is the empty object. `now` is RFC 3339 with seconds.
     ///

@@ -25,6 +25,7 @@ mod table;
 mod tables;
 mod timestamps;
 pub mod typed;
+mod unowned;
 mod updater;
 mod value;
 
@@ -37,4 +38,5 @@ pub use set::Set;
 pub use structural::{UNTYPED, from_structural};
 pub use table::TableTypes;
 pub use timestamps::keep_unchanged_times;
+pub use unowned::merge_unowned;
 pub use updater::{Convert, ConvertError, Filter, NoConversion, Pattern};

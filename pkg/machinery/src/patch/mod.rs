@@ -36,6 +36,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a `test` operation found something else (evanphx/json-patch's `ErrTestFailed`).
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, Error::Unprocessable(text) if text.starts_with("testing value ") && text.ends_with("test failed"))
+    }
+
     /// The HTTP status code of the answer.
     pub fn code(&self) -> u16 {
         match self {

@@ -41,6 +41,9 @@ fn build(version: Version, scope: &Scope, wanted: Wanted) -> Env {
     if let Some(variables) = &scope.variables {
         env = env.declare("variables", &types::object("kubernetes.variables", variables));
     }
+    if wanted.patches() {
+        env = env.patch_types();
+    }
     env.build()
 }
 
@@ -55,6 +58,10 @@ pub enum Wanted {
     Annotation,
     /// Anything.
     Variable,
+    /// A partial object.
+    ApplyConfiguration,
+    /// Operations.
+    JsonPatch,
 }
 
 impl Wanted {
@@ -66,8 +73,18 @@ impl Wanted {
             Wanted::Annotation if !is(&Type::String) && !is(&Type::Null) => {
                 Err(format!("must evaluate to one of [string null_type] but got {output}"))
             }
+            Wanted::ApplyConfiguration if !is(&Type::object(cel::OBJECT)) => {
+                Err(format!("must evaluate to Object but got {output}"))
+            }
+            Wanted::JsonPatch if !is(&Type::list(Type::object(cel::JSON_PATCH))) => {
+                Err(format!("must evaluate to list(JSONPatch) but got {output}"))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn patches(self) -> bool {
+        matches!(self, Wanted::ApplyConfiguration | Wanted::JsonPatch)
     }
 }
 
@@ -101,7 +118,8 @@ impl Scope {
     /// # Errors
     /// What a field error says of the expression.
     pub fn compile(&self, expression: &str, wanted: Wanted, stored: bool) -> Result<Program, String> {
-        let plain = !self.params && self.variables.is_none() && wanted != Wanted::Message;
+        let plain =
+            !self.params && self.variables.is_none() && wanted != Wanted::Message && !wanted.patches();
         let made;
         let env = if plain {
             environment(stored)

@@ -3,9 +3,11 @@
 //!
 //! [`Policies`] holds the policies of a kind and their bindings, compiled; followers of the store keep it up to date.
 //! [`common`] reads what policies of both kinds have, [`params`] finds what a binding passes to its policy,
-//! [`invocations`] which bindings apply to a request. The kinds: [`validating`].
+//! [`invocations`] which bindings apply to a request. The kinds: [`validating`],
+//! [`mutating`].
 
 mod common;
+pub mod mutating;
 mod params;
 pub mod validating;
 

@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use machinery::Value;
 
 use super::super::Attributes;
+use super::super::reinvocation::Who;
 use super::hook::{Hook, Invocation};
 use super::review::{self, StatusIn, Unusable, Verdict, Version};
 use super::versioned::View;
@@ -43,9 +44,9 @@ pub async fn mutate(
     hooks: &[Arc<Hook>],
     backend: &dyn Backend,
 ) -> Result<(), ApiError> {
-    a.reinvocation.begin(a.object.as_ref());
+    a.reinvocation.begin(Who::Webhooks, a.object.as_ref());
     let result = mutate_in_turn(a, hooks, backend).await;
-    a.reinvocation.end(a.object.as_ref());
+    a.reinvocation.end(Who::Webhooks, a.object.as_ref());
     result
 }
 
@@ -60,7 +61,7 @@ async fn mutate_in_turn(
             backend.excluded(&hook.name, Phase::Mutating, a.operation);
             continue;
         }
-        if !a.reinvocation.calls(&hook.uid) {
+        if !a.reinvocation.calls(Who::Webhooks, &hook.uid) {
             continue;
         }
         let outcome = call_and_count(a, &invocation, Phase::Mutating, backend).await;
@@ -73,7 +74,7 @@ async fn mutate_in_turn(
             Ok(Allowed::AsIs) => false,
             Err(error) => return Err(error),
         };
-        a.reinvocation.called(&hook.uid, changed, hook.reinvocable);
+        a.reinvocation.called(Who::Webhooks, &hook.uid, changed, hook.reinvocable);
     }
     Ok(())
 }

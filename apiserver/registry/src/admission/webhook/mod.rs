@@ -7,7 +7,6 @@
 
 mod dispatch;
 pub(super) mod hook;
-mod reinvocation;
 pub(super) mod review;
 pub(super) mod rules;
 pub(super) mod versioned;
@@ -26,7 +25,6 @@ use crate::errors::ApiError;
 use ::api::validation::admissionregistration::EXCLUDED;
 
 pub use hook::{ClientConfig, Hook, Target};
-pub use reinvocation::Reinvocation;
 
 /// How long a request waits for the first complete state (upstream's `timeToWaitForReady`).
 pub(super) const READY: Duration = Duration::from_secs(10);

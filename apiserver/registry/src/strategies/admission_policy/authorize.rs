@@ -14,12 +14,14 @@ use crate::strategy::Call;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policies {
     Validating,
+    Mutating,
 }
 
 impl Policies {
     fn resource(self) -> &'static str {
         match self {
             Policies::Validating => "validatingadmissionpolicies",
+            Policies::Mutating => "mutatingadmissionpolicies",
         }
     }
 }
@@ -178,7 +180,7 @@ pub async fn binding(
 }
 
 fn refusal(
-    _policies: Policies,
+    policies: Policies,
     call: &Call<'_>,
     verdict: Verdict,
     missing: Option<&str>,
@@ -186,7 +188,10 @@ fn refusal(
     verb: &str,
 ) -> String {
     if let Some(error) = verdict.error {
-        return format!("failed to authorize request: {error}");
+        return match policies {
+            Policies::Validating => format!("failed to authorize request: {error}"),
+            Policies::Mutating => error,
+        };
     }
     let user = shown(&call.request.user);
     let unresolved = unresolved.or_else(|| missing.map(|name| format!("unable to get policy {name}")));
@@ -195,6 +200,11 @@ fn refusal(
             "{what} to determine minimum required permissions and user {user} does not have \"{verb}\" permission for all groups, versions and resources"
         ),
         None => {
+            // Upstream mixes the two up for mutating policies.
+            let (user, verb) = match policies {
+                Policies::Validating => (user.as_str(), verb),
+                Policies::Mutating => (verb, user.as_str()),
+            };
             format!("user {user} does not have \"{verb}\" permission on the object referenced by paramRef")
         }
     }

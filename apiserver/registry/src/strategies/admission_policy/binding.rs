@@ -11,17 +11,26 @@ use crate::errors::ApiError;
 use crate::meta;
 use crate::strategy::{Call, Finish, Strategy};
 
-/// Bindings of validating policies.
-pub struct ValidatingBindings;
+/// Bindings of one kind of policies.
+pub struct Bindings(pub Policies);
+
+impl Bindings {
+    fn check(&self, object: &Value, is_new: bool) -> Vec<FieldError> {
+        match self.0 {
+            Policies::Validating => validated(object, |new| rules::validate_validating(new, is_new)),
+            Policies::Mutating => validated(object, |new| rules::validate_mutating(new, is_new)),
+        }
+    }
+}
 
 #[async_trait]
-impl Strategy for ValidatingBindings {
+impl Strategy for Bindings {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, |new| rules::validate_validating(new, true))
+        self.check(object, true)
     }
 
     fn validate_update(&self, _call: &Call<'_>, object: &Value, _old: &Value) -> Vec<FieldError> {
-        validated(object, |new| rules::validate_validating(new, false))
+        self.check(object, false)
     }
 
     fn warnings_on_update(&self, _call: &Call<'_>, object: &Value, _old: &Value) -> Vec<String> {
@@ -33,8 +42,8 @@ impl Strategy for ValidatingBindings {
         call: &Call<'_>,
         object: &mut Value,
     ) -> Result<Option<Box<dyn Finish>>, ApiError> {
-        let valid = || self.validate(call, object).is_empty();
-        authorize::binding(call, Policies::Validating, object, None, &valid).await.map(|()| None)
+        let valid = || self.check(object, true).is_empty();
+        authorize::binding(call, self.0, object, None, &valid).await.map(|()| None)
     }
 
     async fn begin_update(
@@ -43,7 +52,7 @@ impl Strategy for ValidatingBindings {
         object: &mut Value,
         old: &Value,
     ) -> Result<Option<Box<dyn Finish>>, ApiError> {
-        let valid = || self.validate_update(call, object, old).is_empty();
-        authorize::binding(call, Policies::Validating, object, Some(old), &valid).await.map(|()| None)
+        let valid = || self.check(object, false).is_empty();
+        authorize::binding(call, self.0, object, Some(old), &valid).await.map(|()| None)
     }
 }

@@ -6,6 +6,7 @@
 
 mod authorize;
 mod binding;
+mod mutating;
 mod validating;
 
 use ::api::validation::admission_policy::{Compiler, Role};
@@ -17,7 +18,9 @@ use crate::errors::ApiError;
 use crate::meta;
 use crate::strategy::Call;
 
-pub use binding::ValidatingBindings;
+pub use authorize::Policies;
+pub use binding::Bindings;
+pub use mutating::MutatingPolicies;
 pub use validating::ValidatingPolicies;
 
 /// Compiles the expressions of a policy.
@@ -31,9 +34,16 @@ impl Expressions {
     /// Expressions that may name variables if there are any.
     fn new(policy: &Value) -> Self {
         let params = policy.map_at(&["spec", "paramKind"]).is_some();
-        let variables = policy.list_at(&["spec", "variables"]).is_some_and(|v| !v.is_empty());
-        let scope = if variables { Scope::with_variables(params) } else { Scope::new(params) };
-        Expressions { bare: Scope::new(params), scope }
+        match policy.list_at(&["spec", "variables"]) {
+            Some(variables) if !variables.is_empty() => Expressions::with_variables(policy),
+            _ => Expressions { bare: Scope::new(params), scope: Scope::new(params) },
+        }
+    }
+
+    /// Expressions that may name variables, even if there are none.
+    fn with_variables(policy: &Value) -> Self {
+        let params = policy.map_at(&["spec", "paramKind"]).is_some();
+        Expressions { bare: Scope::new(params), scope: Scope::with_variables(params) }
     }
 }
 
@@ -50,9 +60,8 @@ impl Compiler for Expressions {
             Role::Validation => (&self.scope, Wanted::Condition),
             Role::Message => (&self.scope, Wanted::Message),
             Role::Annotation => (&self.scope, Wanted::Annotation),
-            Role::ApplyConfiguration | Role::JsonPatch => {
-                return Err("patches are not implemented by this server".to_owned());
-            }
+            Role::ApplyConfiguration => (&self.scope, Wanted::ApplyConfiguration),
+            Role::JsonPatch => (&self.scope, Wanted::JsonPatch),
         };
         scope.compile(expression, wanted, stored).map(|_| ())
     }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::super::webhook::hook;
 use super::super::{Attributes, Operation, Plugin};
 use super::common::{Action, Binding};
-use super::{Bound, invocations, is_exempt, namespace};
+use super::{Bound, Invocation, Misconfigured, invocations, is_exempt, namespace};
 use crate::errors::{ApiError, Cause};
 pub use definition::Definition;
 use evaluate::{Decision, Outcome};
@@ -91,30 +91,32 @@ async fn apply(a: &Attributes<'_>, bound: &Bound<Definition>) -> Result<Option<D
     let misconfigured = |binding: Option<&Binding>, message: &str| {
         definition.common.fails.then(|| Denied::of(bound, binding, message, "Invalid"))
     };
+    if invocations.is_empty() {
+        return Ok(None);
+    }
+    // What expressions see, but for the parameters, is the same for all bindings.
+    let mut values = hook::values(a, &resource);
+    if let Ok(values) = &mut values {
+        values.namespace = namespace(a).await?;
+    }
     let mut denied = None;
     for invocation in invocations {
-        let invocation = match invocation {
-            Ok(invocation) => invocation,
-            Err(e) => {
-                denied = denied.or_else(|| misconfigured(e.binding, &e.message));
+        let error = match (invocation, &mut values) {
+            (Ok(Invocation { binding, params }), Ok(values)) => {
+                for param in params {
+                    values.params = param;
+                    let first = enforce(a, bound, binding, evaluate::evaluate(definition, values));
+                    denied = denied.or(first);
+                }
                 continue;
             }
-        };
-        let mut values = match hook::values(a, &resource) {
-            Ok(values) => values,
-            Err(error) => {
+            (Ok(found), Err(error)) => {
                 let why = format!("failed to convert object version: {}", error.message);
-                let error = super::Misconfigured::new(Some(invocation.binding), &why);
-                denied = denied.or_else(|| misconfigured(error.binding, &error.message));
-                continue;
+                Misconfigured::new(Some(found.binding), &why)
             }
+            (Err(error), _) => error,
         };
-        values.namespace = namespace(a).await?;
-        for param in invocation.params {
-            values.params = param;
-            let first = enforce(a, bound, invocation.binding, evaluate::evaluate(definition, &values));
-            denied = denied.or(first);
-        }
+        denied = denied.or_else(|| misconfigured(error.binding, &error.message));
     }
     Ok(denied)
 }
