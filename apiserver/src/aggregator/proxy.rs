@@ -83,6 +83,7 @@ async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Incoming) -> R
     if let Ok(host) = HeaderValue::from_str(host) {
         headers.insert("x-forwarded-host", host);
     }
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     identify(&mut headers, &call.user);
     if let Ok(id) = HeaderValue::from_str(&call.audit_id) {
         headers.insert("audit-id", id);

@@ -2,9 +2,11 @@
 //! Upstream: `apimachinery/pkg/util/proxy/upgradeaware.go`, `apiserver/pkg/registry/generic/rest/streamer.go`.
 
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HOST, HeaderName, LOCATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Either, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -32,6 +34,14 @@ static HOP: [HeaderName; 7] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+];
+
+/// What a target says about other origins; the API server has its own policy. Upstream: `corsRemovingTransport`.
+static CORS: [HeaderName; 4] = [
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
 ];
 
 async fn send(
@@ -113,8 +123,14 @@ pub(super) async fn request(
     body: Incoming,
 ) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
-    let (asked, own) = (call.header(HOST).to_owned(), host_header(&target));
-    let headers = headers(call, upgrade, &own)?;
+    if let (false, true, Some(location)) =
+        (upgrade, target.is_bare_root, with_slash(&call.parts.method, &call.parts.uri))
+    {
+        return moved(&location);
+    }
+    let (asked, own) = (asked_host(call), host_header(&target));
+    // The target is told the host that the client asked for.
+    let headers = headers(call, upgrade, if asked.is_empty() { &own } else { &asked })?;
     let mut outgoing = Request::builder().method(call.parts.method.clone()).uri(&target.path);
     if let Some(map) = outgoing.headers_mut() {
         *map = headers;
@@ -127,6 +143,9 @@ pub(super) async fn request(
     }
     let mut headers = std::mem::take(response.headers_mut());
     strip(&mut headers, false);
+    if !upgrade {
+        CORS.iter().for_each(|name| drop(headers.remove(name)));
+    }
     let links = Links { prefix: target.prefix.clone(), own, asked };
     let (parts, body) = response.into_parts();
     let body = body.map_err(Into::into).boxed_unsync();
@@ -142,13 +161,37 @@ pub(super) async fn request(
     Ok(out)
 }
 
-/// The headers of a request as they are passed on to `host`.
+/// The host a client asked for: HTTP/2 has it in the address.
+fn asked_host(call: &Call) -> String {
+    match call.header(HOST) {
+        "" => call.parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
+        host => host.to_owned(),
+    }
+}
+
+/// Where a request for the root of a target is sent first when its slash is missing: relative links need it.
+/// Upstream: `proxyRedirectsforRootPath`.
+fn with_slash(method: &Method, uri: &Uri) -> Option<String> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let query = uri.query().filter(|q| !q.is_empty()).map(|q| format!("?{q}"));
+    Some(format!("{}/{}", uri.path(), query.unwrap_or_default()))
+}
+
+fn moved(location: &str) -> Result<Response, ApiError> {
+    let mut out = Response::new(crate::web::body::empty());
+    *out.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    out.headers_mut().insert(LOCATION, HeaderValue::from_str(location).map_err(ApiError::internal)?);
+    Ok(out)
+}
+
+/// The headers of a request as they are passed on, with `host`.
 pub(crate) fn headers(call: &Call, upgrade: bool, host: &str) -> Result<HeaderMap, ApiError> {
     let mut headers = call.parts.headers.clone();
     strip(&mut headers, upgrade);
-    let host = HeaderValue::from_str(host).map_err(ApiError::internal)?;
-    let original = headers.insert(HOST, host);
-    forwarded(call, &mut headers, original);
+    headers.insert(HOST, HeaderValue::from_str(host).map_err(ApiError::internal)?);
+    forwarded(call, upgrade, &mut headers);
     Ok(headers)
 }
 
@@ -161,18 +204,18 @@ pub(crate) fn strip(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Tells the target where the request came from. Upstream: `proxyutil.Transport`.
-fn forwarded(call: &Call, headers: &mut HeaderMap, host: Option<HeaderValue>) {
-    let uri = HeaderValue::from_str(call.parts.uri.path()).ok();
-    let mut put = |name: &'static str, value: Option<HeaderValue>| {
-        if let Some(value) = value {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    put("x-forwarded-uri", uri);
-    put("x-forwarded-host", host);
-    put("x-forwarded-proto", Some(HeaderValue::from_static("https")));
-    put("x-forwarded-for", HeaderValue::from_str(&call.connection.peer.ip().to_string()).ok());
+/// Tells the target where the request came from: the client's address after those of proxies before this one, and the
+/// path. Upstream: `proxyutil.Transport`, which upgrades do not pass, and `httputil.ReverseProxy`.
+fn forwarded(call: &Call, upgrade: bool, headers: &mut HeaderMap) {
+    if !upgrade && let Ok(uri) = HeaderValue::from_str(call.parts.uri.path()) {
+        headers.insert(HeaderName::from_static("x-forwarded-uri"), uri);
+    }
+    let before = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
+    let mut all: Vec<String> = before.map(str::to_owned).collect();
+    all.push(call.connection.peer.ip().to_string());
+    if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+        headers.insert(HeaderName::from_static("x-forwarded-for"), value);
+    }
 }
 
 /// A redirect within the target is a redirect within the proxy's path.
@@ -201,4 +244,23 @@ pub(crate) fn switch(call: &mut Call, mut response: http::Response<Incoming>) ->
     *out.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *out.headers_mut() = std::mem::take(response.headers_mut());
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes() {
+        let root = "/api/v1/namespaces/a/pods/b/proxy";
+        for (method, query, want) in [
+            (Method::GET, "", Some(format!("{root}/"))),
+            (Method::HEAD, "?method=HEAD", Some(format!("{root}/?method=HEAD"))),
+            (Method::GET, "?", Some(format!("{root}/"))),
+            (Method::POST, "", None),
+        ] {
+            let uri = format!("{root}{query}").parse().unwrap();
+            assert_eq!(with_slash(&method, &uri), want, "{method} {query}");
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// Prefix of the API path that stands for the target's root, for redirects.
     pub(super) prefix: String,
+    /// A proxied root that was asked for without a slash at its end.
+    pub(super) is_bare_root: bool,
 }
 
 /// What must be escaped in a query value.
@@ -181,7 +183,8 @@ async fn pod_stream(
             "the node's kubelet does not declare WebSocket support (ExtendWebSocketsToKubelet); use SPDY/3.1";
         return Err(bad(text.to_owned()));
     }
-    Ok(Some(Target { transport, host, port, path: path + &params.0, prefix: String::new() }))
+    let path = path + &params.0;
+    Ok(Some(Target { transport, host, port, path, prefix: String::new(), is_bare_root: false }))
 }
 
 /// The newer subprotocols are those that old kubelets do not know; the older ones every kubelet passes on.
@@ -269,13 +272,12 @@ fn split(id: &str) -> Option<(&str, &str, &str)> {
     (!name.is_empty()).then_some((scheme, name, port))
 }
 
-/// Everything after `/proxy` in the path as sent, with its leading slash.
-pub(super) fn proxied_path(call: &Call) -> String {
+/// Everything after `/proxy` in the path as sent, with its leading slash; empty for the root without one.
+pub(super) fn proxied_path(call: &Call) -> &str {
     let raw = call.parts.uri.path();
     let marker = format!("/{}/proxy", call.info.name);
     let at = raw.find(&marker).map(|at| at + marker.len());
-    let rest = at.and_then(|at| raw.get(at..)).unwrap_or_default();
-    if rest.is_empty() { "/".to_owned() } else { rest.to_owned() }
+    at.and_then(|at| raw.get(at..)).unwrap_or_default()
 }
 
 fn with_query(call: &Call, mut path: String) -> String {
@@ -289,8 +291,10 @@ fn with_query(call: &Call, mut path: String) -> String {
 fn proxy_target(call: &Call, transport: Transport, host: String, port: u16) -> Target {
     let raw = call.parts.uri.path();
     let path = proxied_path(call);
-    let prefix = raw.strip_suffix(path.as_str()).unwrap_or(raw).to_owned();
-    Target { transport, host, port, path: with_query(call, path), prefix }
+    let prefix = raw.strip_suffix(path).unwrap_or(raw).to_owned();
+    let is_bare_root = path.is_empty();
+    let path = if is_bare_root { "/" } else { path };
+    Target { transport, host, port, path: with_query(call, path.to_owned()), prefix, is_bare_root }
 }
 
 /// Only addresses that can be a pod's: nothing local, nothing multicast.
