@@ -16,6 +16,7 @@
 //! `library` below. Not done: protocol buffer messages (there are none in Kubernetes' environments), partial
 //! evaluation, and making objects other than those of patches ([`Made`]).
 
+pub mod admission;
 mod ast;
 mod check;
 mod cost;
@@ -26,6 +27,7 @@ mod environment;
 mod escape;
 mod eval;
 mod library;
+pub mod openapi;
 mod parser;
 mod program;
 mod regexp;

@@ -5,12 +5,11 @@
 //! other expressions of the same policy define.
 
 mod asker;
-mod types;
 mod values;
 
 use std::sync::OnceLock;
 
-use cel::{Activation, Budget, CompileError, DeclType, Env, Program, Type, Val, Version, authz};
+use cel::{Activation, Budget, CompileError, DeclType, Env, Program, Type, Val, Version, admission, authz};
 
 pub use asker::Asker;
 pub use values::{Values, Variables};
@@ -28,8 +27,8 @@ fn build(version: Version, scope: &Scope, wanted: Wanted) -> Env {
     let mut env = Env::builder(version)
         .variable("object", Type::Dyn)
         .variable("oldObject", Type::Dyn)
-        .declare("namespaceObject", &types::namespace_type())
-        .declare("request", &types::request_type());
+        .declare("namespaceObject", &admission::namespace_type())
+        .declare("request", &admission::request_type());
     if scope.params {
         env = env.variable("params", Type::Dyn);
     }
@@ -39,7 +38,7 @@ fn build(version: Version, scope: &Scope, wanted: Wanted) -> Env {
             .variable("authorizer.requestResource", authz::resource_check_type());
     }
     if let Some(variables) = &scope.variables {
-        env = env.declare("variables", &types::object("kubernetes.variables", variables));
+        env = env.declare("variables", &admission::object("kubernetes.variables", variables));
     }
     if wanted.patches() {
         env = env.patch_types();
@@ -110,7 +109,7 @@ impl Scope {
     /// Declares a variable of what an expression comes to; of anything, where it does not compile.
     pub fn declare(&mut self, name: &str, program: &Result<Program, String>) {
         let output = program.as_ref().map_or(&Type::Dyn, Program::output_type);
-        self.variables.get_or_insert_default().push((name.to_owned(), types::variable_type(output)));
+        self.variables.get_or_insert_default().push((name.to_owned(), admission::variable_type(output)));
     }
 
     /// Compiles an expression.

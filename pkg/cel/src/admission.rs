@@ -1,15 +1,22 @@
-//! The declared types of `request` and `namespaceObject`, and of variables.
-//! Upstream: `plugin/cel/compile.go` (`BuildRequestType`, `BuildNamespaceType`), `plugin/cel/composition.go`.
+//! What expressions of admission policies may name: the declared types of `request`, `namespaceObject` and variables, and
+//! a [`TypeChecker`] for those whose objects have known types.
+//! Upstream: `k8s.io/apiserver/pkg/admission/plugin/cel/{compile,composition}.go` (`BuildRequestType`,
+//! `BuildNamespaceType`).
+
+mod type_checker;
 
 use std::collections::HashMap;
 
-use cel::{DeclType, Type};
 use machinery::value::Str;
+
+use crate::{DeclType, Type};
+pub use type_checker::TypeChecker;
 
 fn list(of: DeclType) -> DeclType {
     DeclType::list(of, -1)
 }
 
+/// An object with these fields.
 pub fn object<N: AsRef<str>>(name: &str, fields: &[(N, DeclType)]) -> DeclType {
     let fields: HashMap<Str, DeclType> =
         fields.iter().map(|(name, t)| (Str::from(name.as_ref()), t.clone())).collect();
