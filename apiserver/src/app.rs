@@ -27,7 +27,7 @@ use crate::aggregator::{self, Aggregator};
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
-use crate::assemble::{files, followers, reload, store};
+use crate::assemble::{auditor, files, followers, reload, store};
 use crate::chain;
 use crate::chain::authenticate::{Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
@@ -88,6 +88,7 @@ impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
         let Self { server, secure, config, shutdown } = self;
+        let auditor = server.auditor.clone();
         let lifecycle = server.lifecycle.clone();
         let drain = lifecycle.draining.clone();
         let certificates = secure.certificates.watch(shutdown.clone());
@@ -104,6 +105,9 @@ impl Running {
         };
         let serving = serving::serve_each(secure.listener, secure.options, each_connection, drain);
         tokio::join!(serving, watchdog, certificates);
+        if let Some(auditor) = auditor {
+            auditor.finish().await;
+        }
     }
 }
 
@@ -280,6 +284,7 @@ pub async fn build(
     );
     let server = Arc::new(Server {
         registry: resources,
+        auditor: auditor::start(&config.audit, &process.tasks)?,
         authentication: Authentication {
             client_ca,
             front_proxy: config.front_proxy.clone(),

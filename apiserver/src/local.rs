@@ -107,6 +107,7 @@ impl Local {
             user_agent: text("kube-apiserver"),
             audit_id: uuid::Uuid::new_v4().to_string(),
             warnings: Warnings::default(),
+            audit: Default::default(),
         }
     }
 

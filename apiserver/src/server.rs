@@ -56,6 +56,8 @@ pub struct Server {
     pub registry: Arc<dyn Registry>,
     /// Who is asking.
     pub authentication: Authentication,
+    /// What is recorded of it; `None` for nothing.
+    pub auditor: Option<Arc<audit::Auditor>>,
     /// May they.
     pub authorizer: Arc<dyn Authorizer>,
     /// `--cors-allowed-origins`
@@ -106,6 +108,11 @@ pub(crate) struct Call {
     pub(crate) info: Arc<RequestInfo>,
     pub(crate) user: Arc<UserInfo>,
     pub(crate) audit_id: String,
+    /// What is contributed to the audit event.
+    pub(crate) audit: registry::audit::Audit,
+    /// The audit event, of requests that are recorded.
+    pub(crate) recorded: Option<Arc<crate::chain::audit::Open>>,
+    pub(crate) started: Instant,
     pub(crate) warnings: Warnings,
     pub(crate) long_running: bool,
     pub(crate) deadline: Instant,

@@ -16,6 +16,7 @@ use machinery::Value;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::audit::Audit;
 use crate::deflate::{Deflater, Piece};
 use crate::errors::ApiError;
 
@@ -100,6 +101,8 @@ pub struct RequestContext {
     pub audit_id: String,
     /// Collected warnings.
     pub warnings: Warnings,
+    /// What is contributed to the audit event.
+    pub audit: Audit,
 }
 
 /// How a body is encoded.
@@ -323,6 +326,7 @@ impl Wire {
 pub type ObjectRef = Arc<dyn Object>;
 
 /// A list: metadata plus handles.
+#[derive(Clone)]
 pub struct List {
     /// The list kind (`PodList`), in the version of the request.
     pub gvk: Gvk,

@@ -29,6 +29,13 @@ pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Resu
     Ok(object)
 }
 
+/// As [`decode_body`], for the object that the client sent; the audit event shows it.
+pub fn decode_sent(request: &RequestContext, kind: RowKind, body: &Body) -> Result<Value, ApiError> {
+    let object = decode_body(request, kind, body)?;
+    request.audit.request(&object, kind);
+    Ok(object)
+}
+
 /// Turns strict decoding problems into warnings or the refusal, by the request's field validation.
 pub fn report_strict(request: &RequestContext, kind: RowKind, problems: &[String]) -> Result<(), ApiError> {
     match request.field_validation {

@@ -59,6 +59,20 @@ impl Resource {
         }
     }
 
+    /// As [`Resource::decode_body`], for the object that the client sent; the audit event shows it.
+    ///
+    /// # Errors
+    /// 400 for a body that is not such an object.
+    pub(crate) fn decode_sent(
+        &self,
+        request: &api::RequestContext,
+        body: &api::Body,
+    ) -> Result<Value, ApiError> {
+        let object = self.decode_body(request, body)?;
+        request.audit.request(&object, self.row.kind);
+        Ok(object)
+    }
+
     /// Decodes stored bytes into the hub version. `complete` says that they are known to hold today's defaults.
     ///
     /// # Errors

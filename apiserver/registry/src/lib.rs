@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod audit;
 mod check;
 mod codec;
 mod conditions;

@@ -211,6 +211,8 @@ impl Tokens for TokenService {
             bound.lifetime = if limit > 0 { EXTENDED.min(limit) } else { EXTENDED };
         }
         let id = uuid::Uuid::new_v4().to_string();
+        let key_of_credential = "authentication.kubernetes.io/issued-credential-id";
+        call.request.audit.annotate(key_of_credential, format!("JTI={id}"));
         let claims = bound.to_json(&self.issuer, &id, call.now);
         let token = auth::jwt::sign(key, &claims).map_err(ApiError::internal)?;
         let expires = Timestamp::from_second(call.now.as_second() + lifetime).map_err(ApiError::internal)?;

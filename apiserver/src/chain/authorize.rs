@@ -37,11 +37,22 @@ pub(crate) fn attributes(call: &Call) -> Attributes {
 pub(crate) async fn check(server: &Server, call: &Call) -> Result<(), Refusal> {
     let attributes = attributes(call);
     let verdict = server.authorizer.authorize(&attributes).await;
+    const DECISION: &str = "authorization.k8s.io/decision";
+    const REASON: &str = "authorization.k8s.io/reason";
     if verdict.decision == Decision::Allow {
+        if call.audit.enabled() {
+            call.audit.annotate(DECISION, "allow");
+            call.audit.annotate(REASON, verdict.reason);
+        }
         return Ok(());
     }
     if let Some(error) = verdict.error {
+        call.audit.annotate(REASON, "internal error");
         return Err(Refusal::Failed(error));
+    }
+    if call.audit.enabled() {
+        call.audit.annotate(DECISION, "forbid");
+        call.audit.annotate(REASON, verdict.reason.as_str());
     }
     tracing::debug!(path = %call.info.path, user = %call.user.name, reason = %verdict.reason, "Forbidden");
     Err(Refusal::Forbidden(forbidden(&attributes, &verdict.reason)))

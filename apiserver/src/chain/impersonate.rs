@@ -30,7 +30,7 @@ pub(crate) async fn apply(server: &Server, call: &mut Call) -> Result<(), ApiErr
         }
         match constrained(server, call, mode, &wanted).await {
             Ok(user) => {
-                call.user = Arc::new(user);
+                become_user(call, user, Some(format!("impersonate:{}", mode.name())));
                 return Ok(());
             }
             Err(error) => first = first.or(Some(error)),
@@ -39,8 +39,16 @@ pub(crate) async fn apply(server: &Server, call: &mut Call) -> Result<(), ApiErr
     let legacy = checked_user(server, &call.user, "impersonate", None, &wanted).await;
     let user = legacy.map_err(|error| first.unwrap_or(error))?;
     tracing::info!(requestor = %call.user.name, user = %user.name, "impersonating");
-    call.user = Arc::new(user);
+    become_user(call, user, None);
     Ok(())
+}
+
+/// Goes on as the user; the audit event tells which constrained verb allowed it.
+fn become_user(call: &mut Call, user: UserInfo, constraint: Option<String>) {
+    if let Some(recorded) = &call.recorded {
+        recorded.impersonated(&user, constraint);
+    }
+    call.user = Arc::new(user);
 }
 
 /// Reads and removes the headers.

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! audit id → panic → request info → cache control, HSTS, GOAWAY → shutdown gate → deadline and timeout → warnings
-//!   → CORS → authentication → impersonation → requests in flight → authorization → endpoint
+//!   → CORS → authentication → audit → impersonation → requests in flight → authorization → endpoint
 //! ```
 //! Upstream: `k8s.io/apiserver/pkg/server/config.go` `DefaultBuildHandlerChain`.
+pub(crate) mod audit;
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod cors;
@@ -89,6 +90,9 @@ async fn resolve(
         info,
         user: Arc::default(),
         audit_id,
+        audit: Default::default(),
+        recorded: None,
+        started,
         warnings: Warnings::default(),
         deadline,
         connection,
@@ -206,16 +210,25 @@ async fn admit(server: Arc<Server>, call: Call, body: Incoming) -> Response {
     response
 }
 
-/// Authentication, impersonation, requests in flight, authorization, endpoint.
+/// Authentication, then the rest under the eyes of the auditor.
 async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
     let Some(user) = server.authentication.authenticate(&mut call).await else {
         drain(body).await;
-        return respond::error(&ApiError::unauthorized(), &call.parts.headers, &call.query);
+        let error = ApiError::unauthorized();
+        let response = respond::error(&error, &call.parts.headers, &call.query);
+        let response = audit::with_status(response, error.to_json());
+        return audit::unauthenticated(&server, &call, response).await;
     };
     call.user = user;
+    let rest = |call| permitted(server.clone(), call, body);
+    audit::recorded(&server, call, rest).await
+}
+
+/// Impersonation, requests in flight, authorization, endpoint.
+async fn permitted(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
     if let Err(error) = impersonate::apply(&server, &mut call).await {
         drain(body).await;
-        return respond::error(&error, &call.parts.headers, &call.query);
+        return audit::error(&error, &call);
     }
     let Ok(_seat) = server.in_flight.enter(&call) else {
         drain(body).await;
@@ -228,7 +241,7 @@ async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Resp
         Ok(()) => endpoints::route(server.clone(), call, body).await,
         Err(authorize::Refusal::Forbidden(error)) => {
             drain(body).await;
-            respond::error(&error, &call.parts.headers, &call.query)
+            audit::error(&error, &call)
         }
         Err(authorize::Refusal::Failed(why)) => internal(&call.parts.uri, why),
     }

@@ -233,7 +233,10 @@ pub(crate) fn switch(call: &mut Call, mut response: http::Response<Incoming>) ->
         return Err(ApiError::bad_request("the connection cannot be upgraded: HTTP/1.1 is needed"));
     };
     let backend = hyper::upgrade::on(&mut response);
+    // The audit event of the end comes with the end of the session.
+    let recorded = call.recorded.clone();
     tokio::spawn(async move {
+        let _recorded = recorded;
         let (Ok(client), Ok(backend)) = tokio::join!(client, backend) else { return };
         let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
         if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {

@@ -96,6 +96,8 @@ pub struct Config {
     pub service_accounts: ServiceAccounts,
     /// `--api-audiences`, or the issuers.
     pub api_audiences: Vec<String>,
+    /// `--audit-*`
+    pub audit: audit::Config,
     /// `--authorization-mode`
     pub authorization_modes: Vec<String>,
     /// `--etcd-*`, `--data-dir`
@@ -171,6 +173,7 @@ impl Config {
         let modes = authorization_modes(flags, &mut problems);
         let service_accounts = service_accounts(flags, &mut problems);
         let node_ports = port_range(flags.string("service-node-port-range"));
+        let audit = audit::Config::from_flags(flags, &mut problems);
         let notes = unbuilt::check(flags, &mut problems);
         let mut keep = |e: Vec<String>| problems.extend(e);
         let serving = SecureServing::from_flags(flags, "apiserver", true).map_err(&mut keep);
@@ -194,6 +197,7 @@ impl Config {
             ),
             metrics,
             profiling: flags.bool("profiling"),
+            audit,
             notes,
             advertise: flags.ip("advertise-address").filter(|ip| !ip.is_unspecified()),
             external_hostname: flags.string("external-hostname").to_owned(),

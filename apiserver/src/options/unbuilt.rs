@@ -1,6 +1,6 @@
 //! Flags this server takes and does not act on: refused when set to anything but their default, or named as inert.
 //!
-//! A flag that is accepted and ignored weakens a cluster silently (no audit trail, plain text in the store), so what is
+//! A flag that is accepted and ignored weakens a cluster silently, so what is
 //! not built ends the start. Only flags without any consequence for what is served are let through, each with a line
 //! in the log. A test below holds every flag of the command against the sources: read somewhere, or listed here.
 
@@ -16,7 +16,6 @@ enum Unbuilt {
 
 use Unbuilt::{Inert, Refused};
 
-const AUDIT: &str = "audit events are not recorded; record requests at a proxy in front";
 const OIDC: &str =
     "tokens of other issuers are not accepted; use client certificates or service account tokens";
 const AUTHN_WEBHOOK: &str = "only tokens this server can check itself are accepted";
@@ -33,38 +32,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("admission-control-config-file", Refused("admission plugins take no configuration files")),
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
     ("apiserver-count", Inert(DEPRECATED)),
-    ("audit-log-batch-buffer-size", Refused(AUDIT)),
-    ("audit-log-batch-max-size", Refused(AUDIT)),
-    ("audit-log-batch-max-wait", Refused(AUDIT)),
-    ("audit-log-batch-throttle-burst", Refused(AUDIT)),
-    ("audit-log-batch-throttle-enable", Refused(AUDIT)),
-    ("audit-log-batch-throttle-qps", Refused(AUDIT)),
-    ("audit-log-compress", Refused(AUDIT)),
-    ("audit-log-format", Refused(AUDIT)),
-    ("audit-log-maxage", Refused(AUDIT)),
-    ("audit-log-maxbackup", Refused(AUDIT)),
-    ("audit-log-maxsize", Refused(AUDIT)),
-    ("audit-log-mode", Refused(AUDIT)),
-    ("audit-log-path", Refused(AUDIT)),
-    ("audit-log-truncate-enabled", Refused(AUDIT)),
-    ("audit-log-truncate-max-batch-size", Refused(AUDIT)),
-    ("audit-log-truncate-max-event-size", Refused(AUDIT)),
-    ("audit-log-version", Refused(AUDIT)),
-    ("audit-policy-file", Refused(AUDIT)),
-    ("audit-webhook-batch-buffer-size", Refused(AUDIT)),
-    ("audit-webhook-batch-initial-backoff", Refused(AUDIT)),
-    ("audit-webhook-batch-max-size", Refused(AUDIT)),
-    ("audit-webhook-batch-max-wait", Refused(AUDIT)),
-    ("audit-webhook-batch-throttle-burst", Refused(AUDIT)),
-    ("audit-webhook-batch-throttle-enable", Refused(AUDIT)),
-    ("audit-webhook-batch-throttle-qps", Refused(AUDIT)),
-    ("audit-webhook-config-file", Refused(AUDIT)),
-    ("audit-webhook-initial-backoff", Refused(AUDIT)),
-    ("audit-webhook-mode", Refused(AUDIT)),
-    ("audit-webhook-truncate-enabled", Refused(AUDIT)),
-    ("audit-webhook-truncate-max-batch-size", Refused(AUDIT)),
-    ("audit-webhook-truncate-max-event-size", Refused(AUDIT)),
-    ("audit-webhook-version", Refused(AUDIT)),
     ("authentication-config", Refused(OIDC)),
     ("authentication-token-webhook-cache-ttl", Refused(AUTHN_WEBHOOK)),
     ("authentication-token-webhook-config-file", Refused(AUTHN_WEBHOOK)),
@@ -157,8 +124,8 @@ mod tests {
 
     #[test]
     fn refused_noted_and_default() {
-        let (problems, notes) = checked(&["--encryption-provider-config=/x", "--contention-profiling"]);
-        assert_eq!(problems, [format!("--encryption-provider-config=/x is not implemented: {ENCRYPTION}")]);
+        let (problems, notes) = checked(&["--tracing-config-file=/x", "--contention-profiling"]);
+        assert_eq!(problems, ["--tracing-config-file=/x is not implemented: traces are not exported"]);
         assert_eq!(notes, ["--contention-profiling=true has no effect: there is no Go runtime to profile"]);
         assert_eq!(
             checked(&["--profiling=true", "--watch-cache=true", "--oidc-issuer-url="]),
@@ -171,6 +138,7 @@ mod tests {
     fn every_flag_is_acted_on_or_listed() {
         let sources = [
             include_str!("mod.rs"),
+            include_str!("../../audit/src/config.rs"),
             include_str!("../../../pkg/component/src/serving/secure.rs"),
             include_str!("../../../pkg/component/src/serving/names.rs"),
             include_str!("../../../pkg/component/src/logs/mod.rs"),

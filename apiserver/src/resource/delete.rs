@@ -7,6 +7,7 @@ use registry::api::{DeleteOptions, Deleted, DeletionState, MediaType, RequestCon
 use registry::errors::{ApiError, Cause};
 
 use super::{Target, context, encode, read_body};
+use crate::chain::audit;
 use crate::server::{Call, Server};
 use crate::web::{Response, negotiate, query, respond};
 
@@ -17,7 +18,34 @@ async fn options(server: &Server, call: &Call, body: Incoming) -> Result<(Delete
         return query::delete_options(&call.query);
     }
     let media = negotiate::input(&call.parts.headers, true)?;
+    if call.audit.wants_request() {
+        call.audit.request_document(document(&crate::web::yaml::delete_options(media, &bytes)?).into());
+    }
     decode(media, &bytes)
+}
+
+/// `DeleteOptions` as JSON, fields in Go's order.
+fn document(tree: &machinery::Value) -> Vec<u8> {
+    const FIELDS: [&str; 6] = [
+        "gracePeriodSeconds",
+        "preconditions",
+        "orphanDependents",
+        "propagationPolicy",
+        "dryRun",
+        "ignoreStoreReadErrorWithClusterBreakingPotential",
+    ];
+    // What upstream's decoder takes options without a version for.
+    const INTERNAL: &str = "meta.k8s.io/__internal";
+    let version = tree.str_at(&["apiVersion"]).filter(|v| !v.is_empty()).unwrap_or(INTERNAL);
+    let mut out = format!("{{\"kind\":\"DeleteOptions\",\"apiVersion\":{version:?}").into_bytes();
+    for field in FIELDS {
+        if let Some(value) = tree.get(field).filter(|v| !v.is_null()) {
+            out.extend_from_slice(format!(",\"{field}\":").as_bytes());
+            out.extend_from_slice(&machinery::json::encode_any(value));
+        }
+    }
+    out.push(b'}');
+    out
 }
 
 /// Decodes `DeleteOptions`; the second result is dry run.
@@ -65,7 +93,11 @@ pub(super) async fn one(
         }
         Deleted::Status { name, uid, kind, group } => {
             let bytes = success(output.media, &name, &group, &kind, &uid);
-            Ok(respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes]))
+            let response = respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes]);
+            if !call.audit.enabled() {
+                return Ok(response);
+            }
+            Ok(audit::with_status(response, success(MediaType::Json, &name, &group, &kind, &uid)))
         }
     }
 }

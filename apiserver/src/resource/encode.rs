@@ -72,11 +72,51 @@ pub(super) fn object(
     output: &Output,
     object: &ObjectRef,
 ) -> Result<Response, ApiError> {
-    finish(code, call, output, vec![bytes_for(output, &call.query, object)?])
+    let bytes = bytes_for(output, &call.query, object)?;
+    if call.audit.wants_response() {
+        call.audit.response_document(match output.media {
+            MediaType::Protobuf => {
+                let json = Output { media: MediaType::Json, ..output.clone() };
+                bytes_for(&json, &call.query, object)?
+            }
+            _ => bytes.clone(),
+        });
+    }
+    finish(code, call, output, vec![bytes])
 }
 
 /// A list as a response.
-pub(super) fn list(call: &Call, output: &Output, mut list: List) -> Result<Response, ApiError> {
+pub(super) fn list(call: &Call, output: &Output, list: List) -> Result<Response, ApiError> {
+    if call.audit.wants_response() {
+        // A second time, as JSON and whole: the event holds it all.
+        let json = Output { media: MediaType::Json, ..output.clone() };
+        match list_body(call, &json, list.clone())? {
+            ListBody::Table(whole) => call.audit.response_document(whole),
+            ListBody::Items(body) => call.audit.response_document(body.whole()?),
+        }
+    }
+    let body = match list_body(call, output, list)? {
+        ListBody::Table(table) => return finish(StatusCode::OK, call, output, vec![table]),
+        ListBody::Items(body) => body,
+    };
+    if output.media == MediaType::Yaml || output.pretty {
+        return finish(StatusCode::OK, call, output, vec![body.whole()?]);
+    }
+    let headers = &call.parts.headers;
+    Ok(match body.start(negotiate::accepts_gzip(headers))? {
+        Written::Whole(bytes) => respond::typed(StatusCode::OK, output.content_type(), bytes),
+        Written::Stream(body, gzip) => respond::streamed(output, body.boxed_unsync(), gzip),
+    })
+}
+
+/// A list on its way into a response.
+enum ListBody {
+    /// A table without rows of its own.
+    Table(Bytes),
+    Items(Box<Body>),
+}
+
+fn list_body(call: &Call, output: &Output, mut list: List) -> Result<ListBody, ApiError> {
     let protobuf = output.media == MediaType::Protobuf;
     let (gvk, style) = match &output.transform {
         None => {
@@ -94,7 +134,7 @@ pub(super) fn list(call: &Call, output: &Output, mut list: List) -> Result<Respo
             let gvk = Gvk { kind, ..list.gvk.clone() };
             let renderer = tables::Renderer::new(version, options, &gvk, list.columns.clone());
             if let Some(table) = renderer.without_rows(&list) {
-                return finish(StatusCode::OK, call, output, vec![table]);
+                return Ok(ListBody::Table(table));
             }
             renderer.order(&mut list.items);
             (gvk, Style::Rows(renderer))
@@ -107,15 +147,7 @@ pub(super) fn list(call: &Call, output: &Output, mut list: List) -> Result<Respo
             return Err(ApiError::new(406, "NotAcceptable", text));
         }
     };
-    let body = Body::new(&gvk, list, style)?;
-    if output.media == MediaType::Yaml || output.pretty {
-        return finish(StatusCode::OK, call, output, vec![body.whole()?]);
-    }
-    let headers = &call.parts.headers;
-    Ok(match body.start(negotiate::accepts_gzip(headers))? {
-        Written::Whole(bytes) => respond::typed(StatusCode::OK, output.content_type(), bytes),
-        Written::Stream(body, gzip) => respond::streamed(output, body.boxed_unsync(), gzip),
-    })
+    Body::new(&gvk, list, style).map(|body| ListBody::Items(Box::new(body)))
 }
 
 fn finish(code: StatusCode, call: &Call, output: &Output, pieces: Vec<Bytes>) -> Result<Response, ApiError> {

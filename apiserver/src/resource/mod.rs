@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use registry::api::{Body, RequestContext, ResourceRow, Written};
 use registry::errors::ApiError;
 
+use crate::chain::audit;
 use crate::server::{Call, Server};
 use crate::web::negotiate::{self, Restrictions};
 use crate::web::query::{self, Write};
@@ -33,15 +34,19 @@ pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Re
         |row: &Arc<ResourceRow>| row.gvk.group == info.api_group && row.gvk.version == info.api_version;
     if connects(&server, &call) {
         let (headers, query, context) = (call.parts.headers.clone(), call.query.clone(), context(&call));
+        let audited = call.audit.enabled();
         let passed = crate::connect::serve(&server, call, context, body).await;
-        return passed.unwrap_or_else(|error| respond::error(&error, &headers, &query));
+        return passed.unwrap_or_else(|error| {
+            let response = respond::error(&error, &headers, &query);
+            if audited { audit::with_status(response, error.to_json()) } else { response }
+        });
     }
     match dispatch(&server, &call, body).await {
         Ok(response) => response,
         Err(error) if error.code == 404 && !server.registry.resources().iter().any(known) => {
             crate::endpoints::not_found()
         }
-        Err(error) => respond::error(&error, &call.parts.headers, &call.query),
+        Err(error) => audit::error(&error, &call),
     }
 }
 
@@ -133,6 +138,7 @@ fn warn_deprecated(call: &Call, row: &ResourceRow) {
         _ => return,
     };
     call.warnings.add(text);
+    call.audit.annotate("k8s.io/deprecated", "true");
 }
 
 async fn dispatch(server: &Arc<Server>, call: &Call, body: Incoming) -> Result<Response, ApiError> {
@@ -165,6 +171,7 @@ fn context(call: &Call) -> RequestContext {
         user_agent: call.user_agent().to_owned(),
         audit_id: call.audit_id.clone(),
         warnings: call.warnings.clone(),
+        audit: call.audit.clone(),
     }
 }
 
@@ -238,6 +245,11 @@ async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) ->
     let (context, force) = write_context(call, write)?;
     if write == Write::Patch && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() {
         return Err(ApiError::bad_request("invalid JSON patch"));
+    }
+    if call.audit.wants_request() {
+        let json =
+            if write == Write::Apply { machinery::yaml::to_json(&bytes).ok() } else { Some(bytes.to_vec()) };
+        json.into_iter().for_each(|json| call.audit.request_document(json.into()));
     }
     let result = server.registry.patch(&context, registry::api::Patch { kind, bytes, force }).await?;
     written(call, &output, &result)

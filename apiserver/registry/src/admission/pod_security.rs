@@ -13,6 +13,10 @@ use crate::meta;
 
 const LABELS: &str = "pod-security.kubernetes.io/";
 
+/// Annotations of audit events: which standard a pod was held to, and what it breaks of the one to be recorded.
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
+const VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
+
 /// The plugin.
 pub struct PodSecurity;
 
@@ -86,8 +90,19 @@ impl Plugin for PodSecurity {
             let version = meta::label(&namespace, &format!("{LABELS}{mode}-version")).unwrap_or("latest");
             (level.unwrap_or(Level::Privileged), version.to_owned())
         };
+        let audit = &a.call.request.audit;
         let (enforce, version) = mode("enforce");
+        if is_pod {
+            audit.annotate(ENFORCED, format!("{}:{version}", enforce.text()));
+        }
         let problems = evaluate(pod, enforce);
+        if audit.enabled() {
+            let (level, version) = mode("audit");
+            let problems = evaluate(pod, level);
+            if !problems.is_empty() {
+                audit.annotate(VIOLATIONS, would_violate(level, &version, &problems));
+            }
+        }
         if is_pod && !problems.is_empty() {
             return Err(a.forbidden(format!(
                 "violates PodSecurity \"{}:{version}\": {}",
@@ -98,14 +113,14 @@ impl Plugin for PodSecurity {
         let (warn, version) = mode("warn");
         let problems = evaluate(pod, warn);
         if !problems.is_empty() {
-            a.call.warn(format!(
-                "would violate PodSecurity \"{}:{version}\": {}",
-                warn.text(),
-                problems.join(", ")
-            ));
+            a.call.warn(would_violate(warn, &version, &problems));
         }
         Ok(())
     }
+}
+
+fn would_violate(level: Level, version: &str, problems: &[String]) -> String {
+    format!("would violate PodSecurity \"{}:{version}\": {}", level.text(), problems.join(", "))
 }
 
 fn validate_labels(namespace: &Value) -> Result<(), ApiError> {

@@ -54,6 +54,11 @@ impl Reinvocation {
         self.again
     }
 
+    /// 0 in the first pass, 1 in the second.
+    pub(super) fn round(&self) -> usize {
+        usize::from(self.again)
+    }
+
     /// They begin with this object. In the second pass: what other plugins changed makes all due.
     pub(super) fn begin(&mut self, who: Who, object: Option<&Value>) {
         let again = self.again;

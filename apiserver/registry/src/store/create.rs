@@ -16,7 +16,7 @@ const NAME_ATTEMPTS: usize = 8;
 
 /// Decodes, admits, validates and stores a new object; answers with it as stored.
 pub async fn create(call: &Call<'_>, body: &Body) -> Result<Value, ApiError> {
-    let mut object = call.resource.decode_body(call.request, body)?;
+    let mut object = call.resource.decode_sent(call.request, body)?;
     meta::wipe_system_fields(&mut object);
     before::ensure_namespace(&mut object, expected_namespace(call))?;
     before::dedup_owners(call, &mut object, false);

@@ -63,7 +63,7 @@ impl Source for Replace {
 
 /// PUT of the resource or its status-like subresource.
 pub async fn replace(call: &Call<'_>, body: &Body) -> Result<Outcome, ApiError> {
-    let mut object = call.resource.decode_body(call.request, body)?;
+    let mut object = call.resource.decode_sent(call.request, body)?;
     let info = &call.request.info;
     let namespace = if call.resource.row.namespaced { info.namespace.as_str() } else { "" };
     before::ensure_namespace(&mut object, namespace)?;

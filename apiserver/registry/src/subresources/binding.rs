@@ -20,7 +20,7 @@ const BINDING: RowKind = RowKind { group: "", version: "v1", kind: "Binding" };
 
 /// POST.
 pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
-    let mut binding = codec::decode_body(call.request, BINDING, body)?;
+    let mut binding = codec::decode_sent(call.request, BINDING, body)?;
     before::ensure_namespace(&mut binding, &call.request.info.namespace)?;
     let mut attributes = Attributes::new(call, Operation::Create, Some(binding), None).of_kind(BINDING);
     let admitted = call.core.admission.admit(&mut attributes).await;

@@ -62,7 +62,7 @@ pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
 }
 
 async fn admitted(call: &Call<'_>, kind: RowKind, body: &Body) -> Result<Value, ApiError> {
-    let mut eviction = codec::decode_body(call.request, kind, body)?;
+    let mut eviction = codec::decode_sent(call.request, kind, body)?;
     meta::wipe_system_fields(&mut eviction);
     before::ensure_namespace(&mut eviction, &call.request.info.namespace)?;
     let mut attributes = Attributes::new(call, Operation::Create, Some(eviction), None).of_kind(kind);

@@ -22,7 +22,7 @@ use crate::strategy::Call;
 /// POST of a review.
 pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
     let kind = call.resource.row.kind;
-    let mut review = codec::decode_body(call.request, kind, body)?;
+    let mut review = codec::decode_sent(call.request, kind, body)?;
     meta::wipe_system_fields(&mut review);
     if call.resource.row.namespaced {
         before::ensure_namespace(&mut review, &call.request.info.namespace)?;
@@ -46,7 +46,7 @@ pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
 pub async fn token(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
     let kind = super::body_kind(call)?;
     let tokens = call.core.tokens()?;
-    let mut request = codec::decode_body(call.request, kind, body)?;
+    let mut request = codec::decode_sent(call.request, kind, body)?;
     before::ensure_namespace(&mut request, &call.request.info.namespace)?;
     if meta::name(&request).is_empty() {
         meta::set(&mut request, "name", call.request.info.name.clone());

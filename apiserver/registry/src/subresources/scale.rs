@@ -33,7 +33,7 @@ pub async fn get(call: &Call<'_>, resource_version: &str) -> Result<ObjectRef, A
 
 /// PUT.
 pub async fn update(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
-    let scale = codec::decode_body(call.request, SCALE, body)?;
+    let scale = codec::decode_sent(call.request, SCALE, body)?;
     updating::check_name(&scale, &call.request.info.name)?;
     write(call, Wanted::Scale(scale)).await
 }

@@ -55,6 +55,7 @@ pub fn at(path: &str) -> RequestContext {
         user_agent: "test/1".into(),
         audit_id: String::new(),
         warnings: Default::default(),
+        audit: Default::default(),
     }
 }
 

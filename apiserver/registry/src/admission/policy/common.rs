@@ -135,6 +135,16 @@ pub enum Action {
     Audit,
 }
 
+impl Action {
+    pub fn text(self) -> &'static str {
+        match self {
+            Action::Deny => "Deny",
+            Action::Warn => "Warn",
+            Action::Audit => "Audit",
+        }
+    }
+}
+
 /// How a binding names its parameters.
 #[derive(Debug)]
 pub struct ParamRef {

@@ -11,6 +11,7 @@ use machinery::Value;
 
 use super::super::Attributes;
 use super::super::reinvocation::Who;
+use super::annotations::Place;
 use super::hook::{Hook, Invocation};
 use super::review::{self, StatusIn, Unusable, Verdict, Version};
 use super::versioned::View;
@@ -55,7 +56,7 @@ async fn mutate_in_turn(
     hooks: &[Arc<Hook>],
     backend: &dyn Backend,
 ) -> Result<(), ApiError> {
-    for hook in hooks {
+    for (index, hook) in hooks.iter().enumerate() {
         let Some(invocation) = hook.invocation(a).await? else { continue };
         if !hook.conditions_hold(a, &invocation)? {
             backend.excluded(&hook.name, Phase::Mutating, a.operation);
@@ -64,16 +65,18 @@ async fn mutate_in_turn(
         if !a.reinvocation.calls(Who::Webhooks, &hook.uid) {
             continue;
         }
-        let outcome = call_and_count(a, &invocation, Phase::Mutating, backend).await;
-        let changed = match outcome {
+        let place = Place { phase: Phase::Mutating, round: a.reinvocation.round(), index };
+        let outcome = call_and_count(a, &invocation, place, backend).await;
+        let changed = match &outcome {
             Ok(Allowed::Changed(object)) => {
-                let differs = a.object.as_ref().is_none_or(|before| !before.semantic_eq(&object));
-                a.object = Some(object);
-                differs
+                a.object.as_ref().is_none_or(|before| !before.semantic_eq(object))
             }
-            Ok(Allowed::AsIs) => false,
-            Err(error) => return Err(error),
+            Ok(Allowed::AsIs) | Err(_) => false,
         };
+        place.mutated(&a.call.request.audit, hook, changed);
+        if let Allowed::Changed(object) = outcome? {
+            a.object = Some(object);
+        }
         a.reinvocation.called(Who::Webhooks, &hook.uid, changed, hook.reinvocable);
     }
     Ok(())
@@ -94,8 +97,14 @@ pub async fn validate(
             backend.excluded(&hook.name, Phase::Validating, a.operation);
         }
     }
-    let mut calls: FuturesUnordered<_> =
-        invocations.iter().map(|i| call_and_count(a, i, Phase::Validating, backend)).collect();
+    let mut calls: FuturesUnordered<_> = invocations
+        .iter()
+        .enumerate()
+        .map(|(index, i)| {
+            let place = Place { phase: Phase::Validating, round: 0, index };
+            call_and_count(a, i, place, backend)
+        })
+        .collect();
     let mut first = Ok(());
     while let Some(outcome) = calls.next().await {
         if let (Ok(()), Err(error)) = (&first, outcome) {
@@ -109,12 +118,13 @@ pub async fn validate(
 async fn call_and_count(
     a: &Attributes<'_>,
     invocation: &Invocation<'_>,
-    phase: Phase,
+    place: Place,
     backend: &dyn Backend,
 ) -> Result<Allowed, ApiError> {
+    let phase = place.phase;
     let started = Instant::now();
     let hook = invocation.hook;
-    let result = call(a, invocation, phase, backend).await;
+    let result = call(a, invocation, place, backend).await;
     let ignored = hook.ignores_failures;
     let ended = match &result {
         Ok(_) => Ended::Allowed,
@@ -132,6 +142,7 @@ async fn call_and_count(
             let configuration = hook.configuration.as_str();
             if ignored {
                 tracing::warn!(webhook, configuration, err = text, "Failed calling webhook, failing open");
+                place.failed_open(&a.call.request.audit, hook);
                 return Ok(Allowed::AsIs);
             }
             tracing::warn!(webhook, configuration, err = text, "Failed calling webhook, failing closed");
@@ -143,9 +154,10 @@ async fn call_and_count(
 async fn call(
     a: &Attributes<'_>,
     invocation: &Invocation<'_>,
-    phase: Phase,
+    place: Place,
     backend: &dyn Backend,
 ) -> Result<Allowed, Refused> {
+    let phase = place.phase;
     let hook = invocation.hook;
     if a.call.request.dry_run {
         check_dry_run(hook)?;
@@ -169,11 +181,21 @@ async fn call(
             Refused::Call { why: format!("received invalid webhook response: {why}"), code: 503 }
         }
     })?;
+    let audit = &a.call.request.audit;
+    for (key, value) in answer.audit_annotations {
+        audit.annotate_admission(&format!("{}/{key}", hook.name), value);
+    }
     answer.warnings.into_iter().for_each(|w| a.call.warn(w));
     match answer.verdict {
         Verdict::Allowed => Ok(Allowed::AsIs),
         Verdict::Refused(status) => Err(refused(hook, status)),
-        Verdict::Patched(patch, kind) => patched(a, hook, &view, patch, &kind),
+        Verdict::Patched(patch, kind) => {
+            let allowed = patched(a, hook, &view, patch.clone(), &kind)?;
+            if matches!(allowed, Allowed::Changed(_)) {
+                place.patched(audit, hook, &patch);
+            }
+            Ok(allowed)
+        }
     }
 }
 

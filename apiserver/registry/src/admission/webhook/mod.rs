@@ -5,6 +5,7 @@
 //! requests a webhook is called for, [`versioned`] in which version it sees the object, [`review`] what is asked and how
 //! the answer is read, [`dispatch`] in which order and what becomes of failures. HTTP is behind [`Backend`].
 
+mod annotations;
 mod dispatch;
 pub(super) mod hook;
 pub(super) mod review;

@@ -223,9 +223,7 @@ struct Response {
     status: Option<StatusIn>,
     patch: Option<String>,
     patch_type: Option<String>,
-    // Nothing records audit events, so nothing is made of them.
-    #[serde(rename = "auditAnnotations")]
-    _audit_annotations: Option<BTreeMap<String, String>>,
+    audit_annotations: Option<BTreeMap<String, String>>,
     warnings: Option<Vec<String>>,
 }
 
@@ -262,6 +260,7 @@ struct CauseIn {
 pub struct Answer {
     pub verdict: Verdict,
     pub warnings: Vec<String>,
+    pub audit_annotations: BTreeMap<String, String>,
 }
 
 /// Its decision.
@@ -319,7 +318,11 @@ fn verified(review: Review, version: Version, uid: &str, mutating: bool) -> Resu
         true if version == Version::V1Beta1 => Verdict::Patched(patch.into(), JSON_PATCH.to_owned()),
         true => Verdict::Patched(patch.into(), response.patch_type.unwrap_or_default()),
     };
-    Ok(Answer { verdict, warnings: response.warnings.unwrap_or_default() })
+    Ok(Answer {
+        verdict,
+        warnings: response.warnings.unwrap_or_default(),
+        audit_annotations: response.audit_annotations.unwrap_or_default(),
+    })
 }
 
 fn check_patch(patch: &[u8], kind: Option<&str>, mutating: bool) -> Result<(), String> {

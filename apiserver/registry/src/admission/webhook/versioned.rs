@@ -79,6 +79,7 @@ impl<'a> View<'a> {
         let request = RequestContext {
             field_validation,
             warnings: crate::api::Warnings::default(),
+            audit: Default::default(),
             ..self.call.request.clone()
         };
         let body = Body { media_type: MediaType::Json, bytes: json.into() };

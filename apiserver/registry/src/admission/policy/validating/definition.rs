@@ -21,7 +21,8 @@ pub struct Definition {
     pub conditions: Vec<Expression>,
     pub variables: Vec<(String, Expression)>,
     pub validations: Vec<Validation>,
-    pub annotations: Vec<Expression>,
+    /// Keys and values.
+    pub annotations: Vec<(String, Expression)>,
 }
 
 /// The reasons a validation may give.
@@ -55,7 +56,10 @@ impl super::super::Definition for Definition {
             conditions: common::conditions(spec, params),
             validations: validations.collect(),
             annotations: items(spec, &["auditAnnotations"])
-                .map(|n| Expression::stored(&text(n, "valueExpression"), Wanted::Annotation, &scope))
+                .map(|n| {
+                    let value = Expression::stored(&text(n, "valueExpression"), Wanted::Annotation, &scope);
+                    (text(n, "key"), value)
+                })
                 .collect(),
             variables,
             common,

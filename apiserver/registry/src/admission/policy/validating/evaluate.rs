@@ -20,6 +20,8 @@ pub enum Decision {
 pub struct Outcome {
     /// One for each validation, or one for all.
     pub decisions: Vec<Decision>,
+    /// Keys and values of audit annotations.
+    pub annotations: Vec<(String, String)>,
     /// Why audit annotations have no value; each refuses the request.
     pub annotation_errors: Vec<String>,
 }
@@ -60,15 +62,23 @@ fn evaluate_within(definition: &Definition, values: &Values, budget: u64) -> Out
         }
     });
     let decisions = decisions.collect();
-    // The values are for audit events, which nothing records.
     let mut left = budget;
-    let annotations = definition.annotations.iter().map(Some);
-    let annotations = match evaluate_all(definition, values, false, annotations, |_| (), &mut left) {
-        Ok(annotations) => annotations,
+    let expressions = definition.annotations.iter().map(|(_, value)| Some(value));
+    let text = |v: &Val<'_>| v.as_str().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    let results = match evaluate_all(definition, values, false, expressions, text, &mut left) {
+        Ok(results) => results,
         Err(why) => return one(why),
     };
-    let errors = annotations.into_iter().flatten().filter_map(Result::err);
-    Outcome { decisions, annotation_errors: errors.filter(|_| definition.common.fails).collect() }
+    let mut outcome = Outcome { decisions, ..Outcome::default() };
+    for (result, (key, _)) in results.into_iter().flatten().zip(&definition.annotations) {
+        match result {
+            Ok(Some(value)) => outcome.annotations.push((key.clone(), value)),
+            Ok(None) => {}
+            Err(why) if definition.common.fails => outcome.annotation_errors.push(why),
+            Err(_) => {}
+        }
+    }
+    outcome
 }
 
 /// Evaluates some expressions of a policy on the same variables, and keeps what `keep` makes of their values.
@@ -181,7 +191,7 @@ mod tests {
             "validations": [{"expression": "object.x == 1"}, {"expression": "false", "reason": "Forbidden"}]});
         let outcome = outcome(spec);
         let want = Decision::Deny { message: "failed expression: false".into(), reason: "Forbidden" };
-        assert_eq!(outcome, Outcome { decisions: vec![Decision::Admit, want], annotation_errors: vec![] });
+        assert_eq!(outcome, Outcome { decisions: vec![Decision::Admit, want], ..Outcome::default() });
     }
 
     #[test]
@@ -203,6 +213,16 @@ mod tests {
         };
         assert_eq!(with("'a'"), Vec::<String>::new());
         assert_eq!(with("authorizer.path('/x').check('get').allowed() ? 'a' : 'b'").len(), 1);
+    }
+
+    #[test]
+    fn annotations_have_text() {
+        let value = |value: &str| {
+            outcome(json!({"auditAnnotations": [{"key": "k", "valueExpression": value}]})).annotations
+        };
+        assert_eq!(value("' a ' + object.name"), [("k".to_owned(), "a x".to_owned())]);
+        assert_eq!(value("' '"), []);
+        assert_eq!(value("object.n == 3 ? null : 'a'"), []);
     }
 
     #[test]

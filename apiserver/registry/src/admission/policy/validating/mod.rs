@@ -1,9 +1,9 @@
 //! ValidatingAdmissionPolicy: expressions that refuse, warn of or record writes.
 //! Upstream: `plugin/policy/validating/{plugin,dispatcher}.go`.
 //!
-//! [`definition`] compiles the objects, [`evaluate`] comes to decisions. What the action `Audit` and audit annotations
-//! would record is dropped once evaluated: nothing records audit events. Errors of annotations still refuse requests.
+//! [`definition`] compiles the objects, [`evaluate`] comes to decisions, [`annotations`] is what audit events tell.
 
+mod annotations;
 mod definition;
 mod evaluate;
 
@@ -14,6 +14,7 @@ use super::super::{Attributes, Operation, Plugin};
 use super::common::{Action, Binding};
 use super::{Bound, Invocation, Misconfigured, invocations, is_exempt, namespace};
 use crate::errors::{ApiError, Cause};
+use annotations::{Annotations, Failures};
 pub use definition::Definition;
 use evaluate::{Decision, Outcome};
 
@@ -36,10 +37,12 @@ impl Plugin for ValidatingAdmissionPolicy {
         }
         let all = a.call.core.validating_policies.ready(a).await?;
         let mut denied: Option<Denied> = None;
+        let mut failures = Failures::default();
         for bound in all.iter() {
-            let first = apply(a, bound).await?;
+            let first = apply(a, bound, &mut failures).await?;
             denied = denied.or(first);
         }
+        failures.publish(&a.call.request.audit);
         denied.map_or(Ok(()), |d| Err(d.status(a)))
     }
 }
@@ -81,8 +84,12 @@ impl Denied {
     }
 }
 
-/// Applies a policy by all its bindings; warns, and returns the first refusal.
-async fn apply(a: &Attributes<'_>, bound: &Bound<Definition>) -> Result<Option<Denied>, ApiError> {
+/// Applies a policy by all its bindings; warns and annotates, and returns the first refusal.
+async fn apply(
+    a: &Attributes<'_>,
+    bound: &Bound<Definition>,
+    failures: &mut Failures,
+) -> Result<Option<Denied>, ApiError> {
     let definition = &bound.definition;
     let Some((resource, invocations)) = invocations(a, &definition.common, &bound.bindings).await else {
         return Ok(None);
@@ -100,12 +107,17 @@ async fn apply(a: &Attributes<'_>, bound: &Bound<Definition>) -> Result<Option<D
         values.namespace = namespace(a).await?;
     }
     let mut denied = None;
+    let mut annotations = Annotations::default();
     for invocation in invocations {
         let error = match (invocation, &mut values) {
             (Ok(Invocation { binding, params }), Ok(values)) => {
                 for param in params {
                     values.params = param;
-                    let first = enforce(a, bound, binding, evaluate::evaluate(definition, values));
+                    let mut outcome = evaluate::evaluate(definition, values);
+                    for (key, value) in std::mem::take(&mut outcome.annotations) {
+                        annotations.add(key, value);
+                    }
+                    let first = enforce(a, bound, binding, outcome, failures);
                     denied = denied.or(first);
                 }
                 continue;
@@ -118,24 +130,29 @@ async fn apply(a: &Attributes<'_>, bound: &Bound<Definition>) -> Result<Option<D
         };
         denied = denied.or_else(|| misconfigured(error.binding, &error.message));
     }
+    annotations.publish(&definition.common.name, &a.call.request.audit);
     Ok(denied)
 }
 
-/// Does what the binding says about an outcome: warns, or answers with the first refusal.
+/// Does what the binding says about an outcome: warns, records, or answers with the first refusal.
 fn enforce(
     a: &Attributes<'_>,
     bound: &Bound<Definition>,
     binding: &Binding,
     outcome: Outcome,
+    failures: &mut Failures,
 ) -> Option<Denied> {
     let mut denied = None;
-    for decision in outcome.decisions {
+    for (index, decision) in outcome.decisions.into_iter().enumerate() {
         let Decision::Deny { message, reason } = decision else { continue };
         if binding.actions.contains(&Action::Warn) {
             a.call.warn(format!(
                 "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
                 bound.definition.common.name, binding.name
             ));
+        }
+        if binding.actions.contains(&Action::Audit) && a.call.request.audit.enabled() {
+            failures.add(&bound.definition.common.name, binding, index, &message);
         }
         if binding.actions.contains(&Action::Deny) && denied.is_none() {
             denied = Some(Denied::of(bound, Some(binding), &message, reason));
