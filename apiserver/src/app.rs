@@ -229,7 +229,9 @@ pub async fn build(
     };
     let secure = secure_server(&config, listener, &bundles, address)?;
     let objects = Objects::default();
+    let auditor = auditor::start(&config.audit, &process.tasks)?;
     let tokens = token_authenticators(&config, &objects)?;
+    let (store, encryption) = store::encrypted(&config, store, &process.tasks).await?;
     let resources = api_registry(&config, store.clone())?;
     let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization_modes);
     resources.core().set_authorizer(authorizer.clone());
@@ -258,6 +260,7 @@ pub async fn build(
 
     let lifecycle = Lifecycle::default();
     let health = health(store, &lifecycle, config.store_timeouts);
+    encryption_health(&health, encryption);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     let resolver = Resolver::new(local.clone(), config.aggregator_routing, address);
     webhooks::start(&core, &local, &process.tasks, resolver.clone());
@@ -284,7 +287,7 @@ pub async fn build(
     );
     let server = Arc::new(Server {
         registry: resources,
-        auditor: auditor::start(&config.audit, &process.tasks)?,
+        auditor,
         authentication: Authentication {
             client_ca,
             front_proxy: config.front_proxy.clone(),
@@ -319,6 +322,15 @@ fn pages(process: &Process, health: &Health, profiling: bool) -> Mux {
     let pages = zpages::Pages { name: "apiserver", flags: process.flags.clone(), config: None };
     zpages::install_among(&mut mux, &pages, &index::at_start(health));
     mux
+}
+
+/// One check for all KMS plugins; there, and content, without any when the configuration is followed.
+fn encryption_health(health: &Health, encryption: Option<encryption::Current>) {
+    let Some(current) = encryption.filter(|c| c.get().has_health()) else { return };
+    health.add("kms-providers", &[Page::Healthz, Page::Readyz], move || {
+        let current = current.get();
+        Box::pin(async move { current.health().await })
+    });
 }
 
 fn health(

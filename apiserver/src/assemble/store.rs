@@ -2,10 +2,23 @@
 
 use std::sync::Arc;
 
+use component::app::Tasks;
+use encryption::{Current, Encrypted};
 use storage::Store;
 use storage::etcd::{Etcd, EtcdOptions};
 
 use crate::options::{Config, StoreConfig};
+
+/// Puts encryption before the store, if the flags ask for it.
+pub(crate) async fn encrypted(
+    config: &Config,
+    store: Arc<dyn Store>,
+    tasks: &Tasks,
+) -> Result<(Arc<dyn Store>, Option<Current>), String> {
+    let Some((path, reload)) = &config.encryption else { return Ok((store, None)) };
+    let current = Current::start(path, *reload, tasks).await?;
+    Ok((Arc::new(Encrypted::new(store, &config.prefix, current.clone())), Some(current)))
+}
 
 /// Opens it; reading a directory takes a while, so off the runtime's threads.
 pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, String> {

@@ -102,6 +102,8 @@ pub struct Config {
     pub authorization_modes: Vec<String>,
     /// `--etcd-*`, `--data-dir`
     pub store: StoreConfig,
+    /// `--encryption-provider-config`, and whether it is followed.
+    pub encryption: Option<(PathBuf, bool)>,
     /// `--etcd-prefix`
     pub prefix: String,
     /// `--service-cluster-ip-range`, primary first.
@@ -174,6 +176,7 @@ impl Config {
         let service_accounts = service_accounts(flags, &mut problems);
         let node_ports = port_range(flags.string("service-node-port-range"));
         let audit = audit::Config::from_flags(flags, &mut problems);
+        let encryption = encryption(flags, &mut problems);
         let notes = unbuilt::check(flags, &mut problems);
         let mut keep = |e: Vec<String>| problems.extend(e);
         let serving = SecureServing::from_flags(flags, "apiserver", true).map_err(&mut keep);
@@ -198,6 +201,7 @@ impl Config {
             metrics,
             profiling: flags.bool("profiling"),
             audit,
+            encryption,
             notes,
             advertise: flags.ip("advertise-address").filter(|ip| !ip.is_unspecified()),
             external_hostname: flags.string("external-hostname").to_owned(),
@@ -243,6 +247,19 @@ impl Config {
             gates,
         })
     }
+}
+
+/// Upstream: `EtcdOptions.Validate`.
+fn encryption(flags: &FlagSet, problems: &mut Vec<String>) -> Option<(PathBuf, bool)> {
+    let reload = flags.bool("encryption-provider-config-automatic-reload");
+    let file = path(flags, "encryption-provider-config");
+    if reload && file.is_none() {
+        problems.push(
+            "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+                .to_owned(),
+        );
+    }
+    file.map(|file| (file, reload))
 }
 
 fn path(flags: &FlagSet, name: &str) -> Option<PathBuf> {

@@ -23,7 +23,6 @@ const AUTHZ_WEBHOOK: &str = "use --authorization-mode with Node, RBAC, AlwaysAll
 const EMULATION: &str = "this server emulates no other version than its own";
 const PEERS: &str = "requests are never passed on to other API servers";
 const ELECTION: &str = "coordinated leader election is not implemented";
-const ENCRYPTION: &str = "objects are not encrypted in the store; encrypt the disk";
 const REMOVE: &str = "remove the flag";
 const DEPRECATED: &str = "deprecated, without effect";
 
@@ -55,8 +54,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
         "enable-priority-and-fairness",
         Inert("requests are limited by --max-requests-inflight and --max-mutating-requests-inflight"),
     ),
-    ("encryption-provider-config", Refused(ENCRYPTION)),
-    ("encryption-provider-config-automatic-reload", Refused(ENCRYPTION)),
     ("etcd-count-metric-poll-period", Inert("object counts come from the watch cache")),
     ("etcd-db-metric-poll-interval", Inert("the size of etcd's database is not published")),
     ("etcd-servers-overrides", Refused("all resources are kept in --etcd-servers")),

@@ -252,6 +252,12 @@ pub trait Store: Send + Sync + 'static {
         Some(Duration::ZERO)
     }
 
+    /// Whether the stored bytes of a key are to be written anew though the object is the same: encrypted by a key that
+    /// is no longer the first.
+    async fn is_stale(&self, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Bytes the store occupies, for `apiserver_storage_size_bytes`; `None` when unknown.
     async fn size(&self) -> Result<Option<u64>> {
         Ok(None)
