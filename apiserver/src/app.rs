@@ -39,7 +39,9 @@ use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::{Gvr, Local};
 use crate::options::{Config, flags};
+use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 use crate::outbound::resolve::Resolver;
+use crate::reviewers::tokens::TokenWebhook;
 use crate::server::{Connection, Lifecycle, Server};
 use crate::webhooks;
 
@@ -180,6 +182,14 @@ fn token_authenticators(config: &Config, objects: &Objects) -> Result<Arc<dyn To
     if config.bootstrap_tokens {
         all.push(Arc::new(BootstrapTokens { secrets: objects.clone(), clock: Timestamp::now }));
     }
+    if let Some((kubeconfig, version, ttl)) = &config.token_webhook {
+        if !matches!(version.as_str(), "v1" | "v1beta1") {
+            let known = "supported versions are \"v1\", \"v1beta1\"";
+            return Err(format!("unsupported authentication webhook version {version:?}, {known}").into());
+        }
+        let endpoint = Endpoint::load(kubeconfig, TIMEOUT)?;
+        all.push(Arc::new(TokenWebhook::new(endpoint, version, config.api_audiences.clone(), *ttl)));
+    }
     Ok(Arc::new(TokenCache::new(Arc::new(TokenUnion(all)))))
 }
 
@@ -233,7 +243,7 @@ pub async fn build(
     let tokens = token_authenticators(&config, &objects)?;
     let (store, encryption) = store::encrypted(&config, store, &process.tasks).await?;
     let resources = api_registry(&config, store.clone())?;
-    let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization_modes);
+    let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization, &process.tasks)?;
     resources.core().set_authorizer(authorizer.clone());
     if let Some(rbac) = &rbac {
         resources.core().set_rbac(rbac.clone());

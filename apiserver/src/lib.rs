@@ -15,6 +15,7 @@ pub mod openapi;
 pub mod options;
 mod outbound;
 mod resource;
+mod reviewers;
 pub mod server;
 mod tables;
 mod web;

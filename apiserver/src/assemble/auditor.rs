@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use audit::{Auditor, Config, Event, Sink};
 use component::app::{Error, Tasks};
 
-use crate::outbound::endpoint::Endpoint;
+use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 
 /// Events as lists, by POST; every failure is tried again.
 struct Webhook {
@@ -40,7 +40,7 @@ impl Sink for Webhook {
 pub(crate) fn start(config: &Config, tasks: &Tasks) -> Result<Option<Arc<Auditor>>, Error> {
     let webhook = config.webhook.as_ref().filter(|_| config.policy.is_some());
     let webhook = webhook
-        .map(|w| Endpoint::load(&w.kubeconfig).map(|endpoint| (endpoint, w.initial_backoff)))
+        .map(|w| Endpoint::load(&w.kubeconfig, TIMEOUT).map(|endpoint| (endpoint, w.initial_backoff)))
         .transpose()
         .map_err(|e| format!("initializing audit webhook: {e}"))?;
     let webhook = webhook

@@ -7,6 +7,8 @@ use auth::jwt::keys::{KeyError, SigningKey, VerifyingKey};
 use auth::tokens::TokenFile;
 use auth::x509::CaBundle;
 
+use crate::reviewers::abac::Abac;
+
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -64,6 +66,14 @@ pub(crate) fn signing_key(path: Option<&Path>) -> Result<Option<SigningKey>, Fil
     let what = "service-account-issuer-key-file";
     let Some(path) = path else { return Ok(None) };
     SigningKey::from_pem(&read(what, path)?).map(Some).map_err(|e| content(what, path, e))
+}
+
+/// `--authorization-policy-file`
+pub(crate) fn policies(path: Option<&Path>) -> Result<Abac, FileError> {
+    let what = "authorization-policy-file";
+    let Some(path) = path else { return Ok(Abac::default()) };
+    let text = String::from_utf8_lossy(&read(what, path)?).into_owned();
+    Abac::parse(&path.display().to_string(), &text).map_err(|e| content(what, path, e))
 }
 
 /// `--token-auth-file`

@@ -56,6 +56,23 @@ pub struct ServiceAccounts {
     pub extend_expiration: bool,
 }
 
+/// What users may do.
+#[derive(Debug, Clone, Default)]
+pub struct AuthorizationConfig {
+    /// `--authorization-mode`
+    pub modes: Vec<String>,
+    /// `--authorization-policy-file`
+    pub policy_file: Option<PathBuf>,
+    /// `--authorization-webhook-config-file`
+    pub webhook_file: Option<PathBuf>,
+    /// `--authorization-webhook-version`
+    pub webhook_version: String,
+    /// `--authorization-webhook-cache-authorized-ttl` and `--authorization-webhook-cache-unauthorized-ttl`
+    pub webhook_ttl: (Duration, Duration),
+    /// `--authorization-config`, instead of all but the policy file.
+    pub file: Option<PathBuf>,
+}
+
 /// How kubelets are reached.
 #[derive(Debug, Clone, Default)]
 pub struct KubeletClient {
@@ -98,8 +115,10 @@ pub struct Config {
     pub api_audiences: Vec<String>,
     /// `--audit-*`
     pub audit: audit::Config,
-    /// `--authorization-mode`
-    pub authorization_modes: Vec<String>,
+    /// `--authorization-*`
+    pub authorization: AuthorizationConfig,
+    /// `--authentication-token-webhook-*`: kubeconfig, version, how long an answer is good.
+    pub token_webhook: Option<(PathBuf, String, Duration)>,
     /// `--etcd-*`, `--data-dir`
     pub store: StoreConfig,
     /// `--encryption-provider-config`, and whether it is followed.
@@ -182,7 +201,7 @@ impl Config {
         let serving = SecureServing::from_flags(flags, "apiserver", true).map_err(&mut keep);
         let metrics = component::metrics::Options::from_flags(flags).map_err(&mut keep);
         let cors = Cors::new(flags.list("cors-allowed-origins")).map_err(|e| keep(vec![e]));
-        let anonymous = flags.bool("anonymous-auth") && modes != ["AlwaysAllow"];
+        let anonymous = flags.bool("anonymous-auth") && !modes.iter().any(|m| m == "AlwaysAllow");
         let audiences = flags.list("api-audiences");
         let (Ok(serving), Ok(metrics), Ok(cors), true) = (serving, metrics, cors, problems.is_empty()) else {
             return Err(problems);
@@ -217,7 +236,21 @@ impl Config {
                 audiences.to_vec()
             },
             service_accounts,
-            authorization_modes: modes,
+            authorization: AuthorizationConfig {
+                modes,
+                policy_file: path(flags, "authorization-policy-file"),
+                webhook_file: path(flags, "authorization-webhook-config-file"),
+                webhook_version: flags.string("authorization-webhook-version").to_owned(),
+                webhook_ttl: (
+                    flags.duration("authorization-webhook-cache-authorized-ttl"),
+                    flags.duration("authorization-webhook-cache-unauthorized-ttl"),
+                ),
+                file: path(flags, "authorization-config"),
+            },
+            token_webhook: path(flags, "authentication-token-webhook-config-file").map(|file| {
+                let version = flags.string("authentication-token-webhook-version").to_owned();
+                (file, version, flags.duration("authentication-token-webhook-cache-ttl"))
+            }),
             store,
             prefix: flags.string("etcd-prefix").to_owned(),
             service_cidrs,
@@ -390,6 +423,23 @@ fn service_cidrs(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<IpNet> {
 
 fn authorization_modes(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<String> {
     let given = flags.list("authorization-mode");
+    if flags.non_empty("authorization-config").is_some() {
+        const EXCLUDED: [&str; 5] = [
+            "authorization-mode",
+            "authorization-webhook-config-file",
+            "authorization-webhook-version",
+            "authorization-webhook-cache-authorized-ttl",
+            "authorization-webhook-cache-unauthorized-ttl",
+        ];
+        if EXCLUDED.iter().any(|name| flags.changed(name)) {
+            problems.push(
+                "--authorization-config can not be specified when --authorization-mode or --authorization-webhook-* \
+                 flags are defined"
+                    .to_owned(),
+            );
+        }
+        return Vec::new();
+    }
     let modes = if given.is_empty() { vec!["AlwaysAllow".to_owned()] } else { given.to_vec() };
     for mode in &modes {
         match mode.as_str() {
@@ -400,10 +450,16 @@ fn authorization_modes(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<Strin
             "Webhook" if flags.non_empty("authorization-webhook-config-file").is_none() => {
                 problems.push("authorization-mode Webhook's authorization config file not passed".to_owned());
             }
-            "ABAC" | "Webhook" => {
-                problems.push(format!("authorization-mode {mode:?} is not implemented yet"))
-            }
+            "ABAC" | "Webhook" => {}
             _ => problems.push(format!("authorization-mode {mode:?} is not a valid mode")),
+        }
+    }
+    let has = |mode: &str| modes.iter().any(|m| m == mode);
+    for (flag, mode) in
+        [("authorization-policy-file", "ABAC"), ("authorization-webhook-config-file", "Webhook")]
+    {
+        if flags.non_empty(flag).is_some() && !has(mode) {
+            problems.push(format!("cannot specify --{flag} without mode {mode}"));
         }
     }
     let mut unique = modes.clone();
@@ -500,7 +556,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.serving.port, 6444);
-        assert_eq!(config.authorization_modes, ["Node", "RBAC"]);
+        assert_eq!(config.authorization.modes, ["Node", "RBAC"]);
         assert_eq!(config.api_audiences, ["https://kubernetes.default.svc"]);
         assert_eq!(config.service_cidrs[0].to_string(), "10.96.0.0/16");
         assert!(config.anonymous);

@@ -18,8 +18,6 @@ use Unbuilt::{Inert, Refused};
 
 const OIDC: &str =
     "tokens of other issuers are not accepted; use client certificates or service account tokens";
-const AUTHN_WEBHOOK: &str = "only tokens this server can check itself are accepted";
-const AUTHZ_WEBHOOK: &str = "use --authorization-mode with Node, RBAC, AlwaysAllow or AlwaysDeny";
 const EMULATION: &str = "this server emulates no other version than its own";
 const PEERS: &str = "requests are never passed on to other API servers";
 const ELECTION: &str = "coordinated leader election is not implemented";
@@ -32,13 +30,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
     ("apiserver-count", Inert(DEPRECATED)),
     ("authentication-config", Refused(OIDC)),
-    ("authentication-token-webhook-cache-ttl", Refused(AUTHN_WEBHOOK)),
-    ("authentication-token-webhook-config-file", Refused(AUTHN_WEBHOOK)),
-    ("authentication-token-webhook-version", Refused(AUTHN_WEBHOOK)),
-    ("authorization-config", Refused(AUTHZ_WEBHOOK)),
-    ("authorization-webhook-cache-authorized-ttl", Refused(AUTHZ_WEBHOOK)),
-    ("authorization-webhook-cache-unauthorized-ttl", Refused(AUTHZ_WEBHOOK)),
-    ("authorization-webhook-version", Refused(AUTHZ_WEBHOOK)),
     ("contention-profiling", Inert("there is no Go runtime to profile")),
     ("coordinated-leadership-lease-duration", Refused(ELECTION)),
     ("coordinated-leadership-renew-deadline", Refused(ELECTION)),

@@ -9,13 +9,14 @@ use client::{Client, Config, Error, Options, Request};
 use component::duration::GoDuration;
 use http::Method;
 
-/// How long one attempt may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts, the first included.
 const ATTEMPTS: u32 = 5;
 /// How much longer each wait is than the one before, and how much more chance adds.
 const FACTOR: f64 = 1.5;
 const JITTER: f64 = 0.2;
+
+/// How long one attempt may take where nothing says otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server.
 #[derive(Debug, Clone)]
@@ -28,11 +29,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads the kubeconfig; connects when something is sent.
+    /// Reads the kubeconfig; connects when something is sent. `timeout` is of one attempt.
     ///
     /// # Errors
     /// The kubeconfig cannot be used.
-    pub(crate) fn load(kubeconfig: &Path) -> Result<Self, String> {
+    pub(crate) fn load(kubeconfig: &Path, timeout: Duration) -> Result<Self, String> {
         let config = Config::from_kubeconfig(kubeconfig).map_err(|e| e.to_string())?;
         let uri: http::Uri = config.server.parse().map_err(|e| format!("server {:?}: {e}", config.server))?;
         let path = if uri.path().trim_end_matches('/').is_empty() { "/" } else { "" };
@@ -43,7 +44,7 @@ impl Endpoint {
         let options = Options {
             qps: -1.0,
             user_agent: client::user_agent("kube-apiserver", version, ""),
-            timeout: TIMEOUT,
+            timeout,
             ..Options::default()
         };
         Ok(Self { client: Client::new(config, options).map_err(|e| e.to_string())?, rest, url })
