@@ -29,7 +29,7 @@ use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
 use crate::assemble::{auditor, files, followers, reload, store};
 use crate::chain;
-use crate::chain::authenticate::{Authentication, SharedBundle};
+use crate::chain::authenticate::{Anonymous, Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
 use crate::connect::Dialer;
 use crate::customresources;
@@ -38,6 +38,7 @@ use crate::endpoints::index;
 use crate::endpoints::openid::OpenId;
 use crate::hooks;
 use crate::local::{Gvr, Local};
+use crate::oidc;
 use crate::options::{Config, flags};
 use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 use crate::outbound::resolve::Resolver;
@@ -166,7 +167,11 @@ fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, E
 }
 
 /// The token authenticators, in upstream's order.
-fn token_authenticators(config: &Config, objects: &Objects) -> Result<Arc<dyn TokenAuthenticator>, Error> {
+fn token_authenticators(
+    config: &Config,
+    objects: &Objects,
+    issuers: Option<Arc<dyn TokenAuthenticator>>,
+) -> Result<Arc<dyn TokenAuthenticator>, Error> {
     let mut all: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
     if let Some(file) = files::tokens(config.token_file.as_deref())? {
         all.push(Arc::new(file));
@@ -182,6 +187,8 @@ fn token_authenticators(config: &Config, objects: &Objects) -> Result<Arc<dyn To
     if config.bootstrap_tokens {
         all.push(Arc::new(BootstrapTokens { secrets: objects.clone(), clock: Timestamp::now }));
     }
+    // After service accounts: an issuer may be asked for keys again for tokens that are not its own.
+    all.extend(issuers);
     if let Some((kubeconfig, version, ttl)) = &config.token_webhook {
         if !matches!(version.as_str(), "v1" | "v1beta1") {
             let known = "supported versions are \"v1\", \"v1beta1\"";
@@ -239,11 +246,13 @@ pub async fn build(
     };
     let secure = secure_server(&config, listener, &bundles, address)?;
     let objects = Objects::default();
+    let (issuers, anonymous) = oidc::start(&config.issuers, &config.api_audiences, &process.tasks)?;
     let auditor = auditor::start(&config.audit, &process.tasks)?;
-    let tokens = token_authenticators(&config, &objects)?;
+    let tokens = token_authenticators(&config, &objects, issuers)?;
     let (store, encryption) = store::encrypted(&config, store, &process.tasks).await?;
     let resources = api_registry(&config, store.clone())?;
-    let Authorization { authorizer, rbac, node } = authorization::build(&config.authorization, &process.tasks)?;
+    let Authorization { authorizer, rbac, node } =
+        authorization::build(&config.authorization, &process.tasks)?;
     resources.core().set_authorizer(authorizer.clone());
     if let Some(rbac) = &rbac {
         resources.core().set_rbac(rbac.clone());
@@ -304,7 +313,7 @@ pub async fn build(
             front_proxy_ca,
             tokens,
             api_audiences: config.api_audiences.clone(),
-            anonymous: config.anonymous,
+            anonymous: anonymous_requests(&config, anonymous),
         },
         authorizer,
         cors: config.cors.clone(),
@@ -321,6 +330,19 @@ pub async fn build(
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
     Ok(Running { server, secure, config, shutdown: process.shutdown.clone() })
+}
+
+/// The file's word counts before the flag's.
+fn anonymous_requests(config: &Config, file: Option<oidc::config::Anonymous>) -> Anonymous {
+    let Some(file) = file else {
+        return if config.anonymous { Anonymous::Everywhere } else { Anonymous::Refused };
+    };
+    let paths: Vec<String> = file.conditions.into_iter().flatten().map(|c| c.path).collect();
+    match (file.enabled, paths.is_empty()) {
+        (false, _) => Anonymous::Refused,
+        (true, true) => Anonymous::Everywhere,
+        (true, false) => Anonymous::At(paths),
+    }
 }
 
 /// The pages that every daemon has. Upstream: `installAPI` and `PrepareRun` of apiserver/pkg/server, for the conditions.

@@ -11,6 +11,7 @@ mod endpoints;
 mod hooks;
 mod local;
 mod metrics;
+mod oidc;
 pub mod openapi;
 pub mod options;
 mod outbound;

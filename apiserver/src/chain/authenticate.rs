@@ -29,8 +29,29 @@ pub struct Authentication {
     pub tokens: Arc<dyn TokenAuthenticator>,
     /// `--api-audiences`, or the issuers.
     pub api_audiences: Vec<String>,
-    /// `--anonymous-auth`
-    pub anonymous: bool,
+    /// `--anonymous-auth`, or what `--authentication-config` says.
+    pub anonymous: Anonymous,
+}
+
+/// Whether requests without credentials are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Never.
+    Refused,
+    /// Always.
+    Everywhere,
+    /// On these paths. Upstream: `authentication/request/anonymous`.
+    At(Vec<String>),
+}
+
+impl Anonymous {
+    fn allows(&self, path: &str) -> bool {
+        match self {
+            Anonymous::Refused => false,
+            Anonymous::Everywhere => true,
+            Anonymous::At(paths) => paths.iter().any(|p| p == path),
+        }
+    }
 }
 
 /// A client certificate that verified on this connection; valid while the bundle is the same and time has not run out.
@@ -50,7 +71,9 @@ impl Authentication {
         self.front_proxy.strip(&mut call.parts.headers);
         match found {
             Ok(Some(user)) => Some(user),
-            Ok(None) if self.anonymous => Some(Arc::new(UserInfo::new(ANONYMOUS, &[ALL_UNAUTHENTICATED]))),
+            Ok(None) if self.anonymous.allows(&call.info.path) => {
+                Some(Arc::new(UserInfo::new(ANONYMOUS, &[ALL_UNAUTHENTICATED])))
+            }
             Ok(None) => None,
             Err(error) => {
                 tracing::error!(err = %error, peer = %call.connection.peer, "Unable to authenticate the request");

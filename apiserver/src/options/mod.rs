@@ -105,6 +105,8 @@ pub struct Config {
     pub front_proxy: RequestHeaderConfig,
     /// `--anonymous-auth`
     pub anonymous: bool,
+    /// `--authentication-config`, `--oidc-*`
+    pub issuers: crate::oidc::Asked,
     /// `--token-auth-file`
     pub token_file: Option<PathBuf>,
     /// `--enable-bootstrap-token-auth`
@@ -194,6 +196,7 @@ impl Config {
         let modes = authorization_modes(flags, &mut problems);
         let service_accounts = service_accounts(flags, &mut problems);
         let node_ports = port_range(flags.string("service-node-port-range"));
+        let issuers = issuers(flags, &service_accounts, &mut problems);
         let audit = audit::Config::from_flags(flags, &mut problems);
         let encryption = encryption(flags, &mut problems);
         let notes = unbuilt::check(flags, &mut problems);
@@ -228,6 +231,7 @@ impl Config {
             front_proxy_ca: path(flags, "requestheader-client-ca-file"),
             front_proxy: front_proxy(flags),
             anonymous,
+            issuers,
             token_file: path(flags, "token-auth-file"),
             bootstrap_tokens: flags.bool("enable-bootstrap-token-auth"),
             api_audiences: if audiences.is_empty() {
@@ -279,6 +283,56 @@ impl Config {
             limits: limits(flags),
             gates,
         })
+    }
+}
+
+/// Upstream: `validateOIDCOptions`.
+fn issuers(
+    flags: &FlagSet,
+    service_accounts: &ServiceAccounts,
+    problems: &mut Vec<String>,
+) -> crate::oidc::Asked {
+    const FLAGS: [&str; 9] = [
+        "oidc-issuer-url",
+        "oidc-client-id",
+        "oidc-ca-file",
+        "oidc-username-claim",
+        "oidc-username-prefix",
+        "oidc-groups-claim",
+        "oidc-groups-prefix",
+        "oidc-signing-algs",
+        "oidc-required-claim",
+    ];
+    let text = |name: &str| flags.string(name).to_owned();
+    let file = path(flags, "authentication-config");
+    let given = FLAGS.iter().any(|name| flags.changed(name));
+    let complete =
+        flags.non_empty("oidc-issuer-url").is_some() && flags.non_empty("oidc-client-id").is_some();
+    match (given, file.is_some(), complete) {
+        (true, true, _) => {
+            problems.push("authentication-config file and oidc-* flags are mutually exclusive".to_owned());
+        }
+        (true, false, false) => problems.push(
+            "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"
+                .to_owned(),
+        ),
+        _ => {}
+    }
+    crate::oidc::Asked {
+        file,
+        flags: complete.then(|| crate::oidc::config::Flags {
+            issuer: text("oidc-issuer-url"),
+            client_id: text("oidc-client-id"),
+            ca_file: path(flags, "oidc-ca-file"),
+            username_claim: text("oidc-username-claim"),
+            username_prefix: text("oidc-username-prefix"),
+            groups_claim: text("oidc-groups-claim"),
+            groups_prefix: text("oidc-groups-prefix"),
+            algorithms: flags.list("oidc-signing-algs").to_vec(),
+            required: flags.map("oidc-required-claim"),
+        }),
+        anonymous: flags.changed("anonymous-auth").then(|| flags.bool("anonymous-auth")),
+        own_issuers: service_accounts.issuers.clone(),
     }
 }
 

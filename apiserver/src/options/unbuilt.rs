@@ -16,8 +16,6 @@ enum Unbuilt {
 
 use Unbuilt::{Inert, Refused};
 
-const OIDC: &str =
-    "tokens of other issuers are not accepted; use client certificates or service account tokens";
 const EMULATION: &str = "this server emulates no other version than its own";
 const PEERS: &str = "requests are never passed on to other API servers";
 const ELECTION: &str = "coordinated leader election is not implemented";
@@ -29,7 +27,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("admission-control-config-file", Refused("admission plugins take no configuration files")),
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
     ("apiserver-count", Inert(DEPRECATED)),
-    ("authentication-config", Refused(OIDC)),
     ("contention-profiling", Inert("there is no Go runtime to profile")),
     ("coordinated-leadership-lease-duration", Refused(ELECTION)),
     ("coordinated-leadership-renew-deadline", Refused(ELECTION)),
@@ -57,15 +54,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("log-text-info-buffer-size", Inert("log lines are not buffered")),
     ("max-connection-bytes-per-sec", Refused("exec, attach and port-forward are not throttled")),
     ("min-compatibility-version", Refused(EMULATION)),
-    ("oidc-ca-file", Refused(OIDC)),
-    ("oidc-client-id", Refused(OIDC)),
-    ("oidc-groups-claim", Refused(OIDC)),
-    ("oidc-groups-prefix", Refused(OIDC)),
-    ("oidc-issuer-url", Refused(OIDC)),
-    ("oidc-required-claim", Refused(OIDC)),
-    ("oidc-signing-algs", Refused(OIDC)),
-    ("oidc-username-claim", Refused(OIDC)),
-    ("oidc-username-prefix", Refused(OIDC)),
     ("peer-advertise-ip", Refused(PEERS)),
     ("peer-advertise-port", Refused(PEERS)),
     ("peer-ca-file", Refused(PEERS)),
@@ -116,7 +104,7 @@ mod tests {
         assert_eq!(problems, ["--tracing-config-file=/x is not implemented: traces are not exported"]);
         assert_eq!(notes, ["--contention-profiling=true has no effect: there is no Go runtime to profile"]);
         assert_eq!(
-            checked(&["--profiling=true", "--watch-cache=true", "--oidc-issuer-url="]),
+            checked(&["--profiling=true", "--watch-cache=true", "--peer-ca-file="]),
             Default::default()
         );
     }

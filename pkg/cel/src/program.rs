@@ -1,6 +1,6 @@
 //! Compiled expressions.
 
-use crate::ast::Expr;
+use crate::ast::{Expr, Kind, ops};
 use crate::check::Checked;
 use crate::cost::estimate::{Sizes, estimate};
 use crate::cost::range::Range;
@@ -71,6 +71,25 @@ impl Program {
             own || e.children().into_iter().any(|c| within(c, name))
         }
         within(&self.0.root, name)
+    }
+
+    /// Whether the source selects a field of a variable, be it `variable.field` or `variable.?field`.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        fn within(e: &Expr, variable: &str, field: &str) -> bool {
+            let is_variable = |e: &Expr| e.as_ident().is_some_and(|i| i.as_str() == variable);
+            let own = match &e.kind {
+                Kind::Select { operand, field: selected, .. } => {
+                    is_variable(operand) && selected.as_str() == field
+                }
+                Kind::Call { target: None, function, args } if function.as_str() == ops::OPT_SELECT => {
+                    args.first().is_some_and(is_variable)
+                        && args.get(1).and_then(Expr::as_str_literal).is_some_and(|f| **f == *field)
+                }
+                _ => false,
+            };
+            own || e.children().into_iter().any(|c| within(c, variable, field))
+        }
+        within(&self.0.root, variable, field)
     }
 
     /// The names of the variables it reads.

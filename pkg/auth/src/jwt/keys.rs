@@ -6,7 +6,8 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
     ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
     EcdsaSigningAlgorithm, KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256, RsaKeyPair, VerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaKeyPair, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -128,12 +129,39 @@ impl VerifyingKey {
         if keys.is_empty() { Err(KeyError::None("public")) } else { Ok(keys) }
     }
 
+    /// The key of a JWK (RFC 7517) for signatures, under the id it has there; `None` for other kinds of keys.
+    pub fn from_jwk(jwk: &serde_json::Value) -> Option<Self> {
+        let text = |name: &str| jwk.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+        if !matches!(text("use"), "" | "sig") {
+            return None;
+        }
+        let number = |name: &str| URL_SAFE_NO_PAD.decode(text(name)).ok().filter(|n| !n.is_empty());
+        let public = match text("kty") {
+            "RSA" => Public::Rsa(tlv(0x30, &[unsigned(&number("n")?), unsigned(&number("e")?)].concat())),
+            "EC" => {
+                let curve = Curve::ALL.into_iter().find(|c| c.name() == text("crv"))?;
+                let half = (curve.point_len() - 1) / 2;
+                let mut point = vec![4];
+                for coordinate in [number("x")?, number("y")?] {
+                    point.resize(point.len() + half.checked_sub(coordinate.len())?, 0);
+                    point.extend(coordinate);
+                }
+                Public::Ec(curve, point)
+            }
+            _ => return None,
+        };
+        Some(Self { public, id: text("kid").to_owned() })
+    }
+
     /// Checks a signature made with the JWS algorithm `algorithm`.
     pub(crate) fn verify(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         let (checker, key): (&dyn VerificationAlgorithm, &[u8]) = match (&self.public, algorithm) {
             (Public::Rsa(key), "RS256") => (&RSA_PKCS1_2048_8192_SHA256, key),
             (Public::Rsa(key), "RS384") => (&RSA_PKCS1_2048_8192_SHA384, key),
             (Public::Rsa(key), "RS512") => (&RSA_PKCS1_2048_8192_SHA512, key),
+            (Public::Rsa(key), "PS256") => (&RSA_PSS_2048_8192_SHA256, key),
+            (Public::Rsa(key), "PS384") => (&RSA_PSS_2048_8192_SHA384, key),
+            (Public::Rsa(key), "PS512") => (&RSA_PSS_2048_8192_SHA512, key),
             (Public::Ec(Curve::P256, point), "ES256") => (&ECDSA_P256_SHA256_FIXED, point),
             (Public::Ec(Curve::P384, point), "ES384") => (&ECDSA_P384_SHA384_FIXED, point),
             (Public::Ec(Curve::P521, point), "ES512") => (&ECDSA_P521_SHA512_FIXED, point),
@@ -283,6 +311,13 @@ fn tlv(tag: u8, body: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(body);
     out
+}
+
+/// A DER integer that is not negative.
+fn unsigned(number: &[u8]) -> Vec<u8> {
+    let digits: Vec<u8> = number.iter().skip_while(|b| **b == 0).copied().collect();
+    let sign: &[u8] = if digits.first().is_none_or(|b| *b >= 0x80) { &[0] } else { &[] };
+    tlv(0x02, &[sign, &digits].concat())
 }
 
 /// DER `SubjectPublicKeyInfo`.

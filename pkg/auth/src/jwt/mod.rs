@@ -1,7 +1,7 @@
 //! Service account tokens: compact JWS signed with RSA or ECDSA keys, issued and verified here.
 //!
 //! [`keys`] reads PEM, [`claims`] says what a token states, [`authenticator`] decides whether to believe it. Does not
-//! do other issuers' tokens (OIDC). Upstream: `pkg/serviceaccount`.
+//! do what other issuers' tokens say (OIDC), but verifies them by keys from their key sets. Upstream: `pkg/serviceaccount`.
 pub mod authenticator;
 pub mod claims;
 pub mod keys;
@@ -58,6 +58,16 @@ impl<'a> Unverified<'a> {
             candidates = keys.iter().collect();
         }
         candidates.iter().any(|key| key.verify(&self.algorithm, self.signed.as_bytes(), &self.signature))
+    }
+}
+
+impl Unverified<'_> {
+    /// As [`Unverified::verify`], but a token that names a key is verified by that key alone: what the keys of other
+    /// issuers are tried by. Upstream: go-oidc `RemoteKeySet`.
+    pub fn verify_named(&self, keys: &[VerifyingKey]) -> bool {
+        let named = |key: &&VerifyingKey| self.key_id.is_empty() || key.id() == self.key_id;
+        let mut candidates = keys.iter().filter(named);
+        candidates.any(|key| key.verify(&self.algorithm, self.signed.as_bytes(), &self.signature))
     }
 }
 
