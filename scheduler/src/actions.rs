@@ -22,7 +22,7 @@ use crate::{prebind, prebind_claims};
 /// Longest note of an event.
 const NOTE: usize = 1024;
 
-/// Does what a cycle decided.
+/// Does what a cycle decided. What few pods need is boxed: the task of a pod that is just bound stays small.
 pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, started: Instant) {
     match outcome {
         Outcome::Nothing => {}
@@ -34,11 +34,7 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
         Outcome::Bind { node, bindings, allotments } => {
             let bound = prepare_and_bind(scheduler, &popped, &node, bindings, &allotments, started).await;
             if let Err(message) = bound {
-                if !allotments.is_empty() {
-                    scheduler.state.lock().assumed.take_back(&allotments);
-                    prebind_claims::unreserve(scheduler, &popped.info, &allotments).await;
-                }
-                give_up(scheduler, &popped.info, &node, message, started).await;
+                Box::pin(unbound(scheduler, &popped.info, &node, &allotments, message, started)).await;
             }
         }
         Outcome::Refused { message, reason, nominate, eviction, free } => {
@@ -56,10 +52,10 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
             );
             refused(scheduler, &popped.info, &message, reason, nominate).await;
             if let Some(free) = free {
-                prebind_claims::free(scheduler, &free).await;
+                Box::pin(prebind_claims::free(scheduler, &free)).await;
             }
             if let Some(eviction) = eviction {
-                evict(scheduler, &popped.info, eviction).await;
+                Box::pin(evict(scheduler, &popped.info, eviction)).await;
             }
         }
     }
@@ -114,13 +110,13 @@ async fn prepare_and_bind(
     let pod = &popped.info;
     if !bindings.is_empty() {
         let limit = scheduler.running(pod).map_or(std::time::Duration::ZERO, |r| r.profile.bind_timeout);
-        let done = prebind::bind_volumes(scheduler, pod, node, &bindings, limit).await;
+        let done = Box::pin(prebind::bind_volumes(scheduler, pod, node, &bindings, limit)).await;
         // Written and seen, or given up.
         scheduler.state.lock().assumed.forget(&bindings);
         done.map_err(|error| format!("running PreBind plugin \"VolumeBinding\": {error}"))?;
     }
     if !allotments.is_empty() {
-        let done = prebind_claims::bind_claims(scheduler, pod, node, allotments).await;
+        let done = Box::pin(prebind_claims::bind_claims(scheduler, pod, node, allotments)).await;
         done.map_err(|error| format!("running PreBind plugin \"DynamicResources\": {error}"))?;
     }
     bind(scheduler, pod, node).await?;
@@ -143,13 +139,13 @@ async fn bind(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str) -> Result<(
         },
     };
     match extended::binder(scheduler, pod) {
-        Some(extender) => match extender.bind(pod, node).await {
+        Some(extender) => match Box::pin(extender.bind(pod, node)).await {
             Err(error) if extender.ignorable() => {
                 tracing::info!(
                     err = error,
                     "Skipping extender in bind as it returned error and has ignorable flag set"
                 );
-                post(scheduler, pod, &binding).await
+                Box::pin(post(scheduler, pod, &binding)).await
             }
             other => other,
         },
@@ -176,6 +172,22 @@ async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result
     let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
     let posted = api.post_unread(&pod.name, "binding", binding).await;
     posted.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
+}
+
+/// The pod was not bound: what was allotted to it is given back.
+async fn unbound(
+    scheduler: &Scheduler,
+    pod: &Arc<PodInfo>,
+    node: &str,
+    allotments: &[Allotment],
+    message: String,
+    started: Instant,
+) {
+    if !allotments.is_empty() {
+        scheduler.state.lock().assumed.take_back(allotments);
+        prebind_claims::unreserve(scheduler, pod, allotments).await;
+    }
+    give_up(scheduler, pod, node, message, started).await;
 }
 
 /// Binding failed: the pod is not on the node after all, and is tried again.

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/dynamic-resource-allocation/deviceclass/extendedresourcecache"
 	resourceslicetracker "k8s.io/dynamic-resource-allocation/resourceslice/tracker"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -140,6 +141,10 @@ func build(ctx context.Context, q *question) (*cluster, error) {
 	}
 	queue := internalqueue.NewPriorityQueue(nil, factory)
 	manager := dynamicresources.NewDRAManager(ctx, claims, tracker, factory)
+	classes := manager.DeviceClassResolver().(*extendedresourcecache.ExtendedResourceCache)
+	if _, err := factory.Resource().V1().DeviceClasses().Informer().AddEventHandler(classes); err != nil {
+		return nil, err
+	}
 	f, err := frameworkruntime.NewFramework(ctx, plugins.NewInTreeRegistry(), &chosen[0],
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
@@ -181,6 +186,11 @@ func settled(ctx context.Context, q *question, manager fwk.SharedDRAManager) err
 		slices, err := manager.ResourceSlices().ListWithDeviceTaintRules()
 		if err != nil || len(slices) != len(q.Slices) {
 			return false, err
+		}
+		for _, class := range q.Devices {
+			if manager.DeviceClassResolver().GetDeviceClass(v1.ResourceName(resourceapi.ResourceDeviceClassPrefix+class.Name)) == nil {
+				return false, nil
+			}
 		}
 		for _, claim := range q.Resources {
 			if _, err := manager.ResourceClaims().Get(claim.Namespace, claim.Name); err != nil {
@@ -286,6 +296,12 @@ func main() {
 				continue
 			}
 			answers[i] = c.ask(ctx, pod)
+			if answers[i].Message != "" && len(q.Resources) > 0 {
+				// A claim may have been freed for the pod; the next one finds everything as it was.
+				cancel()
+				ctx, cancel = context.WithCancel(context.Background())
+				c, err = build(ctx, &q)
+			}
 		}
 		cancel()
 		text, err := json.Marshal(answers)

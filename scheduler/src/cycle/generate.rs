@@ -42,6 +42,13 @@ const NAMESPACES: [&str; 2] = ["red", "blue"];
 const APPS: [&str; 3] = ["a", "b", "c"];
 const ZONES: [&str; 3] = ["z1", "z2", "z3"];
 const KEYS: [&str; 3] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"];
+/// What nodes declare; pods can need all but the first.
+const FEATURES: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "RestartAllContainersOnContainerExits",
+    "UserNamespacesHostNetworkSupport",
+    "VolumeBindMountOptions",
+];
 const IMAGES: [&str; 4] =
     ["registry.example/web:1", "registry.example/db", "web:2", "registry.example:5000/big"];
 
@@ -53,12 +60,13 @@ pub fn question(seed: u64) -> Value {
     let names: Vec<String> = (0..nodes).map(|i| format!("n{i}")).collect();
     let storage = super::generate_volumes::storage(d, &names);
     let devices = if d.one_in(3) { super::generate_devices::devices(d, &names) } else { Value::Null };
-    let placed: Vec<Value> = (0..d.below(3 * nodes))
+    let mut placed: Vec<Value> = (0..d.below(3 * nodes))
         .map(|i| {
             let on = names[usize::try_from(d.below(nodes)).unwrap()].clone();
             pod(d, &format!("p{i}"), Some(&on), &storage)
         })
         .collect();
+    part_ports(&mut placed);
     let pods: Vec<Value> = (0..8)
         .map(|i| {
             let mut pod = pod(d, &format!("w{i}"), None, &storage);
@@ -111,13 +119,16 @@ fn node(d: &mut Dice, name: &str) -> Value {
     if d.one_in(4) {
         allocatable["hugepages-2Mi"] = "64Mi".into();
     }
+    if d.one_in(4) {
+        allocatable["example.com/accel"] = d.pick(&["0", "3"]).into();
+    }
     let taints: Vec<Value> =
         (0..d.below(3)).filter_map(|_| if d.one_in(3) { Some(taint(d)) } else { None }).collect();
     let images: Vec<Value> = IMAGES
         .iter()
         .filter_map(|i| if d.one_in(2) { Some(json!({ "names": [if i.contains("db") { "registry.example/db:latest" } else { i }], "sizeBytes": 1_000_000 * (10 + d.below(900)) })) } else { None })
         .collect();
-    let mut features = d.some(&["GuaranteedQoSPodCPUResize", "RestartAllContainersOnContainerExits"], 2);
+    let mut features = d.some(&FEATURES, 3);
     features.sort();
     features.dedup();
     json!({
@@ -275,6 +286,12 @@ fn requests(d: &mut Dice) -> Value {
     if d.one_in(12) {
         requests["hugepages-2Mi"] = "32Mi".into();
     }
+    if d.one_in(12) {
+        requests["example.com/accel"] = d.pick(&["1", "2"]).into();
+    }
+    if d.one_in(24) {
+        requests["deviceclass.resource.kubernetes.io/nic"] = d.pick(&["1", "2"]).into();
+    }
     requests
 }
 
@@ -290,6 +307,16 @@ fn container(d: &mut Dice, name: &str) -> Value {
             port["hostIP"] = d.pick(&["127.0.0.1", "10.0.0.1", "0.0.0.0"]).into();
         }
         container["ports"] = json!([port]);
+    }
+    if d.one_in(40) {
+        container["restartPolicyRules"] = json!([{
+            "action": d.pick(&["Restart", "RestartAllContainers"]),
+            "exitCodes": { "operator": "In", "values": [1] },
+        }]);
+    }
+    if d.one_in(40) {
+        container["volumeMounts"] =
+            json!([{ "name": "v", "mountPath": "/v", "bindMountOptions": [d.pick(&["noexec", "nosuid"])] }]);
     }
     container
 }
@@ -316,6 +343,29 @@ fn containers(d: &mut Dice, spec: &mut Value) {
         if d.one_in(2) {
             spec["resources"]["requests"]["memory"] = d.pick(&["256Mi", "3Gi"]).into();
         }
+    }
+}
+
+/// Takes host ports away that another pod of the node has: no scheduler put both there, and upstream, which keeps a
+/// set of them, takes such a port for free as soon as one of the two is gone.
+fn part_ports(placed: &mut [Value]) {
+    let mut known = std::collections::BTreeSet::new();
+    for pod in placed {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_string();
+        let mut own = Vec::new();
+        for list in ["containers", "initContainers"] {
+            for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let Some(ports) = container.get_mut("ports").and_then(Value::as_array_mut) else { continue };
+                ports.retain(|port| {
+                    let ip = port["hostIP"].as_str().unwrap_or("0.0.0.0");
+                    let key = format!("{node} {ip} {} {}", port["protocol"], port["hostPort"]);
+                    let free = !known.contains(&key);
+                    own.push(key);
+                    free
+                });
+            }
+        }
+        known.extend(own);
     }
 }
 
@@ -356,6 +406,14 @@ fn pod(d: &mut Dice, name: &str, on: Option<&str>, storage: &Value) -> Value {
     }
     if d.one_in(16) {
         spec["preemptionPolicy"] = "Never".into();
+    }
+    if d.one_in(12) {
+        spec["hostNetwork"] = d.one_in(2).into();
+        spec["hostUsers"] = d.one_in(2).into();
+    }
+    if on.is_none() && d.one_in(12) {
+        // As a pod whose resources are changed in place is looked at again. Some of these nodes do not exist.
+        spec["nodeName"] = format!("n{}", d.below(9)).into();
     }
     super::generate_volumes::mount(d, &mut spec, namespace, storage);
     let mut metadata =

@@ -29,8 +29,10 @@ fn classes() -> Value {
             "spec": { "selectors": [{ "cel": { "expression": expression } }] },
         })
     };
+    let mut gpu = class("gpu", "device.driver == 'gpu.example.com'");
+    gpu["spec"]["extendedResourceName"] = "example.com/accel".into();
     json!([
-        class("gpu", "device.driver == 'gpu.example.com'"),
+        gpu,
         class("nic", "device.driver == 'nic.example.com' && has(device.attributes['nic.example.com'].model)"),
         { "metadata": { "name": "any" }, "spec": {} },
         class("shared", "device.allowMultipleAllocations"),
@@ -187,6 +189,13 @@ fn claim(d: &mut Dice, namespace: &str, i: u64, slices: &[Value]) -> Value {
     }
     if !slices.is_empty() && d.one_in(4) {
         claim["status"] = allocated(d, slices);
+    }
+    if (namespace, i) == ("red", 4) && d.one_in(3) {
+        // Made for extended resources of a pod that was not bound then.
+        let pod = format!("w{}", d.below(8));
+        claim["metadata"]["annotations"] =
+            json!({ "resource.kubernetes.io/extended-resource-claim": "true" });
+        claim["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "Pod", "name": pod, "uid": format!("uid-{pod}"), "controller": true }]);
     }
     claim
 }
