@@ -138,6 +138,9 @@ fn wants_aggregated(call: &Call) -> bool {
 
 fn document(call: &Call, json: String, vary: bool) -> Response {
     let headers = &call.parts.headers;
+    if call.audit.wants_response() {
+        call.audit.response_document(json.clone().into());
+    }
     let sent = negotiate::output(headers, &call.query, Restrictions::Discovery, false).and_then(|output| {
         let bytes = match output.media {
             MediaType::Json => json.into_bytes(),

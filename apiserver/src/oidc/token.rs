@@ -42,6 +42,11 @@ pub(super) fn check(
     if !audiences.iter().any(|a| named.contains(&a.as_str())) {
         return Err(format!("oidc: expected audience in {audiences:?} got {named:?}"));
     }
+    // Go's decoder refuses other kinds.
+    let texts = ["iss", "sub", "nonce", "at_hash"];
+    if let Some(name) = texts.iter().find(|n| claims.get(n).is_some_and(|v| !v.is_string() && !v.is_null())) {
+        return Err(format!("oidc: failed to unmarshal claims: {name} is no text"));
+    }
     let now = now.as_second();
     let expires = seconds(claims, "exp").unwrap_or_default();
     if expires < now {
@@ -92,6 +97,7 @@ mod tests {
         check(json!({"aud": ["x", "b"], "exp": at + 1, "nbf": at + 59}), "RS256", None);
         check(json!({"aud": ["x"], "exp": at + 1}), "RS256", Some("expected audience"));
         check(json!({"aud": "a"}), "RS256", Some("expired"));
+        check(json!({"aud": "a", "exp": at + 1, "sub": 5}), "RS256", Some("sub is no text"));
         check(json!({"aud": "a", "exp": at - 1}), "RS256", Some("expired"));
         check(json!({"aud": "a", "exp": at + 900, "nbf": at + 61}), "RS256", Some("nbf"));
         check(json!({"aud": "a", "exp": at + 1}), "none", Some("unsupported algorithm"));
