@@ -45,6 +45,7 @@ pub mod triggertime;
 pub mod ttl;
 pub mod ttlafterfinished;
 pub mod vacprotection;
+pub mod validatingadmissionpolicystatus;
 
 use component::features::Gate;
 
@@ -217,6 +218,12 @@ pub const ALL: &[Descriptor] = &[
             resourceclaim::build,
         )
     },
+    on(
+        "validatingadmissionpolicy-status-controller",
+        "",
+        "validatingadmissionpolicy-status-controller",
+        validatingadmissionpolicystatus::build,
+    ),
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -229,7 +236,6 @@ pub const ALL: &[Descriptor] = &[
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("selinux-warning-controller", ""),
-    ("validatingadmissionpolicy-status-controller", ""),
     ("storage-version-migrator-controller", "svm"),
     ("device-taint-eviction-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
