@@ -37,6 +37,7 @@ pub mod serviceaccount_token;
 pub mod servicecidrs;
 pub mod shared;
 pub mod statefulset;
+pub mod storageversionmigrator;
 #[cfg(test)]
 mod storm;
 pub mod tainteviction;
@@ -224,6 +225,15 @@ pub const ALL: &[Descriptor] = &[
         "validatingadmissionpolicy-status-controller",
         validatingadmissionpolicystatus::build,
     ),
+    Descriptor {
+        gates: &[Gate::StorageVersionMigrator],
+        ..on(
+            "storage-version-migrator-controller",
+            "svm",
+            "storage-version-migrator-controller",
+            storageversionmigrator::build,
+        )
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -236,7 +246,6 @@ pub const ALL: &[Descriptor] = &[
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("selinux-warning-controller", ""),
-    ("storage-version-migrator-controller", "svm"),
     ("device-taint-eviction-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("resourcepoolstatusrequest-controller", ""),
