@@ -10,6 +10,7 @@ pub mod clusterroleaggregation;
 pub mod cronjob;
 pub mod daemon;
 pub mod deployment;
+pub mod devicetainteviction;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
@@ -234,6 +235,15 @@ pub const ALL: &[Descriptor] = &[
             storageversionmigrator::build,
         )
     },
+    Descriptor {
+        gates: &[Gate::DynamicResourceAllocation, Gate::DRADeviceTaints],
+        ..on(
+            "device-taint-eviction-controller",
+            "",
+            "device-taint-eviction-controller",
+            devicetainteviction::build,
+        )
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -246,7 +256,6 @@ pub const ALL: &[Descriptor] = &[
 /// Upstream's controllers that are not there yet, with their aliases.
 pub const NOT_YET: &[(&str, &str)] = &[
     ("selinux-warning-controller", ""),
-    ("device-taint-eviction-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("resourcepoolstatusrequest-controller", ""),
     ("podgroup-protection-controller", ""),
