@@ -27,6 +27,7 @@ pub mod nodelifecycle;
 pub mod persistentvolume;
 pub mod podautoscaler;
 pub mod podgc;
+pub mod podgroupprotection;
 pub mod protection;
 pub mod replicaset;
 pub mod replication;
@@ -244,6 +245,15 @@ pub const ALL: &[Descriptor] = &[
             devicetainteviction::build,
         )
     },
+    Descriptor {
+        gates: &[Gate::GenericWorkload],
+        ..on(
+            "podgroup-protection-controller",
+            "",
+            "podgroup-protection-controller",
+            podgroupprotection::build,
+        )
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -258,5 +268,4 @@ pub const NOT_YET: &[(&str, &str)] = &[
     ("selinux-warning-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("resourcepoolstatusrequest-controller", ""),
-    ("podgroup-protection-controller", ""),
 ];
