@@ -39,6 +39,7 @@ pub mod serviceaccount_token;
 pub mod servicecidrs;
 pub mod shared;
 pub mod statefulset;
+pub mod storageversiongc;
 pub mod storageversionmigrator;
 #[cfg(test)]
 mod storm;
@@ -254,6 +255,15 @@ pub const ALL: &[Descriptor] = &[
             podgroupprotection::build,
         )
     },
+    Descriptor {
+        gates: &[Gate::APIServerIdentity, Gate::StorageVersionAPI],
+        ..on(
+            "storageversion-garbage-collector-controller",
+            "storage-version-gc",
+            "storage-version-garbage-collector",
+            storageversiongc::build,
+        )
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -264,8 +274,5 @@ pub const ALL: &[Descriptor] = &[
 ];
 
 /// Upstream's controllers that are not there yet, with their aliases.
-pub const NOT_YET: &[(&str, &str)] = &[
-    ("selinux-warning-controller", ""),
-    ("storageversion-garbage-collector-controller", "storage-version-gc"),
-    ("resourcepoolstatusrequest-controller", ""),
-];
+pub const NOT_YET: &[(&str, &str)] =
+    &[("selinux-warning-controller", ""), ("resourcepoolstatusrequest-controller", "")];
