@@ -15,6 +15,18 @@ use crate::strategy::{Call, Finish, Strategy, generic_prepare_for_update, reset_
 /// The strategy.
 pub struct ValidatingPolicies;
 
+/// A path within the policy; the type checks of the controller manager write it without the dot at its start.
+fn is_path(path: &str) -> bool {
+    JsonPath::parse(path).is_some() || JsonPath::parse(&format!(".{path}")).is_some()
+}
+
+#[cfg(test)]
+#[test]
+fn paths_may_start_with_a_name() {
+    assert!(["spec.validations[0].expression", ".spec.validations", "$.a"].map(is_path).iter().all(|p| *p));
+    assert!(!is_path("spec.validations["));
+}
+
 #[async_trait]
 impl Strategy for ValidatingPolicies {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
@@ -30,9 +42,7 @@ impl Strategy for ValidatingPolicies {
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
-            return validated(object, |new| {
-                rules::validate_status(new, &|path| JsonPath::parse(path).is_some())
-            });
+            return validated(object, |new| rules::validate_status(new, &is_path));
         }
         validated_update(object, old, |new, old| {
             rules::validate(new, Some(old), &mut Expressions::new(object))
