@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use common::{at, body, create, registry, tree};
 use futures::StreamExt;
 use machinery::Value as Tree;
 use registry::ApiRegistry;
+use registry::admission::Operation;
+use registry::admission::webhook::{Backend, CallFailed, ClientConfig, Observation, Phase};
 use registry::api::{
     DeleteOptions, Format, ListOptions, Patch, PatchType, Registry, RequestContext, WatchEvent,
 };
@@ -149,4 +153,68 @@ async fn a_changed_definition_ends_watches_and_instances_can_be_deleted() {
     assert_eq!(r.get(&at("ex.com/v1 d/foos/x"), "").await.err().unwrap().code, 404);
     let gone = r.delete(&at("ex.com/v1 d/foos/x"), DeleteOptions::default()).await;
     assert_eq!(gone.err().unwrap().code, 404);
+}
+
+/// Converts; while `together`, a call ends only when another one is under way too.
+struct Converter {
+    together: AtomicBool,
+    two: tokio::sync::Barrier,
+}
+
+#[async_trait::async_trait]
+impl Backend for Converter {
+    async fn call(&self, _: &ClientConfig, review: Bytes, _: Duration) -> Result<Bytes, CallFailed> {
+        if self.together.load(Ordering::SeqCst) {
+            let both = tokio::time::timeout(Duration::from_secs(5), self.two.wait()).await;
+            both.map_err(|_| CallFailed { why: "the other call never began".to_owned(), code: 503 })?;
+        }
+        let mut review: Value = serde_json::from_slice(&review).unwrap();
+        let mut objects = review["request"]["objects"].take();
+        objects[0]["apiVersion"] = review["request"]["desiredAPIVersion"].clone();
+        review["response"] = json!({"uid": review["request"]["uid"], "convertedObjects": objects,
+            "result": {"status": "Success"}});
+        Ok(review.to_string().into())
+    }
+
+    fn observe(&self, _: Observation<'_>) {}
+
+    fn excluded(&self, _: &str, _: Phase, _: Operation) {}
+}
+
+/// Watches that wait for a webhook must not wait for each other: their threads are those that drive the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watches_wait_for_conversions_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let converter =
+        Arc::new(Converter { together: AtomicBool::new(false), two: tokio::sync::Barrier::new(2) });
+    r.core().custom().set_backend(converter.clone());
+    let mut with_webhook = definition(true);
+    with_webhook["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://converter.example"}}});
+    r.core().custom().set(&Tree::from(with_webhook));
+    let second = "ex.com/v2 d/foos";
+    let mut watches = Vec::new();
+    for _ in 0..2 {
+        watches.push(r.watch(&at(second), &ListOptions::default()).await.unwrap());
+    }
+    create(&r, FOOS, &foo(&json!({"a": "one"}))).await.unwrap();
+    let mut frames = Vec::new();
+    for (slot, mut watch) in (0..).zip(watches) {
+        let Some(WatchEvent::Added(object)) = watch.next().await else { panic!("no event") };
+        frames.push((slot, watch, object));
+    }
+    converter.together.store(true, Ordering::SeqCst);
+    let tasks = frames.into_iter().map(|(slot, watch, object)| {
+        tokio::spawn(async move {
+            let mut make = || object.encode(Format::Json);
+            let frame = object.frame(slot, &mut make).unwrap();
+            drop(watch);
+            frame
+        })
+    });
+    for frame in futures::future::join_all(tasks).await {
+        let frame: Value = serde_json::from_slice(&frame.unwrap()).unwrap();
+        assert_eq!(frame["apiVersion"], "ex.com/v2");
+    }
 }

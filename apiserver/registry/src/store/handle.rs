@@ -281,8 +281,11 @@ impl Object for Cached {
 
     fn frame(&self, slot: u32, make: &mut dyn FnMut() -> Result<Bytes, ApiError>) -> Result<Bytes, ApiError> {
         let source = self.source()?;
+        // What a webhook converts is waited for, which must not happen while others wait for the lock: their threads
+        // are those that drive the call. The converted object is kept (`hub`), so its frames are cheap to make again.
+        let waits = self.resource.custom.as_ref().is_some_and(|c| c.schemas.webhook.is_some());
         // A lone watch has nobody to share with.
-        if source.cacher.watchers() < 2 {
+        if waits || source.cacher.watchers() < 2 {
             return make();
         }
         source.frames.get_or_make(&self.object, slot, make)
