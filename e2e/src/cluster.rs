@@ -15,6 +15,7 @@ use crate::image;
 use crate::kubectl::Kubectl;
 use crate::pki::Pki;
 use crate::process::Processes;
+use crate::rules;
 use crate::spec::{self, Spec, Store};
 
 /// A cluster on this machine.
@@ -73,19 +74,23 @@ impl Cluster {
     /// Ends everything; with `wipe` nothing is left.
     pub fn down(&self, wipe: bool) -> Result<()> {
         let soft = Duration::from_secs(20);
+        let ran = |daemon| self.processes.running(daemon).is_some();
+        let (proxy_ran, kubelet_ran) = (ran("kube-proxy"), ran("kubelet"));
         for daemon in ["kubelet", "kube-scheduler", "kube-controller-manager"] {
             self.processes.stop(daemon, Signal::SIGTERM, soft)?;
         }
         if self.processes.running("containerd").is_some() {
             self.step("pods", || self.remove_pods())?;
         }
-        let proxy_ran = self.processes.running("kube-proxy").is_some();
         for daemon in ["kube-proxy", "containerd", "kube-apiserver", "etcd"] {
             self.processes.stop(daemon, Signal::SIGTERM, soft)?;
         }
         if proxy_ran {
             self.run(&self.spec.binary("kube-proxy"), &["--cleanup"])
                 .context("removing kube-proxy's rules")?;
+        }
+        if kubelet_ran {
+            rules::remove(&self.processes)?;
         }
         self.unmount()?;
         if self.spec.netns.is_none() {
@@ -213,7 +218,7 @@ impl Cluster {
         let config = self.spec.path("containerd.toml");
         fs::write(&config, self.containerd_config(&version))?;
         fs::create_dir_all(self.spec.dir.join("cni"))?;
-        fs::write(self.spec.dir.join("cni/10-corten.conflist"), cni_config())?;
+        fs::write(self.spec.dir.join("cni/10-corten.conflist"), cni_config(&self.spec.path("addresses")))?;
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.spec.bin.display());
         self.processes.start("containerd", &[program, "-c".to_string(), config], &[("PATH", path)])?;
         self.wait("containerd", Duration::from_secs(30), || Ok(self.ctr(&["version"]).is_ok()))?;
@@ -292,10 +297,11 @@ impl Cluster {
 /// The bridge that connects the node's pods.
 const BRIDGE: &str = "corten0";
 
-fn cni_config() -> String {
+/// `addresses`: the folder in which given-out addresses are noted.
+fn cni_config(addresses: &str) -> String {
     serde_json::json!({"cniVersion": "1.0.0", "name": "corten", "plugins": [
         {"type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": true, "hairpinMode": true,
-         "ipam": {"type": "host-local", "ranges": [[{"subnet": spec::NODE_POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+         "ipam": {"type": "host-local", "dataDir": addresses, "ranges": [[{"subnet": spec::NODE_POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]}},
         {"type": "portmap", "capabilities": {"portMappings": true}}
     ]})
     .to_string()

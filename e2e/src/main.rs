@@ -10,6 +10,7 @@ mod image;
 mod kubectl;
 mod pki;
 mod process;
+mod rules;
 mod runtime;
 mod smoke;
 mod spec;
@@ -95,10 +96,19 @@ fn run_smoke() -> Result<()> {
             println!("--- {name}, last lines\n{}", cluster.processes.log_tail(&name, 12));
         }
     }
-    let removed = if env("KEEP").is_some() { Ok(()) } else { cluster.down(true) };
+    let removed = if env("KEEP").is_some() { Ok(()) } else { remove(&cluster) };
     let steps = result?;
     removed.context("removing the smoke cluster")?;
     println!("{steps} passed, 0 failed");
+    Ok(())
+}
+
+/// Ends the cluster, sees that none of its rules is left, removes its data.
+fn remove(cluster: &Cluster) -> Result<()> {
+    cluster.down(false)?;
+    let left = rules::left(&cluster.processes)?;
+    cluster.down(true)?;
+    ensure!(left.is_empty(), "the cluster ended but left rules:\n{}", left.join("\n"));
     Ok(())
 }
 
