@@ -57,6 +57,15 @@ swap: build upstream ## the seed flow with each daemon exchanged, both ways roun
 	@hack/deps.sh cluster
 	UPSTREAM=$(UPSTREAM) BIN=$(BIN) KUBECTL=$(UPSTREAM)/kubectl e2e/swap.sh $(DAEMONS)
 
+SUITE := kubectl e2e.test ginkgo agnhost nnp consumer consume-cpu sample-apiserver coredns etcd etcdctl
+.PHONY: conformance
+conformance: build ## upstream's conformance suite; FOCUS, SKIP, NODES, STORE, P, T, OUT, KUBELET=... (needs Go)
+	@hack/deps.sh cluster
+	@hack/deps.sh suite
+	hack/upstream.sh $(UPSTREAM) $(SUITE)
+	hack/testbase.sh $(UPSTREAM)
+	UPSTREAM=$(UPSTREAM) BIN=$(abspath $(BIN)) STORE=$(STORE) e2e/conformance.sh
+
 fmt:
 	cargo fmt --all
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs: hack/deps.sh build | cluster. Does nothing when they are there.
+# Installs the Debian packages that a task needs: hack/deps.sh build | cluster | suite. Does nothing when they are there.
 set -euo pipefail
 case "${1:-build}" in
   build) packages=(protobuf-compiler libprotobuf-dev gcc make libc6-dev) ;;
   cluster) packages=(gcc libc6-dev containerd runc containernetworking-plugins iptables nftables ipset conntrack
                      busybox-static iproute2 util-linux procps ethtool socat etcd-server) ;;
-  *) echo "usage: hack/deps.sh build | cluster" >&2; exit 2 ;;
+  suite) packages=(debootstrap gcc libc6-dev) ;;
+  *) echo "usage: hack/deps.sh build | cluster | suite" >&2; exit 2 ;;
 esac
 missing=()
 for p in "${packages[@]}"; do dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p"); done

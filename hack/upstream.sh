@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Builds upstream's v1.37.2 programs from their Go modules into a folder: hack/upstream.sh FOLDER PROGRAM...
-# They are what our daemons are compared with, never part of the product. What is there already is kept.
+# They are what our daemons are compared with and judged by, never part of the product. What is there already is kept.
+# Besides the daemons and kubectl: e2e.test and ginkgo (the conformance suite), the programs inside its images (agnhost,
+# nnp, consumer, consume-cpu, sample-apiserver, coredns, etcd, etcdctl).
 set -euo pipefail
 out=$1; shift
-version=1.37.2
+version=1.37.2; etcd=3.7.3; coredns=1.15.0
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 missing=()
 for p in "$@"; do [ -x "$out/$p" ] || missing+=("$p"); done
@@ -24,7 +26,32 @@ if [ ! -f go.mod ]; then
   cp "$module/go.sum" go.sum; chmod u+w go.sum
 fi
 v="-X k8s.io/component-base/version.gitVersion=v$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
+build() { go build -ldflags "-s -w $v" -o "$out/$1" "$2"; }
+static() { CGO_ENABLED=0 build "$@"; }
+# A program of a module with requirements of its own: PROGRAM MODULE@VERSION PACKAGE.
+other() {
+  mkdir -p "$src/$1"; cd "$src/$1"
+  [ -f go.mod ] || { go mod init "$1"; go get "$2"; }
+  CGO_ENABLED=0 go build -ldflags "-s -w" -o "$out/$1" "$3"
+  cd "$src"
+}
 for p in "${missing[@]}"; do
   echo "building upstream's $p"
-  go build -ldflags "-s -w $v" -o "$out/$p" "k8s.io/kubernetes/cmd/$p"
+  case $p in
+    kube-*|kubelet|kubectl) build "$p" "k8s.io/kubernetes/cmd/$p" ;;
+    e2e.test) go test -c -o "$out/$p" k8s.io/kubernetes/test/e2e ;;
+    ginkgo) build "$p" github.com/onsi/ginkgo/v2/ginkgo ;;
+    agnhost) static "$p" k8s.io/kubernetes/test/images/agnhost ;;
+    nnp) static "$p" k8s.io/kubernetes/test/images/nonewprivs ;;
+    consumer) static "$p" k8s.io/kubernetes/test/images/resource-consumer ;;
+    consume-cpu) static "$p" k8s.io/kubernetes/test/images/resource-consumer/consume-cpu ;;
+    sample-apiserver) static "$p" k8s.io/sample-apiserver ;;
+    etcdctl) other "$p" "go.etcd.io/etcd/etcdctl/v3@v$etcd" go.etcd.io/etcd/etcdctl/v3 ;;
+    coredns) other "$p" "github.com/coredns/coredns@v$coredns" github.com/coredns/coredns ;;
+    etcd)
+      mkdir -p "$src/etcd"
+      printf 'package main\n\nimport (\n\t"os"\n\n\t"go.etcd.io/etcd/server/v3/etcdmain"\n)\n\nfunc main() { etcdmain.Main(os.Args) }\n' > "$src/etcd/main.go"
+      other "$p" "go.etcd.io/etcd/server/v3@v$etcd" . ;;
+    *) echo "$p is no program of upstream's that is known here" >&2; exit 1 ;;
+  esac
 done

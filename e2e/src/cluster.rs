@@ -1,8 +1,9 @@
-//! Brings a one-node cluster up and down: store, control plane, runtime, node daemons.
+//! Brings a cluster up and down: store, control plane, runtime, node daemons; [`worker`](crate::worker) adds nodes.
 //!
-//! Every step is idempotent: what runs is left running, what exists is kept. Start reading at [`up`].
+//! Every step is idempotent: what runs is left running, what exists is kept. Start reading at [`Cluster::up`].
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,10 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use crate::cgroup;
+use crate::host;
 use crate::image;
 use crate::kubectl::Kubectl;
 use crate::pki::Pki;
 use crate::process::Processes;
+use crate::registry;
 use crate::rules;
 use crate::spec::{self, Spec, Store};
 
@@ -30,7 +33,7 @@ impl Cluster {
     pub fn prepare(spec: Spec) -> Result<Self> {
         fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
         if let Some(name) = &spec.netns {
-            make_netns(name, &spec.address.to_string())?;
+            host::create(name, spec.address)?;
         }
         if let Some(root) = &spec.cgroup_root {
             cgroup::create(root)?;
@@ -40,7 +43,7 @@ impl Cluster {
             &spec.node,
             spec.address,
             spec::SERVICE_IP,
-            &spec.server(),
+            &spec.server,
         )?;
         let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
         Ok(Self { spec, processes, pki })
@@ -65,14 +68,28 @@ impl Cluster {
         for (daemon, port) in [("kube-controller-manager", 10257), ("kube-scheduler", 10259)] {
             self.step(daemon, || self.start_daemon(daemon).and_then(|()| self.wait_healthy(daemon, port)))?;
         }
-        self.step("containerd", || self.start_containerd())?;
+        if let Some(archive) = &self.spec.images {
+            self.step("registry", || self.start_registry(archive))?;
+        }
+        self.step("containerd", || {
+            self.write_network(spec::NODE_POD_CIDR).and_then(|()| self.start_containerd())
+        })?;
         self.step("kube-proxy", || self.start_daemon("kube-proxy"))?;
         self.step("kubelet", || self.start_daemon("kubelet"))?;
-        self.step("node ready", || self.wait_node())
+        self.step("node ready", || self.wait_node(self))?;
+        self.workers()?.iter().try_for_each(|worker| self.step(&worker.spec.node, || self.join(worker)))
     }
 
     /// Ends everything; with `wipe` nothing is left.
     pub fn down(&self, wipe: bool) -> Result<()> {
+        for worker in self.workers()? {
+            worker.down_node(wipe)?;
+        }
+        self.down_node(wipe)
+    }
+
+    /// Ends what runs on one node, the daemons of the control plane included.
+    pub(crate) fn down_node(&self, wipe: bool) -> Result<()> {
         let soft = Duration::from_secs(20);
         let ran = |daemon| self.processes.running(daemon).is_some();
         let (proxy_ran, kubelet_ran) = (ran("kube-proxy"), ran("kubelet"));
@@ -82,7 +99,7 @@ impl Cluster {
         if self.processes.running("containerd").is_some() {
             self.step("pods", || self.remove_pods())?;
         }
-        for daemon in ["kube-proxy", "containerd", "kube-apiserver", "etcd"] {
+        for daemon in ["kube-proxy", "containerd", "registry", "kube-apiserver", "etcd"] {
             self.processes.stop(daemon, Signal::SIGTERM, soft)?;
         }
         if proxy_ran {
@@ -119,7 +136,7 @@ impl Cluster {
         self.processes.start(daemon, &argv, &[("PATH", path)]).map(drop)
     }
 
-    fn step(&self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn step(&self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let begin = Instant::now();
         work().with_context(|| format!("step \"{name}\" of the cluster in {}", self.spec.dir.display()))?;
         println!("  {name:<24} {:>6.2} s", begin.elapsed().as_secs_f64());
@@ -181,17 +198,18 @@ impl Cluster {
         })
     }
 
-    fn wait_node(&self) -> Result<()> {
+    /// Waits until `on`, this cluster or one of its workers, is Ready.
+    pub(crate) fn wait_node(&self, on: &Self) -> Result<()> {
         let kubectl = self.kubectl("admin");
-        let node = self.spec.node.as_str();
-        self.wait("kubelet", Duration::from_secs(120), || {
+        let node = on.spec.node.as_str();
+        on.wait("kubelet", Duration::from_secs(120), || {
             let path = "jsonpath={.status.conditions[-1:].type}={.status.conditions[-1:].status}";
             Ok(kubectl.run(&["get", "node", node, "-o", path])? == "Ready=True")
         })
     }
 
     /// Asks until `ready`, or until `daemon` ends or the limit passes.
-    fn wait(&self, daemon: &str, limit: Duration, ready: impl Fn() -> Result<bool>) -> Result<()> {
+    pub(crate) fn wait(&self, daemon: &str, limit: Duration, ready: impl Fn() -> Result<bool>) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
             let last = ready();
@@ -208,17 +226,31 @@ impl Cluster {
         }
     }
 
-    fn start_containerd(&self) -> Result<()> {
+    fn start_registry(&self, archive: &Path) -> Result<()> {
+        let program = std::env::current_exe()?.display().to_string();
+        let address = format!("{}:{}", self.spec.address, registry::PORT);
+        let argv = [program, "registry".to_string(), archive.display().to_string(), address.clone()];
+        self.processes.start("registry", &argv, &[])?;
+        let address = address.parse().with_context(|| format!("{address} is no address with port"))?;
+        self.wait("registry", Duration::from_secs(30), || {
+            self.processes.inside(|| Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()))
+        })
+    }
+
+    pub(crate) fn start_containerd(&self) -> Result<()> {
         let program =
             spec::find_program("containerd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
                 .context("there is no containerd on this machine (apt-get install containerd)")?;
         let program = program.display().to_string();
         let version =
             String::from_utf8_lossy(&Command::new(&program).arg("--version").output()?.stdout).into_owned();
+        if self.spec.images.is_some() {
+            let folder = self.spec.dir.join("certs.d/_default");
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join("hosts.toml"), registry::mirror(&self.spec.registry_url()))?;
+        }
         let config = self.spec.path("containerd.toml");
         fs::write(&config, self.containerd_config(&version))?;
-        fs::create_dir_all(self.spec.dir.join("cni"))?;
-        fs::write(self.spec.dir.join("cni/10-corten.conflist"), cni_config(&self.spec.path("addresses")))?;
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.spec.bin.display());
         self.processes.start("containerd", &[program, "-c".to_string(), config], &[("PATH", path)])?;
         self.wait("containerd", Duration::from_secs(30), || Ok(self.ctr(&["version"]).is_ok()))?;
@@ -227,6 +259,16 @@ impl Cluster {
             self.ctr(&["images", "import", &self.spec.path("images.tar")])?;
         }
         Ok(())
+    }
+
+    /// Configures the pods' network: a bridge whose pods get addresses of `pod_cidr`.
+    pub(crate) fn write_network(&self, pod_cidr: &str) -> Result<()> {
+        let path = self.spec.dir.join("cni/10-corten.conflist");
+        fs::create_dir_all(self.spec.dir.join("cni"))?;
+        // Between nodes a pod keeps its address; only a machine's own pods go out to where nobody knows it.
+        let masquerade = self.spec.netns.is_none();
+        fs::write(&path, cni_config(pod_cidr, masquerade, &self.spec.path("addresses")))
+            .with_context(|| format!("writing {}", path.display()))
     }
 
     fn ctr(&self, arguments: &[&str]) -> Result<String> {
@@ -242,7 +284,7 @@ impl Cluster {
             self.spec.path("run/containerd"),
             self.spec.runtime_socket()
         );
-        let cni = self.spec.path("cni");
+        let (cni, hosts) = (self.spec.path("cni"), self.spec.path("certs.d"));
         let major = version
             .split_whitespace()
             .find_map(|w| w.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
@@ -250,13 +292,15 @@ impl Cluster {
             format!(
                 "version = 3\n{head}[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{pause}\"\n\
                  [plugins.\"io.containerd.cri.v1.runtime\"]\n  restrict_oom_score_adj = true\n\
-                 [plugins.\"io.containerd.cri.v1.runtime\".cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{cni}\"\n",
+                 [plugins.\"io.containerd.cri.v1.runtime\".cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{cni}\"\n\
+                 [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"{hosts}\"\n",
                 pause = image::PAUSE
             )
         } else {
             format!(
                 "version = 2\n{head}[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{pause}\"\n  restrict_oom_score_adj = true\n\
-                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = \"{cni}\"\n",
+                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = \"{cni}\"\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{hosts}\"\n",
                 pause = image::PAUSE
             )
         }
@@ -288,7 +332,7 @@ impl Cluster {
         fs::remove_dir_all(&self.spec.dir)
             .with_context(|| format!("removing {}", self.spec.dir.display()))?;
         if let Some(name) = &self.spec.netns {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
+            host::remove(name);
         }
         Ok(())
     }
@@ -298,38 +342,11 @@ impl Cluster {
 const BRIDGE: &str = "corten0";
 
 /// `addresses`: the folder in which given-out addresses are noted.
-fn cni_config(addresses: &str) -> String {
+fn cni_config(pod_cidr: &str, masquerade: bool, addresses: &str) -> String {
     serde_json::json!({"cniVersion": "1.0.0", "name": "corten", "plugins": [
-        {"type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": true, "hairpinMode": true,
-         "ipam": {"type": "host-local", "dataDir": addresses, "ranges": [[{"subnet": spec::NODE_POD_CIDR}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+        {"type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": masquerade, "hairpinMode": true,
+         "ipam": {"type": "host-local", "dataDir": addresses, "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]}},
         {"type": "portmap", "capabilities": {"portMappings": true}}
     ]})
     .to_string()
-}
-
-/// Makes a network namespace with loopback and one address, if it is not there yet.
-fn make_netns(name: &str, address: &str) -> Result<()> {
-    if Path::new("/run/netns").join(name).exists() {
-        return Ok(());
-    }
-    let ip = |arguments: &[&str]| -> Result<()> {
-        let output =
-            Command::new("ip").args(arguments).output().context("running ip (apt-get install iproute2)")?;
-        ensure!(
-            output.status.success(),
-            "ip {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(())
-    };
-    ip(&["netns", "add", name])?;
-    ip(&["-n", name, "link", "set", "lo", "up"])?;
-    // A pair whose other end nobody uses: not every kernel has dummy devices.
-    ip(&["-n", name, "link", "add", "node0", "type", "veth", "peer", "name", "node0-peer"])?;
-    ip(&["-n", name, "link", "set", "node0-peer", "up"])?;
-    ip(&["-n", name, "addr", "add", &format!("{address}/24"), "dev", "node0"])?;
-    ip(&["-n", name, "link", "set", "node0", "up"])?;
-    // Without a default route, packets to Service addresses never reach the rules that rewrite them.
-    ip(&["-n", name, "route", "add", "default", "dev", "node0"])
 }

@@ -1,11 +1,13 @@
-//! Builds the two images a cluster without a registry needs, and packs them as one archive for the runtime.
+//! Builds the two images a cluster without a registry needs, and packs images as one archive for the runtime.
 //!
 //! `pause` holds a pod's namespaces; `busybox` runs the sample and the tests. Both come from Debian's packages
-//! (gcc, busybox-static). Layers hold files only: one layer per image.
+//! (gcc, busybox-static). The conformance suite's images are in [`testimages`](crate::testimages).
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -25,11 +27,11 @@ static void reap(int s) { (void)s; while (waitpid(-1, 0, WNOHANG) > 0); }
 int main(void) { signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, reap); for (;;) pause(); }
 ";
 
-/// One image: names, runtime configuration, its single layer.
-struct Image {
-    name: &'static str,
-    config: serde_json::Value,
-    layer: Vec<u8>,
+/// One image: its names, runtime configuration and layers, lowest first.
+pub(crate) struct Image {
+    pub names: Vec<String>,
+    pub config: serde_json::Value,
+    pub layers: Vec<Rc<[u8]>>,
 }
 
 /// Writes both images to `archive`, unless it is there already.
@@ -39,31 +41,48 @@ pub fn build(archive: &Path) -> Result<()> {
     }
     let work = archive.parent().context("the image archive needs a folder")?;
     fs::create_dir_all(work)?;
-    let path = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
-    let images = [
-        Image {
-            name: PAUSE,
-            config: json!({"Entrypoint": ["/pause"], "User": "65535:65535", "Env": path}),
-            layer: layer(&[File::program("pause", pause(work)?)])?,
-        },
-        Image { name: BUSYBOX, config: json!({"Cmd": ["sh"], "Env": path}), layer: busybox()? },
-    ];
+    write(archive, &[pause_image(&[PAUSE], work)?, busybox_image(BUSYBOX)?])
+}
+
+/// Writes `images` to `archive`, which is there whole or not at all.
+pub(crate) fn write(archive: &Path, images: &[Image]) -> Result<()> {
     let partial = archive.with_extension("partial");
-    pack(&partial, &images)?;
+    pack(&partial, images)?;
     fs::rename(&partial, archive).with_context(|| format!("moving {} into place", archive.display()))
 }
 
+/// The environment of every image.
+pub(crate) const PATH: [&str; 1] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+
+/// The image of sandboxes, compiled in the folder `work`.
+pub(crate) fn pause_image(names: &[&str], work: &Path) -> Result<Image> {
+    Ok(Image {
+        names: names.iter().map(ToString::to_string).collect(),
+        config: json!({"Entrypoint": ["/pause"], "User": "65535:65535", "Env": PATH}),
+        layers: vec![layer(&[File::program("pause", pause(work)?)])?],
+    })
+}
+
+/// Busybox with all its applets.
+pub(crate) fn busybox_image(name: &str) -> Result<Image> {
+    Ok(Image {
+        names: vec![name.to_string()],
+        config: json!({"Cmd": ["sh"], "Env": PATH}),
+        layers: vec![busybox()?],
+    })
+}
+
 /// One entry of a layer.
-enum File {
-    Program { path: String, data: Vec<u8> },
+pub(crate) enum File {
+    Program { path: String, data: Vec<u8>, mode: u32 },
     Text { path: String, data: String },
     Link { path: String, target: String },
     Folder { path: String, mode: u32 },
 }
 
 impl File {
-    fn program(path: &str, data: Vec<u8>) -> Self {
-        Self::Program { path: path.to_string(), data }
+    pub(crate) fn program(path: &str, data: Vec<u8>) -> Self {
+        Self::Program { path: path.to_string(), data, mode: 0o755 }
     }
 }
 
@@ -78,7 +97,7 @@ fn pause(work: &Path) -> Result<Vec<u8>> {
     Ok(fs::read(binary)?)
 }
 
-fn busybox() -> Result<Vec<u8>> {
+fn busybox() -> Result<Rc<[u8]>> {
     let program =
         fs::read("/bin/busybox").context("reading /bin/busybox (apt-get install busybox-static)")?;
     let list = Command::new("/bin/busybox").arg("--list").output()?;
@@ -99,12 +118,13 @@ fn busybox() -> Result<Vec<u8>> {
     layer(&files)
 }
 
-fn layer(files: &[File]) -> Result<Vec<u8>> {
+/// A layer that holds `files`.
+pub(crate) fn layer(files: &[File]) -> Result<Rc<[u8]>> {
     let mut tar = tar::Builder::new(Vec::new());
     for file in files {
         let mut header = tar::Header::new_ustar();
         let (path, mode, data): (&str, u32, &[u8]) = match file {
-            File::Program { path, data } => (path, 0o755, data),
+            File::Program { path, data, mode } => (path, *mode, data),
             File::Text { path, data } => (path, 0o644, data.as_bytes()),
             File::Folder { path, mode } => {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -120,25 +140,30 @@ fn layer(files: &[File]) -> Result<Vec<u8>> {
         header.set_size(data.len() as u64);
         tar.append_data(&mut header, path, data)?;
     }
-    Ok(tar.into_inner()?)
+    Ok(tar.into_inner()?.into())
 }
 
 fn pack(out: &Path, images: &[Image]) -> Result<()> {
     let mut tar =
         tar::Builder::new(fs::File::create(out).with_context(|| format!("creating {}", out.display()))?);
-    let mut manifest = Vec::new();
+    let (mut manifest, mut written) = (Vec::new(), HashSet::new());
+    let mut add = |name: &str, data: &[u8]| {
+        if written.insert(name.to_string()) { append(&mut tar, name, data) } else { Ok(()) }
+    };
     for image in images {
-        let digest = hex(&image.layer);
+        let digests: Vec<String> = image.layers.iter().map(|l| hex(l)).collect();
         let config = serde_json::to_vec(&json!({
             "architecture": "amd64", "os": "linux", "config": image.config,
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
-            "history": [{"created_by": "corten"}],
+            "rootfs": {"type": "layers", "diff_ids": digests.iter().map(|d| format!("sha256:{d}")).collect::<Vec<_>>()},
+            "history": digests.iter().map(|_| json!({"created_by": "corten"})).collect::<Vec<_>>(),
         }))?;
-        let (layer_name, config_name) = (format!("{digest}.tar"), format!("{}.json", hex(&config)));
-        for (name, data) in [(&layer_name, &image.layer), (&config_name, &config)] {
-            append(&mut tar, name, data)?;
+        let names: Vec<String> = digests.iter().map(|d| format!("{d}.tar")).collect();
+        for (name, data) in names.iter().zip(&image.layers) {
+            add(name, data)?;
         }
-        manifest.push(json!({"Config": config_name, "RepoTags": [image.name], "Layers": [layer_name]}));
+        let config_name = format!("{}.json", hex(&config));
+        add(&config_name, &config)?;
+        manifest.push(json!({"Config": config_name, "RepoTags": image.names, "Layers": names}));
     }
     append(&mut tar, "manifest.json", &serde_json::to_vec(&manifest)?)?;
     tar.finish().context("closing the image archive")

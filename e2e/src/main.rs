@@ -6,14 +6,19 @@
 mod cgroup;
 mod cluster;
 mod flags;
+mod host;
 mod image;
 mod kubectl;
 mod pki;
 mod process;
+mod registry;
+mod report;
 mod rules;
 mod runtime;
 mod smoke;
 mod spec;
+mod testimages;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,14 +29,18 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::Cluster;
 use spec::{Spec, Store};
 
-const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean] | memory
+const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean] | memory | registry | testimages | report
   up       start a cluster on this machine and run the sample; --isolated starts one in a network namespace of its own,
            named after CORTEN_DIR's last part, and leaves it empty (smoke clean removes it)
   down     end it; --wipe also removes its data
   smoke    build a cluster in its own network namespace, run the seed flow, remove it
            (KEEP=1 leaves it for a look; smoke clean then removes it, given the same CORTEN_DIR)
   memory   resident memory of each daemon of the running cluster
-environment: STORE=embedded|etcd  CORTEN_DIR=/var/lib/corten  CORTEN_BIN=target/release  KUBECTL=kubectl
+  registry ARCHIVE ADDRESS:PORT   serve the images of a docker archive
+  testimages FOLDER ARCHIVE       build the conformance suite's images from what hack/upstream.sh and testbase.sh made
+  report RESULTS BASELINE CLUSTER what a run of upstream's suite says: totals beside another run's, and the failures
+environment: STORE=embedded|etcd  NODES=1 (more with --isolated and smoke)  CORTEN_DIR=/var/lib/corten  CORTEN_BIN=target/release  KUBECTL=kubectl
+  IMAGES=ARCHIVE: a registry beside the cluster serves its images, and every node pulls from it first
   KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY: another binary for one daemon";
 
 fn main() -> ExitCode {
@@ -54,6 +63,14 @@ fn run(arguments: &[String]) -> Result<()> {
         ["down", "--wipe"] => Cluster::prepare(machine_spec()?)?.down(true),
         ["smoke"] => run_smoke(),
         ["smoke", "clean"] => Cluster::prepare(smoke_spec()?)?.down(true),
+        ["registry", archive, address] => registry::serve(
+            archive.as_ref(),
+            address.parse().with_context(|| format!("{address} is no address with port"))?,
+        ),
+        ["testimages", parts, archive] => testimages::build(parts.as_ref(), archive.as_ref()),
+        ["report", results, baseline, logs] => {
+            report::report(results.as_ref(), baseline.as_ref(), logs.as_ref())
+        }
         ["memory"] => memory(&Cluster::prepare(machine_spec()?)?),
         _ => bail!("{USAGE}"),
     }
@@ -161,15 +178,25 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
         dir,
         store: Store::parse(&env("STORE").unwrap_or_else(|| "embedded".to_string()))?,
         node: "node1".to_string(),
+        nodes: node_count()?,
+        server: spec::server(address),
         address,
         cgroup_root: netns.as_ref().map(|name| format!("/{name}")),
         netns,
         bin: env("CORTEN_BIN").map_or(here, PathBuf::from),
         replaced: spec::replaced_from(env),
         kubectl,
+        images: env("IMAGES").map(PathBuf::from),
         proxy_mode: env("PROXY_MODE").unwrap_or_else(|| "iptables".to_string()),
         flags: spec::DAEMONS.iter().filter_map(|d| Some(((*d).to_string(), extra_flags(d)?))).collect(),
     })
+}
+
+/// `NODES=2`: the first node and its workers; addresses of hosts end with a node's number.
+fn node_count() -> Result<u8> {
+    let text = env("NODES").unwrap_or_else(|| "1".to_string());
+    let count = text.parse().ok().filter(|n| (1..=50).contains(n));
+    count.with_context(|| format!("NODES={text}: it is a number from 1 to 50"))
 }
 
 /// `KUBELET_FLAGS="--v=4 ..."` and so on.

@@ -59,16 +59,8 @@ impl Pki {
                 .collect(),
             addresses: vec![local, address, service_ip],
         };
-        let node_user = format!("system:node:{node}");
-        let kubelet = Leaf {
-            file: "kubelet",
-            common_name: &node_user,
-            organization: Some("system:nodes"),
-            names: vec![node.to_string()],
-            addresses: vec![local, address],
-        };
         pki.leaf(&ca, &apiserver)?;
-        pki.leaf(&ca, &kubelet)?;
+        pki.kubelet(&ca, node, address)?;
         for leaf in [
             Leaf::client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters")),
             Leaf::client("admin", "kubernetes-admin", Some("system:masters")),
@@ -86,6 +78,35 @@ impl Pki {
             pki.kubeconfig(user, server)?;
         }
         Ok(pki)
+    }
+
+    /// What another node at `address` needs, in a folder of its own: this cluster's authority, a certificate for its
+    /// kubelet, kube-proxy's.
+    pub fn join(&self, dir: &Path, node: &str, address: IpAddr, server: &str) -> Result<Self> {
+        let pki = Self { dir: dir.to_path_buf() };
+        fs::create_dir_all(pki.dir.join("pki")).with_context(|| format!("creating {}", dir.display()))?;
+        for file in ["ca.crt", "kube-proxy.crt", "kube-proxy.key"] {
+            fs::copy(self.path(file), pki.path(file)).with_context(|| format!("copying {file} to {node}"))?;
+        }
+        pki.kubelet(&self.authority("ca", "kubernetes")?, node, address)?;
+        for user in ["kube-proxy", "kubelet"] {
+            pki.kubeconfig(user, server)?;
+        }
+        Ok(pki)
+    }
+
+    /// The certificate that a kubelet both serves and shows.
+    fn kubelet(&self, ca: &Authority, node: &str, address: IpAddr) -> Result<()> {
+        self.leaf(
+            ca,
+            &Leaf {
+                file: "kubelet",
+                common_name: &format!("system:node:{node}"),
+                organization: Some("system:nodes"),
+                names: vec![node.to_string()],
+                addresses: vec![[127, 0, 0, 1].into(), address],
+            },
+        )
     }
 
     /// Path of a file under `pki/`, as text for a command line.

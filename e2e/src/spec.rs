@@ -30,11 +30,16 @@ pub const DAEMONS: [&str; 5] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
 
 /// Everything `up` needs to know.
+#[derive(Clone)]
 pub struct Spec {
     /// Certificates, data, logs and records.
     pub dir: PathBuf,
     pub store: Store,
     pub node: String,
+    /// How many nodes; more than one only in network namespaces.
+    pub nodes: u8,
+    /// URL of the API server.
+    pub server: String,
     /// The node's own address: machine's, or the namespace's.
     pub address: IpAddr,
     /// Network namespace to run in; none = the machine's own.
@@ -46,6 +51,8 @@ pub struct Spec {
     /// Single daemons taken from elsewhere, by name.
     pub replaced: BTreeMap<String, PathBuf>,
     pub kubectl: PathBuf,
+    /// A docker archive whose images a registry beside the cluster serves; none = only the two images of the sample.
+    pub images: Option<PathBuf>,
     pub proxy_mode: String,
     /// More flags, by daemon.
     pub flags: BTreeMap<String, Vec<String>>,
@@ -75,17 +82,24 @@ impl Spec {
         self.dir.join(relative).display().to_string()
     }
 
-    /// URL of the API server.
-    pub fn server(&self) -> String {
-        match self.address {
-            IpAddr::V4(a) => format!("https://{a}:{API_PORT}"),
-            IpAddr::V6(a) => format!("https://[{a}]:{API_PORT}"),
-        }
+    /// URL of the registry beside the cluster, on the API server's host.
+    pub fn registry_url(&self) -> String {
+        self.server
+            .replacen("https", "http", 1)
+            .replace(&format!(":{API_PORT}"), &format!(":{}", crate::registry::PORT))
     }
 
     /// The containerd socket.
     pub fn runtime_socket(&self) -> String {
         self.path("run/containerd.sock")
+    }
+}
+
+/// URL of the API server at `address`.
+pub fn server(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(a) => format!("https://{a}:{API_PORT}"),
+        IpAddr::V6(a) => format!("https://[{a}]:{API_PORT}"),
     }
 }
 

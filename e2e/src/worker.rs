@@ -1,0 +1,96 @@
+//! More nodes: each a network namespace with its own containerd, kubelet and kube-proxy, in the first node's network.
+//!
+//! A worker is a [`Cluster`] of which only the node's daemons are started. Its pods' addresses are those the controller
+//! manager gives the node; routes on every host lead to them.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cgroup;
+use crate::cluster::Cluster;
+use crate::host;
+use crate::process::Processes;
+use crate::spec::Spec;
+
+impl Cluster {
+    /// The nodes besides the first, prepared but not started.
+    pub(crate) fn workers(&self) -> Result<Vec<Self>> {
+        (2..=self.spec.nodes).map(|number| self.worker(number)).collect()
+    }
+
+    fn worker(&self, number: u8) -> Result<Self> {
+        let (Some(first), IpAddr::V4(address)) = (&self.spec.netns, self.spec.address) else {
+            bail!(
+                "NODES={}: more than one node takes a cluster in network namespaces of its own (cluster up --isolated)",
+                self.spec.nodes
+            );
+        };
+        let [a, b, c, _] = address.octets();
+        let (node, name) = (format!("node{number}"), format!("{first}-{number}"));
+        let spec = Spec {
+            dir: self.spec.dir.join(&node),
+            address: Ipv4Addr::new(a, b, c, number).into(),
+            cgroup_root: Some(format!("/{name}")),
+            netns: Some(name.clone()),
+            node,
+            nodes: 1,
+            ..self.spec.clone()
+        };
+        fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
+        host::create_beside(first, &name, spec.address)?;
+        cgroup::create(&format!("/{name}"))?;
+        let pki = self.pki.join(&spec.dir.join("kubernetes"), &spec.node, spec.address, &spec.server)?;
+        let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
+        Ok(Self { spec, processes, pki })
+    }
+
+    /// Starts a worker's daemons and waits until the node is Ready.
+    pub(crate) fn join(&self, worker: &Self) -> Result<()> {
+        fs::create_dir_all(worker.spec.dir.join("cni"))?;
+        let images = worker.spec.dir.join("images.tar");
+        if !images.exists() {
+            fs::hard_link(self.spec.dir.join("images.tar"), &images).context("linking the image archive")?;
+        }
+        worker.start_containerd()?;
+        worker.start_daemon("kube-proxy")?;
+        worker.start_daemon("kubelet")?;
+        let pod_cidr = self.pod_cidr(worker)?;
+        worker.write_network(&pod_cidr)?;
+        self.connect(worker, &pod_cidr)?;
+        self.wait_node(worker)
+    }
+
+    /// The addresses that the controller manager gave the worker's pods.
+    fn pod_cidr(&self, worker: &Self) -> Result<String> {
+        let (kubectl, node) = (self.kubectl("admin"), worker.spec.node.as_str());
+        let read = || kubectl.run(&["get", "node", node, "-o", "jsonpath={.spec.podCIDR}"]);
+        worker.wait("kubelet", Duration::from_secs(60), || Ok(!read()?.is_empty()))?;
+        read()
+    }
+
+    /// Routes between the worker and every other node that has addresses for pods already.
+    fn connect(&self, worker: &Self, pod_cidr: &str) -> Result<()> {
+        let path = "jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR} \
+                    {.status.addresses[?(@.type==\"InternalIP\")].address}{\"\\n\"}{end}";
+        let nodes = self.kubectl("admin").run(&["get", "nodes", "-o", path])?;
+        for line in nodes.lines() {
+            let [node, cidr, address] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+            if node == worker.spec.node {
+                continue;
+            }
+            let first = self.spec.netns.as_deref().unwrap_or_default();
+            let number = node.strip_prefix("node").unwrap_or_default();
+            let name = if node == self.spec.node { first.to_string() } else { format!("{first}-{number}") };
+            let mine = worker.spec.netns.as_deref().unwrap_or_default();
+            let address: IpAddr =
+                address.parse().with_context(|| format!("node {node} has the address {address:?}"))?;
+            host::route(mine, cidr, address)?;
+            host::route(&name, pod_cidr, worker.spec.address)?;
+        }
+        ensure!(!nodes.is_empty(), "the API server knows no nodes");
+        Ok(())
+    }
+}
