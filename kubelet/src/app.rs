@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::limiter::Bucket;
 use client::{Client, ContentType};
@@ -36,9 +36,10 @@ use crate::image::manager::ImageManager;
 use crate::image::provider::Providers;
 use crate::kubelet::{Kubelet, WorkerSteps};
 use crate::network::{self, dns};
+use crate::node::health::{RuntimeHealth, next_look, runtime_health};
 use crate::node::lease;
 use crate::node::machine::{self, Machine, disk};
-use crate::node::manager::{NodeManager, RuntimeHealth, allocatable, runtime_health, update_pod_cidr};
+use crate::node::manager::{NodeManager, allocatable, update_pod_cidr};
 use crate::node::status::Pressure;
 use crate::node::tunables;
 use crate::node_facts::NodeFacts;
@@ -59,8 +60,6 @@ use crate::volume::manager::VolumeManager;
 use crate::volume::trust_bundle::TrustBundles;
 use crate::worker::Workers;
 
-/// The runtime's own report is read so often, as upstream.
-const RUNTIME_STATUS: Duration = Duration::from_secs(5);
 /// Answer to every question about runtime classes without an API server.
 const NO_CLIENT: &str = "no API server is configured, so runtime classes are unknown";
 
@@ -225,14 +224,15 @@ impl Parts {
             machine,
             hostname,
             runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
-            health: Arc::default(),
+            health: Arc::new(RwLock::new(RuntimeHealth::unknown())),
         })
     }
 
     async fn start(self, options: &Options, process: &Process) -> Result<(), Error> {
         let stop = process.shutdown.clone();
         let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
-        self.watch_runtime_status(process);
+        let (pressure, wake) = (Arc::new(RwLock::new(Pressure::default())), Arc::new(Notify::new()));
+        self.watch_runtime_status(process, wake.clone());
         if options.settings.make_iptables_util_chains {
             for program in ["iptables", "ip6tables"] {
                 tasks.spawn("iptables", network::iptables::run(program, stop.clone()));
@@ -261,7 +261,6 @@ impl Parts {
             let workers = self.workers.clone();
             tasks.spawn("pod-certificates", certificates.clone().run(move |uid| workers.poke(uid)));
         }
-        let (pressure, wake) = (Arc::new(RwLock::new(Pressure::default())), Arc::new(Notify::new()));
         let eviction = eviction::manager::run(
             kubelet.clone(),
             options.settings.clone(),
@@ -283,11 +282,12 @@ impl Parts {
         Ok(())
     }
 
-    /// Reads the runtime's report again and again.
-    fn watch_runtime_status(&self, process: &Process) {
+    /// Reads the runtime's report again and again; wakes the reporter of the node's status when it is ready at last.
+    fn watch_runtime_status(&self, process: &Process, wake: Arc<Notify>) {
         let (kubelet, health, pleg) = (self.kubelet.clone(), self.health.clone(), self.pleg.clone());
         let stop = process.shutdown.clone();
         process.tasks.spawn("runtime-status", async move {
+            let (begin, mut once) = (Instant::now(), false);
             loop {
                 let answer = kubelet.runtime.cri.status(v1::StatusRequest::default()).await;
                 let (mut now, network) = runtime_health(answer);
@@ -299,10 +299,16 @@ impl Parts {
                 *kubelet.node.recursive_read_only.write() = able(|f| f.recursive_read_only_mounts);
                 *kubelet.node.user_namespaces.write() = able(|f| f.user_namespaces);
                 *kubelet.network_error.write() = network;
+                let ready = now.errors.is_empty();
                 *health.write() = now;
+                let pause = next_look(ready, once, begin.elapsed());
+                if ready && !once {
+                    once = true;
+                    wake.notify_one();
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(RUNTIME_STATUS) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
         });

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Patch, PatchParams};
 use cri::v1;
-use k8s_openapi::api::core::v1::{
-    ContainerImage, Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, Taint,
-};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::RwLock;
@@ -17,23 +15,13 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::health::RuntimeHealth;
 use super::machine::{Machine, disk};
 use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::eviction::Signal;
 use crate::kubelet::Kubelet;
-
-/// What the runtime last said about itself.
-#[derive(Clone, Debug, Default)]
-pub struct RuntimeHealth {
-    /// Why the node is not ready; empty if it is.
-    pub errors: Vec<String>,
-    /// Handlers and what they can do.
-    pub handlers: Vec<NodeRuntimeHandler>,
-    /// True if the runtime keeps to a pod's supplemental groups.
-    pub supplemental_groups_policy: bool,
-}
 
 /// Annotation with addresses for an external cloud provider.
 const PROVIDED_IPS: &str = "alpha.kubernetes.io/provided-node-ip";
@@ -320,46 +308,4 @@ pub fn allocatable(
         memory: memory.max(0),
         ephemeral_storage: disk.max(0),
     }
-}
-
-/// Reads the runtime's own report.
-pub fn runtime_health(answer: Result<v1::StatusResponse, cri::Error>) -> (RuntimeHealth, Option<String>) {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => {
-            let text = format!("container runtime is down: {error}");
-            return (RuntimeHealth { errors: vec![text], ..RuntimeHealth::default() }, None);
-        }
-    };
-    let conditions = answer.status.map(|s| s.conditions).unwrap_or_default();
-    let problem = |kind: &str| {
-        let found = conditions.iter().find(|c| c.r#type == kind);
-        match found {
-            Some(c) if c.status => None,
-            Some(c) => Some(format!("{kind}=false reason:{} message:{}", c.reason, c.message)),
-            None => Some(format!("{kind}=false reason: message:condition not reported")),
-        }
-    };
-    let mut errors = Vec::new();
-    if let Some(problem) = problem("RuntimeReady") {
-        errors.push(format!("container runtime not ready: {problem}"));
-    }
-    let network = problem("NetworkReady").map(|p| format!("container runtime network not ready: {p}"));
-    errors.extend(network.clone());
-    let handlers = answer.runtime_handlers.into_iter().map(|handler| {
-        let features = handler.features.unwrap_or_default();
-        NodeRuntimeHandler {
-            name: Some(handler.name),
-            features: Some(NodeRuntimeHandlerFeatures {
-                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
-                user_namespaces: Some(features.user_namespaces),
-            }),
-        }
-    });
-    let health = RuntimeHealth {
-        errors,
-        handlers: handlers.collect(),
-        supplemental_groups_policy: answer.features.is_some_and(|f| f.supplemental_groups_policy),
-    };
-    (health, network)
 }

@@ -3,6 +3,7 @@
 //! [`status`] is pure; [`machine`] reads the machine; [`manager`] registers the node and keeps status and lease fresh.
 //! Upstream: pkg/kubelet/kubelet_node_status.go, pkg/kubelet/nodestatus and component-helpers/apimachinery/lease, v1.37.
 
+pub mod health;
 pub mod lease;
 pub mod machine;
 pub mod manager;
