@@ -253,6 +253,7 @@ pub async fn build(
     let resources = api_registry(&config, store.clone())?;
     let Authorization { authorizer, rbac, node } =
         authorization::build(&config.authorization, &process.tasks)?;
+    resources.core().start_caches();
     resources.core().set_authorizer(authorizer.clone());
     if let Some(rbac) = &rbac {
         resources.core().set_rbac(rbac.clone());

@@ -290,6 +290,15 @@ impl Core {
         &self.resources
     }
 
+    /// Starts the watch caches of the built-in resources. Without it a cache would begin at the first watch, and could
+    /// not show what happened since the answer whose version the watch names: 410 for a client that did nothing wrong.
+    /// Must be called on a runtime. Upstream fills its caches at its start too.
+    pub fn start_caches(&self) {
+        for source in self.resources.iter().filter_map(|resource| resource.source.as_ref()) {
+            source.cacher.start();
+        }
+    }
+
     /// The custom resource definitions in force.
     pub fn custom(&self) -> &customresources::Table {
         &self.custom
