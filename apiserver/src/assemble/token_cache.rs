@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use auth::authenticator::{Outcome, TokenAuthenticator};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
+
+use crate::reviewers::tokens::key;
 
 /// How long a success is believed. Upstream: `TokenSuccessCacheTTL`.
 const TTL: Duration = Duration::from_secs(10);
@@ -27,16 +28,6 @@ impl TokenCache {
     pub(crate) fn new(inner: Arc<dyn TokenAuthenticator>) -> Self {
         Self { inner, known: Mutex::default() }
     }
-}
-
-/// Tokens are kept as digests only.
-fn key(token: &str, audiences: &[String]) -> Key {
-    let mut digest = Sha256::new();
-    for text in std::iter::once(token).chain(audiences.iter().map(String::as_str)) {
-        digest.update((text.len() as u64).to_le_bytes());
-        digest.update(text);
-    }
-    digest.finalize().into()
 }
 
 #[async_trait]

@@ -108,7 +108,8 @@ fn outcome(status: Status, audiences: &[String], implicit: &[String]) -> Outcome
     Ok(Some(Authenticated { user: Arc::new(user), audiences: common }))
 }
 
-fn key(token: &str, audiences: &[String]) -> [u8; 32] {
+/// What caches remember a token and the audiences asked for under: tokens are kept as digests only.
+pub(crate) fn key(token: &str, audiences: &[String]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for text in std::iter::once(token).chain(audiences.iter().map(String::as_str)) {
         digest.update((text.len() as u64).to_le_bytes());
