@@ -80,9 +80,9 @@ impl Cluster {
         self.workers()?.iter().try_for_each(|worker| self.step(&worker.spec.node, || self.join(worker)))
     }
 
-    /// Ends everything; with `wipe` nothing is left.
+    /// Ends everything, nodes that joined later included; with `wipe` nothing is left.
     pub fn down(&self, wipe: bool) -> Result<()> {
-        for worker in self.workers()? {
+        for worker in self.workers_found()? {
             worker.down_node(wipe)?;
         }
         self.down_node(wipe)

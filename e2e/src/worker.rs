@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,12 +17,17 @@ use crate::process::Processes;
 use crate::spec::Spec;
 
 impl Cluster {
-    /// The nodes besides the first, prepared but not started.
+    /// The nodes besides the first that are asked for, prepared but not started.
     pub(crate) fn workers(&self) -> Result<Vec<Self>> {
         (2..=self.spec.nodes).map(|number| self.worker(number)).collect()
     }
 
-    fn worker(&self, number: u8) -> Result<Self> {
+    /// The nodes besides the first that have a folder here, however many are asked for now.
+    pub(crate) fn workers_found(&self) -> Result<Vec<Self>> {
+        numbers_found(&self.spec.dir)?.into_iter().map(|number| self.worker(number)).collect()
+    }
+
+    pub(crate) fn worker(&self, number: u8) -> Result<Self> {
         let (Some(first), IpAddr::V4(address)) = (&self.spec.netns, self.spec.address) else {
             bail!(
                 "NODES={}: more than one node takes a cluster in network namespaces of its own (cluster up --isolated)",
@@ -91,6 +97,32 @@ impl Cluster {
             host::route(&name, pod_cidr, worker.spec.address)?;
         }
         ensure!(!nodes.is_empty(), "the API server knows no nodes");
+        Ok(())
+    }
+}
+
+/// The numbers of the folders `node2`, `node3`, ... in a cluster's folder, in order.
+fn numbers_found(dir: &Path) -> Result<Vec<u8>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    let mut numbers: Vec<u8> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+        .filter(|number| *number >= 2)
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_node_with_a_folder() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        for name in ["node3", "node2", "node10", "node1", "nodes", "node300", "kubelet"] {
+            fs::create_dir(dir.path().join(name))?;
+        }
+        assert_eq!(numbers_found(dir.path())?, [2, 3, 10]);
         Ok(())
     }
 }
