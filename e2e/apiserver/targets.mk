@@ -1,5 +1,8 @@
 # Included by the Makefile of the repository.
 
+# What operators do beyond `make up`.
+include e2e/operators.mk
+
 .PHONY: bench-apiserver crash-apiserver full-disk-apiserver rules-apiserver storage-tests
 ETCD ?= etcd
 bench-apiserver: rust  ## CPU and memory per request, ours beside upstream's (needs Go, etcd, upstream's kube-apiserver)

@@ -58,6 +58,18 @@ impl Cluster {
         }
     }
 
+    /// What kubectl tells somebody who has but a token.
+    pub fn with_token(&self, token: &str, arguments: &[&str]) -> Result<String> {
+        let kubectl = Kubectl {
+            program: &self.spec.kubectl,
+            kubeconfig: "/dev/null".to_string(),
+            processes: &self.processes,
+        };
+        let (server, token) = (format!("--server={}", self.spec.server), format!("--token={token}"));
+        let options = [server.as_str(), token.as_str(), "--insecure-skip-tls-verify"];
+        kubectl.run(&[arguments, &options].concat())
+    }
+
     /// Starts everything and waits until the node is Ready.
     pub fn up(&self) -> Result<()> {
         self.step("images", || image::build(&self.spec.dir.join("images.tar")))?;

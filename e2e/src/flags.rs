@@ -34,6 +34,7 @@ impl Cluster {
             format!("--proxy-client-key-file={}", pki("front-proxy-client.key")),
             "--enable-aggregator-routing=true".to_string(),
             "--allow-privileged=true".to_string(),
+            "--enable-bootstrap-token-auth=true".to_string(),
         ];
         flags.push(match self.spec.store {
             Store::Etcd => "--etcd-servers=http://127.0.0.1:2379".to_string(),
@@ -51,6 +52,8 @@ impl Cluster {
             format!("--cluster-signing-cert-file={}", pki("ca.crt")),
             format!("--cluster-signing-key-file={}", pki("ca.key")),
             "--use-service-account-credentials=true".to_string(),
+            // The two that are off by default let nodes join by a token, as with kubeadm.
+            "--controllers=*,bootstrap-signer-controller,token-cleaner-controller".to_string(),
             "--allocate-node-cidrs=true".to_string(),
             format!("--cluster-cidr={}", spec::POD_CIDR),
         ]);
@@ -82,20 +85,27 @@ impl Cluster {
     pub(crate) fn kubelet_flags(&self) -> Result<Vec<String>> {
         let config = self.spec.path("kubelet.yaml");
         fs::write(&config, self.kubelet_config()?).with_context(|| format!("writing {config}"))?;
-        Ok(vec![
+        let mut flags = vec![
             format!("--config={config}"),
             format!("--kubeconfig={}", self.pki.kubeconfig_path("kubelet")),
             format!("--hostname-override={}", self.spec.node),
             format!("--node-ip={}", self.spec.address),
             format!("--root-dir={}", self.spec.path("kubelet")),
-        ])
+        ];
+        if self.pki.bootstraps() {
+            flags.extend([
+                format!("--bootstrap-kubeconfig={}", self.pki.kubeconfig_path("bootstrap-kubelet")),
+                format!("--cert-dir={}", self.spec.path("kubelet-pki")),
+            ]);
+        }
+        Ok(flags)
     }
 
     fn kubelet_config(&self) -> Result<String> {
         let resolv = self.spec.path("resolv.conf");
         fs::write(&resolv, format!("nameserver {}\n", self.spec.address))?;
         let pki = |f: &str| self.pki.path(f);
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "failCgroupV1": false,
@@ -106,8 +116,6 @@ impl Cluster {
             "clusterDNS": [spec::DNS_IP],
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": format!("unix://{}", self.spec.runtime_socket()),
-            "tlsCertFile": pki("kubelet.crt"),
-            "tlsPrivateKeyFile": pki("kubelet.key"),
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "2%", "imagefs.available": "2%"},
             // The two images cannot be pulled again: no collection of images.
             "imageGCHighThresholdPercent": 100,
@@ -116,6 +124,12 @@ impl Cluster {
             "resolvConf": resolv,
             "podLogsDir": self.spec.path("pod-logs"),
         });
+        if self.pki.bootstraps() {
+            config["rotateCertificates"] = true.into();
+        } else {
+            config["tlsCertFile"] = pki("kubelet.crt").into();
+            config["tlsPrivateKeyFile"] = pki("kubelet.key").into();
+        }
         Ok(serde_json::to_string_pretty(&config)?)
     }
 }

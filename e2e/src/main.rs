@@ -3,11 +3,13 @@
 //! Any of the five daemons can be another binary: `KUBELET=/path/to/kubelet cluster smoke` and so on.
 //! Start reading at [`cluster::Cluster::up`] and [`smoke`].
 
+mod bootstrap;
 mod cgroup;
 mod cluster;
 mod flags;
 mod host;
 mod image;
+mod join;
 mod kubectl;
 mod pki;
 mod process;
@@ -27,14 +29,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use cluster::Cluster;
+use k8s_openapi::jiff::SignedDuration;
 use spec::{Spec, Store};
 
-const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean] | memory | registry | testimages | report
+const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean|join] | join | memory | registry | testimages | report
   up       start a cluster on this machine and run the sample; --isolated starts one in a network namespace of its own,
            named after CORTEN_DIR's last part, and leaves it empty (smoke clean removes it)
   down     end it; --wipe also removes its data
   smoke    build a cluster in its own network namespace, run the seed flow, remove it
            (KEEP=1 leaves it for a look; smoke clean then removes it, given the same CORTEN_DIR)
+  smoke join  the same with a node that joins by a bootstrap token (TOKEN_SECONDS: how long the token counts)
+  join     add a node to the isolated cluster in CORTEN_DIR by a new bootstrap token
   memory   resident memory of each daemon of the running cluster
   registry ARCHIVE ADDRESS:PORT   serve the images of a docker archive
   testimages FOLDER ARCHIVE       build the conformance suite's images from what hack/upstream.sh and testbase.sh made
@@ -61,7 +66,9 @@ fn run(arguments: &[String]) -> Result<()> {
         ["up", "--isolated"] => up_isolated(),
         ["down"] => Cluster::prepare(machine_spec()?)?.down(false),
         ["down", "--wipe"] => Cluster::prepare(machine_spec()?)?.down(true),
-        ["smoke"] => run_smoke(),
+        ["smoke"] => run_smoke(smoke::run),
+        ["smoke", "join"] => run_smoke(|cluster| join::scenario(cluster, token_lifetime()?)),
+        ["join"] => add_node(),
         ["smoke", "clean"] => Cluster::prepare(smoke_spec()?)?.down(true),
         ["registry", archive, address] => registry::serve(
             archive.as_ref(),
@@ -102,10 +109,28 @@ fn up_isolated() -> Result<()> {
     Ok(())
 }
 
-fn run_smoke() -> Result<()> {
+/// Adds a node to a cluster that runs, by a token of its own.
+fn add_node() -> Result<()> {
+    ensure!(env("CORTEN_DIR").is_some(), "an isolated cluster is named after CORTEN_DIR: set it");
+    let cluster = Cluster::prepare(smoke_spec()?)?;
+    bootstrap::publish(&cluster)?;
+    let token = bootstrap::create(&cluster, token_lifetime()?)?;
+    let worker = join::join(&cluster, join::next_number(&cluster)?, &token)?;
+    println!("{} joined", worker.spec.node);
+    Ok(())
+}
+
+/// kubeadm's: a day.
+fn token_lifetime() -> Result<SignedDuration> {
+    let text = env("TOKEN_SECONDS").unwrap_or_else(|| "86400".to_string());
+    Ok(SignedDuration::from_secs(text.parse().with_context(|| format!("TOKEN_SECONDS={text}: no number"))?))
+}
+
+/// `flow` on a throw-away cluster.
+fn run_smoke(flow: impl FnOnce(&Cluster) -> Result<usize>) -> Result<()> {
     let cluster = Cluster::prepare(smoke_spec()?)?;
     println!("smoke cluster in {} on the {:?} store", cluster.spec.dir.display(), cluster.spec.store);
-    let result = cluster.up().and_then(|()| smoke::run(&cluster));
+    let result = cluster.up().and_then(|()| flow(&cluster));
     if result.is_ok() {
         memory(&cluster)?;
     } else {

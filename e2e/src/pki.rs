@@ -95,6 +95,19 @@ impl Pki {
         Ok(pki)
     }
 
+    /// Gives kube-proxy's kubeconfig to another node, which has the cluster's authority already.
+    pub fn hand_proxy(&self, to: &Self, server: &str) -> Result<()> {
+        for file in ["kube-proxy.crt", "kube-proxy.key"] {
+            fs::copy(self.path(file), to.path(file)).with_context(|| format!("copying {file}"))?;
+        }
+        to.kubeconfig("kube-proxy", server)
+    }
+
+    /// True if the kubelet gets its certificate by a bootstrap kubeconfig.
+    pub fn bootstraps(&self) -> bool {
+        Path::new(&self.kubeconfig_path("bootstrap-kubelet")).exists()
+    }
+
     /// The certificate that a kubelet both serves and shows.
     fn kubelet(&self, ca: &Authority, node: &str, address: IpAddr) -> Result<()> {
         self.leaf(

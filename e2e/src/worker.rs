@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cgroup;
 use crate::cluster::Cluster;
 use crate::host;
+use crate::pki::Pki;
 use crate::process::Processes;
 use crate::spec::Spec;
 
@@ -27,11 +28,39 @@ impl Cluster {
         numbers_found(&self.spec.dir)?.into_iter().map(|number| self.worker(number)).collect()
     }
 
-    pub(crate) fn worker(&self, number: u8) -> Result<Self> {
+    /// A node with copies of what the cluster's own folder holds, or, if it joined by a token, with what it got.
+    fn worker(&self, number: u8) -> Result<Self> {
+        let spec = self.host(number)?;
+        let mut pki = Pki { dir: spec.dir.join("kubernetes") };
+        if !pki.bootstraps() {
+            pki = self.pki.join(&pki.dir, &spec.node, spec.address, &spec.server)?;
+        }
+        Ok(Self::of(spec, pki))
+    }
+
+    /// A host that knows nothing of the cluster but the API server's address.
+    pub(crate) fn stranger_host(&self, number: u8) -> Result<Self> {
+        let spec = self.host(number)?;
+        let pki = Pki { dir: spec.dir.join("kubernetes") };
+        fs::create_dir_all(pki.dir.join("pki")).with_context(|| format!("creating {}", pki.dir.display()))?;
+        Ok(Self::of(spec, pki))
+    }
+
+    fn of(spec: Spec, pki: Pki) -> Self {
+        let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
+        Self { spec, processes, pki }
+    }
+
+    /// The number at the end of the node's name.
+    pub(crate) fn number(&self) -> u8 {
+        self.spec.node.trim_start_matches("node").parse().unwrap_or(1)
+    }
+
+    /// Makes the namespace, cgroups and folder of another host.
+    fn host(&self, number: u8) -> Result<Spec> {
         let (Some(first), IpAddr::V4(address)) = (&self.spec.netns, self.spec.address) else {
             bail!(
-                "NODES={}: more than one node takes a cluster in network namespaces of its own (cluster up --isolated)",
-                self.spec.nodes
+                "more than one node takes a cluster in network namespaces of its own (cluster up --isolated)"
             );
         };
         let [a, b, c, _] = address.octets();
@@ -48,9 +77,7 @@ impl Cluster {
         fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
         host::create_beside(first, &name, spec.address)?;
         cgroup::create(&format!("/{name}"))?;
-        let pki = self.pki.join(&spec.dir.join("kubernetes"), &spec.node, spec.address, &spec.server)?;
-        let processes = Processes { dir: spec.dir.clone(), netns: spec.netns.clone() };
-        Ok(Self { spec, processes, pki })
+        Ok(spec)
     }
 
     /// Starts a worker's daemons and waits until the node is Ready.
