@@ -9,6 +9,7 @@
 //! What it does not do: run on more than one machine (that is etcd's job), or serve two processes (a lock file prevents
 //! it).
 
+pub mod backup;
 pub mod batch;
 mod codec;
 pub mod disk;

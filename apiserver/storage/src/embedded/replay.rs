@@ -44,15 +44,10 @@ pub fn replay(dir: &Path, now: std::time::Instant) -> Result<Replayed> {
     let base = names.iter().filter_map(|name| snapshot_number(name)).max();
     clean_up(dir, &names, base.unwrap_or(0))?;
     let mut replayed = Replayed {
-        state: State::default(),
-        leases: Leases::default(),
         next_number: base.unwrap_or(1),
-        next_seq: 1,
-        log_bytes: 0,
-        snapshot_bytes: 0,
-        segments: 0,
         // Only an empty directory is clean without saying so: relaxed writes may be all that was lost.
         clean: base.is_none() && !names.iter().any(|name| segment_number(name).is_some()),
+        ..Replayed::empty()
     };
     if let Some(number) = base {
         snapshot::load(dir, number, &mut replayed, now)?;
@@ -73,11 +68,17 @@ pub fn replay(dir: &Path, now: std::time::Instant) -> Result<Replayed> {
     Ok(replayed)
 }
 
-fn list(dir: &Path) -> Result<Vec<String>> {
+/// The names of the directory's entries.
+pub fn list(dir: &Path) -> Result<Vec<String>> {
     let read =
         || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect();
     let names: std::io::Result<Vec<String>> = read();
     names.map_err(|error| Error::io("listing", dir, &error))
+}
+
+/// Whether a name is that of a finished snapshot or of a log segment.
+pub fn is_data(name: &str) -> bool {
+    snapshot_number(name).or_else(|| segment_number(name)).is_some()
 }
 
 fn segment_number(name: &str) -> Option<u64> {
@@ -208,6 +209,20 @@ impl Segment {
 }
 
 impl Replayed {
+    /// Nothing read yet.
+    pub fn empty() -> Self {
+        Self {
+            state: State::default(),
+            leases: Leases::default(),
+            next_number: 1,
+            next_seq: 1,
+            log_bytes: 0,
+            snapshot_bytes: 0,
+            segments: 0,
+            clean: false,
+        }
+    }
+
     /// Applies the records of one frame.
     pub fn apply(&mut self, records: Vec<Record>, now: std::time::Instant) -> Result<()> {
         for record in records {

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -48,7 +49,8 @@ pub fn snapshot_number(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("snapshot-")?, 16).ok()
 }
 
-fn snapshot_path(dir: &Path, number: u64) -> PathBuf {
+/// Where the snapshot with this number lies.
+pub fn snapshot_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("snapshot-{number:016x}"))
 }
 
@@ -65,10 +67,12 @@ pub fn write(job: &Job, state: &RwLock<State>) -> Result<u64> {
     Ok(size)
 }
 
-fn write_file(path: &Path, job: &Job, state: &RwLock<State>) -> Result<u64> {
+/// Writes a durable file that only its owner may read; its size.
+pub fn write_file(path: &Path, job: &Job, state: &RwLock<State>) -> Result<u64> {
     let fail = |error: std::io::Error| Error::io("writing", path, &error);
-    let mut out =
-        Frames { file: File::create(path).map_err(fail)?, payload: Vec::new(), seq: 1, size: HEADER as u64 };
+    let file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(fail)?;
+    let mut out = Frames { file, payload: Vec::new(), seq: 1, size: HEADER as u64 };
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -137,8 +141,16 @@ fn remove_older(dir: &Path, number: u64) {
 
 /// Reads a snapshot into an empty state.
 pub fn load(dir: &Path, number: u64, into: &mut Replayed, now: Instant) -> Result<()> {
-    let path = snapshot_path(dir, number);
-    let data = std::fs::read(&path).map_err(|error| Error::io("reading", &path, &error))?;
+    load_file(&snapshot_path(dir, number), into, now)?;
+    if !segment_path(dir, number).exists() {
+        tracing::debug!(dir = %dir.display(), number, "no log after the snapshot");
+    }
+    Ok(())
+}
+
+/// The same from any file.
+pub fn load_file(path: &Path, into: &mut Replayed, now: Instant) -> Result<()> {
+    let data = std::fs::read(path).map_err(|error| Error::io("reading", path, &error))?;
     let damaged = |why: &str| {
         let restore = "It is the only copy of older data, so the store does not start; restore the directory from a backup";
         Error::Corrupt(format!("the snapshot {} is damaged: {why}. {restore}", path.display()))
@@ -164,9 +176,6 @@ pub fn load(dir: &Path, number: u64, into: &mut Replayed, now: Instant) -> Resul
     let Some((revision, seq)) = loader.base.filter(|_| loader.ended && at == data.len()) else {
         return Err(damaged(&format!("no intact frame at offset {at}")));
     };
-    if !segment_path(dir, number).exists() {
-        tracing::debug!(path = %path.display(), "no log after the snapshot");
-    }
     into.state.jump(revision);
     into.next_seq = seq + 1;
     into.snapshot_bytes = data.len() as u64;

@@ -1,0 +1,48 @@
+//! `corten-store`: backs up the embedded store of a running or stopped API server into one file, and restores it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use storage::embedded::backup::{self, Summary};
+
+const USAGE: &str =
+    "usage: corten-store backup DATA_DIR FILE | status FILE | restore FILE DATA_DIR [--bump-revision=N]
+  backup   write what the store in DATA_DIR holds to FILE; the API server may go on meanwhile
+  status   check every byte of FILE and say what it holds
+  restore  make DATA_DIR, which must be empty or missing, of FILE, for an API server to start on;
+           N (default 1000000000) is added to the revision: more than the writes since the backup";
+
+/// More than any cluster writes between two backups; etcd's documentation proposes the same.
+const BUMP: i64 = 1_000_000_000;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(summary) => {
+            let Summary { revision, keys, bytes } = summary;
+            println!("revision {revision}, {keys} keys, {bytes} bytes");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("corten-store: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<Summary, String> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["backup", dir, file] => backup::save(Path::new(dir), Path::new(file)),
+        ["status", file] => backup::inspect(Path::new(file)),
+        ["restore", file, dir] => backup::restore(Path::new(file), Path::new(dir), BUMP),
+        ["restore", file, dir, bump] => {
+            let number = bump.strip_prefix("--bump-revision=").ok_or(USAGE)?;
+            let number = number.parse().ok().filter(|n| *n >= 0);
+            let number = number.ok_or_else(|| format!("{bump}: it is a number of revisions"))?;
+            backup::restore(Path::new(file), Path::new(dir), number)
+        }
+        _ => return Err(USAGE.to_owned()),
+    };
+    done.map_err(|error| error.to_string())
+}
