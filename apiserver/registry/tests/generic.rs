@@ -15,6 +15,22 @@ fn config_map(name: &str) -> Value {
         "data": {"a": "b"}})
 }
 
+/// Upstream answers a create with what it reads back, so that the labels generated for the template, and by default the
+/// job's own, are in the answer too.
+#[tokio::test]
+async fn a_job_without_labels_has_its_template_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let container = json!({"name": "c", "image": "i"});
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [container]}});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": template}});
+    let made = create(&r, "batch/v1 d/jobs", &job).await.unwrap();
+    assert_eq!(made["metadata"]["labels"]["job-name"], "j");
+    assert_eq!(made["metadata"]["labels"], made["spec"]["template"]["metadata"]["labels"]);
+    let read = tree(&r.get(&at("batch/v1 d/jobs/j"), "").await.unwrap());
+    assert_eq!(read["metadata"], made["metadata"]);
+}
+
 #[tokio::test]
 async fn create_get_update_patch_delete() {
     let dir = tempfile::tempdir().unwrap();

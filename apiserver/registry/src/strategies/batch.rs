@@ -48,6 +48,11 @@ fn generate_selector(job: &mut Value) {
             labels.insert(key, value);
         }
     }
+    // A job without labels has those of its template by default, and whoever reads this one back gives it the generated
+    // ones too (apis/batch/v1/defaults.go SetDefaults_Job); reads of what was just written skip that.
+    if job.map_at(&["metadata", "labels"]).is_none_or(Map::is_empty) {
+        let _ = job.set_path(&["metadata", "labels"], labels.clone());
+    }
     // The shape was checked on decoding; only absent parents are made here.
     let _ = job.set_path(&template, labels);
     let at = ["spec", "selector", "matchLabels"];
