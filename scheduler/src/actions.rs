@@ -16,7 +16,7 @@ use crate::model::{PodInfo, WirePod};
 use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::Popped;
-use crate::scheduler::{Eviction, Outcome, Scheduler};
+use crate::scheduler::{Eviction, Outcome, Running, Scheduler};
 use crate::{prebind, prebind_claims};
 
 /// Longest note of an event.
@@ -55,7 +55,7 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 Box::pin(prebind_claims::free(scheduler, &free)).await;
             }
             if let Some(eviction) = eviction {
-                Box::pin(evict(scheduler, &popped.info, eviction)).await;
+                Box::pin(evict_for_pod(scheduler, &popped.info, eviction)).await;
             }
         }
     }
@@ -279,39 +279,53 @@ fn condition(
     Some(condition)
 }
 
+/// For whom room is made.
+pub struct Preemptor<'a> {
+    pub running: &'a Running,
+    /// "pod" or "podgroup".
+    pub kind: &'static str,
+    pub uid: &'a str,
+    pub about: ObjectReference,
+}
+
 /// Sends victims away. If that fails the pod is tried again, for no deletion may wake it.
-async fn evict(scheduler: &Scheduler, pod: &Arc<PodInfo>, eviction: Eviction) {
-    for other in &eviction.displaced {
-        if let Err(error) = patch_status(scheduler, other, json!({ "nominatedNodeName": null })).await {
-            tracing::error!(pod = other.key(), %error, "Cannot clear 'NominatedNodeName' field");
-        }
-    }
-    let mut failed = false;
-    for victim in eviction.victims.iter().filter(|v| !v.terminating) {
-        match evict_one(scheduler, pod, victim).await {
-            Ok(()) => {
-                let note = format!("Preempted by pod {} on node {}", pod.uid, eviction.node);
-                let (about, by) = (about(victim), about(pod));
-                if let Some(running) = scheduler.running(pod) {
-                    running.recorder.event(&about, Some(&by), NORMAL, "Preempted", "Preempting", &note);
-                }
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                tracing::error!(pod = victim.key(), preemptor = pod.key(), %error, "Tried to preempted pod");
-                failed = true;
-            }
-        }
-    }
-    if failed {
+async fn evict_for_pod(scheduler: &Scheduler, pod: &Arc<PodInfo>, eviction: Eviction) {
+    let Some(running) = scheduler.running(pod) else { return };
+    let by = Preemptor { running, kind: "pod", uid: &pod.uid, about: about(pod) };
+    if !evict(scheduler, &by, eviction).await {
         scheduler.state.lock().queue.wake_one(&pod.uid, Instant::now());
         scheduler.poke();
     }
 }
 
-async fn evict_one(scheduler: &Scheduler, pod: &PodInfo, victim: &PodInfo) -> client::Result<()> {
-    let name = scheduler.running(pod).map_or("", |r| r.profile.scheduler_name.as_str());
-    let message = format!("{name}: preempting to accommodate a higher priority pod");
+/// Sends victims away. False: not all could be.
+pub async fn evict(scheduler: &Scheduler, by: &Preemptor<'_>, eviction: Eviction) -> bool {
+    for other in &eviction.displaced {
+        if let Err(error) = patch_status(scheduler, other, json!({ "nominatedNodeName": null })).await {
+            tracing::error!(pod = other.key(), %error, "Cannot clear 'NominatedNodeName' field");
+        }
+    }
+    let mut all = true;
+    for victim in eviction.victims.iter().filter(|v| !v.terminating) {
+        match evict_one(scheduler, by, victim).await {
+            Ok(()) => {
+                let note = format!("Preempted by {} {} on node {}", by.kind, by.uid, eviction.node);
+                let recorder = &by.running.recorder;
+                recorder.event(&about(victim), Some(&by.about), NORMAL, "Preempted", "Preempting", &note);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                tracing::error!(pod = victim.key(), preemptor = by.uid, %error, "Tried to preempted pod");
+                all = false;
+            }
+        }
+    }
+    all
+}
+
+async fn evict_one(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo) -> client::Result<()> {
+    let name = &by.running.profile.scheduler_name;
+    let message = format!("{name}: preempting to accommodate a higher priority {}", by.kind);
     if let Some(c) = condition(victim, "DisruptionTarget", "True", "PreemptionByScheduler", &message) {
         patch_status(scheduler, victim, json!({ "conditions": [c] })).await?;
     }

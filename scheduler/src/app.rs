@@ -45,8 +45,8 @@ impl Daemon for KubeScheduler {
         metrics::register_process(metrics::default_registry(), options.gates);
         metrics::rest_client::install();
         if let Some(path) = process.flags.non_empty("write-config-to") {
-            let tree =
-                machinery::value::to_value(&config::written(&options.config)).map_err(|e| e.to_string())?;
+            let tree = machinery::value::to_value(&config::written(&options.config, &options.gates))
+                .map_err(|e| e.to_string())?;
             let mut text = String::new();
             machinery::yaml::write(&tree, &mut text);
             std::fs::write(path, text).map_err(|e| format!("writing the configuration to {path}: {e}"))?;
@@ -115,7 +115,7 @@ fn build(
         listers,
         running.collect(),
         periods,
-        Metrics::register(),
+        Metrics::register(options.gates.enabled(features::Gate::GenericWorkload)),
         (extenders, full_nodes),
     );
     handlers::subscribe(factory, &scheduler);

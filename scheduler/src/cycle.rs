@@ -11,7 +11,7 @@ use crate::framework::{
     Code, CycleState, Diagnosis, Nominated, Plugin, Prepared, Profile, Reject, View, go_list,
 };
 use crate::listers::Listers;
-use crate::model::{Cache, NodeRow, PodInfo};
+use crate::model::{Cache, Groups, NodeRow, PodInfo};
 use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
@@ -59,20 +59,21 @@ pub struct Scene<'a> {
     pub cache: &'a mut Cache,
     pub listers: &'a Listers,
     pub nominated: &'a Nominated,
+    pub groups: &'a Groups,
     pub assumed: &'a Assumed,
 }
 
 impl<'a> Scene<'a> {
     /// Makes known what plugins will ask, and lends the view.
     pub fn prepare(self, profile: &Profile, pod: &PodInfo) -> View<'a> {
-        let Scene { cache, listers, nominated, assumed } = self;
+        let Scene { cache, listers, nominated, groups, assumed } = self;
         for other in nominated.values().flatten() {
             cache.know_own_keys(other);
         }
         cache.arrange();
         cache.remember(pod);
         profile.prepare(cache, listers, pod);
-        View { cache, listers, nominated, assumed }
+        View { cache, listers, nominated, groups, assumed }
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::cycle::{self, Decision, Explored, Scene};
+use crate::cycle::{self, Decision, Explored};
 use crate::extender::{Extender, Filtered, Left};
-use crate::framework::{Diagnosis, Nominated, Reject};
+use crate::framework::{Diagnosis, Profile, Reject};
 use crate::model::PodInfo;
 use crate::plugins::dynamic_resources::Free;
 use crate::preemption::{self, Candidate, Preemption};
 use crate::queue::Popped;
-use crate::scheduler::{Outcome, Scheduler, State};
+use crate::scheduler::{Outcome, Scheduler};
 
 /// In place of a plugin's name. Upstream: framework.ExtenderName.
 const NAME: &str = "Extender";
@@ -28,7 +28,7 @@ pub async fn decide(scheduler: &Scheduler, popped: &Popped, now: Instant) -> Out
             Ok(running) => running,
             Err(outcome) => return outcome,
         };
-        let (scene, memory) = scene(scheduler, &mut state);
+        let (scene, memory, _) = state.scene(&scheduler.listers);
         match cycle::explore(&running.profile, scene, pod, memory) {
             Ok(explored) => explored,
             Err(decision) => return scheduler.apply(&mut state, running, popped, decision, now),
@@ -75,8 +75,7 @@ fn settle(
     let decision = match extra {
         Ok(extra) => {
             let asked = scheduler.extenders.iter().any(|e| e.preempts() && e.interested(pod));
-            let State { cache, nominated, assumed, rng, .. } = &mut *state;
-            let scene = Scene { cache, listers: &scheduler.listers, nominated, assumed };
+            let (scene, _, rng) = state.scene(&scheduler.listers);
             cycle::settle(&running.profile, scene, pod, explored, &extra, asked, rng)
         }
         Err(message) => Decision::Failed { plugin: NAME, message },
@@ -154,10 +153,27 @@ fn understood(scheduler: &Scheduler, extender: &Extender, left: Vec<Left>) -> Re
     Ok(candidates)
 }
 
-fn scene<'a>(scheduler: &'a Scheduler, state: &'a mut State) -> (Scene<'a>, &'a mut cycle::Memory) {
-    let State { cache, nominated, assumed, memory, .. } = state;
-    let nominated: &Nominated = nominated;
-    (Scene { cache, listers: &scheduler.listers, nominated, assumed }, memory)
+/// Finds a node for a pod of a group. Preemption is the group's to do.
+pub async fn place(scheduler: &Scheduler, profile: &Profile, pod: &Arc<PodInfo>) -> Decision {
+    let mut explored = {
+        let mut state = scheduler.state.lock();
+        let (scene, memory, rng) = state.scene(&scheduler.listers);
+        if !scheduler.extenders.iter().any(|e| e.interested(pod)) {
+            return cycle::schedule(profile, scene, pod, memory, rng);
+        }
+        match cycle::explore(profile, scene, pod, memory) {
+            Ok(explored) => explored,
+            Err(decision) => return decision,
+        }
+    };
+    match ask(scheduler, pod, &mut explored).await {
+        Ok(extra) => {
+            let mut state = scheduler.state.lock();
+            let (scene, _, rng) = state.scene(&scheduler.listers);
+            cycle::settle(profile, scene, pod, explored, &extra, false, rng)
+        }
+        Err(message) => Decision::Failed { plugin: NAME, message },
+    }
 }
 
 /// Asks the extenders: some nodes go, the others get scores.

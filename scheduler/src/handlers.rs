@@ -6,12 +6,13 @@ use client::Meta;
 use informer::{Event, Factory, Options};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::time::Instant;
 
 use crate::framework::Change;
 use crate::listers::Listers;
-use crate::model::{Interner, Place, PodInfo, WireNode, WirePod};
+use crate::model::{GroupKey, Interner, Place, PodInfo, WireNode, WirePod};
 use crate::scheduler::{Scheduler, State};
 
 /// Pods that still run or will; finished ones take no room.
@@ -83,6 +84,11 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
         to.wake(&mut to.state.lock(), &Change::Devices { added: false });
         to.poke();
     }));
+    if scheduler.state.lock().groups.enabled() {
+        let to = scheduler.clone();
+        let groups = factory.informer::<PodGroup>(Options::default());
+        scheduler.keep(groups.subscribe(move |e| pod_group(&to, e)));
+    }
     let to = scheduler.clone();
     let attachments = factory.informer::<VolumeAttachment>(Options::default());
     scheduler.keep(attachments.subscribe(move |event| {
@@ -147,6 +153,24 @@ fn resource_claim(scheduler: &Scheduler, event: Event<ResourceClaim>) {
     scheduler.release(&mut state, change.name());
     drop(state);
     scheduler.storage.send_modify(|version| *version += 1);
+    scheduler.poke();
+}
+
+fn pod_group(scheduler: &Scheduler, event: Event<PodGroup>) {
+    let new = event.object();
+    let key: GroupKey = new.key().into();
+    let gone = matches!(event, Event::Deleted(_));
+    let mut state = scheduler.state.lock();
+    state.groups.set(&key, (!gone).then(|| new.clone()));
+    state.queue.set_group(&key, (!gone).then(|| new.clone()), Instant::now());
+    if !gone {
+        let old = match &event {
+            Event::Updated { old, .. } => Some(&**old),
+            _ => None,
+        };
+        scheduler.wake(&mut state, &Change::PodGroup { key: &key, old, new });
+    }
+    drop(state);
     scheduler.poke();
 }
 
@@ -216,6 +240,7 @@ fn pod(scheduler: &Scheduler, event: Event<WirePod>) {
 
 fn gone(scheduler: &Scheduler, state: &mut State, info: &Arc<PodInfo>) {
     state.queue.remove(&info.uid);
+    state.groups.remove(info);
     state.nominate(info, None);
     if let Some(removed) = state.cache.remove(&info.uid) {
         scheduler.wake(state, &Change::PodGone(&removed));
@@ -241,6 +266,7 @@ fn placed(
 ) {
     state.queue.remove(&info.uid);
     state.nominate(info, None);
+    state.groups.add(info);
     state.cache.place(info.clone(), node, Place::Seen);
     match old.filter(|o| o.node.is_some()) {
         None => scheduler.wake(state, &Change::PodAssigned(info)),
@@ -254,18 +280,25 @@ fn placed(
 
 fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<Arc<PodInfo>>, info: Arc<PodInfo>) {
     let Some(running) = scheduler.running(&info) else { return };
+    state.groups.add(&info);
     // Placed by us and on its way; what the informer shows is older.
     if state.cache.is_assumed(&info.uid) {
         return;
     }
-    let gate = running.profile.pre_enqueue(&scheduler.listers, &info).err().map(|r| r.plugin);
+    let gate = scheduler.gate(&state.groups, &info);
     let now = Instant::now();
     if let Some(node) = &info.nominated {
         state.nominate(&info, Some(node));
     } else if old.as_ref().is_some_and(|o| o.nominated.is_some()) {
         state.nominate(&info, None);
     }
-    let Some(old) = old else { return state.queue.add(info, gate, now) };
+    let Some(old) = old else {
+        state.queue.add(info.clone(), gate, now);
+        if state.groups.enabled() && info.group.is_some() {
+            scheduler.wake(state, &Change::PodWaiting(&info));
+        }
+        return;
+    };
     let profile = &running.profile;
     let probe = info.clone();
     state

@@ -12,6 +12,7 @@ mod extended;
 mod extender;
 mod flags;
 mod framework;
+mod group;
 mod handlers;
 mod listers;
 mod metrics;

@@ -15,11 +15,85 @@ pub struct Metrics {
     pub cache_size: Family<Gauge>,
     pub preemption_attempts: Family<Counter>,
     pub preemption_victims: Family<Histogram>,
+    /// Only with the gate GenericWorkload.
+    pub groups: Option<GroupMetrics>,
+}
+
+/// Metrics of groups that are placed together.
+#[derive(Clone, Debug)]
+pub struct GroupMetrics {
+    pub attempts: Family<Counter>,
+    pub attempt_duration: Family<Histogram>,
+    pub algorithm_duration: Family<Histogram>,
+    pub preemption_attempts: Family<Counter>,
+    pub preemption_victims: Family<Histogram>,
+    pub disruptions: Family<Histogram>,
+    pub violations: Family<Counter>,
+}
+
+impl GroupMetrics {
+    fn register() -> Self {
+        let spans = exponential_buckets(0.001, 2.0, 15);
+        let sizes = exponential_buckets(1.0, 2.0, 11);
+        Self {
+            attempts: Family::counter(
+                Opts::new(
+                    "scheduler_podgroup_schedule_attempts_total",
+                    "Number of attempts to schedule pod group, by the result. 'unschedulable' means a pod group could not be scheduled, while 'error' means an internal scheduler problem.",
+                )
+                .labels(&["result", "profile"]),
+            ),
+            attempt_duration: Family::histogram(
+                Opts::new(
+                    "scheduler_podgroup_scheduling_attempt_duration_seconds",
+                    "Pod group scheduling attempt latency in seconds",
+                )
+                .labels(&["result", "profile"]),
+                &spans,
+            ),
+            algorithm_duration: Family::histogram(
+                Opts::new(
+                    "scheduler_podgroup_scheduling_algorithm_duration_seconds",
+                    "Pod group scheduling algorithm latency in seconds",
+                ),
+                &spans,
+            ),
+            preemption_attempts: Family::counter(
+                Opts::new(
+                    "scheduler_workload_preemption_attempts_total",
+                    "Total preemption attempts initiated by workload (including pod groups) in the cluster till now.",
+                )
+                .labels(&["result"]),
+            ),
+            preemption_victims: Family::histogram(
+                Opts::new(
+                    "scheduler_workload_preemption_victims",
+                    "Number of pod preemption victims caused by workload preemption.",
+                ),
+                &sizes,
+            ),
+            disruptions: Family::histogram(
+                Opts::new(
+                    "scheduler_preemption_workload_disruptions",
+                    "Number of workload preemption units being preempted. A single preemption unit can be all pods in a pod group (in case of DisruptionMode=all), or a single pod (in case of DisruptionMode=single).",
+                )
+                .labels(&["preemptor"]),
+                &sizes,
+            ),
+            violations: Family::counter(
+                Opts::new(
+                    "scheduler_preemption_pdb_violations_total",
+                    "Total number of pod disruption budget violations caused by preemption.",
+                )
+                .labels(&["preemptor"]),
+            ),
+        }
+    }
 }
 
 impl Metrics {
     /// Registers all of them.
-    pub fn register() -> Self {
+    pub fn register(groups: bool) -> Self {
         let spans = exponential_buckets(0.001, 2.0, 15);
         let stable = |name, help| Opts::new(name, help).stability(Stability::Stable);
         Self {
@@ -64,6 +138,7 @@ impl Metrics {
                 stable("scheduler_preemption_victims", "Pods selected to go"),
                 &exponential_buckets(1.0, 2.0, 7),
             ),
+            groups: groups.then(GroupMetrics::register),
         }
     }
 }

@@ -11,7 +11,9 @@ use machinery::labels::Selector;
 use rand::{Rng, RngExt};
 
 use crate::framework::{Active, Code, CycleState, Diagnosis, Profile, Reject, View};
-use crate::model::{NodeRow, PodInfo, label_selector};
+use crate::listers::Listers;
+use crate::model::groups::goes_as_one;
+use crate::model::{Cache, Groups, NodeRow, PodInfo, label_selector};
 
 /// How many nodes are tried.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +102,7 @@ pub fn preempt(
         let wanted = (all * profile.preemption.percentage / 100).max(profile.preemption.absolute).min(all);
         let offset = rng.random_range(0..rows.len());
         let mut clean = 0;
-        let budgets = Budgets::new(view);
+        let budgets = Budgets::new(view.listers);
         let trial = Trial { profile, view, pod, active, budgets: &budgets };
         for i in 0..rows.len() {
             let row = rows[(offset + i) % rows.len()];
@@ -136,7 +138,7 @@ fn aggregate(errors: Vec<String>) -> String {
     if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) }
 }
 
-fn terminating_by_preemption(pod: &PodInfo) -> bool {
+pub fn terminating_by_preemption(pod: &PodInfo) -> bool {
     pod.terminating
         && pod.rest.conditions.iter().any(|c| {
             c.type_ == "DisruptionTarget"
@@ -166,7 +168,8 @@ fn ineligible(view: View<'_>, pod: &PodInfo, diagnosis: &Diagnosis) -> Option<&'
     if diagnosis.verdict(row.at).is_some_and(|r| r.code == Code::Unresolvable) {
         return None;
     }
-    let going = row.pods.iter().any(|p| p.priority < pod.priority && terminating_by_preemption(p));
+    let going = |p: &Arc<PodInfo>| view.groups.priority(p) < pod.priority && terminating_by_preemption(p);
+    let going = row.pods.iter().any(going);
     going.then_some("not eligible due to a terminating pod on the nominated node.")
 }
 
@@ -183,6 +186,45 @@ fn cost(c: &Candidate) -> (usize, i32, i64, usize, Reverse<Timestamp>) {
     (c.violations, highest, sum, c.victims.len(), Reverse(earliest))
 }
 
+/// Pods that go together or not at all.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub pods: Vec<Arc<PodInfo>>,
+    pub priority: i32,
+    /// They belong to a group, even if each of them goes alone.
+    pub of_group: bool,
+}
+
+impl Unit {
+    /// Smallest for the most important. Upstream: framework/preemption/util.go MoreImportantVictim.
+    pub fn importance(&self) -> (Reverse<i32>, Reverse<bool>, Reverse<usize>, Timestamp) {
+        let earliest = self.pods.iter().map(|p| started(p)).min().unwrap_or(Timestamp::MAX);
+        (Reverse(self.priority), Reverse(self.of_group), Reverse(self.pods.len()), earliest)
+    }
+}
+
+/// The units that have pods on some rows, each once. Upstream: getCrossNodesVictims.
+pub fn units<'a>(cache: &Cache, groups: &Groups, rows: impl Iterator<Item = &'a NodeRow>) -> Vec<Unit> {
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    let mut units = Vec::new();
+    for pod in rows.flat_map(|row| &row.pods) {
+        let group = pod.group.as_deref().filter(|_| groups.enabled());
+        let state = group.and_then(|key| groups.get(key));
+        let object = state.and_then(|g| g.object.as_ref());
+        let mut pods = vec![pod.clone()];
+        if let (Some(key), Some(state)) = (group, state)
+            && object.is_some_and(|o| goes_as_one(&o.spec))
+        {
+            if !known.insert(key) {
+                continue;
+            }
+            pods = state.scheduled(cache).cloned().collect();
+        }
+        units.push(Unit { pods, priority: groups.priority(pod), of_group: group.is_some() });
+    }
+    units
+}
+
 /// What is the same for every node.
 struct Trial<'a> {
     profile: &'a Profile,
@@ -192,44 +234,53 @@ struct Trial<'a> {
     budgets: &'a Budgets,
 }
 
-/// Removes all less important pods, then lets stay whom it can. `row` and `state` are copies.
+/// Removes all less important pods, then lets stay whom it can. `row` and `state` are copies; pods that would go
+/// together with one of the row are taken away from the state alone, where they are on other rows.
 fn victims_on(trial: &Trial<'_>, mut state: CycleState, mut row: NodeRow) -> Result<Candidate, Reject> {
     let Trial { profile, view, pod, active, budgets } = *trial;
-    let mut candidates: Vec<Arc<PodInfo>> =
-        row.pods.iter().filter(|p| p.priority < pod.priority).cloned().collect();
+    let all = units(view.cache, view.groups, std::iter::once(&row));
+    let mut candidates: Vec<Unit> = all.into_iter().filter(|u| u.priority < pod.priority).collect();
     if candidates.is_empty() {
         return Err(Reject::unresolvable(
             "DefaultPreemption",
             "No preemption victims found for incoming pod",
         ));
     }
-    for victim in &candidates {
-        row.remove(&victim.uid);
-        profile.adjust(view, &mut state, active, pod, victim, &row, -1);
-    }
+    let change = |state: &mut CycleState, row: &mut NodeRow, unit: &Unit, delta: i64| {
+        for victim in &unit.pods {
+            let elsewhere = view.cache.node_of(&victim.uid).filter(|n| **n != row.name);
+            let elsewhere = elsewhere.and_then(|n| view.cache.row(n));
+            match elsewhere {
+                None if delta < 0 => drop(row.remove(&victim.uid)),
+                None => row.add(victim.clone()),
+                Some(_) => {}
+            }
+            profile.adjust(view, state, active, pod, victim, elsewhere.unwrap_or(&*row), delta);
+        }
+    };
+    candidates.iter().for_each(|unit| change(&mut state, &mut row, unit, -1));
     profile.filter(view, &state, active, pod, &row).map_err(in_full)?;
-    candidates.sort_by_key(|p| (Reverse(p.priority), started(p)));
-    let (violating, fine) = budgets.split(&candidates);
+    candidates.sort_by_cached_key(Unit::importance);
+    let broken = budgets.broken_by(candidates.iter());
+    let mut candidates: Vec<(usize, Unit)> = broken.into_iter().zip(candidates).collect();
+    candidates.sort_by_key(|(broken, _)| *broken == 0);
     let mut victims = Vec::new();
     let mut violations = 0;
-    for (victim, violates) in
-        violating.into_iter().map(|v| (v, true)).chain(fine.into_iter().map(|v| (v, false)))
-    {
-        row.add(victim.clone());
-        profile.adjust(view, &mut state, active, pod, &victim, &row, 1);
+    for (broken, unit) in candidates {
+        change(&mut state, &mut row, &unit, 1);
         if profile.filter(view, &state, active, pod, &row).is_err() {
-            row.remove(&victim.uid);
-            profile.adjust(view, &mut state, active, pod, &victim, &row, -1);
-            violations += usize::from(violates);
-            victims.push(victim);
+            change(&mut state, &mut row, &unit, -1);
+            violations += broken;
+            victims.push(unit);
         }
     }
-    victims.sort_by_key(|p| (Reverse(p.priority), started(p)));
+    victims.sort_by_cached_key(Unit::importance);
     if victims.is_empty() {
         // A verdict that removing and adding the same pods changes.
         let text = format!("expected at least one victim pod on node {:?}", row.name);
         return Err(Reject::error("DefaultPreemption", text));
     }
+    let victims = victims.into_iter().flat_map(|unit| unit.pods).collect();
     Ok(Candidate { node: row.name.to_string(), victims, violations })
 }
 
@@ -242,7 +293,7 @@ fn in_full(reject: Reject) -> Reject {
 }
 
 /// What is left of the disruption budgets.
-struct Budgets(Vec<Budget>);
+pub struct Budgets(Vec<Budget>);
 
 struct Budget {
     namespace: String,
@@ -253,7 +304,7 @@ struct Budget {
 }
 
 impl Budgets {
-    fn new(view: View<'_>) -> Self {
+    pub fn new(listers: &Listers) -> Self {
         let one = |b: &PodDisruptionBudget| {
             let status = b.status.as_ref();
             Budget {
@@ -267,27 +318,31 @@ impl Budgets {
                     .collect(),
             }
         };
-        Self(view.listers.budgets.list().iter().map(|b| one(b)).collect())
+        Self(listers.budgets.list().iter().map(|b| one(b)).collect())
     }
 
-    /// Pods whose going would break a budget, and the others. Upstream: FilterVictimsWithPDBViolation.
-    fn split(&self, pods: &[Arc<PodInfo>]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
+    /// How many pods of each unit break a budget by going, if all before them went.
+    /// Upstream: FilterVictimsWithPDBViolation.
+    pub fn broken_by<'a>(&self, units: impl Iterator<Item = &'a Unit>) -> Vec<usize> {
         let mut left: Vec<i32> = self.0.iter().map(|b| b.allowed).collect();
-        pods.iter().cloned().partition(|pod| {
-            let labels = &pod.labels.map;
-            let mut breaks = false;
-            for (budget, left) in self.0.iter().zip(&mut left) {
-                let concerned = budget.namespace == *pod.namespace
-                    && !labels.is_empty()
-                    && !budget.selector.is_empty()
-                    && budget.selector.matches(labels)
-                    && !budget.counted.contains(&*pod.name);
-                if concerned {
-                    *left -= 1;
-                    breaks |= *left < 0;
+        units.map(|unit| unit.pods.iter().filter(|pod| self.breaks(pod, &mut left)).count()).collect()
+    }
+
+    fn breaks(&self, pod: &PodInfo, left: &mut [i32]) -> bool {
+        let labels = &pod.labels.map;
+        for (budget, left) in self.0.iter().zip(left) {
+            let concerned = budget.namespace == *pod.namespace
+                && !labels.is_empty()
+                && !budget.selector.is_empty()
+                && budget.selector.matches(labels)
+                && !budget.counted.contains(&*pod.name);
+            if concerned {
+                *left -= 1;
+                if *left < 0 {
+                    return true;
                 }
             }
-            breaks
-        })
+        }
+        false
     }
 }

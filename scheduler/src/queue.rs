@@ -1,7 +1,8 @@
 //! Pods that wait: ready ones by priority, those in backoff, those that nothing has changed for, gated ones.
 //!
 //! Time is an argument. A cycle runs while the owner of the queue holds its lock, so no change can slip between a
-//! verdict and the pod's way back into the queue. Upstream: pkg/scheduler/backend/queue/scheduling_queue.go.
+//! verdict and the pod's way back into the queue. Pods of a group wait and are taken together: `groups.rs`.
+//! Upstream: pkg/scheduler/backend/queue/scheduling_queue.go.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,7 +13,14 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::model::{PodInfo, Uid};
+use crate::model::{GroupKey, PodInfo, Uid};
+
+mod groups;
+#[cfg(test)]
+mod tests;
+
+pub use groups::{Ended, PoppedGroup};
+use groups::{Group, GroupPlace, Who};
 
 type Hash = foldhash::fast::RandomState;
 type ActiveKey = (Reverse<i32>, Instant, u64);
@@ -28,6 +36,12 @@ enum Place {
     Unschedulable(Instant),
     Gated,
     InFlight,
+    /// Where its group is.
+    Member,
+    /// Its group is not known yet.
+    Incomplete,
+    /// Its group is being tried; then it joins.
+    Pending,
 }
 
 #[derive(Debug)]
@@ -38,6 +52,8 @@ struct Entry {
     failures: u32,
     first_added: Option<Instant>,
     last_tried: Instant,
+    /// When it came, or came back.
+    stamp: Instant,
     /// The attempt failed for no fault of the pod: then it must wait its backoff in full.
     by_error: bool,
     refused_by: RefusedBy,
@@ -50,11 +66,18 @@ struct Entry {
 const HISTORY: usize = 3;
 
 /// A pod to be tried.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Popped {
     pub info: Arc<PodInfo>,
     pub attempts: u32,
     pub first_added: Option<Instant>,
+}
+
+/// What is tried next.
+#[derive(Debug)]
+pub enum Next {
+    Pod(Popped),
+    Group(PoppedGroup),
 }
 
 /// Time limits.
@@ -70,9 +93,14 @@ pub struct Periods {
 #[derive(Debug)]
 pub struct Queue {
     periods: Periods,
+    /// Whether pods of a group wait together; off with the gate GenericWorkload.
+    grouping: bool,
     entries: HashMap<Uid, Entry, Hash>,
-    active: BTreeMap<ActiveKey, Uid>,
-    backoff: BTreeMap<BackoffKey, Uid>,
+    groups: HashMap<GroupKey, Group, Hash>,
+    /// Groups that a plugin keeps from being tried.
+    gated_groups: BTreeSet<GroupKey>,
+    active: BTreeMap<ActiveKey, Who>,
+    backoff: BTreeMap<BackoffKey, Who>,
     /// Waiting for a change, oldest first is not needed: looked through when something changes.
     unschedulable: BTreeSet<Uid>,
     gated: BTreeSet<Uid>,
@@ -82,14 +110,20 @@ pub struct Queue {
     incoming: BTreeMap<(&'static str, &'static str), u64>,
 }
 
+/// Upstream's name of the event that a pod which waits is new.
+pub const ADDED: &str = "UnscheduledPodAdd";
+
 /// How often the unschedulable are looked through for ones that stayed too long.
 const FLUSH: Duration = Duration::from_secs(30);
 
 impl Queue {
-    pub fn new(periods: Periods) -> Self {
+    pub fn new(periods: Periods, grouping: bool) -> Self {
         Self {
             periods,
+            grouping,
             entries: HashMap::default(),
+            groups: HashMap::default(),
+            gated_groups: BTreeSet::new(),
             active: BTreeMap::new(),
             backoff: BTreeMap::new(),
             unschedulable: BTreeSet::new(),
@@ -108,6 +142,18 @@ impl Queue {
             Place::Unschedulable(_) => drop(self.unschedulable.remove(uid)),
             Place::Gated => drop(self.gated.remove(uid)),
             Place::InFlight => {}
+            Place::Member | Place::Incomplete | Place::Pending => {
+                let key = entry.info.group.as_ref()?;
+                match self.groups.get_mut(key)?.leave(uid) {
+                    GroupPlace::Active(key) => drop(self.active.remove(&key)),
+                    GroupPlace::Backoff(key) => drop(self.backoff.remove(&key)),
+                    GroupPlace::Gated(_) => drop(self.gated_groups.remove(key)),
+                    GroupPlace::Idle | GroupPlace::InFlight => {}
+                }
+                if self.groups.get(key).is_some_and(Group::is_nothing) {
+                    self.groups.remove(key);
+                }
+            }
         }
         Some(entry)
     }
@@ -119,7 +165,7 @@ impl Queue {
         let key = (Reverse(entry.info.priority), now, sequence);
         entry.first_added.get_or_insert(now);
         entry.place = Place::Active(key);
-        self.active.insert(key, uid.clone());
+        self.active.insert(key, Who::Pod(uid.clone()));
     }
 
     fn back_off(&mut self, uid: &Uid, until: Instant) {
@@ -127,7 +173,7 @@ impl Queue {
         let key = (until, self.sequence);
         let Some(entry) = self.lift(uid) else { return };
         entry.place = Place::Backoff(key);
-        self.backoff.insert(key, uid.clone());
+        self.backoff.insert(key, Who::Pod(uid.clone()));
     }
 
     fn park(&mut self, uid: &Uid, now: Instant) {
@@ -139,9 +185,18 @@ impl Queue {
 
     /// When a pod may be tried again.
     fn ready_at(&self, entry: &Entry) -> Instant {
-        let doublings = entry.failures.saturating_sub(1).min(20);
-        let wait = self.periods.initial_backoff.saturating_mul(1 << doublings).min(self.periods.max_backoff);
-        entry.last_tried + if entry.failures == 0 { Duration::ZERO } else { wait }
+        entry.last_tried + self.wait(entry.failures, 1)
+    }
+
+    /// How long something of `size` pods backs off that failed so often. Upstream: calculateBackoffDuration.
+    fn wait(&self, failures: u32, size: usize) -> Duration {
+        if failures == 0 {
+            return Duration::ZERO;
+        }
+        let doublings = failures.saturating_sub(1).min(20);
+        #[expect(clippy::cast_precision_loss, reason = "few pods")]
+        let longest = self.periods.max_backoff.mul_f64((size.max(1) as f64).sqrt());
+        self.periods.initial_backoff.saturating_mul(1 << doublings).min(longest)
     }
 
     fn count(&mut self, queue: &'static str, event: &'static str) {
@@ -176,18 +231,25 @@ impl Queue {
             failures: 0,
             first_added: None,
             last_tried: now,
+            stamp: now,
             by_error: false,
             refused_by: gate.into_iter().collect(),
             place: Place::Gated,
             history: VecDeque::new(),
         };
+        if self.grouping && entry.info.group.is_some() {
+            let entry = Entry { place: Place::InFlight, refused_by: RefusedBy::new(), ..entry };
+            self.entries.insert(uid.clone(), entry);
+            self.join(&uid, now, now);
+            return;
+        }
         self.entries.insert(uid.clone(), entry);
         if gate.is_none() {
-            self.count("active", "PodAdd");
+            self.count("active", ADDED);
             self.activate(&uid, now);
         } else {
             self.gated.insert(uid);
-            self.count("gated", "PodAdd");
+            self.count("gated", ADDED);
         }
     }
 
@@ -203,7 +265,14 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(&uid) else { return self.add(info, gate, now) };
         entry.info = info;
         match (entry.place, gate) {
-            (Place::InFlight, _) => {}
+            (Place::InFlight | Place::Incomplete | Place::Pending, _) => {}
+            (Place::Member, _) => {
+                let helped = useful(&entry.refused_by);
+                let key = entry.info.group.clone().filter(|k| helped && self.gated_groups.contains(k));
+                if let Some(key) = key {
+                    self.requeue_group(&key, now, "TargetPodUpdate");
+                }
+            }
             (_, Some(gate)) => {
                 entry.refused_by = [gate].into();
                 if let Some(entry) = self.lift(&uid) {
@@ -245,13 +314,7 @@ impl Queue {
     /// Where a pod is and who refused it.
     pub fn describe(&self, uid: &Uid) -> serde_json::Value {
         let Some(entry) = self.entries.get(uid) else { return serde_json::Value::Null };
-        let place = match entry.place {
-            Place::Active(_) => "active",
-            Place::Backoff(_) => "backoff",
-            Place::Unschedulable(_) => "unschedulable",
-            Place::Gated => "gated",
-            Place::InFlight => "inFlight",
-        };
+        let place = self.place_name(entry);
         let history = entry
             .history
             .iter()
@@ -279,13 +342,27 @@ impl Queue {
         }
     }
 
-    /// The next pod to try. With no ready one, one in backoff: waiting would only waste time.
-    pub fn pop(&mut self, now: Instant) -> Option<Popped> {
-        let uid = match self.active.first_key_value() {
-            Some((_, uid)) => uid.clone(),
-            None => self.early()?,
-        };
-        let entry = self.lift(&uid)?;
+    /// The next pod or group to try. With no ready one, one in backoff: waiting would only waste time. Whether a plugin
+    /// (`gate` names it) keeps a group from being tried is asked last, when all that led here is known.
+    pub fn pop(&mut self, now: Instant, gate: impl Fn(&PodInfo) -> Option<&'static str>) -> Option<Next> {
+        loop {
+            let who = match self.active.first_key_value() {
+                Some((_, who)) => who.clone(),
+                None => self.early()?,
+            };
+            match who {
+                Who::Pod(uid) => return self.take(&uid, now).map(Next::Pod),
+                Who::Group(key) => {
+                    if let Some(group) = self.take_group(&key, now, &gate) {
+                        return Some(Next::Group(group));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, uid: &Uid, now: Instant) -> Option<Popped> {
+        let entry = self.lift(uid)?;
         entry.place = Place::InFlight;
         entry.attempts = entry.attempts.saturating_add(1);
         entry.last_tried = now;
@@ -293,8 +370,12 @@ impl Queue {
     }
 
     /// Among those in backoff that no error put there, the first to become ready.
-    fn early(&self) -> Option<Uid> {
-        self.backoff.values().find(|uid| self.entries.get(*uid).is_some_and(|e| !e.by_error)).cloned()
+    fn early(&self) -> Option<Who> {
+        let hasty = |who: &&Who| match who {
+            Who::Pod(uid) => self.entries.get(uid).is_some_and(|e| !e.by_error),
+            Who::Group(key) => self.groups.get(key).is_some_and(Group::hasty),
+        };
+        self.backoff.values().find(hasty).cloned()
     }
 
     /// A tried pod fits nowhere.
@@ -303,6 +384,10 @@ impl Queue {
         entry.failures = entry.failures.saturating_add(1);
         entry.by_error = false;
         entry.refused_by = by;
+        entry.stamp = now;
+        if self.grouping && entry.info.group.is_some() {
+            return self.join(uid, now, now);
+        }
         self.count("unschedulable", "ScheduleAttemptFailure");
         self.park(uid, now);
     }
@@ -314,7 +399,12 @@ impl Queue {
         entry.by_error = true;
         entry.last_tried = now;
         entry.refused_by.clear();
+        entry.stamp = now;
+        let grouped = self.grouping && entry.info.group.is_some();
         let until = self.entries.get(uid).map_or(now, |e| self.ready_at(e));
+        if grouped {
+            return self.join(uid, now, until);
+        }
         self.count("backoff", "ScheduleAttemptFailure");
         self.back_off(uid, until);
     }
@@ -357,12 +447,16 @@ impl Queue {
 
     /// Moves those whose time has come.
     pub fn flush(&mut self, now: Instant) {
-        while let Some((&(until, _), uid)) = self.backoff.first_key_value()
+        while let Some((&(until, _), who)) = self.backoff.first_key_value()
             && until <= now
         {
-            let uid = uid.clone();
-            self.count("active", "BackoffComplete");
-            self.activate(&uid, now);
+            match who.clone() {
+                Who::Pod(uid) => {
+                    self.count("active", "BackoffComplete");
+                    self.activate(&uid, now);
+                }
+                Who::Group(key) => self.activate_group(&key, "BackoffComplete"),
+            }
         }
         if self.next_flush.is_none_or(|at| at > now) {
             return;
@@ -383,15 +477,33 @@ impl Queue {
         [backoff, self.next_flush].into_iter().flatten().min()
     }
 
-    /// Numbers of pods: active, backoff, unschedulable, gated.
-    pub fn sizes(&self) -> [(&'static str, usize); 4] {
-        let waiting = self.active.len() + self.backoff.len() + self.unschedulable.len();
-        let flying = self.entries.values().filter(|e| e.place == Place::InFlight).count();
-        [
-            ("active", self.active.len()),
-            ("backoff", self.backoff.len()),
-            ("unschedulable", self.unschedulable.len()),
-            ("gated", self.entries.len().saturating_sub(waiting + flying)),
-        ]
+    /// Numbers of pods by where they are.
+    pub fn sizes(&self) -> [(&'static str, usize); 6] {
+        let mut sizes = [
+            ("active", 0),
+            ("backoff", 0),
+            ("unschedulable", 0),
+            ("gated", 0),
+            ("incomplete", 0),
+            ("pending", 0),
+        ];
+        for entry in self.entries.values() {
+            let name = self.place_name(entry);
+            sizes.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, size)| *size += 1);
+        }
+        sizes
+    }
+
+    fn place_name(&self, entry: &Entry) -> &'static str {
+        match entry.place {
+            Place::Active(_) => "active",
+            Place::Backoff(_) => "backoff",
+            Place::Unschedulable(_) => "unschedulable",
+            Place::Gated => "gated",
+            Place::InFlight => "inFlight",
+            Place::Member => self.place_of_group(&entry.info),
+            Place::Incomplete => "incomplete",
+            Place::Pending => "pending",
+        }
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +24,14 @@ use crate::cycle::{self, Decision, Memory, Scene};
 use crate::extended;
 use crate::extender::Extender;
 use crate::framework::{Change, Nominated, Profile, View, no_nodes};
+use crate::group::{self, Decided};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
-use crate::model::{Cache, Interner, Place, PodInfo, Uid};
+use crate::model::{Cache, Groups, Interner, Place, PodInfo, Uid};
 use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::Bindings;
 use crate::preemption::Preemption;
-use crate::queue::{Periods, Popped, Queue};
+use crate::queue::{Next, Periods, Popped, PoppedGroup, Queue};
 
 /// Writes under way at a time; beyond it no further pod is taken.
 const WRITES: usize = 1024;
@@ -40,6 +41,7 @@ pub struct State {
     pub cache: Cache,
     pub queue: Queue,
     pub nominated: Nominated,
+    pub groups: Groups,
     nodes_of_nominated: BTreeMap<Uid, String>,
     pub assumed: Assumed,
     pub memory: Memory,
@@ -99,6 +101,8 @@ pub struct Eviction {
 /// What the loop does next.
 enum Step {
     Decided(Popped, Outcome),
+    /// Pods that are placed together.
+    Group(PoppedGroup),
     /// Extenders have a say about the pod.
     Ask(Popped),
     /// Nothing until then.
@@ -106,10 +110,29 @@ enum Step {
 }
 
 impl State {
+    /// Nothing is known; with `grouping`, pods of a group will be placed together.
+    pub fn new(interner: Interner, periods: Periods, grouping: bool, rng: StdRng) -> Self {
+        Self {
+            cache: Cache::new(interner),
+            queue: Queue::new(periods, grouping),
+            nominated: Nominated::default(),
+            groups: Groups::new(grouping),
+            nodes_of_nominated: BTreeMap::new(),
+            assumed: Assumed::default(),
+            memory: Memory::default(),
+            rng,
+        }
+    }
+
     /// Prepared for a cycle about a pod.
     pub fn view<'a>(&'a mut self, listers: &'a Listers, profile: &Profile, pod: &PodInfo) -> View<'a> {
-        let State { cache, nominated, assumed, .. } = self;
-        Scene { cache, listers, nominated, assumed }.prepare(profile, pod)
+        self.scene(listers).0.prepare(profile, pod)
+    }
+
+    /// What a cycle reads, remembers and draws from.
+    pub fn scene<'a>(&'a mut self, listers: &'a Listers) -> (Scene<'a>, &'a mut Memory, &'a mut StdRng) {
+        let State { cache, nominated, groups, assumed, memory, rng, .. } = self;
+        (Scene { cache, listers, nominated, groups, assumed }, memory, rng)
     }
 
     /// Notes for which node a pod waits.
@@ -139,15 +162,8 @@ impl Scheduler {
         (extenders, full_nodes): (Vec<Extender>, Store<Node>),
     ) -> Arc<Self> {
         let interner = Interner::default();
-        let state = State {
-            cache: Cache::new(interner.clone()),
-            queue: Queue::new(periods),
-            nominated: Nominated::default(),
-            nodes_of_nominated: BTreeMap::new(),
-            assumed: Assumed::default(),
-            memory: Memory::default(),
-            rng: rand::make_rng(),
-        };
+        let grouping = component::features::enabled(component::features::Gate::GenericWorkload);
+        let state = State::new(interner.clone(), periods, grouping, rand::make_rng());
         Arc::new(Self {
             state: Mutex::new(state),
             profiles,
@@ -196,16 +212,31 @@ impl Scheduler {
         let helps = |pod: &PodInfo, by: &crate::queue::RefusedBy| {
             self.running(pod).is_some_and(|r| r.profile.wakes(change, pod, by))
         };
-        state.queue.wake(Instant::now(), change.name(), helps);
+        let (now, event) = (Instant::now(), change.name());
+        if !change.only_groups() {
+            state.queue.wake(now, event, helps);
+        }
+        if state.groups.enabled() && !matches!(change, Change::PodAssigned(pod) if pod.group.is_none()) {
+            if matches!(change, Change::PodGone(_)) {
+                state.queue.victims_went();
+            }
+            let listens = |pod: &PodInfo, plugin: &'static str| {
+                self.running(pod).is_some_and(|r| r.profile.gate_listens(plugin, event))
+            };
+            state.queue.wake_groups(now, event, change.group(), listens, helps);
+        }
     }
 
     /// Lets go of pods that no plugin keeps from being tried any more.
     pub fn release(&self, state: &mut State, event: &'static str) {
-        let gate = |pod: &PodInfo| {
-            let running = self.running(pod)?;
-            running.profile.pre_enqueue(&self.listers, pod).err().map(|r| r.plugin)
-        };
-        state.queue.release(Instant::now(), event, gate);
+        let State { queue, groups, .. } = state;
+        queue.release(Instant::now(), event, |pod| self.gate(groups, pod));
+    }
+
+    /// The plugin that keeps a pod from being tried.
+    pub fn gate(&self, groups: &Groups, pod: &PodInfo) -> Option<&'static str> {
+        let running = self.running(pod)?;
+        running.profile.pre_enqueue(&self.listers, groups, pod).err().map(|r| r.plugin)
     }
 
     /// Takes pods until the token ends.
@@ -222,6 +253,12 @@ impl Scheduler {
                 Step::Ask(popped) => {
                     let outcome = extended::decide(&self, &popped, started).await;
                     (popped, outcome)
+                }
+                Step::Group(popped) => {
+                    let decided = group::decide(&self, popped, started).await;
+                    self.carry_out_group(decided, started, permit);
+                    tokio::task::yield_now().await;
+                    continue;
                 }
                 Step::Idle(deadline) => {
                     drop(permit);
@@ -244,6 +281,25 @@ impl Scheduler {
         }
     }
 
+    /// The group counts as one among the writes under way until all of its are done.
+    fn carry_out_group(self: &Arc<Self>, decided: Decided, started: Instant, permit: OwnedSemaphorePermit) {
+        let permit = Arc::new(permit);
+        for (popped, outcome) in decided.pods {
+            let (scheduler, permit) = (self.clone(), permit.clone());
+            tokio::spawn(async move {
+                actions::carry_out(&scheduler, popped, outcome, started).await;
+                drop(permit);
+            });
+        }
+        if let Some(report) = decided.report {
+            let scheduler = self.clone();
+            tokio::spawn(async move {
+                group::carry_out(&scheduler, report, started).await;
+                drop(permit);
+            });
+        }
+    }
+
     /// Sizes of queue and cache, for `/metrics`.
     pub fn gauge(&self) {
         let mut state = self.state.lock();
@@ -262,7 +318,12 @@ impl Scheduler {
     fn step(&self, now: Instant) -> Step {
         let mut state = self.state.lock();
         state.queue.flush(now);
-        let Some(popped) = state.queue.pop(now) else { return Step::Idle(state.queue.deadline()) };
+        let State { queue, groups, .. } = &mut *state;
+        let popped = match queue.pop(now, |pod| self.gate(groups, pod)) {
+            Some(Next::Pod(popped)) => popped,
+            Some(Next::Group(popped)) => return Step::Group(popped),
+            None => return Step::Idle(queue.deadline()),
+        };
         if self.extenders.iter().any(|e| e.interested(&popped.info)) {
             return Step::Ask(popped);
         }
@@ -294,8 +355,7 @@ impl Scheduler {
             Ok(running) => running,
             Err(outcome) => return outcome,
         };
-        let State { cache, nominated, assumed, memory, rng, .. } = state;
-        let scene = Scene { cache, listers: &self.listers, nominated, assumed };
+        let (scene, memory, rng) = state.scene(&self.listers);
         let decision = cycle::schedule(&running.profile, scene, pod, memory, rng);
         self.apply(state, running, popped, decision, now)
     }

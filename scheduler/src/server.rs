@@ -70,7 +70,7 @@ fn pages(options: &Options, process: &Process, scheduler: &Arc<Scheduler>, synce
     let ready = alive.into_iter().chain([informers, shutdown]).collect();
     health::install(&mut mux, "/readyz", ready);
     whyz::install(&mut mux, scheduler);
-    let config = crate::config::written(&options.config);
+    let config = crate::config::written(&options.config, &options.gates);
     let pages = zpages::Pages {
         name: "kube-scheduler",
         flags: process.flags.clone(),

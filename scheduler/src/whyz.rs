@@ -77,11 +77,11 @@ async fn posted(scheduler: &Scheduler, request: Request<Body>) -> Response<Body>
         let text = format!("no profile is named {:?}", pod.scheduler_name);
         return body::error(StatusCode::NOT_FOUND, &text);
     };
-    if let Err(gate) = running.profile.pre_enqueue(&scheduler.listers, &pod) {
+    let mut state = scheduler.state.lock();
+    if let Err(gate) = running.profile.pre_enqueue(&scheduler.listers, &state.groups, &pod) {
         let gate = json!({ "plugin": gate.plugin, "reasons": gate.reasons.as_slice() });
         return body::json(StatusCode::OK, &json!({ "pod": pod.key(), "dryRun": true, "gatedBy": gate }));
     }
-    let mut state = scheduler.state.lock();
     let mut answer = verdicts(scheduler, running, &mut state, &pod);
     answer["dryRun"] = true.into();
     body::json(StatusCode::OK, &answer)

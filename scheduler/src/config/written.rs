@@ -1,6 +1,7 @@
 //! The configuration with every default filled in, as `--write-config-to` and `/configz` show it.
 //! Upstream: cmd/kube-scheduler/app/options/configfile.go, apis/config/v1/defaults.go.
 
+use component::features::Gates;
 use serde_json::{Map, Value, json};
 
 use super::{API_VERSION, KubeSchedulerConfiguration, KubeSchedulerProfile};
@@ -73,7 +74,7 @@ fn arguments(profile: &KubeSchedulerProfile) -> Vec<Value> {
     list.into_iter().map(|(name, args)| json!({ "args": args, "name": name })).collect()
 }
 
-fn plugins(profile: &KubeSchedulerProfile) -> Value {
+fn plugins(profile: &KubeSchedulerProfile, gates: &Gates) -> Value {
     let mut points: Map<String, Value> = POINTS.iter().map(|p| ((*p).to_string(), json!({}))).collect();
     for (point, set) in &profile.plugins {
         let mut value = json!({});
@@ -88,19 +89,20 @@ fn plugins(profile: &KubeSchedulerProfile) -> Value {
         }
         points.insert(point.clone(), value);
     }
-    let multi = registry::multi_point(&profile.plugins.get("multiPoint").cloned().unwrap_or_default());
+    let own = profile.plugins.get("multiPoint").cloned().unwrap_or_default();
+    let multi = registry::multi_point(&own, gates);
     let enabled: Vec<Value> = multi.iter().map(|p| json!({ "name": p.name, "weight": p.weight })).collect();
     points.insert("multiPoint".into(), json!({ "enabled": enabled }));
     points.into()
 }
 
 /// The whole configuration.
-pub fn written(config: &KubeSchedulerConfiguration) -> Value {
+pub fn written(config: &KubeSchedulerConfiguration, gates: &Gates) -> Value {
     let mut value = serde_json::to_value(config).unwrap_or_default();
     let profiles = config.profiles.iter().map(|profile| {
         let mut value = json!({
             "pluginConfig": arguments(profile),
-            "plugins": plugins(profile),
+            "plugins": plugins(profile, gates),
             "schedulerName": profile.scheduler_name,
         });
         if let Some(percentage) = profile.percentage_of_nodes_to_score {
@@ -139,6 +141,6 @@ mod tests {
             vec![KubeSchedulerProfile { scheduler_name: "default-scheduler".into(), ..Default::default() }];
         let text = machinery::yaml::parse(include_bytes!("data/default.yaml")).unwrap();
         let expected = serde_json::to_value(&text).unwrap();
-        assert_eq!(written(&config), expected);
+        assert_eq!(written(&config, &Gates::default()), expected);
     }
 }

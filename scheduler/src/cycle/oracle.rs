@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use component::features::Gates;
 use rand::SeedableRng;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -81,7 +82,8 @@ impl World {
         let config: KubeSchedulerConfiguration =
             question.get("config").map(|c| serde_json::from_value(c.clone()).unwrap()).unwrap_or_default();
         let default = Default::default();
-        let profile = registry::build(config.profiles.first().unwrap_or(&default), 100).unwrap();
+        let profile =
+            registry::build(config.profiles.first().unwrap_or(&default), 100, &Gates::default()).unwrap();
         let pods = infos("pods").into_iter().take(PODS).collect();
         Self { cache, listers, nominated, assumed, profile, pods }
     }
@@ -94,7 +96,8 @@ impl World {
                 if r.code == Code::Unresolvable { "UnschedulableAndUnresolvable" } else { "Unschedulable" };
             json!({ "code": code, "plugin": r.plugin, "reasons": sorted(r.reasons.iter().map(|t| t.to_string()).collect()) })
         };
-        let scene = Scene { cache: &mut *cache, listers, nominated, assumed };
+        let groups = Groups::default();
+        let scene = Scene { cache: &mut *cache, listers, nominated, groups: &groups, assumed };
         let why = explain(profile, scene.prepare(profile, pod), pod);
         let mut answer = json!({});
         if let Some(reject) = &why.pre_filter {
@@ -125,7 +128,8 @@ impl World {
     fn decide(&mut self, pod: &PodInfo) -> Decision {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let Self { cache, listers, nominated, assumed, profile, .. } = self;
-        let scene = Scene { cache, listers, nominated, assumed };
+        let groups = Groups::default();
+        let scene = Scene { cache, listers, nominated, groups: &groups, assumed };
         schedule(profile, scene, pod, &mut Memory::default(), &mut rng)
     }
 

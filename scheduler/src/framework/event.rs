@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
-use crate::model::{PodInfo, WireNode};
+use crate::model::{GroupKey, PodInfo, WireNode};
 
 /// One change, as plugins judge it. `old` is absent where the object is new.
 pub enum Change<'a> {
@@ -17,6 +18,13 @@ pub enum Change<'a> {
     NodeGone,
     /// A pod was seen on a node (new, or just bound).
     PodAssigned(&'a PodInfo),
+    /// A pod came that is still to be placed.
+    PodWaiting(&'a PodInfo),
+    PodGroup {
+        key: &'a GroupKey,
+        old: Option<&'a PodGroup>,
+        new: &'a PodGroup,
+    },
     /// Labels or requests of a placed pod changed.
     PodChanged {
         old: &'a PodInfo,
@@ -74,6 +82,20 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// The group that alone it may help; `None`: others, too.
+    pub fn group(&self) -> Option<&GroupKey> {
+        match self {
+            Change::PodGroup { key, .. } => Some(key),
+            Change::PodWaiting(pod) => pod.group.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether it can help only pods that belong to groups.
+    pub const fn only_groups(&self) -> bool {
+        matches!(self, Change::PodGroup { .. } | Change::PodWaiting(_))
+    }
+
     /// Upstream's name of the event, as metrics and pages show it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -81,6 +103,9 @@ impl Change<'_> {
             Change::NodeUpdated { .. } => "NodeUpdate",
             Change::NodeGone => "NodeDelete",
             Change::PodAssigned(_) => "AssignedPodAdd",
+            Change::PodWaiting(_) => "UnscheduledPodAdd",
+            Change::PodGroup { old: None, .. } => "PodGroupAdd",
+            Change::PodGroup { .. } => "PodGroupUpdate",
             Change::PodChanged { .. } => "AssignedPodUpdate",
             Change::PodGone(_) => "AssignedPodDelete",
             Change::Itself { .. } => "TargetPodUpdate",

@@ -11,7 +11,7 @@ mod state;
 
 pub use event::Change;
 pub use fit::{Diagnosis, no_nodes};
-pub use plugin::{Code, Plugin, PreFilter, Reject, Verdict, default_normalize};
+pub use plugin::{Code, Feasibility, Plugin, PreFilter, Progress, Reject, Verdict, default_normalize};
 pub use profile::{Active, Points, Prepared, Profile, Refusal, go_list};
 pub use state::{CycleState, Nominated, View};
 

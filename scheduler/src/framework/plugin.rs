@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Change, CycleState, View};
 use crate::listers::Listers;
-use crate::model::{Cache, NodeRow, PodInfo};
+use crate::model::{Cache, Groups, NodeRow, PodInfo};
 
 /// Whether taking pods away could help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,25 @@ pub enum PreFilter {
     Reject(Reject),
 }
 
+/// How far an attempt to place a group has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Pods that have a node, from earlier or in this attempt.
+    pub scheduled: usize,
+    /// Pods that are still to be tried.
+    pub remaining: usize,
+}
+
+/// Whether what a group's attempt has placed is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Feasibility {
+    Yes,
+    /// More of its pods must be placed.
+    NotYet(String),
+    /// It cannot be any more.
+    No(String),
+}
+
 /// A plugin.
 pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
@@ -74,8 +94,13 @@ pub trait Plugin: Send + Sync {
     fn prepare(&self, _cache: &mut Cache, _listers: &Listers, _pod: &PodInfo) {}
 
     /// Whether the pod may be queued at all.
-    fn pre_enqueue(&self, _listers: &Listers, _pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _listers: &Listers, _groups: &Groups, _pod: &PodInfo) -> Verdict {
         Ok(())
+    }
+
+    /// Whether an attempt to place a group has placed enough. Upstream: PlacementFeasible.
+    fn placement_feasible(&self, _group: &PodGroup, _progress: Progress) -> Feasibility {
+        Feasibility::Yes
     }
 
     fn pre_filter(&self, _view: View<'_>, _pod: &PodInfo, _state: &mut CycleState) -> PreFilter {

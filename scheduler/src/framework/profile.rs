@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use smallvec::SmallVec;
 
-use super::{Change, CycleState, Diagnosis, Plugin, PreFilter, Reject, Verdict, View};
+use super::{Change, CycleState, Diagnosis, Feasibility, Plugin, PreFilter, Progress, Reject, Verdict, View};
 use crate::cycle::Class;
 use crate::listers::Listers;
-use crate::model::{Cache, NodeRow, PodInfo};
+use crate::model::{Cache, Groups, NodeRow, PodInfo};
 
 type Plugins = Vec<Arc<dyn Plugin>>;
 
@@ -18,6 +19,9 @@ pub struct Points {
     pub pre_enqueue: Plugins,
     pub pre_filter: Plugins,
     pub filter: Plugins,
+    pub placement_feasible: Plugins,
+    /// Whether pods may have to go for a group.
+    pub group_preemption: bool,
     pub pre_score: BTreeSet<&'static str>,
     pub score: Vec<(Arc<dyn Plugin>, i64)>,
     pub preemption: bool,
@@ -87,8 +91,33 @@ impl Profile {
         self.points.filter.iter().take_while(|p| p.local_filter()).count()
     }
 
-    pub fn pre_enqueue(&self, listers: &Listers, pod: &PodInfo) -> Verdict {
-        self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(listers, pod))
+    pub fn pre_enqueue(&self, listers: &Listers, groups: &Groups, pod: &PodInfo) -> Verdict {
+        self.points.pre_enqueue.iter().try_for_each(|p| p.pre_enqueue(listers, groups, pod))
+    }
+
+    /// Upstream: frameworkImpl.RunPlacementFeasiblePlugins.
+    pub fn placement_feasible(&self, group: &PodGroup, progress: Progress) -> Feasibility {
+        let mut all = Feasibility::Yes;
+        for plugin in &self.points.placement_feasible {
+            match plugin.placement_feasible(group, progress) {
+                Feasibility::Yes => {}
+                Feasibility::NotYet(why) => all = Feasibility::NotYet(why),
+                no @ Feasibility::No(_) => return no,
+            }
+        }
+        all
+    }
+
+    /// The same without what follows a failed attempt: that is a group's to do, not its pods'.
+    pub fn of_a_group(&self) -> Self {
+        let points = Points { preemption: false, resources: false, ..self.points.clone() };
+        Self { points, ..self.clone() }
+    }
+
+    /// Whether a plugin that keeps a pod from being tried looks at an event.
+    pub fn gate_listens(&self, plugin: &str, event: &str) -> bool {
+        let gate = self.points.pre_enqueue.iter().find(|p| p.name() == plugin);
+        gate.is_none_or(|p| p.events().contains(&event))
     }
 
     /// Upstream: frameworkImpl.RunPreFilterPlugins.

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use crate::assumed::Assumed;
 use crate::listers::Listers;
-use crate::model::{Cache, PodInfo};
+use crate::model::{Cache, Groups, PodInfo};
 use crate::plugins::{
     dynamic_resources, inter_pod_affinity, pod_topology_spread, volume_binding, volume_restrictions,
     volume_zone,
@@ -23,6 +23,7 @@ pub struct View<'a> {
     pub cache: &'a Cache,
     pub listers: &'a Listers,
     pub nominated: &'a Nominated,
+    pub groups: &'a Groups,
     /// Volumes and claims as they will be once what was decided is written.
     pub assumed: &'a Assumed,
 }

@@ -360,6 +360,11 @@ impl Cache {
         self.placed.get(uid).map(|p| &p.node)
     }
 
+    /// Node of a pod, and how it came there.
+    pub fn placed(&self, uid: &Uid) -> Option<(Arc<str>, Place)> {
+        self.placed.get(uid).map(|p| (p.node.clone(), p.place))
+    }
+
     pub fn assumed(&self) -> usize {
         self.placed.values().filter(|p| p.place == Place::Assumed).count()
     }

@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod cache_tests;
 mod counters;
+pub mod groups;
 mod intern;
 mod matcher;
 mod node;
@@ -22,6 +23,7 @@ pub mod wire;
 
 pub use cache::{Cache, Place};
 pub use counters::{Counts, MatchCounter, Role};
+pub use groups::{GroupKey, Groups};
 pub use intern::Interner;
 pub use matcher::Matcher;
 pub use node::{NodeRow, tolerates};

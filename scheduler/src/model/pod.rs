@@ -118,7 +118,8 @@ pub struct Wants {
     /// Features a node must declare.
     pub features: Vec<&'static str>,
     pub resource_claims: Vec<PodResourceClaim>,
-    pub group: Option<String>,
+    /// `namespace/name` of the group it belongs to.
+    pub group: Option<Arc<str>>,
     /// Extended resources by container.
     pub extended: Vec<ContainerAsks>,
 }
@@ -190,7 +191,7 @@ impl Wants {
             gates: spec.scheduling_gates.iter().map(|g| g.name.clone()).collect(),
             features: signature::features(spec),
             resource_claims: spec.resource_claims.clone(),
-            group: spec.scheduling_group.as_ref().map(|g| g.pod_group_name.clone()),
+            group: spec.scheduling_group.as_ref().map(|g| format!("{namespace}/{}", g.pod_group_name).into()),
             extended: signature::extended(spec),
         }
     }

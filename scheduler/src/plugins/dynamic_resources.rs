@@ -21,7 +21,7 @@ use crate::config::DynamicResourcesArgs;
 use crate::devices::{self, Inventory, Problem, Programs, Site, Supply};
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
 use crate::listers::Listers;
-use crate::model::{NodeRow, NodeSelector, PodInfo};
+use crate::model::{Groups, NodeRow, NodeSelector, PodInfo};
 
 pub const NAME: &str = "DynamicResources";
 
@@ -204,10 +204,6 @@ pub fn timed_out(claim: &ResourceClaim, limit: Duration, now: Timestamp) -> bool
     let since = allocation(claim).and_then(|a| a.allocation_timestamp.as_ref());
     let waits = allocation(claim).is_some_and(|a| results(a).any(|r| r.binding_conditions.is_some()));
     waits && since.is_some_and(|s| now.duration_since(s.0).unsigned_abs() > limit && now > s.0)
-}
-
-fn rejected(reason: impl Into<std::borrow::Cow<'static, str>>) -> PreFilter {
-    PreFilter::Reject(Reject::unresolvable(NAME, reason))
 }
 
 impl DynamicResources {
@@ -398,7 +394,7 @@ impl Plugin for DynamicResources {
         ]
     }
 
-    fn pre_enqueue(&self, listers: &Listers, pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, listers: &Listers, _groups: &Groups, pod: &PodInfo) -> Verdict {
         if pod.resource_claims.is_empty() {
             return Ok(());
         }
@@ -407,9 +403,6 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_filter(&self, view: View<'_>, pod: &PodInfo, state: &mut CycleState) -> PreFilter {
-        if pod.group.is_some() {
-            return rejected("pod has a schedulingGroup, which this scheduler does not place as one yet");
-        }
         if pod.resource_claims.is_empty() && pod.extended.is_empty() {
             return PreFilter::Skip;
         }

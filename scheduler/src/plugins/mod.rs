@@ -4,6 +4,7 @@ mod balanced_allocation;
 mod default_selector;
 pub mod dynamic_resources;
 pub mod extended_devices;
+pub mod gang_scheduling;
 mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use component::features::{Gate, Gates};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use super::*;
@@ -22,25 +23,30 @@ enum Point {
     PreScore,
     Score,
     PostFilter,
+    PodGroupPostFilter,
     /// Queue order and binding: there is one plugin for each, which cannot be replaced.
     Fixed,
 }
 
 impl Point {
-    const ALL: [(Point, &'static str); 6] = [
+    const ALL: [(Point, &'static str); 7] = [
         (Point::PreEnqueue, "preEnqueue"),
         (Point::PreFilter, "preFilter"),
         (Point::Filter, "filter"),
         (Point::PreScore, "preScore"),
         (Point::Score, "score"),
         (Point::PostFilter, "postFilter"),
+        (Point::PodGroupPostFilter, "podGroupPostFilter"),
     ];
 }
 
-use Point::{Filter, Fixed, PostFilter, PreEnqueue, PreFilter, PreScore, Score};
+use Point::{Filter, Fixed, PodGroupPostFilter, PostFilter, PreEnqueue, PreFilter, PreScore, Score};
 
-/// Upstream's default plugins in their order, with weight and extension points.
-const DEFAULTS: &[(&str, i64, &[Point])] = &[
+/// A plugin: its name, its weight, and the extension points at which it has code.
+type Known = (&'static str, i64, &'static [Point]);
+
+/// Upstream's plugins in the order in which they are on by default.
+const PLUGINS: &[Known] = &[
     ("SchedulingGates", 0, &[PreEnqueue]),
     ("PrioritySort", 0, &[Fixed]),
     ("NodeName", 0, &[PreFilter, Filter]),
@@ -56,15 +62,25 @@ const DEFAULTS: &[(&str, i64, &[Point])] = &[
     ("PodTopologySpread", 2, &[PreFilter, Filter, PreScore, Score]),
     ("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
     ("DynamicResources", 2, &[PreEnqueue, PreFilter, Filter, PostFilter, Score]),
-    ("DefaultPreemption", 0, &[PostFilter]),
+    ("DefaultPreemption", 0, &[PostFilter, PodGroupPostFilter]),
     ("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
     ("ImageLocality", 1, &[Score]),
     ("DefaultBinder", 0, &[Fixed]),
     ("NodeDeclaredFeatures", 0, &[PreFilter, Filter]),
+    ("GangScheduling", 0, &[PreEnqueue]),
 ];
 
-fn known(name: &str) -> Option<&'static (&'static str, i64, &'static [Point])> {
-    DEFAULTS.iter().find(|(n, _, _)| *n == name)
+/// Plugins that are on by default only with a gate.
+const GATED: &[(&str, Gate)] =
+    &[("NodeDeclaredFeatures", Gate::NodeDeclaredFeatures), ("GangScheduling", Gate::GenericWorkload)];
+
+fn known(name: &str) -> Option<&'static Known> {
+    PLUGINS.iter().find(|(n, _, _)| *n == name)
+}
+
+fn defaults(gates: &Gates) -> impl Iterator<Item = &'static Known> {
+    let off = |name: &str| GATED.iter().any(|(n, gate)| *n == name && !gates.enabled(*gate));
+    PLUGINS.iter().filter(move |(name, _, _)| !off(name))
 }
 
 fn resources(mut given: Vec<ResourceSpec>) -> Vec<ResourceSpec> {
@@ -127,6 +143,7 @@ fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plu
             Arc::new(balanced_allocation::BalancedAllocation { resources: resources(args.resources) })
         }
         "ImageLocality" => Arc::new(image_locality::ImageLocality),
+        gang_scheduling::NAME => Arc::new(gang_scheduling::GangScheduling),
         _ => return Ok(None),
     }))
 }
@@ -149,9 +166,9 @@ fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
 }
 
 /// The default plugins with a profile's changes to them.
-pub fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
+pub fn multi_point(custom: &PluginSet, gates: &Gates) -> Vec<PluginRef> {
     let off = |name: &str| custom.disabled.iter().any(|d| d.name == name || d.name == "*");
-    let defaults = DEFAULTS.iter().filter(|(n, _, _)| !off(n)).map(|(name, weight, _)| {
+    let defaults = defaults(gates).filter(|(n, _, _)| !off(n)).map(|(name, weight, _)| {
         let own = custom.enabled.iter().find(|e| e.name == *name).cloned();
         own.unwrap_or_else(|| PluginRef { name: (*name).into(), weight: *weight })
     });
@@ -163,7 +180,7 @@ pub fn multi_point(custom: &PluginSet) -> Vec<PluginRef> {
 }
 
 /// Extension points in upstream's order, with the names of their types.
-const TYPES: [(&str, &str); 12] = [
+const TYPES: [(&str, &str); 15] = [
     ("preFilter", "PreFilterPlugin"),
     ("filter", "FilterPlugin"),
     ("postFilter", "PostFilterPlugin"),
@@ -176,6 +193,9 @@ const TYPES: [(&str, &str); 12] = [
     ("permit", "PermitPlugin"),
     ("preEnqueue", "PreEnqueuePlugin"),
     ("queueSort", "QueueSortPlugin"),
+    ("placementGenerate", "PlacementGeneratePlugin"),
+    ("placementScore", "PlacementScorePlugin"),
+    ("podGroupPostFilter", "PodGroupPostFilterPlugin"),
 ];
 
 /// Plugins that do not exist, and points without the one plugin they need. Upstream: updatePluginList,
@@ -220,10 +240,10 @@ fn unknown(profile: &KubeSchedulerProfile) -> Vec<String> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile, Vec<String>> {
+pub fn build(profile: &KubeSchedulerProfile, percentage: i32, gates: &Gates) -> Result<Profile, Vec<String>> {
     let mut problems = Vec::new();
     let at = |name: &str| profile.plugins.get(name).cloned().unwrap_or_default();
-    let multi = multi_point(&at("multiPoint"));
+    let multi = multi_point(&at("multiPoint"), gates);
     problems.extend(unknown(profile));
     let mut points = Points::default();
     for (point, key) in Point::ALL {
@@ -235,6 +255,10 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
         let rest = multi.iter().filter(|m| own(&m.name).is_none() && !off(&m.name));
         let more = set.enabled.iter().filter(|e| !multi.iter().any(|m| m.name == e.name));
         for plugin in overriding.chain(rest).chain(more).filter(|p| has(p)) {
+            if point == PodGroupPostFilter {
+                points.group_preemption = true;
+                continue;
+            }
             if point == PostFilter {
                 match plugin.name.as_str() {
                     "DynamicResources" => points.resources = true,
@@ -258,8 +282,18 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32) -> Result<Profile,
                     points.pre_score.insert(made.name());
                 }
                 Score => points.score.push((made, if plugin.weight == 0 { 1 } else { plugin.weight })),
-                PostFilter | Fixed => {}
+                PostFilter | PodGroupPostFilter | Fixed => {}
             }
+        }
+    }
+    if gates.enabled(Gate::GenericWorkload) {
+        let mut sets = profile.plugins.values().flat_map(|s| &s.enabled).chain(&multi);
+        if sets.any(|p| p.name == gang_scheduling::NAME) {
+            points.placement_feasible.push(Arc::new(gang_scheduling::GangScheduling));
+        } else {
+            tracing::error!(
+                "GenericWorkload is enabled, but GangScheduling plugin is not set. Gang scheduling using PodGroups may not work as expected."
+            );
         }
     }
     let args: PreemptionArgs = profile.args("DefaultPreemption").unwrap_or_else(|problem| {

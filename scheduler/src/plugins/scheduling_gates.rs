@@ -2,7 +2,7 @@
 
 use crate::framework::{Change, Plugin, Reject, Verdict};
 use crate::listers::Listers;
-use crate::model::PodInfo;
+use crate::model::{Groups, PodInfo};
 
 pub const NAME: &str = "SchedulingGates";
 
@@ -17,7 +17,7 @@ impl Plugin for SchedulingGates {
         &["TargetPodUpdate"]
     }
 
-    fn pre_enqueue(&self, _listers: &Listers, pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _listers: &Listers, _groups: &Groups, pod: &PodInfo) -> Verdict {
         if pod.gates.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,197 @@
+//! One attempt to place a group: its pods one after the other, each as if those before it were there already. All is
+//! tried out in the cache itself and taken back if the group is not placed.
+//! Upstream: podGroupSchedulingDefaultAlgorithm, podGroupPodSchedulingAlgorithm.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
+
+use crate::cycle::{self, Decision};
+use crate::framework::{Feasibility, Profile, Progress, no_nodes};
+use crate::listers::Listers;
+use crate::model::Place;
+use crate::plugins::dynamic_resources::Allotment;
+use crate::plugins::volume_binding::Bindings;
+use crate::queue::{Popped, RefusedBy};
+use crate::scheduler::{Outcome, State};
+
+/// Upstream: errPodGroupUnschedulable.
+pub const UNSCHEDULABLE: &str = "pod group is unschedulable";
+
+/// How the group stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Placed,
+    /// Not enough pods are placed yet.
+    NotYet(String),
+    Refused(Vec<String>),
+    Error(String),
+}
+
+impl Status {
+    /// As pods and conditions show it.
+    pub fn message(&self) -> String {
+        match self {
+            Status::Placed => String::new(),
+            Status::NotYet(why) | Status::Error(why) => why.clone(),
+            Status::Refused(reasons) => reasons.join(", "),
+        }
+    }
+}
+
+/// A pod that is placed unless its group is not.
+#[derive(Debug)]
+pub struct Placed {
+    pub node: String,
+    bindings: Bindings,
+    allotments: Vec<Allotment>,
+}
+
+impl Placed {
+    /// It stays.
+    pub fn bind(self) -> Outcome {
+        let Placed { node, bindings, allotments } = self;
+        Outcome::Bind { node, bindings, allotments }
+    }
+}
+
+/// What came of one pod.
+#[derive(Debug)]
+pub enum PodEnd {
+    Placed(Placed),
+    Refused { message: String, by: RefusedBy, nominate: Option<String> },
+    Failed(String),
+    Untried,
+}
+
+/// The attempt.
+pub struct Attempt {
+    pub object: Arc<PodGroup>,
+    pub status: Status,
+    /// Every pod of the group that is to be placed, in order.
+    pub results: Vec<(Popped, PodEnd)>,
+    progress: Progress,
+    next: usize,
+}
+
+impl Attempt {
+    /// Before the first pod. If too few could be placed anyhow, none will be tried.
+    pub fn new(state: &State, profile: &Profile, object: Arc<PodGroup>, pods: Vec<Popped>) -> Self {
+        let known = pods.first().and_then(|p| state.groups.of(&p.info));
+        let scheduled = known.map_or(0, |g| g.scheduled(&state.cache).count());
+        let progress = Progress { scheduled, remaining: pods.len() };
+        let status = match profile.placement_feasible(&object, progress) {
+            Feasibility::Yes => Status::Placed,
+            Feasibility::NotYet(why) => Status::NotYet(why),
+            Feasibility::No(why) => Status::Refused(vec![UNSCHEDULABLE.into(), why]),
+        };
+        let results = pods.into_iter().map(|p| (p, PodEnd::Untried)).collect();
+        Self { object, status, results, progress, next: 0 }
+    }
+
+    /// The pod to try next.
+    pub fn next(&self) -> Option<Popped> {
+        match self.status {
+            Status::Placed | Status::NotYet(_) => {
+                self.results.get(self.next).map(|(popped, _)| popped.clone())
+            }
+            Status::Refused(_) | Status::Error(_) => None,
+        }
+    }
+
+    /// Tries all pods.
+    pub fn run(&mut self, state: &mut State, listers: &Listers, profile: &Profile) {
+        while let Some(popped) = self.next() {
+            let (scene, memory, rng) = state.scene(listers);
+            let decision = cycle::schedule(profile, scene, &popped.info, memory, rng);
+            self.tried(state, profile, decision);
+        }
+    }
+
+    /// Notes what was decided for the pod that [`Attempt::next`] named.
+    pub fn tried(&mut self, state: &mut State, profile: &Profile, decision: Decision) {
+        let Some((popped, end)) = self.results.get_mut(self.next) else { return };
+        self.next += 1;
+        *end = match decision {
+            Decision::Place { node, bindings, allotments, .. } => {
+                state.cache.place(popped.info.clone(), &node, Place::Assumed);
+                state.nominate(&popped.info, None);
+                let bindings = state.assumed.assume(&bindings, &node);
+                state.assumed.allot(&allotments);
+                PodEnd::Placed(Placed { node, bindings, allotments })
+            }
+            Decision::NoNodes => PodEnd::Refused {
+                message: no_nodes().into(),
+                by: RefusedBy::new(),
+                nominate: Some(String::new()),
+            },
+            Decision::Unfit { diagnosis, .. } => {
+                PodEnd::Refused { message: diagnosis.message(), by: diagnosis.plugins, nominate: None }
+            }
+            Decision::Failed { message, .. } => {
+                self.status =
+                    Status::Error(format!("failed to schedule other pod from a pod group: {message}"));
+                *end = PodEnd::Failed(message);
+                return;
+            }
+        };
+        self.progress.remaining -= 1;
+        self.progress.scheduled += usize::from(matches!(end, PodEnd::Placed(_)));
+        self.status = match profile.placement_feasible(&self.object, self.progress) {
+            Feasibility::Yes => Status::Placed,
+            Feasibility::NotYet(why) => Status::NotYet(why),
+            Feasibility::No(why) => Status::Refused(vec![why]),
+        };
+    }
+
+    /// After the last pod: what was tried out stays if the group is placed, and goes if not.
+    pub fn end(&mut self, state: &mut State) {
+        match &self.status {
+            Status::NotYet(why) => {
+                self.status = Status::Refused(vec![UNSCHEDULABLE.into(), why.clone()]);
+            }
+            Status::Placed if self.assignments().next().is_none() => {
+                self.status = Status::Refused(vec![UNSCHEDULABLE.into()]);
+            }
+            _ => {}
+        }
+        if self.status != Status::Placed {
+            self.take_back(state);
+        }
+    }
+
+    /// Pods and their nodes.
+    pub fn assignments(&self) -> impl Iterator<Item = (&Popped, &Placed)> {
+        self.results.iter().filter_map(|(popped, end)| match end {
+            PodEnd::Placed(placed) => Some((popped, placed)),
+            _ => None,
+        })
+    }
+
+    /// As it was before, the last pod first.
+    pub fn take_back(&self, state: &mut State) {
+        self.take_back_first(state, self.results.len());
+    }
+
+    /// The same of the first so many pods that have a node.
+    pub fn take_back_first(&self, state: &mut State, count: usize) {
+        let first: Vec<_> = self.assignments().take(count).collect();
+        for (popped, placed) in first.into_iter().rev() {
+            let pod = &popped.info;
+            state.cache.forget(&pod.uid);
+            state.assumed.forget(&placed.bindings);
+            state.assumed.take_back(&placed.allotments);
+            if let Some(node) = &pod.nominated {
+                state.nominate(pod, Some(node));
+            }
+        }
+    }
+
+    /// Puts a pod back on the node that was found for it.
+    pub fn put(state: &mut State, popped: &Popped, placed: &Placed) {
+        state.cache.place(popped.info.clone(), &placed.node, Place::Assumed);
+        state.nominate(&popped.info, None);
+        let _ = state.assumed.assume(&placed.bindings, &placed.node);
+        state.assumed.allot(&placed.allotments);
+    }
+}

@@ -1,0 +1,213 @@
+//! Which pods would have to go, anywhere, for a group to be placed: all less important ones are taken away, the group is
+//! tried, and whoever need not go comes back. Decides only; all is put back before it returns.
+//! Upstream: framework/preemption/podgrouppreemption.go.
+
+use std::sync::Arc;
+
+use component::features::{Gate, enabled};
+use hashbrown::HashMap;
+
+use super::attempt::{Attempt, Placed, Status};
+use crate::framework::{CycleState, Profile};
+use crate::listers::Listers;
+use crate::model::groups::priority;
+use crate::model::{Place, PodInfo, Uid};
+use crate::preemption::{Budgets, Unit, terminating_by_preemption, units};
+use crate::queue::Popped;
+use crate::scheduler::State;
+
+/// How the plugin speaks of itself.
+const PREFIX: &str = "pod group preemption: ";
+
+type Nominated = HashMap<Uid, String, foldhash::fast::RandomState>;
+
+/// What came of it.
+#[derive(Default)]
+pub struct Answer {
+    /// For which nodes pods wait from now on, if making room for the group has begun.
+    nominated: Option<Nominated>,
+    pub victims: Vec<Arc<PodInfo>>,
+    /// Of how many units the victims are that belong to groups.
+    pub groups_hit: usize,
+    pub violations: usize,
+    message: String,
+    failed: bool,
+}
+
+impl Answer {
+    fn no(why: &str) -> Self {
+        Self { message: format!("{PREFIX}{why}"), ..Self::default() }
+    }
+
+    /// Victims can not be looked for without asking extenders whether it would help.
+    pub fn not_with_extenders() -> Self {
+        Self::no("not done for pods that extenders have a say about")
+    }
+
+    /// Whether the group waits for pods to go.
+    pub fn waits(&self) -> bool {
+        self.nominated.is_some()
+    }
+
+    /// Node that a pod waits for.
+    pub fn nominated(&self, uid: &Uid) -> Option<&str> {
+        self.nominated.as_ref()?.get(uid).map(String::as_str)
+    }
+
+    /// What metrics call it.
+    pub fn result(&self) -> &'static str {
+        match (self.failed, self.waits()) {
+            (true, _) => "Error",
+            (false, true) => "Success",
+            (false, false) => "Unschedulable",
+        }
+    }
+
+    /// The status of an attempt that failed, with this.
+    pub fn added_to(&self, status: &Status) -> Status {
+        match status {
+            _ if self.failed => Status::Error(format!(
+                "error in \"DefaultPreemption\" PodGroupPostFilter plugins: {}",
+                self.message
+            )),
+            Status::Refused(reasons) => {
+                let mut reasons = reasons.clone();
+                reasons.push(self.message.clone());
+                Status::Refused(reasons)
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+/// A pod that is taken away, and where it was.
+struct Removed(Arc<PodInfo>, Arc<str>, Place);
+
+fn take_away(state: &mut State, unit: &Unit) -> Vec<Removed> {
+    let one = |pod: &Arc<PodInfo>| {
+        let (node, place) = state.cache.placed(&pod.uid)?;
+        let pod = state.cache.remove(&pod.uid)?;
+        Some(Removed(pod, node, place))
+    };
+    unit.pods.iter().filter_map(one).collect()
+}
+
+fn put_back(state: &mut State, removed: &[Removed]) {
+    for Removed(pod, node, place) in removed {
+        state.cache.place(pod.clone(), node, *place);
+    }
+}
+
+/// Looks for victims.
+pub fn preempt(state: &mut State, listers: &Listers, profile: &Profile, attempt: &Attempt) -> Answer {
+    let own = priority(&attempt.object.spec);
+    let pods = || attempt.results.iter().map(|(popped, _)| &popped.info);
+    let never = match enabled(Gate::PodGroupPreemptionPolicy) {
+        true => attempt.object.spec.preemption_policy.as_deref() == Some("Never"),
+        false => pods().any(|p| p.never_preempts),
+    };
+    if never {
+        return Answer::no("not eligible due to preemptionPolicy=Never.");
+    }
+    if pods().any(|pod| under_way(state, pod, own)) {
+        let now = |p: &Arc<PodInfo>| (p.uid.clone(), p.nominated.as_deref().unwrap_or_default().to_string());
+        let nominated = Some(pods().map(now).collect());
+        return Answer { nominated, ..Answer::no("ongoing preemption on nominated nodes") };
+    }
+    let victims: Vec<Unit> = units(&state.cache, &state.groups, state.cache.rows())
+        .into_iter()
+        .filter(|u| u.priority < own)
+        .collect();
+    if victims.is_empty() {
+        return Answer::no("No preemption victims found for incoming preemptor");
+    }
+    let removed: Vec<Vec<Removed>> = victims.iter().map(|unit| take_away(state, unit)).collect();
+    let waiting = attempt.results.iter().map(|(popped, _)| popped.clone()).collect();
+    let mut trial = Attempt::new(state, profile, attempt.object.clone(), waiting);
+    trial.run(state, listers, profile);
+    trial.end(state);
+    let answer = match &trial.status {
+        Status::Placed => {
+            trial.take_back(state);
+            let mut units: Vec<(Unit, Vec<Removed>)> = victims.into_iter().zip(removed).collect();
+            units.sort_by_cached_key(|(unit, _)| unit.importance());
+            return spare(state, listers, profile, &trial, units);
+        }
+        Status::Error(why) => Answer { failed: true, ..Answer::no(why) },
+        refused => Answer::no(&refused.message()),
+    };
+    removed.iter().for_each(|pods| put_back(state, pods));
+    answer
+}
+
+/// Whether pods are on their way out where a pod waits for room.
+fn under_way(state: &State, pod: &PodInfo, own: i32) -> bool {
+    let row = pod.nominated.as_deref().and_then(|n| state.cache.row(n));
+    let going = |p: &Arc<PodInfo>| state.groups.priority(p) < own && terminating_by_preemption(p);
+    row.is_some_and(|row| row.pods.iter().any(going))
+}
+
+/// Lets stay whom it can, those first that a disruption budget protects.
+fn spare(
+    state: &mut State,
+    listers: &Listers,
+    profile: &Profile,
+    trial: &Attempt,
+    units: Vec<(Unit, Vec<Removed>)>,
+) -> Answer {
+    let budgets = Budgets::new(listers);
+    let broken = budgets.broken_by(units.iter().map(|(unit, _)| unit));
+    let mut answer = Answer::default();
+    let mut going: Vec<Unit> = Vec::new();
+    let mut gone: Vec<Vec<Removed>> = Vec::new();
+    let mut all: Vec<(usize, (Unit, Vec<Removed>))> = broken.into_iter().zip(units).collect();
+    all.sort_by_key(|(broken, _)| *broken == 0);
+    for (broken, (unit, removed)) in all {
+        put_back(state, &removed);
+        if fits(state, listers, profile, trial) {
+            continue;
+        }
+        gone.push(take_away(state, &unit));
+        answer.violations += broken;
+        going.push(unit);
+    }
+    gone.iter().for_each(|pods| put_back(state, pods));
+    going.sort_by_cached_key(Unit::importance);
+    answer.groups_hit = going.iter().filter(|u| u.of_group).count();
+    answer.victims = going.into_iter().flat_map(|u| u.pods).collect();
+    answer.message =
+        format!("{PREFIX}found a placement for podgroup, preempting {} victims", answer.victims.len());
+    let nodes = trial.assignments().map(|(popped, placed)| (popped.info.uid.clone(), placed.node.clone()));
+    answer.nominated = Some(nodes.collect());
+    answer
+}
+
+/// Whether every pod of the group still fits on the node that was found for it, one after the other.
+fn fits(state: &mut State, listers: &Listers, profile: &Profile, trial: &Attempt) -> bool {
+    let mut put = 0;
+    let all = trial.assignments().all(|(popped, placed)| {
+        let fits = one_fits(state, listers, profile, popped, placed);
+        if fits {
+            Attempt::put(state, popped, placed);
+            put += 1;
+        }
+        fits
+    });
+    trial.take_back_first(state, put);
+    all
+}
+
+fn one_fits(
+    state: &mut State,
+    listers: &Listers,
+    profile: &Profile,
+    popped: &Popped,
+    placed: &Placed,
+) -> bool {
+    let pod = &popped.info;
+    let view = state.view(listers, profile, pod);
+    let mut cycle = CycleState::default();
+    let Ok(prepared) = profile.pre_filter(view, pod, &mut cycle) else { return false };
+    let row = view.cache.row(&placed.node);
+    row.is_some_and(|row| profile.filter(view, &cycle, &prepared.active, pod, row).is_ok())
+}

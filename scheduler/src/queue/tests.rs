@@ -1,0 +1,155 @@
+//! How pods and groups move through the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::*;
+use crate::model::{Interner, WirePod};
+
+fn queue() -> Queue {
+    let seconds = Duration::from_secs;
+    let periods =
+        Periods { initial_backoff: seconds(1), max_backoff: seconds(10), max_unschedulable: seconds(300) };
+    Queue::new(periods, true)
+}
+
+fn pod(name: &str, priority: i32, group: bool) -> Arc<PodInfo> {
+    let group = group.then(|| json!({ "podGroupName": "g" }));
+    let pod = json!({
+        "metadata": { "name": name, "namespace": "n", "uid": name },
+        "spec": { "priority": priority, "schedulingGroup": group, "containers": [] },
+    });
+    let pod: WirePod = serde_json::from_value(pod).unwrap();
+    Arc::new(PodInfo::new(&Interner::default(), &pod))
+}
+
+fn object() -> Arc<k8s_openapi::api::scheduling::v1beta1::PodGroup> {
+    let object = json!({
+        "metadata": { "name": "g", "namespace": "n" },
+        "spec": { "priority": 5, "schedulingPolicy": { "gang": { "minCount": 2 } } },
+    });
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+fn key() -> GroupKey {
+    "n/g".into()
+}
+
+/// Names of what comes next.
+fn next(queue: &mut Queue, now: Instant) -> Vec<String> {
+    let name = |p: Popped| p.info.name.to_string();
+    match queue.pop(now, |_| None) {
+        None => vec![],
+        Some(Next::Pod(popped)) => vec![name(popped)],
+        Some(Next::Group(group)) => group.pods.into_iter().map(name).collect(),
+    }
+}
+
+fn size(queue: &Queue, place: &str) -> usize {
+    queue.sizes().iter().find(|(name, _)| *name == place).unwrap().1
+}
+
+#[test]
+fn pods_of_a_group_wait_for_it_and_are_taken_together() {
+    let (mut q, now) = (queue(), Instant::now());
+    q.add(pod("b", 1, true), None, now);
+    q.add(pod("a", 1, true), None, now);
+    q.add(pod("single", 4, false), None, now);
+    assert_eq!((size(&q, "incomplete"), size(&q, "active")), (2, 1));
+    q.set_group(&key(), Some(object()), now);
+    // The group's priority counts.
+    assert_eq!(next(&mut q, now), ["a", "b"]);
+    assert_eq!(next(&mut q, now), ["single"]);
+    // One that comes meanwhile is pending.
+    q.add(pod("c", 1, true), None, now);
+    assert_eq!(size(&q, "pending"), 1);
+    q.finish_group(&key(), Ended::Placed, now);
+    assert_eq!(next(&mut q, now), ["c"]);
+    q.finish_group(&key(), Ended::Placed, now);
+    assert_eq!(next(&mut q, now), Vec::<String>::new());
+}
+
+#[test]
+fn a_group_that_fits_nowhere_backs_off_as_one() {
+    let (mut q, now) = (queue(), Instant::now());
+    q.set_group(&key(), Some(object()), now);
+    for name in ["a", "b", "c", "d"] {
+        q.add(pod(name, 1, true), None, now);
+    }
+    assert_eq!(next(&mut q, now).len(), 4);
+    for name in ["a", "b", "c", "d"] {
+        q.refused(&name.into(), RefusedBy::new(), now);
+    }
+    q.finish_group(&key(), Ended::Refused { victims: true }, now);
+    assert_eq!(size(&q, "backoff"), 4);
+    // Victims are still there.
+    assert!(next(&mut q, now).is_empty());
+    q.victims_went();
+    assert_eq!(next(&mut q, now).len(), 4);
+    // An error has to wait in full.
+    for name in ["a", "b", "c", "d"] {
+        q.failed(&name.into(), now);
+    }
+    q.finish_group(&key(), Ended::Failed, now);
+    assert!(next(&mut q, now).is_empty());
+    assert_eq!(q.deadline(), Some(now + Duration::from_secs(1)));
+    q.flush(now + Duration::from_secs(1));
+    assert_eq!(next(&mut q, now).len(), 4);
+}
+
+#[test]
+fn the_longest_backoff_grows_with_the_root_of_the_size() {
+    let q = queue();
+    assert_eq!(q.wait(0, 9), Duration::ZERO);
+    assert_eq!(q.wait(1, 9), Duration::from_secs(1));
+    assert_eq!(q.wait(30, 1), Duration::from_secs(10));
+    assert_eq!(q.wait(30, 9), Duration::from_secs(30));
+}
+
+#[test]
+fn a_plugin_holds_back_the_whole_group() {
+    let (mut q, now) = (queue(), Instant::now());
+    q.set_group(&key(), Some(object()), now);
+    q.add(pod("a", 1, true), None, now);
+    q.add(pod("b", 1, true), None, now);
+    let gate = |pod: &PodInfo| (*pod.name == *"b").then_some("G");
+    assert!(q.pop(now, gate).is_none());
+    assert_eq!(size(&q, "gated"), 2);
+    q.wake_groups(now, "E", None, |_, _| false, |_, _| true);
+    assert_eq!(size(&q, "gated"), 2, "the plugin does not look at such events");
+    q.wake_groups(now, "E", Some(&"n/other".into()), |_, _| true, |_, _| true);
+    assert_eq!(size(&q, "gated"), 2, "it is about another group");
+    q.wake_groups(now, "E", Some(&key()), |_, plugin| plugin == "G", |_, _| true);
+    assert_eq!(next(&mut q, now), ["a", "b"]);
+}
+
+#[test]
+fn a_group_that_goes_leaves_its_pods_incomplete() {
+    let (mut q, now) = (queue(), Instant::now());
+    q.set_group(&key(), Some(object()), now);
+    q.add(pod("a", 1, true), None, now);
+    q.set_group(&key(), None, now);
+    assert_eq!((size(&q, "incomplete"), next(&mut q, now).len()), (1, 0));
+    q.set_group(&key(), Some(object()), now);
+    assert_eq!(next(&mut q, now), ["a"]);
+    // Gone while it is tried.
+    q.set_group(&key(), None, now);
+    q.refused(&"a".into(), RefusedBy::new(), now);
+    q.finish_group(&key(), Ended::Refused { victims: false }, now);
+    assert_eq!(size(&q, "incomplete"), 1);
+    q.remove(&"a".into());
+    assert!(q.groups.is_empty() && q.entries.is_empty());
+}
+
+#[test]
+fn the_last_pod_takes_its_group_with_it() {
+    let (mut q, now) = (queue(), Instant::now());
+    q.set_group(&key(), Some(object()), now);
+    q.add(pod("a", 1, true), None, now);
+    q.remove(&"a".into());
+    assert!(q.active.is_empty());
+    assert!(next(&mut q, now).is_empty());
+}
