@@ -36,6 +36,7 @@ use crate::customresources;
 use crate::endpoints::health::{Health, Page};
 use crate::endpoints::index;
 use crate::endpoints::openid::OpenId;
+use crate::flowcontrol;
 use crate::hooks;
 use crate::local::{Gvr, Local};
 use crate::oidc;
@@ -43,7 +44,7 @@ use crate::options::{Config, flags};
 use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 use crate::outbound::resolve::Resolver;
 use crate::reviewers::tokens::TokenWebhook;
-use crate::server::{Connection, Lifecycle, Server};
+use crate::server::{Connection, Lifecycle, Limiter, Server};
 use crate::webhooks;
 
 /// The daemon.
@@ -296,6 +297,7 @@ pub async fn build(
     if local.serves(Gvr::CUSTOM_RESOURCES) {
         customresources::start(&process.tasks, &health, &local, &registry);
     }
+    let limiter = limiter(&config, &local, &process.tasks, &health);
     let client_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.client));
     let front_proxy_ca: SharedBundle = Arc::new(ArcSwapOption::new(bundles.front_proxy));
     reload::bundle(&process.tasks, "client-ca-file", config.client_ca.clone(), client_ca.clone());
@@ -318,7 +320,7 @@ pub async fn build(
         },
         authorizer,
         cors: config.cors.clone(),
-        in_flight: InFlight::new(config.in_flight.0, config.in_flight.1),
+        limiter,
         pages: pages(process, &health, config.profiling),
         health,
         advertise: address.to_string(),
@@ -331,6 +333,20 @@ pub async fn build(
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
     Ok(Running { server, secure, config, shutdown: process.shutdown.clone() })
+}
+
+/// Priority and fairness over the sum of both limits, or the limits alone.
+fn limiter(config: &Config, local: &Local, tasks: &component::app::Tasks, health: &Health) -> Limiter {
+    let (reading, changing) = config.in_flight;
+    if !config.priority_and_fairness {
+        health.hook("max-in-flight-filter").finish();
+        return Limiter::Counts(InFlight::new(reading, changing));
+    }
+    let controller = Arc::new(flowcontrol::controller::Controller::new((reading + changing) as u64));
+    if local.serves(Gvr::FLOW_SCHEMAS) && local.serves(Gvr::PRIORITY_LEVELS) {
+        flowcontrol::tasks::start(&controller, local, tasks, health);
+    }
+    Limiter::Flows(controller)
 }
 
 /// The file's word counts before the flag's.

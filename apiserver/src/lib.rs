@@ -8,6 +8,7 @@ pub mod connect;
 mod customresources;
 mod discovery;
 mod endpoints;
+pub mod flowcontrol;
 mod hooks;
 mod local;
 mod metrics;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use machinery::Value;
 use registry::api::{
-    Body, FieldValidation, ListOptions, MediaType, ObjectRef, Registry, RequestContext, RequestInfo,
-    Warnings, WatchEvent,
+    Body, FieldValidation, ListOptions, MediaType, ObjectRef, Patch, PatchType, Registry, RequestContext,
+    RequestInfo, Warnings, WatchEvent,
 };
 use registry::errors::ApiError;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ impl Gvr {
     pub(crate) const SLICES: Gvr = Gvr("discovery.k8s.io", "v1", "endpointslices");
     pub(crate) const SERVICE_CIDRS: Gvr = Gvr("networking.k8s.io", "v1", "servicecidrs");
     pub(crate) const PRIORITY_CLASSES: Gvr = Gvr("scheduling.k8s.io", "v1", "priorityclasses");
+    pub(crate) const FLOW_SCHEMAS: Gvr = Gvr(FLOWCONTROL, "v1", "flowschemas");
+    pub(crate) const PRIORITY_LEVELS: Gvr = Gvr(FLOWCONTROL, "v1", "prioritylevelconfigurations");
     pub(crate) const ROLES: Gvr = Gvr(RBAC, "v1", "roles");
     pub(crate) const ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "rolebindings");
     pub(crate) const CLUSTER_ROLES: Gvr = Gvr(RBAC, "v1", "clusterroles");
@@ -52,6 +54,7 @@ impl Gvr {
 }
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const FLOWCONTROL: &str = "flowcontrol.apiserver.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// A change of a followed resource.
@@ -69,11 +72,18 @@ pub(crate) enum Change {
 pub(crate) struct Local {
     registry: Arc<dyn Registry>,
     user: Arc<UserInfo>,
+    manager: &'static str,
 }
 
 impl Local {
     pub(crate) fn new(registry: Arc<dyn Registry>) -> Self {
-        Self { registry, user: Arc::new(UserInfo::new(API_SERVER_USER, &[SYSTEM_PRIVILEGED_GROUP])) }
+        let user = Arc::new(UserInfo::new(API_SERVER_USER, &[SYSTEM_PRIVILEGED_GROUP]));
+        Self { registry, user, manager: "kube-apiserver" }
+    }
+
+    /// The same, as another field manager.
+    pub(crate) fn as_manager(&self, manager: &'static str) -> Self {
+        Self { manager, ..self.clone() }
     }
 
     /// Whether a resource is served.
@@ -102,7 +112,7 @@ impl Local {
             user: self.user.clone(),
             info: Arc::new(info),
             dry_run: false,
-            field_manager: text("kube-apiserver"),
+            field_manager: text(self.manager),
             field_validation: FieldValidation::Strict,
             user_agent: text("kube-apiserver"),
             audit_id: uuid::Uuid::new_v4().to_string(),
@@ -184,6 +194,23 @@ impl Local {
         object: &serde_json::Value,
     ) -> Result<(), ApiError> {
         self.replace(gvr, namespace, object, "status").await
+    }
+
+    /// Applies the status of an object, by force.
+    pub(crate) async fn apply_status(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+    ) -> Result<(), ApiError> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let mut context = self.context("patch", gvr, namespace, name);
+        let info = Arc::make_mut(&mut context.info);
+        info.subresource = "status".to_owned();
+        info.parts.push("status".to_owned());
+        let bytes = Bytes::from(object.to_string());
+        let patch = Patch { kind: PatchType::Apply, bytes, force: Some(true) };
+        self.registry.patch(&context, patch).await.map(|_| ())
     }
 
     /// Replaces an object, or what a subresource holds of it.

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::chain::authenticate::Authentication;
 use crate::chain::in_flight::InFlight;
 use crate::endpoints::health::Health;
+use crate::flowcontrol::controller::Controller;
+use crate::flowcontrol::filter::Claim;
 use crate::web::query::Query;
 
 /// Limits and times that flags set.
@@ -50,6 +52,14 @@ pub struct Lifecycle {
     pub draining: CancellationToken,
 }
 
+/// What limits the requests that are handled at once.
+pub enum Limiter {
+    /// `--enable-priority-and-fairness`: seats, levels and queues.
+    Flows(Arc<Controller>),
+    /// Without it: two counts.
+    Counts(InFlight),
+}
+
 /// Everything a request needs.
 pub struct Server {
     /// The resources.
@@ -62,8 +72,8 @@ pub struct Server {
     pub authorizer: Arc<dyn Authorizer>,
     /// `--cors-allowed-origins`
     pub cors: crate::chain::cors::Cors,
-    /// Non-long-running requests in flight.
-    pub in_flight: InFlight,
+    /// How many requests are handled at once.
+    pub limiter: Limiter,
     /// Named health checks.
     pub health: Health,
     /// Pages that every daemon has: metrics, flags, status.
@@ -115,6 +125,8 @@ pub(crate) struct Call {
     pub(crate) started: Instant,
     pub(crate) warnings: Warnings,
     pub(crate) long_running: bool,
+    /// Seats of a watch until its first events are sent.
+    pub(crate) claim: Claim,
     pub(crate) deadline: Instant,
     pub(crate) connection: Arc<Connection>,
 }

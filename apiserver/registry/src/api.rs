@@ -461,6 +461,14 @@ pub trait Registry: Send + Sync + 'static {
     }
     /// All served resources in discovery order. Changes with custom resource definitions.
     fn resources(&self) -> Vec<Arc<ResourceRow>>;
+    /// How many objects of a resource there are; `None` for what is not kept in memory.
+    fn object_count(&self, _group: &str, _version: &str, _resource: &str) -> Option<usize> {
+        None
+    }
+    /// Their average stored size in bytes, from a sample; 0 when unknown.
+    fn average_size(&self, _group: &str, _version: &str, _resource: &str) -> u64 {
+        0
+    }
     /// Reads one object or a readable subresource.
     async fn get(&self, context: &RequestContext, resource_version: &str) -> Result<ObjectRef, ApiError>;
     /// Lists.

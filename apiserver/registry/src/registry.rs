@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use storage::cacher::Cacher;
 
 use crate::api::{
     Body, DeleteOptions, Deleted, DeletionState, Gvk, List, ListOptions, ObjectRef, Patch, Registry,
@@ -49,6 +50,18 @@ impl ApiRegistry {
             .ok_or_else(ApiError::page_not_found)
     }
 
+    fn with_cacher<T>(
+        &self,
+        group: &str,
+        version: &str,
+        resource: &str,
+        look: impl FnOnce(&Cacher) -> T,
+    ) -> Option<T> {
+        let resource = self.core.resource(group, version, resource)?;
+        let cacher = &resource.source().ok()?.cacher;
+        cacher.is_cached().then(|| look(cacher))
+    }
+
     pub(crate) fn call<'a>(&'a self, context: &'a RequestContext, resource: &'a Resource) -> Call<'a> {
         if let Some(warning) = resource.custom.as_ref().and_then(|c| c.warning.as_ref()) {
             context.warnings.add(warning.clone());
@@ -89,6 +102,14 @@ impl Registry for ApiRegistry {
     fn resources(&self) -> Vec<Arc<ResourceRow>> {
         let built_in = self.core.resources().iter().map(|r| r.published.clone());
         built_in.chain(self.core.custom().published()).collect()
+    }
+
+    fn object_count(&self, group: &str, version: &str, resource: &str) -> Option<usize> {
+        self.with_cacher(group, version, resource, |cacher| cacher.size().0)
+    }
+
+    fn average_size(&self, group: &str, version: &str, resource: &str) -> u64 {
+        self.with_cacher(group, version, resource, Cacher::average_size).unwrap_or(0)
     }
 
     async fn get(&self, context: &RequestContext, resource_version: &str) -> Result<ObjectRef, ApiError> {

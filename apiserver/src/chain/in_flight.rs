@@ -1,7 +1,7 @@
 //! How many requests run at once: one limit for reading, one for changing requests.
 //!
-//! Long-running requests and superusers are not counted. Does not queue and does not know flows: that is priority and
-//! fairness, a later step. Upstream: `k8s.io/apiserver/pkg/server/filters/maxinflight.go`.
+//! Long-running requests and superusers are not counted. In use without `--enable-priority-and-fairness`
+//! ([`crate::flowcontrol`]), which knows flows and queues. Upstream: `k8s.io/apiserver/pkg/server/filters/maxinflight.go`.
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! audit id → panic → request info → cache control, HSTS, GOAWAY → shutdown gate → deadline and timeout → warnings
-//!   → CORS → authentication → audit → impersonation → requests in flight → authorization → endpoint
+//!   → CORS → authentication → audit → impersonation → priority and fairness → authorization → endpoint
 //! ```
 //! Upstream: `k8s.io/apiserver/pkg/server/config.go` `DefaultBuildHandlerChain`.
 pub(crate) mod audit;
@@ -27,8 +27,9 @@ use registry::api::{RequestInfo, Warnings};
 use registry::errors::ApiError;
 
 use crate::endpoints;
+use crate::flowcontrol::filter;
 use crate::metrics::Labels;
-use crate::server::{Call, Connection, Server};
+use crate::server::{Call, Connection, Limiter, Server};
 use crate::web::query::Query;
 use crate::web::{Response, body, info, respond};
 
@@ -87,6 +88,7 @@ async fn resolve(
         parts,
         query,
         long_running: is_long_running(&info),
+        claim: Default::default(),
         info,
         user: Arc::default(),
         audit_id,
@@ -224,19 +226,54 @@ async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Resp
     audit::recorded(&server, call, rest).await
 }
 
-/// Impersonation, requests in flight, authorization, endpoint.
+/// Impersonation, priority and fairness (or requests in flight), then the rest.
 async fn permitted(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
     if let Err(error) = impersonate::apply(&server, &mut call).await {
         drain(body).await;
         return audit::error(&error, &call);
     }
-    let Ok(_seat) = server.in_flight.enter(&call) else {
-        drain(body).await;
-        let text = "Too many requests, please try again later.";
-        let mut response = respond::plain(StatusCode::TOO_MANY_REQUESTS, text);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return response;
-    };
+    match server.limiter {
+        Limiter::Flows(ref controller) => match filter::enter(controller, &server, &call).await {
+            Err(refused) => {
+                drain(body).await;
+                let mut response = too_many(refused.retry_after);
+                refused.mark().on(response.headers_mut());
+                response
+            }
+            Ok(None) => authorized(server, call, body).await,
+            Ok(Some(admitted)) => {
+                let mark = admitted.mark();
+                let mut response = if call.long_running {
+                    call.claim.put(admitted);
+                    authorized(server, call, body).await
+                } else {
+                    let response = authorized(server.clone(), call, body).await;
+                    drop(admitted);
+                    response
+                };
+                mark.on(response.headers_mut());
+                response
+            }
+        },
+        Limiter::Counts(ref counts) => {
+            let Ok(_seat) = counts.enter(&call) else {
+                drain(body).await;
+                return too_many(1);
+            };
+            authorized(server.clone(), call, body).await
+        }
+    }
+}
+
+fn too_many(retry_after: u64) -> Response {
+    let text = "Too many requests, please try again later.";
+    let mut response = respond::plain(StatusCode::TOO_MANY_REQUESTS, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    response
+}
+
+/// Authorization, endpoint.
+async fn authorized(server: Arc<Server>, call: Call, body: Incoming) -> Response {
     match authorize::check(&server, &call).await {
         Ok(()) => endpoints::route(server.clone(), call, body).await,
         Err(authorize::Refusal::Forbidden(error)) => {

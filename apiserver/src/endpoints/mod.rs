@@ -10,7 +10,8 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use registry::errors::ApiError;
 
-use crate::server::{Call, Server};
+use crate::flowcontrol::dump;
+use crate::server::{Call, Limiter, Server};
 use crate::web::{Response, respond};
 use crate::{discovery, openapi};
 
@@ -34,6 +35,11 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Re
         let text = "the server does not allow this method on the requested resource";
         let error = ApiError::of_route(405, "MethodNotAllowed", text);
         return respond::error(&error, &call.parts.headers, &call.query);
+    }
+    if let Limiter::Flows(controller) = &server.limiter
+        && let Some(page) = dump::page(controller, &path, &call.query)
+    {
+        return respond::plain(StatusCode::OK, page);
     }
     match path.as_str() {
         "/version" | "/version/" => version::document(),

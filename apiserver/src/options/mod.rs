@@ -153,6 +153,8 @@ pub struct Config {
     pub runtime_config: BTreeMap<String, String>,
     /// `--max-requests-inflight` and `--max-mutating-requests-inflight`
     pub in_flight: (usize, usize),
+    /// `--enable-priority-and-fairness`
+    pub priority_and_fairness: bool,
     /// `--endpoint-reconciler-type`
     pub endpoint_reconciler: String,
     /// `--shutdown-delay-duration`
@@ -271,6 +273,7 @@ impl Config {
             aggregator_routing: flags.bool("enable-aggregator-routing"),
             allow_privileged: flags.bool("allow-privileged"),
             runtime_config: flags.map("runtime-config"),
+            priority_and_fairness: flags.bool("enable-priority-and-fairness"),
             in_flight: (size(flags, "max-requests-inflight"), size(flags, "max-mutating-requests-inflight")),
             endpoint_reconciler: flags.string("endpoint-reconciler-type").to_owned(),
             shutdown_delay: flags.duration("shutdown-delay-duration"),
@@ -409,6 +412,15 @@ fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
         if flags.int(name) < 0 {
             problems.push(format!("--{name} can not be negative value"));
         }
+    }
+    let (reading, changing) =
+        (flags.int("max-requests-inflight"), flags.int("max-mutating-requests-inflight"));
+    if flags.bool("enable-priority-and-fairness") && reading == 0 && changing == 0 {
+        problems.push(
+            "invalid configuration: MaxRequestsInFlight=0 and MaxMutatingRequestsInFlight=0; they must add up to \
+             something positive"
+                .to_owned(),
+        );
     }
     if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
         problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());

@@ -38,10 +38,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("emulation-forward-compatible", Refused(EMULATION)),
     ("enable-garbage-collector", Refused("deletion always takes dependents into account")),
     ("enable-logs-handler", Refused("/logs is not served")),
-    (
-        "enable-priority-and-fairness",
-        Inert("requests are limited by --max-requests-inflight and --max-mutating-requests-inflight"),
-    ),
     ("etcd-count-metric-poll-period", Inert("object counts come from the watch cache")),
     ("etcd-db-metric-poll-interval", Inert("the size of etcd's database is not published")),
     ("etcd-servers-overrides", Refused("all resources are kept in --etcd-servers")),

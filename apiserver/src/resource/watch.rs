@@ -14,6 +14,8 @@ use registry::api::{Format, ListOptions, MediaType, ObjectRef, WatchEvent, Watch
 use registry::errors::ApiError;
 
 use super::{Target, context, encode, framing};
+use crate::flowcontrol::controller::Watching;
+use crate::flowcontrol::filter::Initializing;
 use crate::metrics::Labels;
 use crate::server::{Call, Server};
 use crate::tables;
@@ -177,7 +179,8 @@ fn respond(
     let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
     let framer = Framer { output, table, sent, _running, query: call.query.clone() };
     let stop = server.lifecycle.draining.clone();
-    let frames = Frames { events, framer, stop: Box::pin(stop.cancelled_owned()), ended: false };
+    let (initializing, stop) = (call.claim.take(), Box::pin(stop.cancelled_owned()));
+    let frames = Frames { events, framer, stop, ended: false, initializing, _watching: None };
     let mut response = Response::new(body::stream(frames));
     let content_type = match media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -197,6 +200,9 @@ struct Frames {
     /// The server drains.
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     ended: bool,
+    /// Seats, until the events there are have been sent: nothing more is ready then.
+    initializing: Option<Initializing>,
+    _watching: Option<Watching>,
 }
 
 impl Frames {
@@ -219,7 +225,13 @@ impl Stream for Frames {
         if this.ended || this.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        let Some(event) = ready!(this.events.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+        let next = this.events.poll_next_unpin(cx);
+        if next.is_pending()
+            && let Some(initializing) = this.initializing.take()
+        {
+            this._watching = initializing.initialized();
+        }
+        let Some(event) = ready!(next) else { return Poll::Ready(None) };
         let first = this.frame(&event);
         let mut chunk = BytesMut::new();
         while !this.ended && first.len().max(chunk.len()) < BATCH_BYTES {

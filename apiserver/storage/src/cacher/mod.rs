@@ -174,6 +174,17 @@ impl Cacher {
         (state.tree.len(), state.ring.len())
     }
 
+    /// The average size of the stored objects in bytes, by the first thousand of them; 0 without any.
+    pub fn average_size(&self) -> u64 {
+        let tree = self.shared.state.read().tree.clone();
+        let (mut count, mut bytes) = (0, 0);
+        for object in tree.iter().take(1000) {
+            count += 1;
+            bytes += object.payload.len() as u64;
+        }
+        bytes / count.max(1)
+    }
+
     /// Whether objects are kept; see [`Config::cached`].
     pub fn is_cached(&self) -> bool {
         self.shared.config.cached
