@@ -26,23 +26,27 @@ use crate::backend::Backend;
 use crate::cleanup::{self, Leftovers};
 use crate::health_check::HealthChecks;
 use crate::iptables::command::Iptables;
+use crate::ipvs::netlink::Ipvs;
 use crate::metrics::Metrics;
 use crate::model::Family;
 use crate::model::table::Table;
 use crate::model::traffic::Place;
 use crate::options::{self, NodePorts, Options, Task};
 use crate::proxier::{Inbox, Periods, Proxier};
-use crate::rulez::View;
+use crate::rulez::{Mode, View};
 use crate::server::{self, NodeCell};
 use crate::settings::{Common, NodePortAddresses, Settings};
 use crate::status::Status;
-use crate::{keep, nftables, node, sysctl};
+use crate::{ipvs, keep, nftables, node, sysctl};
 
 /// Services of other proxies, and headless ones, are not ours to route.
 const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 
 /// Upstream's words: server_linux.go createProxier.
 const DEFAULT_MODE: &str = "No kube-proxy mode specified: defaulting to 'iptables'. Note that in Kubernetes 1.40 the default mode will switch to 'nftables'. If you wish to continue using 'iptables' mode, you must explicitly specify 'mode: iptables' in the kube-proxy config file, or '--proxy-mode iptables' on the kube-proxy command line.";
+
+/// Upstream's words: server_linux.go createProxier.
+const IPVS_DEPRECATED: &str = "The ipvs proxier has been deprecated and will be disabled by default in Kubernetes 1.40 and removed in Kubernetes 1.43. Migrate to the 'nftables' proxier instead.";
 
 /// kube-proxy.
 pub struct KubeProxy(Options);
@@ -67,6 +71,7 @@ impl Daemon for KubeProxy {
             Task::CleanUp => cleanup::remove(Leftovers::All).await.map_err(Into::into),
             Task::Write(path) => write_config(&self.0, path),
             Task::InitOnly => {
+                prepare_ipvs(&self.0).await?;
                 privileged(&self.0);
                 Ok(())
             }
@@ -100,6 +105,16 @@ fn localhost_node_ports(options: &Options, family: Family, addresses: &NodePortA
         && family == Family::V4
         && options.config.iptables.localhost_node_ports == Some(true)
         && addresses.loopback()
+}
+
+/// In mode ipvs, what it needs from the kernel.
+async fn prepare_ipvs(options: &Options) -> Result<Option<Ipvs>, Error> {
+    if options.config.mode != "ipvs" {
+        return Ok(None);
+    }
+    let ipvs = ipvs::check::usable(&options.config.ipvs.scheduler).await?;
+    ipvs::check::prepare(ipvs, &options.config.ipvs)?;
+    Ok(Some(ipvs))
 }
 
 /// Keywords become ranges. Upstream: server.go expandNodePortAddressKeywords.
@@ -141,6 +156,7 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
             "The node is not known to the API server; going on without its address and zone"
         );
     }
+    let ipvs = prepare_ipvs(&options).await?;
     privileged(&options);
     let counters = Metrics::register(&options.config.mode);
     let status = Arc::new(Status::new(counters.clone(), options.health_timeout()));
@@ -161,7 +177,8 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
         return Ok(());
     }
     for lane in lanes {
-        let work = lane.proxier(&options, &status, cell.read().as_deref(), &recorder, &process);
+        let backend = lane.backend(&options, ipvs, cell.read().as_deref());
+        let work = lane.proxier(&options, &status, backend, &recorder, &process);
         let work = work.run(process.shutdown.clone());
         process.tasks.spawn_critical("proxier", async move {
             work.await;
@@ -184,9 +201,6 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
 
 /// What is not there yet is refused rather than left out.
 fn refuse_missing(options: &Options) -> Result<(), Error> {
-    if options.config.mode == "ipvs" {
-        return Err("proxy mode ipvs is not there yet: use --proxy-mode=nftables or iptables".into());
-    }
     if options.config.mode == "nftables" && options.gates.enabled(Gate::KubeProxyNFTablesLocalhostNodePorts) {
         return Err(
             "the feature gate KubeProxyNFTablesLocalhostNodePorts is not there yet: leave it off".into()
@@ -303,7 +317,11 @@ impl Lane {
 
     fn view(&self, options: &Options, status: &Arc<Status>, node: Option<&Node>) -> View {
         View {
-            nftables: options.config.mode == "nftables",
+            mode: match options.config.mode.as_str() {
+                "nftables" => Mode::Nftables,
+                "ipvs" => Mode::Ipvs(ipvs_config(options)),
+                _ => Mode::Iptables,
+            },
             common: self.common(options, node),
             inbox: self.inbox.clone(),
             settings: self.settings.subscribe(),
@@ -311,15 +329,24 @@ impl Lane {
         }
     }
 
+    fn backend(&self, options: &Options, ipvs: Option<Ipvs>, node: Option<&Node>) -> Backend {
+        let common = self.common(options, node);
+        match ipvs {
+            Some(ipvs) => Backend::ipvs(common, ipvs, ipvs_config(options)),
+            None if options.config.mode == "nftables" => Backend::nftables(common),
+            None => Backend::iptables(common),
+        }
+    }
+
     fn proxier(
         self,
         options: &Options,
         status: &Arc<Status>,
-        node: Option<&Node>,
+        backend: Backend,
         recorder: &SeriesRecorder,
         process: &Process,
     ) -> Proxier {
-        let common = self.common(options, node);
+        let common = &backend.common;
         let wildcard = match self.family {
             Family::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
@@ -329,12 +356,11 @@ impl Lane {
         } else {
             common.node_ports.among(&node::local_addresses())
         };
-        let nftables = options.config.mode == "nftables";
         let (sync, min) = options.config.periods();
         let token = process.shutdown.clone();
         Proxier {
             inbox: self.inbox,
-            backend: if nftables { Backend::nftables(common) } else { Backend::iptables(common) },
+            backend,
             settings: self.settings.subscribe(),
             keep: self.settings,
             periods: Periods { min: min.to_std(), sync: sync.to_std() },
@@ -349,6 +375,10 @@ impl Lane {
             flows_due: false,
         }
     }
+}
+
+fn ipvs_config(options: &Options) -> ipvs::ruleset::Config {
+    ipvs::ruleset::Config::new(&options.config.ipvs.scheduler, options.excluded_cidrs())
 }
 
 fn settings(options: &Options, family: Family, node: Option<&Node>, service_cidrs: Vec<String>) -> Settings {
@@ -450,6 +480,10 @@ fn started_event(client: &Client, options: &Options, process: &Process) -> Serie
     if options.mode_by_default {
         error!("{DEFAULT_MODE}");
         recorder.event(&node, None, events::WARNING, "KubeProxyDefaultMode", "StartKubeProxy", DEFAULT_MODE);
+    }
+    if options.config.mode == "ipvs" {
+        error!("{IPVS_DEPRECATED}");
+        recorder.event(&node, None, events::WARNING, "IPVSDeprecation", "StartKubeProxy", IPVS_DEPRECATED);
     }
     if options.node_port_addresses.is_empty() {
         error!(

@@ -7,13 +7,14 @@ use std::time::Instant;
 use crate::iptables::chain::CANARY;
 use crate::iptables::command::Iptables;
 use crate::iptables::ruleset::Saved;
+use crate::ipvs::netlink::Ipvs;
 use crate::model::ServiceKey;
 use crate::model::table::{Entry, Table};
 use crate::nftables::command::Nft;
 use crate::nftables::ruleset::Existing;
 use crate::program::Result;
 use crate::settings::{Common, Settings};
-use crate::{iptables, nftables};
+use crate::{iptables, ipvs, nftables};
 
 /// A mode for one family.
 pub struct Backend {
@@ -25,6 +26,7 @@ pub struct Backend {
 pub enum Mode {
     Iptables(Iptables, iptables::ruleset::Ruleset),
     Nftables(Nft, nftables::ruleset::Ruleset),
+    Ipvs(Box<ipvs::kernel::Hand>, Box<ipvs::ruleset::Ruleset>),
 }
 
 /// What the kernel has, as far as a full load has to know it.
@@ -37,6 +39,7 @@ pub struct Kernel {
 enum Rules {
     Iptables(Saved),
     Nftables(Existing),
+    Ipvs(ipvs::ruleset::Kernel),
 }
 
 /// What to load.
@@ -45,6 +48,15 @@ pub struct Work {
     pub text: String,
     /// Rules written to filter and nat, where they are counted.
     pub written: Option<(usize, usize)>,
+    /// Mode ipvs: instead of the text.
+    pub changes: ipvs::ruleset::Changes,
+}
+
+impl Work {
+    /// How much it is, for the log.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.changes.len()
+    }
 }
 
 /// Only a full load can tell.
@@ -63,11 +75,18 @@ impl Backend {
         Self { common, mode }
     }
 
+    /// ipvs.
+    pub fn ipvs(common: Common, ipvs: Ipvs, config: ipvs::ruleset::Config) -> Self {
+        let hand = ipvs::kernel::Hand::new(common.family, ipvs);
+        Self { common, mode: Mode::Ipvs(Box::new(hand), Box::new(ipvs::ruleset::Ruleset::new(config))) }
+    }
+
     /// Looks at the kernel, before a full load.
     pub async fn look(&self) -> Result<Kernel> {
         let rules = match &self.mode {
             Mode::Iptables(program, _) => Rules::Iptables(Saved::parse(&program.save().await?)),
             Mode::Nftables(program, _) => Rules::Nftables(program.existing().await?),
+            Mode::Ipvs(hand, _) => Rules::Ipvs(hand.look(&self.common).await?),
         };
         let local = if self.common.node_ports.all() { Vec::new() } else { crate::node::local_addresses() };
         Ok(Kernel { rules, local })
@@ -78,11 +97,14 @@ impl Backend {
         match (&mut self.mode, &kernel.rules) {
             (Mode::Iptables(_, rules), Rules::Iptables(saved)) => {
                 let load = rules.full(&self.common, settings, table, saved, &kernel.local);
-                Work { text: load.text, written: Some(load.written) }
+                Work { text: load.text, written: Some(load.written), ..Work::default() }
             }
             (Mode::Nftables(_, rules), Rules::Nftables(existing)) => {
                 let text = rules.full(&self.common, settings, table, existing, &kernel.local, now);
-                Work { text, written: None }
+                Work { text, ..Work::default() }
+            }
+            (Mode::Ipvs(_, rules), Rules::Ipvs(kernel)) => {
+                Work { changes: rules.full(&self.common, settings, table, kernel), ..Work::default() }
             }
             // Looked at by another backend; there is none.
             _ => Work::default(),
@@ -103,18 +125,22 @@ impl Backend {
         match &mut self.mode {
             Mode::Iptables(_, rules) => {
                 let load = rules.incremental(settings, table, before);
-                Ok(Work { text: load.text, written: Some(load.written) })
+                Ok(Work { text: load.text, written: Some(load.written), ..Work::default() })
             }
             Mode::Nftables(_, rules) => rules
                 .incremental(&self.common, settings, table, before, now)
-                .map(|text| Work { text, written: None })
+                .map(|text| Work { text, ..Work::default() })
                 .map_err(|nftables::ruleset::Conflict| NeedsFull),
+            Mode::Ipvs(_, rules) => rules
+                .incremental(&self.common, settings, table, before)
+                .map(|changes| Work { changes, ..Work::default() })
+                .map_err(|ipvs::ruleset::Conflict| NeedsFull),
         }
     }
 
     /// Loads.
-    pub async fn load(&self, work: &Work, full: bool) -> Result<()> {
-        match &self.mode {
+    pub async fn load(&mut self, work: &Work, full: bool) -> Result<()> {
+        match &mut self.mode {
             Mode::Iptables(program, _) => {
                 if !work.text.is_empty() {
                     program.restore(&work.text).await?;
@@ -123,6 +149,7 @@ impl Backend {
             }
             Mode::Nftables(program, _) if !work.text.is_empty() => program.run(&work.text).await,
             Mode::Nftables(..) => Ok(()),
+            Mode::Ipvs(hand, _) => hand.load(&work.changes).await,
         }
     }
 
@@ -134,6 +161,7 @@ impl Backend {
                 Some(text) => program.run(&text).await,
                 None => Ok(()),
             },
+            Mode::Ipvs(hand, _) => hand.tidy(now).await,
         }
     }
 
@@ -142,6 +170,7 @@ impl Backend {
         match &self.mode {
             Mode::Iptables(program, _) => program.intact().await,
             Mode::Nftables(program, _) => program.intact().await,
+            Mode::Ipvs(hand, rules) => hand.intact(&self.common, rules).await,
         }
     }
 
@@ -150,6 +179,7 @@ impl Backend {
         match &self.mode {
             Mode::Iptables(_, rules) => rules.counts().no_local,
             Mode::Nftables(_, rules) => rules.without_local(),
+            Mode::Ipvs(_, rules) => rules.without_local(),
         }
     }
 
@@ -157,7 +187,7 @@ impl Backend {
     pub fn rules(&self) -> Option<(usize, usize)> {
         match &self.mode {
             Mode::Iptables(_, rules) => Some((rules.counts().filter, rules.counts().nat)),
-            Mode::Nftables(..) => None,
+            Mode::Nftables(..) | Mode::Ipvs(..) => None,
         }
     }
 }

@@ -3,24 +3,24 @@
 
 use tracing::{error, info};
 
-use crate::iptables;
 use crate::iptables::command::Iptables;
 use crate::iptables::ruleset::Saved;
 use crate::model::Family;
 use crate::nftables::command::Nft;
 use crate::program::{Error, Result};
-use crate::turn;
+use crate::{iptables, ipvs, turn};
 
 /// Whose rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Leftovers {
     All,
+    /// And ipvs, which uses chains of iptables.
     Iptables,
     Nftables,
 }
 
 impl Leftovers {
-    /// Those that a mode does not use. ipvs uses chains of iptables.
+    /// Those that a mode does not use.
     pub fn of_other_modes(mode: &str) -> Self {
         if mode == "nftables" { Self::Iptables } else { Self::Nftables }
     }
@@ -33,9 +33,13 @@ impl Leftovers {
 pub async fn remove(leftovers: Leftovers) -> Result<()> {
     let _turn = turn::take().await;
     let mut failed = false;
+    if leftovers != Leftovers::Nftables {
+        failed |= said(Family::V4, ipvs::cleanup::servers().await);
+    }
     for family in [Family::V4, Family::V6] {
         if leftovers != Leftovers::Nftables {
             failed |= said(family, remove_iptables(Iptables { family }).await);
+            failed |= said(family, ipvs::cleanup::sets(family).await);
         }
         if leftovers != Leftovers::Iptables {
             failed |= said(family, Nft { family }.remove().await);

@@ -211,6 +211,7 @@ impl KubeProxyConfiguration {
         self.oom_score_adj.get_or_insert(-999);
         span(&mut self.iptables.sync_period, 30);
         span(&mut self.iptables.min_sync_period, 1);
+        span(&mut self.ipvs.sync_period, 30);
         span(&mut self.nftables.sync_period, 30);
         span(&mut self.nftables.min_sync_period, 1);
         self.nftables.masquerade_bit.get_or_insert(14);

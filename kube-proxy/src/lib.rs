@@ -1,8 +1,8 @@
 //! kube-proxy: leads traffic for Services to their endpoints, by rules in the kernel.
 //!
-//! [`model`] decides (pure), [`iptables`] and [`nftables`] render (pure) and load, [`backend`] is one of them,
+//! [`model`] decides (pure), [`iptables`], [`nftables`] and [`ipvs`] render (pure) and load, [`backend`] is one of them,
 //! [`proxier`] keeps the kernel in step with the API server, [`app`] assembles. Start reading at
-//! [`proxier::Proxier::run`]. Not there yet: mode ipvs (refused at start). Upstream: pkg/proxy, cmd/kube-proxy.
+//! [`proxier::Proxier::run`]. Upstream: pkg/proxy, cmd/kube-proxy.
 
 pub mod app;
 pub mod backend;
@@ -13,9 +13,11 @@ mod flags;
 mod hash;
 pub mod health_check;
 pub mod iptables;
+pub mod ipvs;
 mod keep;
 pub mod metrics;
 pub mod model;
+mod netlink;
 pub mod nftables;
 pub mod node;
 pub mod options;

@@ -63,7 +63,7 @@ impl Metrics {
                 "Time a change was last queued",
                 FAMILY,
             ),
-            failures: if iptables {
+            failures: if mode != "nftables" {
                 counter("kubeproxy_sync_proxy_rules_iptables_restore_failures_total", "Failed loads", FAMILY)
             } else {
                 counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Failed loads", FAMILY)

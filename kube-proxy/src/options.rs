@@ -233,6 +233,9 @@ fn validate_numbers(config: &KubeProxyConfiguration, problems: &mut Vec<String>)
     for (field, value) in negative {
         problems.push(format!("{path}.KubeProxyLinuxConfiguration.KubeProxyConntrackConfiguration.{field}: Invalid value: {value}: must be greater than or equal to 0"));
     }
+    if config.mode == "ipvs" {
+        validate_ipvs(&config.ipvs, problems);
+    }
     let (sync, min) = config.periods();
     for (field, value) in [("ConfigSyncPeriod", config.config_sync_period), ("SyncPeriod", sync)] {
         if value.0 <= 0 {
@@ -247,6 +250,25 @@ fn validate_numbers(config: &KubeProxyConfiguration, problems: &mut Vec<String>)
         problems.push(format!(
             "{path}.SyncPeriod: Invalid value: {min}: must be greater than or equal to {path}.MinSyncPeriod"
         ));
+    }
+}
+
+fn validate_ipvs(config: &crate::config::Ipvs, problems: &mut Vec<String>) {
+    let path = "KubeProxyConfiguration.KubeProxyIPVSConfiguration";
+    for (field, value) in [
+        ("TCPTimeout", config.tcp_timeout),
+        ("TCPFinTimeout", config.tcp_fin_timeout),
+        ("UDPTimeout", config.udp_timeout),
+    ] {
+        if value.0 < 0 {
+            problems
+                .push(format!("{path}.{field}: Invalid value: {value}: must be greater than or equal to 0"));
+        }
+    }
+    for (i, text) in config.exclude_cidrs.iter().flatten().enumerate() {
+        if text.parse::<IpNet>().is_err() {
+            problems.push(format!("{path}.ExcludeCidrs[{i}]: Invalid value: {text:?}: must be a valid CIDR"));
+        }
     }
 }
 
@@ -284,6 +306,11 @@ fn host_name(problems: &mut Vec<String>) -> String {
 }
 
 impl Options {
+    /// Ranges whose virtual servers are left alone, of any family.
+    pub fn excluded_cidrs(&self) -> Vec<IpNet> {
+        self.config.ipvs.exclude_cidrs.iter().flatten().filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// Longest wait of a change before the proxy counts as unhealthy. Upstream: twice the sync period.
     pub fn health_timeout(&self) -> Duration {
         self.config.periods().0.to_std() * 2

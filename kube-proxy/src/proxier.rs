@@ -226,7 +226,7 @@ impl Proxier {
         self.status.measured(self.family(), full, began.elapsed(), self.backend.rules(), work.written);
         self.status.programmed(self.family(), &changes.triggered, Timestamp::now());
         self.update_health_checks(&changes, full);
-        debug!(family = self.family().as_str(), full, bytes = work.text.len(), "Rules loaded");
+        debug!(family = self.family().as_str(), full, size = work.size(), "Rules loaded");
         Ok(match due {
             Due::Incremental { .. } if !full => due.clone(),
             _ => Due::Incremental { full_at: Instant::now() + FULL_PERIOD },

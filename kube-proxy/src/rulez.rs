@@ -4,6 +4,7 @@
 //! by rule. The page is behind the API server's authorization (verb get, non-resource path /rulez), so it needs a
 //! bearer token, and a kube-proxy that may create TokenReviews and SubjectAccessReviews.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use component::serving::body::{self, Body};
@@ -13,21 +14,42 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::iptables::command::Iptables;
+use crate::ipvs::netlink::Ipvs;
+use crate::ipvs::part::{Context, NodeAddresses, Part};
+use crate::ipvs::server::Key;
+use crate::ipvs::set::Set;
 use crate::model::ServiceKey;
 use crate::nftables::base::Transaction;
 use crate::nftables::command::Nft;
 use crate::proxier::Inbox;
 use crate::settings::{Common, Settings};
 use crate::status::Status;
-use crate::{iptables, nftables};
+use crate::{iptables, ipvs, nftables};
 
 /// One family's view.
 pub struct View {
-    pub nftables: bool,
+    pub mode: Mode,
     pub common: Common,
     pub inbox: Arc<Inbox>,
     pub settings: watch::Receiver<Settings>,
     pub status: Arc<Status>,
+}
+
+/// How the rules are made.
+pub enum Mode {
+    Iptables,
+    Nftables,
+    Ipvs(ipvs::ruleset::Config),
+}
+
+impl Mode {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Ipvs(_) => "ipvs",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -64,6 +86,12 @@ enum Check {
     Element(String),
     /// A chain with so many rules.
     Chain(String, usize),
+    /// A set's name and an entry of it.
+    Entry(String, String),
+    /// An address on our device.
+    Bound(IpAddr),
+    /// A virtual server and those that it leads to, and to no others.
+    Server(Key, Arc<[SocketAddr]>),
 }
 
 /// Answers the page.
@@ -93,14 +121,22 @@ impl View {
         let settings = self.settings.borrow().clone();
         self.inbox.with(|table| {
             let entry = table.get(key).filter(|e| !e.ports.is_empty())?;
-            Some(if self.nftables {
-                let blocks = nftables::ruleset::blocks(&self.common, &settings, table, key, entry);
-                blocks.iter().flat_map(|b| nftables_rules(&self.common, b)).collect()
-            } else {
-                iptables::ruleset::blocks(&settings, table, key, entry)
-                    .iter()
-                    .flat_map(iptables_rules)
-                    .collect()
+            Some(match &self.mode {
+                Mode::Nftables => {
+                    let blocks = nftables::ruleset::blocks(&self.common, &settings, table, key, entry);
+                    blocks.iter().flat_map(|b| nftables_rules(&self.common, b)).collect()
+                }
+                Mode::Iptables => {
+                    let blocks = iptables::ruleset::blocks(&settings, table, key, entry);
+                    blocks.iter().flat_map(iptables_rules).collect()
+                }
+                Mode::Ipvs(config) => {
+                    let (_, others) = ipvs::device::addresses(self.common.family).unwrap_or_default();
+                    let node = NodeAddresses::new(&self.common, others.into_iter());
+                    let context = Context { settings: &settings, scheduler: &config.scheduler, node: &node };
+                    let endpoints = entry.endpoints(key, table.node(), table.family());
+                    ipvs_rules(&self.common, &Part::new(&context, &entry.ports, &endpoints))
+                }
             })
         })
     }
@@ -115,7 +151,7 @@ impl View {
         let family = self.common.family;
         Rules {
             family: family.as_str(),
-            mode: if self.nftables { "nftables" } else { "iptables" },
+            mode: self.mode.name(),
             programmed: missing.is_empty(),
             last_error: self.status.error(family),
             rules: rules.into_iter().map(|r| r.text).collect(),
@@ -134,6 +170,11 @@ impl View {
             }
             Check::Element(element) => Nft { family }.has_element(element).await,
             Check::Chain(chain, count) => Nft { family }.rules_of(chain).await == Some(*count),
+            Check::Entry(set, entry) => ipvs::ipset::has(set, entry).await,
+            Check::Bound(ip) => {
+                ipvs::device::addresses(family).is_ok_and(|(bound, _)| bound.is_some_and(|b| b.contains(ip)))
+            }
+            Check::Server(key, wanted) => serves(*key, wanted.clone()).await,
         }
     }
 }
@@ -172,6 +213,41 @@ fn nftables_rules(common: &Common, block: &nftables::render::Block) -> Vec<Rule>
         }
     }
     rules
+}
+
+fn ipvs_rules(common: &Common, part: &Part) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (key, server) in &part.servers {
+        let reals: Vec<String> = server.reals.iter().map(ToString::to_string).collect();
+        let text = format!("server {key} {} -> {}", server.manner.scheduler, reals.join(" "));
+        rules.push(Rule { text, check: Check::Server(*key, server.reals.clone()) });
+    }
+    for ip in &part.bound {
+        rules.push(Rule { text: format!("address {ip}"), check: Check::Bound(*ip) });
+        let check = Check::Entry(Set::IpvsIps.name(common.family), ip.to_string());
+        rules.push(Rule { text: format!("add {} {ip}", Set::IpvsIps.name(common.family)), check });
+    }
+    for (set, entry) in &part.entries {
+        let name = set.name(common.family);
+        rules
+            .push(Rule { text: format!("add {name} {entry}"), check: Check::Entry(name, entry.to_string()) });
+    }
+    rules
+}
+
+/// The kernel has the virtual server, and all that take connections there are wanted.
+async fn serves(key: Key, wanted: Arc<[SocketAddr]>) -> bool {
+    let look = tokio::task::spawn_blocking(move || {
+        let ipvs = Ipvs::open()?;
+        let there = ipvs.servers()?.contains_key(&key);
+        Ok::<_, std::io::Error>((there, ipvs.reals(&key)?))
+    });
+    look.await.is_ok_and(|looked| {
+        looked.is_ok_and(|(there, reals)| {
+            let taking = reals.iter().filter(|(_, real)| real.weight != 0).map(|(address, _)| *address);
+            there && taking.eq(wanted.iter().copied())
+        })
+    })
 }
 
 /// Splits a rule as iptables-restore does: quotes keep words together.

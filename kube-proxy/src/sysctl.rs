@@ -64,6 +64,20 @@ pub fn apply(settings: &[(&'static str, String)]) {
     }
 }
 
+/// Writes a setting that differs.
+///
+/// # Errors
+/// It stays as it is.
+pub fn ensure(file: &'static str, value: &str) -> std::io::Result<()> {
+    let path = format!("/proc/sys/{file}");
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    if before.trim() != value {
+        fs::write(&path, value)?;
+        info!(name = file, before = before.trim(), after = value, "Changed sysctl");
+    }
+    Ok(())
+}
+
 /// The limit of tracked connections may only be raised: others on the node may need more.
 pub fn never_lower(settings: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
     settings

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube_proxy::iptables;
+use kube_proxy::ipvs;
 use kube_proxy::model::Family;
 use kube_proxy::model::table::Table;
 use kube_proxy::model::traffic::Place;
@@ -51,6 +52,11 @@ struct Setup {
     node_ip: String,
     #[serde(rename = "serviceCIDRs")]
     service_cidrs: Vec<String>,
+    scheduler: String,
+    #[serde(rename = "excludeCIDRs")]
+    exclude_cidrs: Vec<String>,
+    node_addresses: Vec<String>,
+    foreign: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -61,11 +67,16 @@ struct Step {
     slices: Vec<EndpointSlice>,
     gone: Vec<String>,
     rules: Vec<String>,
+    /// ipvs: the proxy is a new one, what iptables-restore was given, and real servers with a connection afterwards.
+    restart: bool,
+    text: Vec<String>,
+    connected: Vec<String>,
 }
 
 enum Kernel {
     Iptables(support::iptables::Tables, iptables::ruleset::Ruleset),
     Nftables(support::nftables::Table, nftables::ruleset::Ruleset),
+    Ipvs(Box<support::ipvs::Node>, Box<ipvs::ruleset::Ruleset>, ipvs::ruleset::Config),
 }
 
 struct Rig {
@@ -108,13 +119,24 @@ impl Rig {
             external_ips: true,
             service_cidrs: setup.service_cidrs.iter().filter(own).cloned().collect(),
         };
-        let kernel = if iptables {
-            Kernel::Iptables(support::iptables::Tables::new(), iptables::ruleset::Ruleset::default())
-        } else {
-            Kernel::Nftables(support::nftables::Table::default(), nftables::ruleset::Ruleset::default())
+        let kernel = match setup.mode.as_str() {
+            "iptables" => {
+                Kernel::Iptables(support::iptables::Tables::new(), iptables::ruleset::Ruleset::default())
+            }
+            "ipvs" => Self::ipvs(setup),
+            _ => Kernel::Nftables(support::nftables::Table::default(), nftables::ruleset::Ruleset::default()),
         };
         let table = Table::new(family, &setup.node, Timestamp::UNIX_EPOCH);
         Self { common, settings, table, kernel, slices: std::collections::BTreeMap::new() }
+    }
+
+    fn ipvs(setup: &Setup) -> Kernel {
+        let excluded = setup.exclude_cidrs.iter().map(|r| r.parse().expect("a range")).collect();
+        let config = ipvs::ruleset::Config::new(&setup.scheduler, excluded);
+        let addresses = setup.node_addresses.iter().map(|a| a.parse().expect("an address")).collect();
+        let foreign: Vec<_> = setup.foreign.iter().map(|a| a.parse().expect("an address")).collect();
+        let node = support::ipvs::Node::new(addresses, &foreign);
+        Kernel::Ipvs(Box::new(node), Box::new(ipvs::ruleset::Ruleset::new(config.clone())), config)
     }
 
     fn change(&mut self, step: &Step) {
@@ -139,7 +161,13 @@ impl Rig {
         }
     }
 
-    fn load(&mut self, full: bool) -> Vec<String> {
+    /// Whether the text for iptables-restore is byte for byte upstream's, where it is written.
+    fn same_text(text: &str, step: &Step) {
+        let first: Vec<&str> = text.lines().filter(|line| !line.starts_with("-I ")).collect();
+        assert!(text.is_empty() || first == step.text, "{first:#?}\n{:#?}", step.text);
+    }
+
+    fn load(&mut self, full: bool, step: &Step) -> Vec<String> {
         let loopback = ["127.0.0.1", "::1"].map(|a| a.parse().expect("an address"));
         let changes = self.table.take_changes();
         match &mut self.kernel {
@@ -170,6 +198,32 @@ impl Rig {
                 real("nft", &["-f", "-"], &text);
                 table.lines()
             }
+            Kernel::Ipvs(node, rules, config) => {
+                let full_load = |node: &support::ipvs::Node, rules: &mut ipvs::ruleset::Ruleset| {
+                    rules.full(&self.common, &self.settings, &self.table, &node.look(&self.common))
+                };
+                if step.restart {
+                    **rules = ipvs::ruleset::Ruleset::new(config.clone());
+                    node.restart();
+                }
+                let changes = if full || step.restart {
+                    full_load(node, rules)
+                } else {
+                    rules
+                        .incremental(&self.common, &self.settings, &self.table, &changes.before)
+                        .unwrap_or_else(|_| full_load(node, rules))
+                };
+                Self::same_text(&changes.rules, step);
+                node.load(&changes);
+                // What is left to do after a load is nothing, but for the rules, which are always written.
+                let mut again = full_load(node, rules);
+                again.steps.retain(|step| !matches!(step, ipvs::ruleset::Step::Drain(..)));
+                again.rules.clear();
+                assert!(again.is_empty(), "{again:?}");
+                let lines = node.lines(rules.without_local());
+                node.connect(&step.connected);
+                lines
+            }
         }
     }
 }
@@ -194,7 +248,7 @@ fn check(case: &Case) -> Option<String> {
     real("nft", &["-f", "-"], "flush ruleset\n");
     for (i, step) in case.steps.iter().enumerate() {
         rig.change(step);
-        let ours = rig.load(i == 0);
+        let ours = rig.load(i == 0, step);
         let theirs: Vec<String> = step.rules.iter().map(|l| l.replace('"', "")).collect();
         let ours: Vec<String> = ours.iter().map(|l| l.replace('"', "")).collect();
         if ours != theirs {
@@ -270,6 +324,11 @@ fn recorded_iptables() {
 #[test]
 fn recorded_nftables() {
     recorded("nftables");
+}
+
+#[test]
+fn live_ipvs() {
+    live("ipvs");
 }
 
 #[test]

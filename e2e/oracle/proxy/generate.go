@@ -21,10 +21,14 @@ type generator struct {
 	slices   map[string][]string
 	timeouts map[string]int32
 	next     int
+	// ipvs: a changed Service may keep its cluster address, for its virtual server to change.
+	ipvs     bool
+	clusters map[string]string
 }
 
-func generate(mode string, seed int64) *testCase {
-	g := &generator{Rand: rand.New(rand.NewSource(seed)), slices: map[string][]string{}, timeouts: map[string]int32{}}
+func generate(mode string, seed int64) (*testCase, *generator) {
+	g := &generator{Rand: rand.New(rand.NewSource(seed)), slices: map[string][]string{}, timeouts: map[string]int32{}, clusters: map[string]string{}}
+	g.ipvs = mode == "ipvs"
 	g.family = pick(g, v1.IPv4Protocol, v1.IPv4Protocol, v1.IPv6Protocol)
 	v4 := g.family == v1.IPv4Protocol
 	s := setup{
@@ -40,20 +44,28 @@ func generate(mode string, seed int64) *testCase {
 	if mode == "nftables" && g.chance(2) {
 		s.ServiceCIDRs = []string{"172.30.0.0/16", "fd00:30::/112"}
 	}
+	if g.ipvs {
+		s.Scheduler = pick(g, "", "rr", "mh", "lc")
+		s.NodeAddresses = pick(g, []string{s.NodeIP}, []string{s.NodeIP, choose(v4, "192.0.2.2", "2001:db8:5::2"), choose(v4, "203.0.113.9", "2001:db8:e::9")}, nil)
+		s.Foreign = choose(v4, []string{"10.9.9.9:99", "192.0.2.77:99"}, []string{"[fd00:9::9]:99", "[2001:db8::77]:99"})
+		if g.chance(2) {
+			s.ExcludeCIDRs = []string{"10.9.0.0/16", "fd00:9::/64"}
+		}
+	}
 	c := &testCase{Seed: seed, Setup: s}
 	first := step{}
 	for range 1 + g.Intn(6) {
 		g.add(&first)
 	}
 	c.Steps = append(c.Steps, first)
-	for range g.Intn(3) {
-		s := step{}
+	for range g.Intn(choose(g.ipvs, 6, 3)) {
+		s := step{Restart: g.ipvs && g.chance(3)}
 		for range 1 + g.Intn(2) {
 			g.change(&s)
 		}
 		c.Steps = append(c.Steps, s)
 	}
-	return c
+	return c, g
 }
 
 func pick[T any](g *generator, of ...T) T { return of[g.Intn(len(of))] }
@@ -127,6 +139,10 @@ func ports() []v1.ServicePort {
 
 func (g *generator) service(name string) *v1.Service {
 	cluster := g.address("172.30.0.%d", "fd00:30::%x")
+	if known := g.clusters[name]; g.ipvs && known != "" && !g.chance(3) {
+		cluster = known
+	}
+	g.clusters[name] = cluster
 	local, all := v1.ServiceInternalTrafficPolicyLocal, v1.ServiceInternalTrafficPolicyCluster
 	service := &v1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns"}}
 	spec := &service.Spec
@@ -155,7 +171,7 @@ func (g *generator) service(name string) *v1.Service {
 	if g.chance(4) {
 		seconds := pick(g, int32(10800), 60)
 		// Upstream cannot change the timeout of a set; we make it anew.
-		if first, known := g.timeouts[name]; known {
+		if first, known := g.timeouts[name]; known && !g.ipvs {
 			seconds = first
 		}
 		g.timeouts[name] = seconds

@@ -1,9 +1,9 @@
-// Command proxy runs upstream's proxiers against fakes of iptables and nftables.
+// Command proxy runs upstream's proxiers against fakes of iptables, nftables and IPVS.
 //
 // It makes cases by itself (generate.go) and prints one JSON object per line and case: the configuration, and per step
 // the objects that changed and the rules that upstream would then have in the kernel, in a form that does not depend on
 // the order of Go's maps. Run it in a network namespace of its own (unshare -n), as upstream's code lists interfaces and
-// connections: proxy <iptables|nftables> <first seed> <cases>.
+// connections: proxy <iptables|nftables|ipvs> <first seed> <cases>.
 package main
 
 import (
@@ -50,6 +50,10 @@ type setup struct {
 	Zone               string   `json:"zone,omitempty"`
 	NodeIP             string   `json:"nodeIP"`
 	ServiceCIDRs       []string `json:"serviceCIDRs,omitempty"`
+	Scheduler          string   `json:"scheduler,omitempty"` // ipvs, as the next ones
+	ExcludeCIDRs       []string `json:"excludeCIDRs,omitempty"`
+	NodeAddresses      []string `json:"nodeAddresses,omitempty"`
+	Foreign            []string `json:"foreign,omitempty"`
 }
 
 type step struct {
@@ -57,6 +61,11 @@ type step struct {
 	Slices   []*discovery.EndpointSlice `json:"slices,omitempty"`
 	Gone     []string                   `json:"gone,omitempty"` // service/name or slice/name
 	Rules    []string                   `json:"rules"`
+	// ipvs: the proxier is started anew before the step; iptables-restore's input; real servers that have a connection
+	// after the step, as "virtual real".
+	Restart   bool     `json:"restart,omitempty"`
+	Text      []string `json:"text,omitempty"`
+	Connected []string `json:"connected,omitempty"`
 }
 
 type testCase struct {
@@ -70,6 +79,8 @@ type proxier interface {
 	proxy.Provider
 	OnServiceSynced()
 	OnEndpointSlicesSynced()
+	OnServiceAdd(*v1.Service)
+	OnEndpointSliceAdd(*discovery.EndpointSlice)
 }
 
 func must[T any](value T, err error) T {
@@ -80,7 +91,8 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-func start(s setup) (proxier, func() []string) {
+// start makes the proxier of a case; kernel is used by mode ipvs alone.
+func start(s setup, kernel *ipvsKernel) (proxier, func() []string) {
 	family := v1.IPFamily(s.Family)
 	detector := proxyutil.NewNoOpLocalDetector()
 	switch s.Detect {
@@ -100,6 +112,9 @@ func start(s setup) (proxier, func() []string) {
 		Linux:             config.KubeProxyLinuxConfiguration{MasqueradeAll: s.MasqueradeAll},
 	}
 	ctx := context.Background()
+	if s.Mode == "ipvs" {
+		return kernel.start(c, family, detector), kernel.rules
+	}
 	if s.Mode == "iptables" {
 		fake := iptablestest.NewFake()
 		if family == v1.IPv6Protocol {
@@ -183,14 +198,31 @@ func sorted(lines []string, key func(string) string) []string {
 	return lines
 }
 
-func run(c *testCase) {
-	p, rules := start(c.Setup)
-	p.OnServiceCIDRsChanged(c.Setup.ServiceCIDRs)
-	p.OnTopologyChange(map[string]string{v1.LabelTopologyZone: c.Setup.Zone})
+func run(c *testCase, g *generator) {
+	var kernel *ipvsKernel
+	if c.Setup.Mode == "ipvs" {
+		kernel = newIPVSKernel(c.Setup)
+	}
+	p, rules := start(c.Setup, kernel)
+	settle := func() {
+		p.OnServiceCIDRsChanged(c.Setup.ServiceCIDRs)
+		p.OnTopologyChange(map[string]string{v1.LabelTopologyZone: c.Setup.Zone})
+	}
+	settle()
 	services := map[string]*v1.Service{}
 	endpoints := map[string]*discovery.EndpointSlice{}
 	for i := range c.Steps {
 		s := &c.Steps[i]
+		if s.Restart {
+			p, rules = start(c.Setup, kernel)
+			settle()
+			for _, service := range services {
+				p.OnServiceAdd(service)
+			}
+			for _, slice := range endpoints {
+				p.OnEndpointSliceAdd(slice)
+			}
+		}
 		for _, name := range s.Gone {
 			if kind, name, _ := strings.Cut(name, "/"); kind == "service" {
 				p.OnServiceDelete(services[name])
@@ -209,11 +241,26 @@ func run(c *testCase) {
 			endpoints[slice.Name] = slice
 		}
 		p.OnServiceSynced()
-		if i == 0 {
+		if i == 0 || s.Restart {
 			p.OnEndpointSlicesSynced()
 		}
-		s.Rules = rules()
+		if kernel != nil {
+			s.Text = kernel.text()
+			s.Rules = sorted(rules(), ipvsKey)
+			s.Connected = kernel.connect(g)
+		} else {
+			s.Rules = rules()
+		}
 	}
+}
+
+// ipvsKey keeps the order of iptables rules and sorts everything else.
+func ipvsKey(line string) string {
+	words := strings.Fields(line)
+	if words[0] != "nat" && words[0] != "filter" || words[1] == "KUBE-IPVS-OUT-FILTER" {
+		return line
+	}
+	return strings.Join(words[:2], " ")
 }
 
 func main() {
@@ -222,8 +269,8 @@ func main() {
 	mode, seed, count := os.Args[1], must(strconv.ParseInt(os.Args[2], 10, 64)), must(strconv.ParseInt(os.Args[3], 10, 64))
 	out := bufio.NewWriter(os.Stdout)
 	for i := seed; i < seed+count; i++ {
-		c := generate(mode, i)
-		run(c)
+		c, g := generate(mode, i)
+		run(c, g)
 		out.Write(must(json.Marshal(c)))
 		out.WriteByte('\n')
 	}

@@ -3,9 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
@@ -13,10 +10,10 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
 
 use super::Flow;
 use crate::model::Family;
+use crate::netlink;
 
 /// Deletes the flows that a test picks; returns how many.
 ///
@@ -24,18 +21,16 @@ use crate::model::Family;
 /// What the system says.
 pub fn delete(family: Family, picked: impl Fn(&Flow) -> bool) -> io::Result<usize> {
     let mut found = Vec::new();
-    let get = ConntrackMessage::Get(Vec::new());
-    exchange(family, get, NLM_F_REQUEST | NLM_F_DUMP, |attributes| {
-        found.extend(read(attributes).filter(|flow| picked(flow)));
+    let get = message(family, ConntrackMessage::Get(Vec::new()));
+    netlink::dump(NETLINK_NETFILTER, get, |answer: NetfilterMessage| {
+        if let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = answer.inner {
+            found.extend(read(&attributes).filter(|flow| picked(flow)));
+        }
     })?;
     let mut deleted = 0;
     for flow in found {
-        match exchange(
-            family,
-            ConntrackMessage::Delete(vec![original(&flow)]),
-            NLM_F_REQUEST | NLM_F_ACK,
-            |_| (),
-        ) {
+        let delete = message(family, ConntrackMessage::Delete(vec![original(&flow)]));
+        match netlink::send(NETLINK_NETFILTER, vec![netlink::Request::new(delete)]) {
             Ok(()) => deleted += 1,
             // It ended by itself meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -45,48 +40,13 @@ pub fn delete(family: Family, picked: impl Fn(&Flow) -> bool) -> io::Result<usiz
     Ok(deleted)
 }
 
-/// Sends a request and reads all of the answer.
-fn exchange(
-    family: Family,
-    request: ConntrackMessage,
-    flags: u16,
-    mut each: impl FnMut(&[ConntrackAttribute]),
-) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&NetlinkAddr::new(0, 0))?;
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
+/// A request about a family.
+fn message(family: Family, inner: ConntrackMessage) -> NetfilterMessage {
     let of = match family {
         Family::V4 => NetfilterProtoFamily::IPv4,
         Family::V6 => NetfilterProtoFamily::IPv6,
     };
-    let message = NetfilterMessage::new(NetfilterHeader::new(of, 0, 0), request);
-    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    packet.finalize();
-    let mut buffer = vec![0; packet.buffer_len()];
-    packet.serialize(&mut buffer);
-    socket.send(&buffer, 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = answer.as_slice();
-        while !rest.is_empty() {
-            let packet = <NetlinkMessage<NetfilterMessage>>::deserialize(rest)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            let length = (packet.header.length as usize).next_multiple_of(4).max(16);
-            match packet.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(e) if e.code.is_none() => return Ok(()),
-                NetlinkPayload::Error(e) => return Err(e.to_io()),
-                NetlinkPayload::InnerMessage(NetfilterMessage {
-                    inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)),
-                    ..
-                }) => each(&attributes),
-                _ => {}
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
+    NetfilterMessage::new(NetfilterHeader::new(of, 0, 0), inner)
 }
 
 /// One direction of a flow.

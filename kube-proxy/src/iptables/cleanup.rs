@@ -1,10 +1,11 @@
-//! Removes everything this mode ever wrote: jumps, shared chains, chains of Services. Pure: text in, text out.
-//! Upstream: proxier.go CleanupLeftovers.
+//! Removes everything this mode and mode ipvs ever wrote: jumps, shared chains, chains of Services. Pure: text in, text
+//! out. Upstream: pkg/proxy/iptables/cleanup.go, pkg/proxy/ipvs/cleanup.go.
 
 use std::fmt::Write;
 
 use super::chain;
 use super::ruleset::Saved;
+use crate::ipvs::rules;
 
 const FILTER: &[&str] =
     &[chain::SERVICES, chain::EXTERNAL_SERVICES, chain::FORWARD, chain::NODEPORTS, chain::PROXY_FIREWALL];
@@ -12,12 +13,15 @@ const NAT: &[&str] = &[chain::SERVICES, chain::NODEPORTS, chain::POSTROUTING, ch
 
 /// The load that removes what `saved` has of ours; empty when there is nothing.
 pub fn load(saved: &Saved) -> String {
-    table(saved, "filter", FILTER) + &table(saved, "nat", NAT)
+    table(saved, "filter", FILTER, rules::FILTER_CHAINS) + &table(saved, "nat", NAT, rules::NAT_CHAINS)
 }
 
-fn table(saved: &Saved, table: &'static str, shared: &[&str]) -> String {
+fn table(saved: &Saved, table: &'static str, shared: &[&str], of_ipvs: &[&str]) -> String {
     let owned = saved.chains_of(table).filter(|name| {
-        shared.contains(name) || *name == chain::CANARY || (table == "nat" && chain::is_owned(name))
+        shared.contains(name)
+            || of_ipvs.contains(name)
+            || *name == chain::CANARY
+            || (table == "nat" && chain::is_owned(name))
     });
     let owned: Vec<&str> = owned.collect();
     if owned.is_empty() {

@@ -12,7 +12,8 @@ pub struct Jump {
     pub new_only: bool,
 }
 
-const fn jump(
+/// A jump.
+pub const fn jump(
     table: &'static str,
     from: &'static str,
     to: &'static str,
