@@ -1,5 +1,24 @@
 # What operators do beyond `make up`: each target is a scenario on a throw-away cluster that must end well.
-.PHONY: join
+.PHONY: join backup ha
 join: build      ## a second node joins by a bootstrap token, runs a pod; an expired token is refused
 	@hack/deps.sh cluster
 	KUBECTL=$$(hack/kubectl.sh | tail -1) $(BIN)/cluster smoke join
+
+backup: build    ## either store backed up, everything changed, the store wiped and restored (etcd's tools need Go)
+	@hack/deps.sh cluster
+	hack/upstream.sh $(UPSTREAM) etcd etcdctl etcdutl
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(BIN)/cluster smoke backup
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd PATH=$(UPSTREAM):$$PATH $(BIN)/cluster smoke backup
+
+ha: build        ## three API servers, etcd members, controller managers and schedulers, each killed in turn (etcd needs Go)
+	@hack/deps.sh cluster
+	hack/upstream.sh $(UPSTREAM) etcd etcdctl
+	KUBECTL=$$(hack/kubectl.sh | tail -1) PATH=$(UPSTREAM):$$PATH $(BIN)/cluster smoke ha
+
+.PHONY: deb
+DEBS ?= target/deb
+deb: build       ## a Debian package per daemon in DEBS, checked: fields, units, installing, purging
+	cargo build --release --locked -p storage --bin corten-store
+	rm -rf $(DEBS)
+	hack/deb/build.sh $(BIN) $(DEBS)
+	hack/deb/check.sh $(DEBS)

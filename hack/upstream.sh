@@ -2,7 +2,7 @@
 # Builds upstream's v1.37.2 programs from their Go modules into a folder: hack/upstream.sh FOLDER PROGRAM...
 # They are what our daemons are compared with and judged by, never part of the product. What is there already is kept.
 # Besides the daemons and kubectl: e2e.test and ginkgo (the conformance suite), the programs inside its images (agnhost,
-# nnp, consumer, consume-cpu, sample-apiserver, coredns, etcd, etcdctl).
+# nnp, consumer, consume-cpu, sample-apiserver, coredns, etcd, etcdctl); etcdutl restores etcd's snapshots.
 set -euo pipefail
 out=$1; shift
 version=1.37.2; etcd=3.7.3; coredns=1.15.0
@@ -46,7 +46,7 @@ for p in "${missing[@]}"; do
     consumer) static "$p" k8s.io/kubernetes/test/images/resource-consumer ;;
     consume-cpu) static "$p" k8s.io/kubernetes/test/images/resource-consumer/consume-cpu ;;
     sample-apiserver) static "$p" k8s.io/sample-apiserver ;;
-    etcdctl) other "$p" "go.etcd.io/etcd/etcdctl/v3@v$etcd" go.etcd.io/etcd/etcdctl/v3 ;;
+    etcdctl|etcdutl) other "$p" "go.etcd.io/etcd/$p/v3@v$etcd" "go.etcd.io/etcd/$p/v3" ;;
     coredns) other "$p" "github.com/coredns/coredns@v$coredns" github.com/coredns/coredns ;;
     etcd)
       mkdir -p "$src/etcd"

@@ -155,7 +155,17 @@ impl Cluster {
         Ok(())
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+    /// A program beside the daemons, beside this one, or along PATH.
+    pub(crate) fn tool(&self, name: &str) -> Result<String> {
+        let here = std::env::current_exe()?;
+        let here = here.parent().context("no folder of this program")?.display().to_string();
+        let path =
+            format!("{}:{here}:{}", self.spec.bin.display(), std::env::var("PATH").unwrap_or_default());
+        let found = spec::find_program(name, &path).with_context(|| format!("there is no {name}"))?;
+        Ok(found.display().to_string())
+    }
+
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = self
             .processes
             .command(program)
@@ -167,33 +177,14 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn start_etcd(&self) -> Result<()> {
-        let etcd =
-            spec::find_program("etcd", &format!("{}:/usr/bin:/usr/local/bin", self.spec.bin.display()))
-                .context("there is no etcd on this machine (apt-get install etcd-server)")?;
-        let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
-        let argv: Vec<String> = [
-            &etcd.display().to_string(),
-            "--data-dir",
-            &self.spec.path("etcd"),
-            "--listen-client-urls",
-            client,
-            "--advertise-client-urls",
-            client,
-            "--listen-peer-urls",
-            peer,
-            "--initial-advertise-peer-urls",
-            peer,
-            "--initial-cluster",
-            &format!("default={peer}"),
-        ]
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    pub(crate) fn start_etcd(&self) -> Result<()> {
+        let etcd = self.tool("etcd").context("etcd-server is missing (apt-get install etcd-server)")?;
+        let mut argv = vec![etcd];
+        argv.extend(self.etcd_flags());
         self.processes.start("etcd", &argv, &[]).map(drop)
     }
 
-    fn wait_ready(&self) -> Result<()> {
+    pub(crate) fn wait_ready(&self) -> Result<()> {
         let kubectl = self.kubectl("admin");
         self.wait("kube-apiserver", Duration::from_secs(90), || {
             kubectl.run(&["get", "--raw", "/readyz"]).map(|text| text.contains("ok"))

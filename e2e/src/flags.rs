@@ -1,11 +1,15 @@
 //! The command lines of the five daemons: upstream's flags, so that either side's binaries take them.
 
 use std::fs;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::spec::{self, Store};
+
+/// The client URL of an etcd beside the only API server.
+const LOCAL_ETCD: &str = "http://127.0.0.1:2379";
 
 impl Cluster {
     pub(crate) fn apiserver_flags(&self) -> Vec<String> {
@@ -36,11 +40,65 @@ impl Cluster {
             "--allow-privileged=true".to_string(),
             "--enable-bootstrap-token-auth=true".to_string(),
         ];
-        flags.push(match self.spec.store {
-            Store::Etcd => "--etcd-servers=http://127.0.0.1:2379".to_string(),
-            Store::Embedded => format!("--data-dir={}", self.spec.path("store")),
-        });
+        match self.spec.store {
+            Store::Etcd if self.spec.control_plane.is_empty() => {
+                flags.push(format!("--etcd-servers={LOCAL_ETCD}"));
+            }
+            Store::Etcd => flags.extend([
+                format!("--etcd-servers={}", self.members("", spec::ETCD_PORT)),
+                format!("--etcd-cafile={}", pki("etcd/ca.crt")),
+                format!("--etcd-certfile={}", pki("apiserver-etcd-client.crt")),
+                format!("--etcd-keyfile={}", pki("apiserver-etcd-client.key")),
+            ]),
+            Store::Embedded => flags.push(format!("--data-dir={}", self.spec.path("store"))),
+        }
         flags
+    }
+
+    /// etcd's: alone on the loopback address, or with certificates among the hosts of the control plane.
+    pub(crate) fn etcd_flags(&self) -> Vec<String> {
+        let flag = |(name, value): (&str, String)| format!("--{name}={value}");
+        let data = ("data-dir", self.spec.path("etcd"));
+        if self.spec.control_plane.is_empty() {
+            let peer = "http://127.0.0.1:2380";
+            let flags = [
+                data,
+                ("listen-client-urls", LOCAL_ETCD.to_string()),
+                ("advertise-client-urls", LOCAL_ETCD.to_string()),
+                ("listen-peer-urls", peer.to_string()),
+                ("initial-advertise-peer-urls", peer.to_string()),
+                ("initial-cluster", format!("default={peer}")),
+            ];
+            return flags.map(flag).into();
+        }
+        let (pki, address) = (|f: &str| self.pki.path(f), self.spec.address);
+        let client = format!("https://{address}:{}", spec::ETCD_PORT);
+        let peer = format!("https://{address}:{}", spec::ETCD_PEER_PORT);
+        let flags = [
+            data,
+            ("name", format!("etcd-{address}")),
+            ("listen-client-urls", client.clone()),
+            ("advertise-client-urls", client),
+            ("listen-peer-urls", peer.clone()),
+            ("initial-advertise-peer-urls", peer),
+            ("initial-cluster", self.members("etcd-", spec::ETCD_PEER_PORT)),
+            ("client-cert-auth", "true".to_string()),
+            ("trusted-ca-file", pki("etcd/ca.crt")),
+            ("cert-file", pki("etcd/server.crt")),
+            ("key-file", pki("etcd/server.key")),
+            ("peer-client-cert-auth", "true".to_string()),
+            ("peer-trusted-ca-file", pki("etcd/ca.crt")),
+            ("peer-cert-file", pki("etcd/peer.crt")),
+            ("peer-key-file", pki("etcd/peer.key")),
+        ];
+        flags.map(flag).into()
+    }
+
+    /// URLs of all etcd members, comma separated; with a prefix each is preceded by the member's name.
+    fn members(&self, prefix: &str, port: u16) -> String {
+        let url = |a: &IpAddr| format!("https://{a}:{port}");
+        let named = |a: &IpAddr| if prefix.is_empty() { url(a) } else { format!("{prefix}{a}={}", url(a)) };
+        self.spec.control_plane.iter().map(named).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn controller_manager_flags(&self) -> Vec<String> {
@@ -67,7 +125,7 @@ impl Cluster {
             format!("--kubeconfig={path}"),
             format!("--authentication-kubeconfig={path}"),
             format!("--authorization-kubeconfig={path}"),
-            "--leader-elect=false".to_string(),
+            format!("--leader-elect={}", !self.spec.control_plane.is_empty()),
         ]
     }
 

@@ -3,14 +3,17 @@
 //! Any of the five daemons can be another binary: `KUBELET=/path/to/kubelet cluster smoke` and so on.
 //! Start reading at [`cluster::Cluster::up`] and [`smoke`].
 
+mod backup;
 mod bootstrap;
 mod cgroup;
 mod cluster;
 mod flags;
+mod ha;
 mod host;
 mod image;
 mod join;
 mod kubectl;
+mod load;
 mod pki;
 mod process;
 mod registry;
@@ -32,13 +35,15 @@ use cluster::Cluster;
 use k8s_openapi::jiff::SignedDuration;
 use spec::{Spec, Store};
 
-const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean|join] | join | memory | registry | testimages | report
+const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean|join|backup|ha] | join | memory | registry | testimages | report
   up       start a cluster on this machine and run the sample; --isolated starts one in a network namespace of its own,
            named after CORTEN_DIR's last part, and leaves it empty (smoke clean removes it)
   down     end it; --wipe also removes its data
   smoke    build a cluster in its own network namespace, run the seed flow, remove it
            (KEEP=1 leaves it for a look; smoke clean then removes it, given the same CORTEN_DIR)
   smoke join  the same with a node that joins by a bootstrap token (TOKEN_SECONDS: how long the token counts)
+  smoke backup  the same with the store backed up, changed, wiped and restored
+  smoke ha      a control plane on three hosts, each of its processes killed in turn
   join     add a node to the isolated cluster in CORTEN_DIR by a new bootstrap token
   memory   resident memory of each daemon of the running cluster
   registry ARCHIVE ADDRESS:PORT   serve the images of a docker archive
@@ -68,6 +73,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["down", "--wipe"] => Cluster::prepare(machine_spec()?)?.down(true),
         ["smoke"] => run_smoke(smoke::run),
         ["smoke", "join"] => run_smoke(|cluster| join::scenario(cluster, token_lifetime()?)),
+        ["smoke", "backup"] => run_smoke(backup::scenario),
+        ["smoke", "ha"] => run_ha(),
         ["join"] => add_node(),
         ["smoke", "clean"] => Cluster::prepare(smoke_spec()?)?.down(true),
         ["registry", archive, address] => registry::serve(
@@ -133,12 +140,33 @@ fn run_smoke(flow: impl FnOnce(&Cluster) -> Result<usize>) -> Result<()> {
     let result = cluster.up().and_then(|()| flow(&cluster));
     if result.is_ok() {
         memory(&cluster)?;
-    } else {
-        for name in cluster.processes.names() {
-            println!("--- {name}, last lines\n{}", cluster.processes.log_tail(&name, 12));
+    }
+    conclude(&cluster, result)
+}
+
+/// A control plane on three hosts; no nodes.
+fn run_ha() -> Result<()> {
+    let mut spec = smoke_spec()?;
+    spec.store = Store::Etcd;
+    spec.control_plane = (1..=3).map(|number| [10, 199, 0, number].into()).collect();
+    let cluster = Cluster::prepare(spec)?;
+    cluster.pki.etcd(&cluster.spec.node, cluster.spec.address)?;
+    let result = ha::run(&cluster);
+    conclude(&cluster, result)
+}
+
+/// Shows the logs of a flow that failed, removes the cluster.
+fn conclude(cluster: &Cluster, result: Result<usize>) -> Result<()> {
+    if result.is_err() {
+        let workers = cluster.workers_found()?;
+        for (on, name) in std::iter::once(cluster)
+            .chain(&workers)
+            .flat_map(|c| c.processes.names().into_iter().map(move |n| (c, n)))
+        {
+            println!("--- {name} of {}, last lines\n{}", on.spec.node, on.processes.log_tail(&name, 12));
         }
     }
-    let removed = if env("KEEP").is_some() { Ok(()) } else { remove(&cluster) };
+    let removed = if env("KEEP").is_some() { Ok(()) } else { remove(cluster) };
     let steps = result?;
     removed.context("removing the smoke cluster")?;
     println!("{steps} passed, 0 failed");
@@ -204,6 +232,7 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
         store: Store::parse(&env("STORE").unwrap_or_else(|| "embedded".to_string()))?,
         node: "node1".to_string(),
         nodes: node_count()?,
+        control_plane: Vec::new(),
         server: spec::server(address),
         address,
         cgroup_root: netns.as_ref().map(|name| format!("/{name}")),

@@ -80,6 +80,42 @@ impl Pki {
         Ok(pki)
     }
 
+    /// What another host of the control plane needs: the cluster's authorities with their keys, everything else its own.
+    pub fn control_plane(
+        &self,
+        dir: &Path,
+        node: &str,
+        address: IpAddr,
+        service_ip: IpAddr,
+        server: &str,
+    ) -> Result<Self> {
+        fs::create_dir_all(dir.join("pki/etcd")).with_context(|| format!("creating {}", dir.display()))?;
+        let to = Self { dir: dir.to_path_buf() };
+        for file in
+            ["ca", "front-proxy-ca", "etcd/ca"].iter().flat_map(|f| [format!("{f}.crt"), format!("{f}.key")])
+        {
+            fs::copy(self.path(&file), to.path(&file))
+                .with_context(|| format!("copying {file} to {node}"))?;
+        }
+        for file in ["sa.key", "sa.pub"] {
+            fs::copy(self.path(file), to.path(file)).with_context(|| format!("copying {file} to {node}"))?;
+        }
+        let own = Self::create(dir, node, address, service_ip, server)?;
+        own.etcd(node, address)?;
+        Ok(own)
+    }
+
+    /// The certificates of the etcd member at `address`, and that of its clients.
+    pub fn etcd(&self, node: &str, address: IpAddr) -> Result<()> {
+        fs::create_dir_all(self.dir.join("pki/etcd"))?;
+        let ca = self.authority("etcd/ca", "etcd-ca")?;
+        for file in ["etcd/server", "etcd/peer"] {
+            let (names, addresses) = (vec![node.to_string(), "localhost".to_string()], vec![address]);
+            self.leaf(&ca, &Leaf { file, common_name: node, organization: None, names, addresses })?;
+        }
+        self.leaf(&ca, &Leaf::client("apiserver-etcd-client", "kube-apiserver-etcd-client", None))
+    }
+
     /// What another node at `address` needs, in a folder of its own: this cluster's authority, a certificate for its
     /// kubelet, kube-proxy's.
     pub fn join(&self, dir: &Path, node: &str, address: IpAddr, server: &str) -> Result<Self> {

@@ -38,6 +38,8 @@ pub struct Spec {
     pub node: String,
     /// How many nodes; more than one only in network namespaces.
     pub nodes: u8,
+    /// Addresses of the hosts of a control plane that is spread over several; empty for one on the first node alone.
+    pub control_plane: Vec<IpAddr>,
     /// URL of the API server.
     pub server: String,
     /// The node's own address: machine's, or the namespace's.
@@ -68,6 +70,10 @@ pub const DNS_IP: &str = "10.96.0.10";
 pub const POD_CIDR: &str = "10.244.0.0/16";
 /// The one node's part of them.
 pub const NODE_POD_CIDR: &str = "10.244.0.0/24";
+/// Port of etcd's clients.
+pub const ETCD_PORT: u16 = 2379;
+/// Port of etcd's members among each other.
+pub const ETCD_PEER_PORT: u16 = 2380;
 /// Port of the API server.
 pub const API_PORT: u16 = 6443;
 

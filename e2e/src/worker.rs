@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::host;
 use crate::pki::Pki;
 use crate::process::Processes;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 
 impl Cluster {
     /// The nodes besides the first that are asked for, prepared but not started.
@@ -43,6 +43,15 @@ impl Cluster {
         let spec = self.host(number)?;
         let pki = Pki { dir: spec.dir.join("kubernetes") };
         fs::create_dir_all(pki.dir.join("pki")).with_context(|| format!("creating {}", pki.dir.display()))?;
+        Ok(Self::of(spec, pki))
+    }
+
+    /// Another host of the control plane, prepared but not started.
+    pub(crate) fn control_plane_host(&self, number: u8) -> Result<Self> {
+        let mut spec = self.host(number)?;
+        spec.server = spec::server(spec.address);
+        let dir = spec.dir.join("kubernetes");
+        let pki = self.pki.control_plane(&dir, &spec.node, spec.address, spec::SERVICE_IP, &spec.server)?;
         Ok(Self::of(spec, pki))
     }
 
