@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use client::{DeleteParams, Patch, PatchParams};
+use component::features::{self, Gate};
 use controller::{NORMAL, WARNING};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -32,9 +33,12 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
             event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", &note);
         }
         Outcome::Bind { node, bindings, allotments } => {
+            let prepares = !bindings.is_empty() || !allotments.is_empty();
+            let announced = prepares && Box::pin(announce(scheduler, &popped.info, &node)).await;
             let bound = prepare_and_bind(scheduler, &popped, &node, bindings, &allotments, started).await;
             if let Err(message) = bound {
-                Box::pin(unbound(scheduler, &popped.info, &node, &allotments, message, started)).await;
+                let failure = Failure { node: &node, message, announced, started };
+                Box::pin(unbound(scheduler, &popped.info, &allotments, failure)).await;
             }
         }
         Outcome::Refused { message, reason, nominate, eviction, free } => {
@@ -50,7 +54,8 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 err = message,
                 "Unable to schedule pod; no fit; waiting"
             );
-            refused(scheduler, &popped.info, &message, reason, nominate).await;
+            let shown = popped.info.nominated.clone().unwrap_or_default();
+            refused(scheduler, &popped.info, &message, reason, nominate, &shown).await;
             if let Some(free) = free {
                 Box::pin(prebind_claims::free(scheduler, &free)).await;
             }
@@ -174,24 +179,40 @@ async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result
     posted.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
 }
 
-/// The pod was not bound: what was allotted to it is given back.
-async fn unbound(
-    scheduler: &Scheduler,
-    pod: &Arc<PodInfo>,
-    node: &str,
-    allotments: &[Allotment],
+/// Tells others on which node a pod will be once volumes and devices are prepared, which may take long.
+/// Upstream: schedule_one.go bindingCycle, gate NominatedNodeNameForExpectation.
+async fn announce(scheduler: &Scheduler, pod: &PodInfo, node: &str) -> bool {
+    if !features::enabled(Gate::NominatedNodeNameForExpectation) || pod.nominated.as_deref() == Some(node) {
+        return false;
+    }
+    let written = patch_status(scheduler, pod, json!({ "nominatedNodeName": node })).await;
+    if let Err(error) = &written {
+        tracing::error!(pod = pod.key(), node, %error, "Failed to update the nominated node name in the binding cycle");
+    }
+    written.is_ok()
+}
+
+/// Why a pod was not bound.
+struct Failure<'a> {
+    node: &'a str,
     message: String,
+    /// The pod says that it waits for the node.
+    announced: bool,
     started: Instant,
-) {
+}
+
+/// The pod was not bound: what was allotted to it is given back.
+async fn unbound(scheduler: &Scheduler, pod: &Arc<PodInfo>, allotments: &[Allotment], failure: Failure<'_>) {
     if !allotments.is_empty() {
         scheduler.state.lock().assumed.take_back(allotments);
         prebind_claims::unreserve(scheduler, pod, allotments).await;
     }
-    give_up(scheduler, pod, node, message, started).await;
+    give_up(scheduler, pod, failure).await;
 }
 
 /// Binding failed: the pod is not on the node after all, and is tried again.
-async fn give_up(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str, message: String, started: Instant) {
+async fn give_up(scheduler: &Scheduler, pod: &Arc<PodInfo>, failure: Failure<'_>) {
+    let Failure { node, message, announced, started } = failure;
     tracing::error!(pod = pod.key(), node, err = message, "Error scheduling pod; retrying");
     let waiting = {
         let mut state = scheduler.state.lock();
@@ -207,24 +228,26 @@ async fn give_up(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str, message:
     scheduler.poke();
     count(scheduler, pod, "error", started);
     if waiting {
-        refused(scheduler, pod, &message, "SchedulerError", None).await;
+        let shown = if announced { node } else { pod.nominated.as_deref().unwrap_or_default() };
+        refused(scheduler, pod, &message, "SchedulerError", Some(String::new()), shown).await;
     }
 }
 
-/// Event and condition of a pod that was not placed; `nominate` is written if it differs.
+/// Event and condition of a pod that was not placed; `nominate` is written if it differs from what the pod shows.
 async fn refused(
     scheduler: &Scheduler,
     pod: &Arc<PodInfo>,
     message: &str,
     reason: &str,
     nominate: Option<String>,
+    shown: &str,
 ) {
     event(scheduler, pod, WARNING, "FailedScheduling", "Scheduling", message);
     let mut status = serde_json::Map::new();
     if let Some(condition) = condition(pod, "PodScheduled", "False", reason, message) {
         status.insert("conditions".into(), json!([condition]));
     }
-    if let Some(node) = nominate.filter(|n| *n != *pod.nominated.as_deref().unwrap_or_default()) {
+    if let Some(node) = nominate.filter(|n| n != shown) {
         let value = if node.is_empty() { serde_json::Value::Null } else { node.into() };
         status.insert("nominatedNodeName".into(), value);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::Meta;
+use component::features::{self, Gate};
 use informer::{Event, Factory, Options};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
@@ -17,6 +18,11 @@ use crate::scheduler::{Scheduler, State};
 
 /// Pods that still run or will; finished ones take no room.
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// Whether rules give taints to devices. Upstream: pkg/scheduler/scheduler.go New, resourceslice tracker options.
+fn taint_rules() -> bool {
+    features::enabled(Gate::DRADeviceTaints) && features::enabled(Gate::DRADeviceTaintRules)
+}
 
 /// Makes the informers whose stores plugins read.
 pub fn listers(factory: &Factory) -> Listers {
@@ -36,7 +42,10 @@ pub fn listers(factory: &Factory) -> Listers {
         resource_claims: factory.informer(Options::default()).store(),
         device_classes: factory.informer(Options::default()).store(),
         resource_slices: factory.informer(Options::default()).store(),
-        device_taint_rules: factory.informer(Options::default()).store(),
+        device_taint_rules: match taint_rules() {
+            true => factory.informer(Options::default()).store(),
+            false => Default::default(),
+        },
     }
     .indexed()
 }
@@ -79,11 +88,13 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     let claims = factory.informer::<ResourceClaim>(Options::default());
     scheduler.keep(claims.subscribe(move |e| resource_claim(&to, e)));
     let to = scheduler.clone();
-    let rules = factory.informer::<DeviceTaintRule>(Options::default());
-    scheduler.keep(rules.subscribe(move |_| {
-        to.wake(&mut to.state.lock(), &Change::Devices { added: false });
-        to.poke();
-    }));
+    if taint_rules() {
+        let rules = factory.informer::<DeviceTaintRule>(Options::default());
+        scheduler.keep(rules.subscribe(move |_| {
+            to.wake(&mut to.state.lock(), &Change::Devices { added: false });
+            to.poke();
+        }));
+    }
     if scheduler.state.lock().groups.enabled() {
         let to = scheduler.clone();
         let groups = factory.informer::<PodGroup>(Options::default());

@@ -39,14 +39,34 @@ pub struct Options {
 /// Gates of scheduling that upstream has off and that nothing here stands behind yet.
 const NOT_YET: &[Gate] = &[
     Gate::CompositePodGroup,
-    Gate::TopologyAwareWorkloadScheduling,
+    Gate::DRADerivedAttributes,
+    Gate::DRADeviceCompatibilityGroups,
+    Gate::DRAFractionalCapacityRange,
+    Gate::DRAListTypeAttributes,
+    Gate::DRANodeAllocatableResources,
+    Gate::DRAOptionalNodeOperations,
+    Gate::DRAWorkloadResourceClaims,
     Gate::InPlacePodVerticalScalingSchedulerPreemption,
+    Gate::TopologyAwareWorkloadScheduling,
+];
+
+/// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.
+const ALWAYS: &[Gate] = &[
+    Gate::DRAConsumableCapacity,
+    Gate::DRADeviceBindingConditions,
+    Gate::DRAPartitionableDevices,
+    Gate::InPlacePodLevelResourcesVerticalScaling,
+    Gate::PodLevelResources,
+    Gate::VolumeLimitScaling,
 ];
 
 /// A gate that would change nothing is refused: whoever sets it counts on what it does.
 fn not_yet(gates: &Gates) -> Vec<String> {
     let on = NOT_YET.iter().filter(|g| gates.enabled(**g));
-    on.map(|g| format!("feature gate {g:?} is not implemented by this kube-scheduler yet")).collect()
+    let off = ALWAYS.iter().filter(|g| !gates.enabled(**g));
+    on.map(|g| format!("feature gate {g:?} is not implemented by this kube-scheduler yet"))
+        .chain(off.map(|g| format!("feature gate {g:?} cannot be turned off in this kube-scheduler yet")))
+        .collect()
 }
 
 impl Options {
@@ -96,6 +116,25 @@ mod tests {
     use component::flags::golden;
 
     use super::*;
+
+    #[test]
+    fn a_gate_that_would_do_nothing_is_refused() {
+        let problems = |setting: &str| {
+            let mut gates = Gates::default();
+            gates.set(&[setting]).unwrap();
+            not_yet(&gates)
+        };
+        assert_eq!(not_yet(&Gates::default()), Vec::<String>::new());
+        assert_eq!(problems("GenericWorkload=true"), Vec::<String>::new());
+        assert_eq!(
+            problems("DRAListTypeAttributes=true"),
+            ["feature gate DRAListTypeAttributes is not implemented by this kube-scheduler yet"]
+        );
+        assert_eq!(
+            problems("PodLevelResources=false").last().unwrap(),
+            "feature gate PodLevelResources cannot be turned off in this kube-scheduler yet"
+        );
+    }
 
     #[test]
     fn flags_are_upstreams() {

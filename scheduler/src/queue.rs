@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use component::features::{self, Gate};
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -95,6 +96,8 @@ pub struct Queue {
     periods: Periods,
     /// Whether pods of a group wait together; off with the gate GenericWorkload.
     grouping: bool,
+    /// Whether a pod in backoff may be taken when none is ready; off with the gate SchedulerPopFromBackoffQ.
+    pops_backoff: bool,
     entries: HashMap<Uid, Entry, Hash>,
     groups: HashMap<GroupKey, Group, Hash>,
     /// Groups that a plugin keeps from being tried.
@@ -121,6 +124,7 @@ impl Queue {
         Self {
             periods,
             grouping,
+            pops_backoff: features::enabled(Gate::SchedulerPopFromBackoffQ),
             entries: HashMap::default(),
             groups: HashMap::default(),
             gated_groups: BTreeSet::new(),
@@ -371,6 +375,9 @@ impl Queue {
 
     /// Among those in backoff that no error put there, the first to become ready.
     fn early(&self) -> Option<Who> {
+        if !self.pops_backoff {
+            return None;
+        }
         let hasty = |who: &&Who| match who {
             Who::Pod(uid) => self.entries.get(uid).is_some_and(|e| !e.by_error),
             Who::Group(key) => self.groups.get(key).is_some_and(Group::hasty),

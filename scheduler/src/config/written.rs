@@ -1,7 +1,7 @@
 //! The configuration with every default filled in, as `--write-config-to` and `/configz` show it.
 //! Upstream: cmd/kube-scheduler/app/options/configfile.go, apis/config/v1/defaults.go.
 
-use component::features::Gates;
+use component::features::{Gate, Gates};
 use serde_json::{Map, Value, json};
 
 use super::{API_VERSION, KubeSchedulerConfiguration, KubeSchedulerProfile};
@@ -27,9 +27,13 @@ const POINTS: [&str; 15] = [
 ];
 
 /// Plugins with arguments, and what those are by default.
-fn defaults() -> [(&'static str, Value); 8] {
+fn defaults(gates: &Gates) -> [(&'static str, Value); 8] {
     let both = json!([{ "name": "cpu", "weight": 1 }, { "name": "memory", "weight": 1 }]);
     let shape = json!([{ "score": 10, "utilization": 0 }, { "score": 0, "utilization": 100 }]);
+    let volumes = match gates.enabled(Gate::StorageCapacityScoring) {
+        true => json!({ "bindTimeoutSeconds": 600, "shape": shape }),
+        false => json!({ "bindTimeoutSeconds": 600 }),
+    };
     [
         ("DefaultPreemption", json!({ "minCandidateNodesAbsolute": 100, "minCandidateNodesPercentage": 10 })),
         ("DynamicResources", json!({ "bindingTimeout": "10m0s", "filterTimeout": "10s" })),
@@ -41,7 +45,7 @@ fn defaults() -> [(&'static str, Value); 8] {
         ("NodeResourcesBalancedAllocation", json!({ "resources": both })),
         ("NodeResourcesFit", json!({ "scoringStrategy": { "resources": both, "type": "LeastAllocated" } })),
         ("PodTopologySpread", json!({ "defaultingType": "System" })),
-        ("VolumeBinding", json!({ "bindTimeoutSeconds": 600, "shape": shape })),
+        ("VolumeBinding", volumes),
     ]
 }
 
@@ -58,10 +62,10 @@ fn fill(given: &mut Value, default: &Value) {
     }
 }
 
-fn arguments(profile: &KubeSchedulerProfile) -> Vec<Value> {
+fn arguments(profile: &KubeSchedulerProfile, gates: &Gates) -> Vec<Value> {
     let mut list: Vec<(String, Value)> =
         profile.plugin_config.iter().map(|c| (c.name.clone(), c.args.clone())).collect();
-    for (name, default) in defaults() {
+    for (name, default) in defaults(gates) {
         let at = list.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
             list.push((name.to_string(), Value::Null));
             list.len() - 1
@@ -101,7 +105,7 @@ pub fn written(config: &KubeSchedulerConfiguration, gates: &Gates) -> Value {
     let mut value = serde_json::to_value(config).unwrap_or_default();
     let profiles = config.profiles.iter().map(|profile| {
         let mut value = json!({
-            "pluginConfig": arguments(profile),
+            "pluginConfig": arguments(profile, gates),
             "plugins": plugins(profile, gates),
             "schedulerName": profile.scheduler_name,
         });

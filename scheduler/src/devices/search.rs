@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use component::features::{self, Gate};
 use hashbrown::HashMap;
 use k8s_openapi::api::resource::v1::{Device, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice};
 use smallvec::SmallVec;
@@ -394,7 +395,9 @@ impl<'a> Search<'a> {
         let c = &self.candidates[candidate];
         let (id, device, multiple) = (c.id, c.device, c.multiple());
         let taints = device.taints.iter().flatten().chain(self.supply.inventory.ruled_taints(id));
-        if { taints }.any(|t| prevents(t, self.way(at).tolerations)) {
+        if features::enabled(Gate::DRADeviceTaints) && { taints }
+            .any(|t| prevents(t, self.way(at).tolerations))
+        {
             return Ok(false);
         }
         let (request, alternative) = self.way(at).names();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use component::features::{self, Gate};
 use hashbrown::HashMap;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use machinery::quantity::Quantity;
@@ -91,9 +92,20 @@ impl NodeRow {
     }
 }
 
-/// Whether one of the tolerations covers the taint. Numeric operators cover nothing: their gate is off.
-/// Upstream: component-helpers/scheduling/corev1/helpers.go.
+/// Whether one of the tolerations covers the taint. Operators that compare numbers cover nothing while their gate is
+/// off. Upstream: component-helpers/scheduling/corev1/helpers.go, api/core/v1/toleration.go ToleratesTaint.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+    covered(tolerations, taint, || features::enabled(Gate::TaintTolerationComparisonOperators))
+}
+
+/// A whole number as the API takes it: no sign but "-", no leading zeros.
+fn number(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (!digits.starts_with('0') || text == "0");
+    text.parse().ok().filter(|_| plain)
+}
+
+fn covered(tolerations: &[Toleration], taint: &Taint, compares: impl Fn() -> bool) -> bool {
     tolerations.iter().any(|t| {
         let effect = t.effect.as_deref().unwrap_or_default();
         let key = t.key.as_deref().unwrap_or_default();
@@ -105,7 +117,41 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
                 t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
             }
             "Exists" => true,
+            operator @ ("Lt" | "Gt") if compares() => {
+                let limit = t.value.as_deref().and_then(number);
+                let value = taint.value.as_deref().and_then(number);
+                let below = operator == "Lt";
+                limit
+                    .zip(value)
+                    .is_some_and(|(limit, value)| if below { value < limit } else { value > limit })
+            }
             _ => false,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_compared_with_the_gate_only() {
+        let check = |operator: &str, limit: &str, value: &str, on: bool| {
+            let some = |text: &str| Some(text.to_string());
+            let toleration = Toleration {
+                key: some("k"),
+                operator: some(operator),
+                value: some(limit),
+                ..Toleration::default()
+            };
+            let taint = Taint { key: "k".into(), value: some(value), ..Taint::default() };
+            covered(&[toleration], &taint, || on)
+        };
+        assert!(check("Gt", "5", "6", true) && !check("Gt", "5", "5", true) && !check("Gt", "5", "6", false));
+        assert!(check("Lt", "5", "-6", true) && !check("Lt", "5", "5", true));
+        for odd in ["05", "+5", "", "-", "x", "-0", "5.0", "9223372036854775808"] {
+            assert!(!check("Lt", odd, "1", true) && !check("Gt", "-9", odd, true), "{odd:?}");
+        }
+        assert!(check("Gt", "-1", "0", true));
+    }
 }

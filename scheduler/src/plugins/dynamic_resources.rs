@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use client::Meta;
+use component::features::{self, Gate};
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{
@@ -304,7 +305,8 @@ impl DynamicResources {
     ) -> Verdict {
         let more = special.iter().map(|s| &s.claim);
         let wanted: Vec<_> = devices.unallocated().chain(more).cloned().collect();
-        let limit = self.args.filter_timeout.to_std();
+        let timed = features::enabled(Gate::DRASchedulerFilterTimeout);
+        let limit = if timed { self.args.filter_timeout.to_std() } else { Duration::ZERO };
         let start = Instant::now();
         let late = || !limit.is_zero() && start.elapsed() > limit;
         let site = Site { name: &row.name, labels: row.labels() };

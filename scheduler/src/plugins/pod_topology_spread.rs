@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use component::features::{self, Gate};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use machinery::labels::{Operator, Requirement, Selector};
 use smallvec::SmallVec;
@@ -83,7 +84,9 @@ pub struct PodTopologySpread {
 impl Constraint {
     fn new(interner: &Interner, c: &TopologySpreadConstraint, pod: &PodInfo, of: Option<&Selector>) -> Self {
         let mut selector = label_selector(c.label_selector.as_ref());
-        let same = c.match_label_keys.iter().flatten().filter_map(|key| {
+        let keys = c.match_label_keys.iter().flatten();
+        let keys = keys.filter(|_| features::enabled(Gate::MatchLabelKeysInPodTopologySpread));
+        let same = keys.filter_map(|key| {
             let value = pod.labels.map.get(key)?;
             Requirement::new(key, Operator::In, vec![value.as_str().into()]).ok()
         });

@@ -102,7 +102,11 @@ fn system_defaults() -> Vec<TopologySpreadConstraint> {
         .into()
 }
 
-fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plugin>>, String> {
+fn make(
+    name: &str,
+    profile: &KubeSchedulerProfile,
+    gates: &Gates,
+) -> Result<Option<Arc<dyn Plugin>>, String> {
     Ok(Some(match name {
         "SchedulingGates" => Arc::new(scheduling_gates::SchedulingGates),
         "NodeName" => Arc::new(node_name::NodeName),
@@ -118,7 +122,14 @@ fn make(name: &str, profile: &KubeSchedulerProfile) -> Result<Option<Arc<dyn Plu
         "NodeVolumeLimits" => Arc::new(node_volume_limits::NodeVolumeLimits),
         "VolumeBinding" => {
             let args: VolumeBindingArgs = profile.args(name)?;
-            Arc::new(volume_binding::VolumeBinding { shape: args.shape })
+            // Without the gate nothing is ranked. Upstream: volumebinding.New.
+            let ranks = gates.enabled(Gate::StorageCapacityScoring);
+            let own = profile.plugin_config.iter().find(|c| c.name == name);
+            if !ranks && own.is_some_and(|c| c.args.get("shape").is_some()) {
+                let text = "shape: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring";
+                return Err(text.into());
+            }
+            Arc::new(volume_binding::VolumeBinding { shape: if ranks { args.shape } else { Vec::new() } })
         }
         "NodeDeclaredFeatures" => Arc::new(node_declared_features::NodeDeclaredFeatures),
         "VolumeZone" => Arc::new(volume_zone::VolumeZone),
@@ -266,7 +277,7 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32, gates: &Gates) -> 
                 }
                 continue;
             }
-            let made = match make(&plugin.name, profile) {
+            let made = match make(&plugin.name, profile, gates) {
                 Ok(Some(made)) => made,
                 Ok(None) => continue,
                 Err(problem) => {

@@ -307,6 +307,10 @@ impl Plugin for VolumeBinding {
         Err(Reject { code: Code::Unresolvable, plugin: NAME, reasons })
     }
 
+    fn scores(&self, _view: View<'_>, _pod: &PodInfo) -> bool {
+        !self.shape.is_empty()
+    }
+
     fn score(&self, view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> i64 {
         let Some(claims) = &state.volumes else { return 0 };
         let found = claims.find(view, row).ok().and_then(Result::ok).unwrap_or_default();
