@@ -327,6 +327,11 @@ fn recorded_nftables() {
 }
 
 #[test]
+fn recorded_ipvs() {
+    recorded("ipvs");
+}
+
+#[test]
 fn live_ipvs() {
     live("ipvs");
 }
