@@ -61,6 +61,9 @@ fn name_claim_templates(object: &mut Value, kind: RowKind) {
 pub fn to_hub(object: &mut Value, from: RowKind) -> Result<(), ApiError> {
     sync_service_account(object, from);
     name_claim_templates(object, from);
+    if from.kind == "HorizontalPodAutoscaler" && from.version == "v2" {
+        crate::conversions::autoscaler::drop_annotations(object);
+    }
     convert(object, from, hub(from))
 }
 
@@ -101,8 +104,13 @@ fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiErro
         ("apiextensions.k8s.io", "v1beta1", _, "v1", "CustomResourceDefinition") => {
             crate::conversions::definition::from_stored(object)?;
         }
-        ("autoscaling", "v1" | "v2", _, _, "HorizontalPodAutoscaler")
-        | (
+        ("autoscaling", "v2", _, "v1", "HorizontalPodAutoscaler") => {
+            crate::conversions::autoscaler::to_v1(object)?;
+        }
+        ("autoscaling", "v1", _, "v2", "HorizontalPodAutoscaler") => {
+            crate::conversions::autoscaler::from_v1(object)?;
+        }
+        (
             "resource.k8s.io",
             "v1" | "v1beta1" | "v1beta2",
             _,

@@ -1,4 +1,6 @@
 //! The conversions that move fields.
 
+pub mod autoscaler;
+mod autoscaler_v1;
 pub mod definition;
 pub mod event;
