@@ -24,6 +24,7 @@ use storage::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregator::{self, Aggregator};
+use crate::assemble::audiences::AudienceAgnostic;
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
@@ -174,8 +175,11 @@ fn token_authenticators(
     issuers: Option<Arc<dyn TokenAuthenticator>>,
 ) -> Result<Arc<dyn TokenAuthenticator>, Error> {
     let mut all: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
+    let agnostic = |inner: Arc<dyn TokenAuthenticator>| {
+        Arc::new(AudienceAgnostic { own: config.api_audiences.clone(), inner })
+    };
     if let Some(file) = files::tokens(config.token_file.as_deref())? {
-        all.push(Arc::new(file));
+        all.push(agnostic(Arc::new(file)));
     }
     all.push(Arc::new(ServiceAccountTokens {
         issuers: config.service_accounts.issuers.clone(),
@@ -186,7 +190,8 @@ fn token_authenticators(
         clock: Timestamp::now,
     }));
     if config.bootstrap_tokens {
-        all.push(Arc::new(BootstrapTokens { secrets: objects.clone(), clock: Timestamp::now }));
+        let bootstrap = BootstrapTokens { secrets: objects.clone(), clock: Timestamp::now };
+        all.push(agnostic(Arc::new(bootstrap)));
     }
     // After service accounts: an issuer may be asked for keys again for tokens that are not its own.
     all.extend(issuers);

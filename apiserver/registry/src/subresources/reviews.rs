@@ -19,6 +19,10 @@ use crate::object::Owned;
 use crate::store::before;
 use crate::strategy::Call;
 
+mod selectors;
+
+use selectors::Selectors;
+
 /// POST of a review.
 pub async fn create(call: &Call<'_>, body: &Body) -> Result<Written, ApiError> {
     let kind = call.resource.row.kind;
@@ -81,7 +85,9 @@ async fn access(call: &Call<'_>, mut review: Value, own: bool) -> Result<Value, 
         return Err(ApiError::invalid_fields(kind.group, kind.kind, "", &errors));
     }
     let user = if own { call.request.user.clone() } else { Arc::new(subject(&review)) };
-    let verdict = call.core.authorizer()?.authorize(&question(&review, user)).await;
+    let selectors = Selectors::of(&review);
+    let ignored = selectors.ignored();
+    let verdict = call.core.authorizer()?.authorize(&question(&review, user, selectors)).await;
     let mut status = Map::new();
     status.insert("allowed", verdict.decision == Decision::Allow);
     if verdict.decision == Decision::Deny {
@@ -90,14 +96,15 @@ async fn access(call: &Call<'_>, mut review: Value, own: bool) -> Result<Value, 
     if !verdict.reason.is_empty() {
         status.insert("reason", verdict.reason);
     }
-    if let Some(error) = verdict.error {
-        status.insert("evaluationError", error);
+    let errors: Vec<String> = verdict.error.into_iter().chain(ignored).collect();
+    if !errors.is_empty() {
+        status.insert("evaluationError", errors.join("; "));
     }
     review.set_path(&["status"], status).map_err(ApiError::internal)?;
     Ok(review)
 }
 
-/// `pkg/apis/authorization/validation/validation.go`, without the selectors.
+/// `pkg/apis/authorization/validation/validation.go`, of the selectors only what the two forms of each need.
 fn validate(call: &Call<'_>, review: &Value, own: bool) -> Vec<FieldError> {
     let spec = Path::new("spec");
     let has = |field: &str| review.get_path(&["spec", field]).is_some_and(|v| !v.is_null());
@@ -120,6 +127,7 @@ fn validate(call: &Call<'_>, review: &Value, own: bool) -> Vec<FieldError> {
         let detail = "at least one of user or group must be specified";
         errors.push(FieldError::invalid(&spec.child("user"), text("user"), detail));
     }
+    errors.extend(selectors::validate(review));
     if call.resource.row.kind.kind == "LocalSubjectAccessReview" {
         let namespace = review.str_at(&["spec", "resourceAttributes", "namespace"]).unwrap_or("");
         if namespace != meta::namespace(review) {
@@ -158,7 +166,7 @@ fn subject(review: &Value) -> UserInfo {
     }
 }
 
-fn question(review: &Value, user: Arc<UserInfo>) -> AuthzAttributes {
+fn question(review: &Value, user: Arc<UserInfo>, selectors: Selectors) -> AuthzAttributes {
     let resource = review.get_path(&["spec", "resourceAttributes"]).filter(|v| !v.is_null());
     let text =
         |from: Option<&Value>, field: &str| from.and_then(|v| v.str_at(&[field])).unwrap_or("").to_owned();
@@ -169,10 +177,13 @@ fn question(review: &Value, user: Arc<UserInfo>) -> AuthzAttributes {
             verb: text(resource, "verb"),
             namespace: text(resource, "namespace"),
             api_group: text(resource, "group"),
-            api_version: text(resource, "version"),
+            // No version means every version.
+            api_version: Some(text(resource, "version")).filter(|v| !v.is_empty()).unwrap_or("*".into()),
             resource: text(resource, "resource"),
             subresource: text(resource, "subresource"),
             name: text(resource, "name"),
+            field_selector: selectors.field.text,
+            label_selector: selectors.label.text,
             ..AuthzAttributes::default()
         };
     }
