@@ -83,7 +83,12 @@ async fn start() -> Cluster {
     }
 }
 
-async fn ask(cluster: &Cluster, who: Option<&(String, String)>, method: &str, path: &str) -> (u16, String) {
+async fn send(
+    cluster: &Cluster,
+    who: Option<&(String, String)>,
+    method: &str,
+    path: &str,
+) -> http::Response<hyper::body::Incoming> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(cluster.ca.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -111,7 +116,11 @@ async fn ask(cluster: &Cluster, who: Option<&(String, String)>, method: &str, pa
         .header("host", "localhost")
         .body(Empty::<bytes::Bytes>::new())
         .unwrap();
-    let response = sender.send_request(request).await.unwrap();
+    sender.send_request(request).await.unwrap()
+}
+
+async fn ask(cluster: &Cluster, who: Option<&(String, String)>, method: &str, path: &str) -> (u16, String) {
+    let response = send(cluster, who, method, path).await;
     let code = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (code, String::from_utf8(body.to_vec()).unwrap())
@@ -160,4 +169,42 @@ async fn answers() {
     let head = "{\"kind\":\"APIResourceList\",\"groupVersion\":\"v1\",\"resources\":[{\"name\":\"bindings\",\
                 \"singularName\":\"binding\",\"namespaced\":true,\"kind\":\"Binding\",\"verbs\":[\"create\"]},";
     assert!(text.starts_with(head), "{text}");
+}
+
+/// The bootstrap objects come into being and say that their levels exist; requests are classified by them.
+#[tokio::test]
+async fn priority_and_fairness() {
+    let cluster = start().await;
+    let admin = Some(&cluster.admin);
+    let schemas = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let mut watch = send(&cluster, admin, "GET", &format!("{schemas}?watch=1")).await.into_body();
+    let (mut seen, mut found) = (String::new(), std::collections::BTreeSet::new());
+    while found.len() < 11 {
+        let frame = watch.frame().await.unwrap().unwrap().into_data().unwrap();
+        seen.push_str(std::str::from_utf8(&frame).unwrap());
+        while let Some(end) = seen.find('\n') {
+            let event: serde_json::Value = serde_json::from_str(seen.drain(..=end).as_str()).unwrap();
+            if event["object"]["status"]["conditions"][0]["reason"] == "Found" {
+                found.insert(event["object"]["metadata"]["name"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let (_, list) = ask(&cluster, admin, "GET", schemas).await;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let exempt =
+        list["items"].as_array().unwrap().iter().find(|s| s["metadata"]["name"] == "exempt").unwrap();
+    let response = send(&cluster, admin, "GET", "/api/v1/namespaces").await;
+    let header = response.headers().get("x-kubernetes-pf-flowschema-uid").unwrap();
+    assert_eq!(Some(header.to_str().unwrap()), exempt["metadata"]["uid"].as_str());
+    let (code, page) = ask(&cluster, admin, "GET", "/debug/api_priority_and_fairness/dump_requests").await;
+    assert_eq!(code, 200);
+    let own = page.lines().nth(1).unwrap();
+    assert!(own.starts_with("exempt,") && own.contains(" exempt, "), "{page}");
+    let (_, metrics) = ask(&cluster, admin, "GET", "/metrics").await;
+    for line in [
+        "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} 245",
+        "apiserver_flowcontrol_dispatched_requests_total{flow_schema=\"exempt\",priority_level=\"exempt\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
 }
