@@ -285,7 +285,7 @@ pub async fn build(
     objects.set(local.clone());
 
     let lifecycle = Lifecycle::default();
-    let health = health(store, &lifecycle, config.store_timeouts);
+    let health = health(store, &lifecycle, config.store_timeouts, config.livez_grace);
     encryption_health(&health, encryption);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     let resolver = Resolver::new(local.clone(), config.aggregator_routing, address);
@@ -391,8 +391,9 @@ fn health(
     store: Arc<dyn Store>,
     lifecycle: &Lifecycle,
     (health_timeout, ready_timeout): (Duration, Duration),
+    livez_grace: Duration,
 ) -> Health {
-    let health = Health::default();
+    let health = Health::lenient(livez_grace);
     let everywhere = [Page::Healthz, Page::Livez, Page::Readyz];
     for name in ["ping", "log"] {
         health.add(name, &everywhere, || Box::pin(async { Ok(()) }));

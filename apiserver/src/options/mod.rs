@@ -153,6 +153,8 @@ pub struct Config {
     pub runtime_config: BTreeMap<String, String>,
     /// `--max-requests-inflight` and `--max-mutating-requests-inflight`
     pub in_flight: (usize, usize),
+    /// `--livez-grace-period`
+    pub livez_grace: Duration,
     /// `--enable-priority-and-fairness`
     pub priority_and_fairness: bool,
     /// `--endpoint-reconciler-type`
@@ -273,6 +275,7 @@ impl Config {
             aggregator_routing: flags.bool("enable-aggregator-routing"),
             allow_privileged: flags.bool("allow-privileged"),
             runtime_config: flags.map("runtime-config"),
+            livez_grace: flags.duration("livez-grace-period"),
             priority_and_fairness: flags.bool("enable-priority-and-fairness"),
             in_flight: (size(flags, "max-requests-inflight"), size(flags, "max-mutating-requests-inflight")),
             endpoint_reconciler: flags.string("endpoint-reconciler-type").to_owned(),
@@ -421,6 +424,9 @@ fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
              something positive"
                 .to_owned(),
         );
+    }
+    if flags.go_duration("livez-grace-period").0 < 0 {
+        problems.push("--livez-grace-period can not be a negative value".to_owned());
     }
     if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
         problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());

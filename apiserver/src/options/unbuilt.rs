@@ -44,7 +44,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("kubelet-port", Inert(DEPRECATED)),
     ("kubelet-read-only-port", Inert(DEPRECATED)),
     ("lease-reuse-duration-seconds", Refused("leases of keys in etcd are shared for 60 seconds")),
-    ("livez-grace-period", Refused("/livez tells at once that a post-start hook has not finished")),
     ("log-flush-frequency", Inert("log lines are not buffered")),
     ("log-json-info-buffer-size", Inert("log lines are not buffered")),
     ("log-text-info-buffer-size", Inert("log lines are not buffered")),
