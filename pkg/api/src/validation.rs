@@ -10,12 +10,20 @@ pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod content;
 pub mod coordination;
 pub mod core;
+pub mod declarative;
+pub mod discovery;
 pub mod field;
+pub mod flowcontrol;
+pub mod networking;
+pub mod node;
 pub mod objectmeta;
 pub mod policy;
+pub mod resource;
+pub mod storage;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 

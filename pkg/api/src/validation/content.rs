@@ -3,6 +3,8 @@
 //! Upstream: `apimachinery/pkg/util/validation/validation.go` and `pkg/api/validate/content`. Matchers are written out
 //! by hand instead of compiled from the regular expressions that the texts quote: they run on every write.
 
+use super::field::{Error, Path};
+
 const LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const LABEL_KEY_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
@@ -101,6 +103,22 @@ fn subdomain(value: &str, too_long: String) -> Refusals {
     }
     if !matches_subdomain(value) {
         out.push(regex_error(SUBDOMAIN_MSG, SUBDOMAIN_FMT, &["example.com"]));
+    }
+    out
+}
+
+/// A DNS subdomain in which the case of letters does not matter.
+pub fn dns_subdomain_caseless(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    if !matches_subdomain(&value.to_ascii_lowercase()) {
+        out.push(regex_error(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+            SUBDOMAIN_FMT,
+            &["Example.com"],
+        ));
     }
     out
 }
@@ -327,6 +345,42 @@ pub fn path_segment(value: &str, prefix: bool) -> Refusals {
         return vec![format!("may not be '{value}'")];
     }
     ["/", "%"].iter().filter(|c| value.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+}
+
+/// A domain, a slash and a path: `acme.io/foo` (`IsDomainPrefixedPath`).
+pub fn domain_prefixed_path(value: &str, path: &Path) -> Vec<Error> {
+    if value.is_empty() {
+        return vec![Error::required(path, "")];
+    }
+    let Some((host, rest)) = value.split_once('/').filter(|(h, r)| !h.is_empty() && !r.is_empty()) else {
+        return vec![Error::invalid(path, value, "must be a domain-prefixed path (such as \"acme.io/foo\")")];
+    };
+    let mut errors: Vec<Error> =
+        dns_subdomain(host).into_iter().map(|m| Error::invalid(path, host, m)).collect();
+    if !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
+        let detail = regex_error("Invalid path", "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+", &[]);
+        errors.push(Error::invalid(path, rest, detail));
+    }
+    errors
+}
+
+/// A domain of two labels at least (`IsFullyQualifiedDomainName`).
+pub fn full_domain_name(value: &str, path: &Path) -> Vec<Error> {
+    if value.is_empty() {
+        return vec![Error::required(path, "")];
+    }
+    let name = value.strip_suffix('.').unwrap_or(value);
+    let wrong = dns_subdomain(name);
+    if !wrong.is_empty() {
+        return vec![Error::invalid(path, name, wrong.join(","))];
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return vec![Error::invalid(path, name, detail)];
+    }
+    let labels = name.split('.').map(|label| (label, dns_label(label)));
+    let wrong = labels.filter(|(_, wrong)| !wrong.is_empty());
+    wrong.take(1).map(|(label, wrong)| Error::invalid(path, label, wrong.join(","))).collect()
 }
 
 /// A condition reason.

@@ -59,12 +59,22 @@ pub fn validate_kube_object_meta(
 ) -> Vec<Error> {
     let mut errors = validate_object_meta(meta, namespaced, rule, path);
     for (i, name) in meta.finalizers.iter().flatten().enumerate() {
-        let known = matches!(name.as_str(), "kubernetes" | "orphan" | "foregroundDeletion");
-        if !known && !name.contains('/') {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Error::invalid(&path.child("finalizers").index(i), name, detail));
-        }
+        errors.extend(validate_kube_finalizer(name, &path.child("finalizers").index(i)));
     }
+    errors
+}
+
+fn validate_kube_finalizer(name: &str, path: &Path) -> Option<Error> {
+    let known = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    (!known && !name.contains('/')).then(|| Error::invalid(path, name, detail))
+}
+
+/// One finalizer of Kubernetes' own kinds (`core/validation.validateFinalizerName`).
+pub fn validate_finalizer_name(name: &str, path: &Path) -> Vec<Error> {
+    let mut errors: Vec<Error> =
+        content::qualified_name(name).into_iter().map(|m| Error::invalid(path, name, m)).collect();
+    errors.extend(validate_kube_finalizer(name, path));
     errors
 }
 
@@ -164,6 +174,35 @@ pub fn validate_immutable<T: PartialEq + serde::Serialize>(new: &T, old: &T, pat
 /// A number that may not be negative.
 pub fn validate_nonnegative(value: i64, path: &Path) -> Option<Error> {
     (value < 0).then(|| Error::invalid(path, value, "must be greater than or equal to 0"))
+}
+
+/// Metadata of an object that is made later from a template: labels and annotations, and nothing else
+/// (`core/validation.ValidateTemplateObjectMeta`).
+pub fn validate_template_object_meta(meta: &ObjectMeta, path: &Path) -> Vec<Error> {
+    let mut errors = validate_annotations(meta.annotations.as_ref(), &path.child("annotations"));
+    errors.extend(validate_labels(meta.labels.as_ref(), &path.child("labels")));
+    let said = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+    // Upstream makes these names of its own fields' names.
+    for (set, name) in [
+        (said(&meta.name), "name"),
+        (said(&meta.generate_name), "generateName"),
+        (said(&meta.namespace), "namespace"),
+        (said(&meta.self_link), "selfLink"),
+        (said(&meta.uid), "uID"),
+        (said(&meta.resource_version), "resourceVersion"),
+        (meta.generation.is_some_and(|n| n != 0), "generation"),
+        (meta.creation_timestamp.is_some(), "creationTimestamp"),
+        (meta.deletion_timestamp.is_some(), "deletionTimestamp"),
+        (meta.deletion_grace_period_seconds.is_some(), "deletionGracePeriodSeconds"),
+        (meta.owner_references.is_some(), "ownerReferences"),
+        (meta.finalizers.is_some(), "finalizers"),
+        (meta.managed_fields.is_some(), "managedFields"),
+    ] {
+        if set {
+            errors.push(Error::forbidden(&path.child(name), "cannot be set"));
+        }
+    }
+    errors
 }
 
 /// Label keys and values.
@@ -311,16 +350,25 @@ pub fn validate_field_manager(manager: &str, path: &Path) -> Vec<Error> {
 
 /// A label selector.
 pub fn validate_label_selector(selector: Option<&LabelSelector>, path: &Path) -> Vec<Error> {
+    validate_label_selector_with(selector, false, path)
+}
+
+/// A label selector, whose expressions may have any values if `any_values` (`AllowInvalidLabelValueInSelector`).
+pub fn validate_label_selector_with(
+    selector: Option<&LabelSelector>,
+    any_values: bool,
+    path: &Path,
+) -> Vec<Error> {
     let Some(selector) = selector else { return Vec::new() };
     let mut errors = validate_labels(selector.match_labels.as_ref(), &path.child("matchLabels"));
     let at = path.child("matchExpressions");
     for (i, requirement) in selector.match_expressions.iter().flatten().enumerate() {
-        errors.extend(validate_requirement(requirement, &at.index(i)));
+        errors.extend(validate_requirement(requirement, any_values, &at.index(i)));
     }
     errors
 }
 
-fn validate_requirement(requirement: &LabelSelectorRequirement, path: &Path) -> Vec<Error> {
+fn validate_requirement(requirement: &LabelSelectorRequirement, any_values: bool, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let values = requirement.values.as_deref().unwrap_or_default();
     match requirement.operator.as_str() {
@@ -337,7 +385,7 @@ fn validate_requirement(requirement: &LabelSelectorRequirement, path: &Path) -> 
     }
     errors.extend(validate_label_name(&requirement.key, &path.child("key")));
     let at = path.child("values");
-    for (i, value) in values.iter().enumerate() {
+    for (i, value) in values.iter().enumerate().filter(|_| !any_values) {
         let at = at.index(i);
         errors.extend(content::label_value(value).into_iter().map(|m| Error::invalid(&at, value, m)));
     }

@@ -24,14 +24,56 @@ fn validate(volume: &PersistentVolume, any_values: bool) -> Vec<Error> {
     errors
 }
 
-fn validate_spec(spec: &PersistentVolumeSpec, name: &str, any_values: bool, path: &Path) -> Vec<Error> {
+/// A volume that is described where it is attached, and is no object of its own.
+pub(crate) fn validate_inline_spec(spec: &PersistentVolumeSpec, path: &Path) -> Vec<Error> {
+    let here = "in the context of inline volumes";
+    let foreign = || format!("may not be specified {here}");
     let mut errors = Vec::new();
-    let modes = items(&spec.access_modes);
-    let at = path.child("accessModes");
-    if modes.is_empty() {
-        errors.push(Error::required(&at, ""));
+    let capacity = spec.capacity.as_ref().is_some_and(|c| !c.is_empty());
+    for (set, name) in [(spec.claim_ref.is_some(), "claimRef"), (capacity, "capacity")] {
+        if set {
+            errors.push(Error::forbidden(&path.child(name), foreign()));
+        }
     }
-    errors.extend(validate_access_modes(modes, &at));
+    if spec.csi.is_none() {
+        errors.push(Error::required(&path.child("csi"), format!("has to be specified {here}")));
+    }
+    errors.extend(validate_modes(spec, path));
+    let policy = text(&spec.persistent_volume_reclaim_policy);
+    let reclaim = path.child("persistentVolumeReclaimPolicy");
+    if !matches!(policy, "" | "Retain") {
+        errors.push(Error::forbidden(&reclaim, format!("may only be Retain {here}")));
+    }
+    if spec.node_affinity.is_some() {
+        errors.push(Error::forbidden(&path.child("nodeAffinity"), foreign()));
+    }
+    errors.extend(validate_source(spec, "", path));
+    errors.extend(recycles_root(spec, policy, &reclaim));
+    if !text(&spec.storage_class_name).is_empty() {
+        errors.push(Error::forbidden(&path.child("storageClassName"), foreign()));
+    }
+    if spec.volume_mode.as_deref().is_some_and(|m| m != "Filesystem") {
+        let detail = format!("may not specify volumeMode other than Filesystem {here}");
+        errors.push(Error::forbidden(&path.child("volumeMode"), detail));
+    }
+    // Upstream looks at the attributes class of volumes only.
+    errors
+}
+
+fn validate_modes(spec: &PersistentVolumeSpec, path: &Path) -> Vec<Error> {
+    let (modes, at) = (items(&spec.access_modes), path.child("accessModes"));
+    let missing = modes.is_empty().then(|| Error::required(&at, ""));
+    missing.into_iter().chain(validate_access_modes(modes, &at)).collect()
+}
+
+fn recycles_root(spec: &PersistentVolumeSpec, policy: &str, path: &Path) -> Option<Error> {
+    let root = spec.host_path.as_ref().is_some_and(|h| is_root(&h.path));
+    (root && policy == "Recycle")
+        .then(|| Error::forbidden(path, "may not be 'recycle' for a hostPath mount of '/'"))
+}
+
+fn validate_spec(spec: &PersistentVolumeSpec, name: &str, any_values: bool, path: &Path) -> Vec<Error> {
+    let mut errors = validate_modes(spec, path);
     errors.extend(validate_capacity(spec, &path.child("capacity")));
     let policy = text(&spec.persistent_volume_reclaim_policy);
     let reclaim = path.child("persistentVolumeReclaimPolicy");
@@ -50,10 +92,7 @@ fn validate_spec(spec: &PersistentVolumeSpec, name: &str, any_values: bool, path
         }
     }
     errors.extend(validate_source(spec, name, path));
-    let root = spec.host_path.as_ref().is_some_and(|h| is_root(&h.path));
-    if root && policy == "Recycle" {
-        errors.push(Error::forbidden(&reclaim, "may not be 'recycle' for a hostPath mount of '/'"));
-    }
+    errors.extend(recycles_root(spec, policy, &reclaim));
     let class = text(&spec.storage_class_name);
     if !class.is_empty() {
         errors.extend(dns_subdomain(class, &path.child("storageClassName")));

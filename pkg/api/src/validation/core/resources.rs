@@ -12,7 +12,7 @@ use crate::validation::field::{Bad, Error, Path};
 use crate::validation::{content, dns_label, items, refusals, supported};
 
 /// Amounts by resource name.
-pub(super) type Amounts = BTreeMap<String, Text>;
+pub(crate) type Amounts = BTreeMap<String, Text>;
 
 const STANDARD: &[&str] = &[
     "cpu",
@@ -98,12 +98,20 @@ fn validate_pod_name(name: &str, path: &Path) -> Vec<Error> {
     errors
 }
 
+/// A resource that quotas know by itself.
+pub(super) fn is_standard_quota(name: &str) -> bool {
+    (STANDARD.contains(&name) && name != "storage")
+        || is_huge_page(name)
+        || name.starts_with("requests.hugepages-")
+}
+
 /// The number behind a quantity's text; zero for none, as decoding refuses unreadable ones.
-pub(super) fn amount(text: &Text) -> Quantity {
+pub(crate) fn amount(text: &Text) -> Quantity {
     Quantity::parse(&text.0).unwrap_or_else(|_| Quantity::zero())
 }
 
-fn compare(a: &Quantity, b: &Quantity) -> i32 {
+/// Below zero, zero or above zero as `a` is less than, equal to or more than `b`.
+pub(crate) fn compare(a: &Quantity, b: &Quantity) -> i32 {
     let mut difference = a.clone();
     difference.sub(b);
     difference.sign()
@@ -148,6 +156,11 @@ pub(super) fn validate_container(
     path: &Path,
 ) -> Vec<Error> {
     validate(resources, validate_container_name, terms, path)
+}
+
+/// What a class of runtimes adds to every pod, as limits.
+pub(crate) fn validate_overhead(resources: &ResourceRequirements, path: &Path) -> Vec<Error> {
+    validate_container(resources, &Terms { claims: &[], any_huge_page_amount: false }, path)
 }
 
 fn validate(

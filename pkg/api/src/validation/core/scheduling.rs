@@ -343,7 +343,7 @@ fn has_bad_selectors(affinity: &Affinity) -> bool {
 }
 
 /// Tolerations.
-pub(super) fn validate_tolerations(list: &[Toleration], comparisons: bool, path: &Path) -> Vec<Error> {
+pub(crate) fn validate_tolerations(list: &[Toleration], comparisons: bool, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     for (i, toleration) in list.iter().enumerate() {
         errors.extend(validate_toleration(toleration, comparisons, &path.index(i)));

@@ -1,0 +1,364 @@
+//! Declarative validation: the `+k8s:` markers of the type table, interpreted over trees.
+//!
+//! [`validate`] walks an object with its type and, on updates, with the stored object: what did not change is not
+//! judged again. Markers of the beta stage are enforced as those without a stage are (the gate
+//! `DeclarativeValidationBeta` is on by default); those of the alpha stage cut a branch short but report nothing, as
+//! upstream only counts their mismatches. Metadata has only alpha markers and is not walked. Rules that upstream
+//! implements in code (`customUnique`, `customValidation`) are left to the kinds' own validation, and so is whatever
+//! upstream's hand-written validation reports and marks as covered: it is reported here and must not be there.
+//!
+//! Upstream: `apimachinery/pkg/api/validate`, the generated `zz_generated.validations.go`,
+//! `apiserver/pkg/registry/rest/validate.go`.
+
+pub(crate) mod format;
+mod rule;
+mod unions;
+
+use std::sync::OnceLock;
+
+use machinery::Value;
+use machinery::schema::{Field, ListType, Shape, TypeId, TypeTable};
+
+use super::field::{Bad, Error, Path};
+use rule::Rule;
+
+/// Values of types that upstream marks as enumerations; the type table tells only the OpenAPI ones.
+const ENUMS: &[(&str, &[&str])] = &[
+    ("v1.AddressType", &["FQDN", "IPv4", "IPv6"]),
+    ("v1.AllocationConfigSource", &["FromClaim", "FromClass"]),
+    ("v1.DeviceAllocationMode", &["All", "ExactCount"]),
+    ("v1.DeviceTaintEffect", &["NoExecute", "NoSchedule", "None"]),
+    ("v1.DeviceTolerationOperator", &["Equal", "Exists"]),
+    ("v1.SkipNodeOperation", &["*", "NodePrepareResources", "NodeUnprepareResources"]),
+];
+
+/// What the markers of a kind refuse about an object, or about its change from `old`. `options` are the names of the
+/// conditions that hold (`ifEnabled`).
+pub fn validate(id: TypeId, new: &Value, old: Option<&Value>, options: &[&str]) -> Vec<Error> {
+    let mut walk = Walk { table: crate::types(), update: old.is_some(), options, errors: Vec::new() };
+    walk.structure(id, &Path::ROOT, new, old);
+    walk.errors
+}
+
+struct Walk<'a> {
+    table: &'static TypeTable,
+    update: bool,
+    options: &'a [&'a str],
+    errors: Vec<Error>,
+}
+
+/// Two values of a field; nothing and null are the same.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    a.unwrap_or(&Value::Null).semantic_eq(b.unwrap_or(&Value::Null))
+}
+
+/// Whether a field says anything: pointers when they are there, the rest when it is not zero.
+fn is_set(field: &Field, value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => false,
+        Some(Value::List(list)) => !list.is_empty(),
+        Some(Value::Map(map)) => field.flags.pointer || !map.is_empty(),
+        Some(_) if field.flags.pointer => true,
+        Some(Value::Str(text)) => !text.is_empty(),
+        Some(Value::Bool(on)) => *on,
+        Some(value) => value.as_i64() != Some(0),
+    }
+}
+
+fn enumeration(field: &Field) -> Option<&'static [&'static str]> {
+    let go = field.extra().go_type.as_deref()?;
+    let go = go.trim_start_matches(['*', '[', ']']);
+    ENUMS.iter().find(|(name, _)| *name == go).map(|(_, values)| *values)
+}
+
+/// For every type, whether there is a rule anywhere below it.
+fn ruled(table: &'static TypeTable, id: TypeId) -> bool {
+    static RULED: OnceLock<std::collections::HashSet<TypeId>> = OnceLock::new();
+    RULED.get_or_init(|| fixpoint(table)).contains(&id)
+}
+
+fn fixpoint(table: &TypeTable) -> std::collections::HashSet<TypeId> {
+    let mut known = std::collections::HashSet::new();
+    loop {
+        let before = known.len();
+        for id in table.types() {
+            let below = |f: &Field| {
+                !f.extra().rules.is_empty()
+                    || enumeration(f).is_some()
+                    || element(table, f.shape).is_some_and(|id| known.contains(&id))
+            };
+            if !known.contains(&id) && table.fields(id).any(below) {
+                known.insert(id);
+            }
+        }
+        if known.len() == before {
+            return known;
+        }
+    }
+}
+
+/// The struct that a field is, or is a list or map of.
+fn element(table: &TypeTable, shape: Shape) -> Option<TypeId> {
+    match shape {
+        Shape::Struct(id) => Some(id),
+        Shape::List(e) | Shape::Wrapped(e) | Shape::Map(e) => element(table, table.elem(e)),
+        _ => None,
+    }
+}
+
+impl Walk<'_> {
+    fn rules<'s>(&'s self, field: &'static Field) -> impl Iterator<Item = Rule<'static>> + 's {
+        field.extra().rules.iter().filter_map(|text| Rule::parse(text, self.options))
+    }
+
+    fn structure(&mut self, id: TypeId, path: &Path, new: &Value, old: Option<&Value>) {
+        if !ruled(self.table, id) {
+            return;
+        }
+        self.members(id, path, new, old);
+        for field in self.table.fields(id) {
+            if field.name != "metadata" {
+                let before = old.map(|o| o.get(&field.name));
+                self.field(field, &path.child(&field.name), new.get(&field.name), before);
+            }
+        }
+    }
+
+    /// `old` is none where the struct has no counterpart, and some nothing where that has no such field.
+    fn field(
+        &mut self,
+        field: &'static Field,
+        path: &Path,
+        new: Option<&Value>,
+        old: Option<Option<&Value>>,
+    ) {
+        if self.update && old.is_some_and(|old| same(new, old)) {
+            return;
+        }
+        let rules: Vec<Rule<'_>> = self.rules(field).collect();
+        if self.cut_short(field, &rules, path, new, old) {
+            return;
+        }
+        let old = old.flatten();
+        self.items(field, path, new, old);
+        self.unique(field, &rules, path, new);
+        for rule in &rules {
+            match (rule.name, new) {
+                (_, None | Some(Value::Null)) => {}
+                ("eachVal", Some(Value::List(list))) => {
+                    let Some(inner) = rule.nested(self.options) else { continue };
+                    let set = rules.iter().any(|r| r.payload == "set");
+                    for (i, item) in list.iter().enumerate() {
+                        let known = old.and_then(Value::as_list).is_some_and(|l| l.iter().any(|o| o == item));
+                        if !(self.update && set && known) {
+                            self.scalar(&inner, &path.index(i), item);
+                        }
+                    }
+                }
+                ("eachKey", Some(Value::Map(map))) => {
+                    let Some(inner) = rule.nested(self.options) else { continue };
+                    for key in map.keys() {
+                        if !(self.update && old.and_then(|o| o.get(key)).is_some()) {
+                            self.scalar(&inner, path, &Value::from(key.as_str()));
+                        }
+                    }
+                }
+                (_, Some(value)) => self.scalar(rule, path, value),
+            }
+        }
+        self.enumerated(field, path, new);
+        if let Some(value) = new {
+            self.below(field, &rules, path, value, old);
+        }
+    }
+
+    /// The rules after whose failure nothing else about a field is told.
+    fn cut_short(
+        &mut self,
+        field: &Field,
+        rules: &[Rule<'_>],
+        path: &Path,
+        new: Option<&Value>,
+        old: Option<Option<&Value>>,
+    ) -> bool {
+        let set = is_set(field, new);
+        let was = old.is_some_and(|o| is_set(field, o));
+        let null = || Bad::Raw("null".into());
+        let mut cut = false;
+        for rule in rules {
+            let length = new.and_then(Value::as_list).map_or(0, |l| l.len());
+            let error = match (rule.name, rule.payload) {
+                ("required", _) if !set => Some(Error::required(path, "")),
+                ("forbidden", _) if set => Some(Error::forbidden(path, "")),
+                ("optional", _) if !set => None,
+                ("immutable", _) if self.update => Some(Error::invalid(path, null(), "field is immutable")),
+                ("update", "NoSet") if self.update && !was && set => {
+                    Some(Error::invalid(path, null(), "field cannot be set once created"))
+                }
+                ("update", "NoUnset") if self.update && was && !set => {
+                    Some(Error::invalid(path, null(), "field cannot be cleared once set"))
+                }
+                ("update", "NoModify") if self.update && was && set => {
+                    Some(Error::invalid(path, null(), "field cannot be modified once set"))
+                }
+                ("maxItems", _) => match rule.number().and_then(|n| usize::try_from(n).ok()) {
+                    Some(most) if length > most => Some(Error::too_many(path, length, most)),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            cut = true;
+            self.errors.extend(error.filter(|_| rule.enforced));
+        }
+        cut
+    }
+
+    /// Keys of lists that are maps, and items of lists that are sets, stand once.
+    fn unique(&mut self, field: &Field, rules: &[Rule<'_>], path: &Path, new: Option<&Value>) {
+        let Some(list) = new.and_then(Value::as_list) else { return };
+        let by = |kind: &str| {
+            rules.iter().any(|r| matches!(r.name, "unique" | "listType") && r.payload == kind && r.enforced)
+        };
+        let own = rules.iter().any(|r| r.name == "customUnique");
+        let keys = keys_of(field, rules);
+        if own || !(by("set") || (by("map") && !keys.is_empty())) {
+            return;
+        }
+        for (i, item) in list.iter().enumerate() {
+            if list.iter().take(i).any(|earlier| alike(&keys, earlier, item)) {
+                let bad = match item {
+                    Value::Str(text) => Bad::Text(text.to_string()),
+                    other => Bad::Raw(other.to_string()),
+                };
+                self.errors.push(Error::duplicate(&path.index(i), bad));
+            }
+        }
+    }
+
+    /// A rule about one value.
+    fn scalar(&mut self, rule: &Rule<'_>, path: &Path, value: &Value) {
+        if !rule.enforced {
+            return;
+        }
+        let bound = rule.number().unwrap_or_default();
+        let most = usize::try_from(bound).unwrap_or_default();
+        match (rule.name, value) {
+            ("format", Value::Str(text)) => self.errors.extend(format::check(rule.payload, text, path)),
+            ("maxLength", Value::Str(text)) if text.chars().count() > most => {
+                self.errors.push(Error::too_long_characters(path, most));
+            }
+            ("maxBytes", Value::Str(text)) if text.len() > most => {
+                self.errors.push(Error::too_long(path, most));
+            }
+            ("minimum", Value::Int(n)) if *n < bound => {
+                let detail = format!("must be greater than or equal to {bound}");
+                self.errors.push(Error::invalid(path, *n, detail));
+            }
+            ("maximum", Value::Int(n)) if *n > bound => {
+                let detail = format!("must be less than or equal to {bound}");
+                self.errors.push(Error::invalid(path, *n, detail));
+            }
+            _ => {}
+        }
+    }
+
+    fn enumerated(&mut self, field: &Field, path: &Path, new: Option<&Value>) {
+        let Some(values) = enumeration(field) else { return };
+        let mut check = |path: &Path, text: &str| {
+            if !values.contains(&text) {
+                self.errors.push(Error::not_supported(path, text, values));
+            }
+        };
+        match new {
+            Some(Value::List(list)) => {
+                for (i, item) in list.iter().enumerate() {
+                    check(&path.index(i), item.as_str().unwrap_or(""));
+                }
+            }
+            Some(Value::Str(text)) => check(path, text),
+            None | Some(Value::Null) if !field.flags.pointer && matches!(field.shape, Shape::String) => {
+                check(path, "");
+            }
+            _ => {}
+        }
+    }
+
+    /// The structs inside a value.
+    fn below(&mut self, field: &Field, rules: &[Rule<'_>], path: &Path, new: &Value, old: Option<&Value>) {
+        let inside = |e| match self.table.elem(e) {
+            Shape::Struct(id) => Some(id),
+            _ => None,
+        };
+        match (field.shape, new) {
+            (Shape::Struct(id), Value::Map(_)) => self.structure(id, path, new, old.filter(|o| !o.is_null())),
+            (Shape::List(e) | Shape::Wrapped(e), Value::List(list)) => {
+                let (Some(id), keys) = (inside(e), keys_of(field, rules)) else { return };
+                for (i, item) in list.iter().enumerate() {
+                    let mut olds = old.and_then(Value::as_list).into_iter().flat_map(|l| l.iter());
+                    let before = olds.find(|o| !keys.is_empty() && alike(&keys, o, item));
+                    if !(self.update && before.is_some_and(|b| b.semantic_eq(item))) {
+                        self.structure(id, &path.index(i), item, before);
+                    }
+                }
+            }
+            (Shape::Map(e), Value::Map(map)) => {
+                let Some(id) = inside(e) else { return };
+                for (key, item) in map.iter() {
+                    let before = old.and_then(|o| o.get(key));
+                    if !(self.update && before.is_some_and(|b| b.semantic_eq(item))) {
+                        self.structure(id, &path.key(key), item, before);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The fields by which items of a list that is a map are told apart.
+fn keys_of<'t>(field: &'t Field, rules: &[Rule<'t>]) -> Vec<&'t str> {
+    let mut keys: Vec<&str> = rules.iter().filter(|r| r.name == "listMapKey").map(|r| r.payload).collect();
+    if keys.is_empty() && field.list_type == Some(ListType::Map) {
+        keys = field.list_keys().iter().map(|k| k.as_str()).collect();
+    }
+    keys
+}
+
+/// Whether two items have the same keys; without keys, whether they are the same.
+fn alike(keys: &[&str], a: &Value, b: &Value) -> bool {
+    if keys.is_empty() { a == b } else { keys.iter().all(|k| same(a.get(k), b.get(k))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(kind: (&str, &str), new: serde_json::Value, old: Option<serde_json::Value>) -> Vec<String> {
+        let id = crate::types().kind(kind.0, kind.1).expect("a kind");
+        let tree = |v: &serde_json::Value| machinery::value::to_value(v).expect("a tree");
+        let old = old.as_ref().map(tree);
+        validate(id, &tree(&new), old.as_ref(), &[]).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_are_enforced_and_spare_what_did_not_change() {
+        let class = ("storage.k8s.io/v1", "StorageClass");
+        let new = serde_json::json!({"parameters": {"a": "b"}});
+        assert_eq!(errors(class, new.clone(), None), ["provisioner: Required value"]);
+        assert!(errors(class, new.clone(), Some(new)).is_empty());
+        let (a, b) = (serde_json::json!({"provisioner": "a"}), serde_json::json!({"provisioner": "b"}));
+        assert_eq!(errors(class, a, Some(b)), ["provisioner: Invalid value: null: field is immutable"]);
+    }
+
+    #[test]
+    fn unions_and_modes() {
+        let slice = ("resource.k8s.io/v1", "ResourceSlice");
+        let device = serde_json::json!({"spec": {"devices": [{"name": "d", "attributes": {"a": {"int": 1, "bool": true}}}]}});
+        let at = "spec.devices[0].attributes[a]: Invalid value: \"{int, bool}\": must specify exactly one of: \
+                  `int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`";
+        assert_eq!(errors(slice, device, None), [at]);
+        let level = ("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration");
+        let new = serde_json::json!({"spec": {"type": "Limited", "exempt": {}}});
+        assert_eq!(errors(level, new, None), ["spec.exempt: Forbidden", "spec.limited: Required value"]);
+    }
+}

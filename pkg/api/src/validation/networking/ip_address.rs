@@ -1,0 +1,41 @@
+//! IP addresses, which are named by what they are.
+
+use k8s_openapi::api::networking::v1::IPAddress;
+
+use crate::validation::content::Refusals;
+use crate::validation::core::ip::validate_ip_strict;
+use crate::validation::field::{Error, Path};
+use crate::validation::objectmeta::{validate_kube_object_meta, validate_object_meta_update};
+use crate::validation::{content, dns_subdomain, refusals, text};
+
+/// `ValidateIPAddressName`: an address in canonical form.
+pub fn name_is_address(name: &str, _prefix: bool) -> Refusals {
+    validate_ip_strict(name, &Path::ROOT).into_iter().map(|e| e.detail).collect()
+}
+
+/// `ValidateIPAddress`.
+pub fn validate(address: &IPAddress) -> Vec<Error> {
+    let mut errors =
+        validate_kube_object_meta(&address.metadata, false, name_is_address, &Path::new("metadata"));
+    let parent = &address.spec.parent_ref;
+    let spec = Path::new("spec");
+    let path = spec.child("parentRef");
+    // What is required is told by the type's own rules.
+    if !text(&parent.group).is_empty() {
+        errors.extend(dns_subdomain(text(&parent.group), &path.child("group")));
+    }
+    let namespace = text(&parent.namespace);
+    for (value, name) in
+        [(parent.resource.as_str(), "resource"), (&parent.name, "name"), (namespace, "namespace")]
+    {
+        errors.extend(refusals(&path.child(name), value, content::path_segment(value, false)));
+    }
+    errors
+}
+
+/// `ValidateIPAddressUpdate`; that the parent stays is told by the type's own rules.
+pub fn validate_update(new: &IPAddress, old: &IPAddress) -> Vec<Error> {
+    let mut errors = validate(new);
+    errors.extend(validate_object_meta_update(&new.metadata, &old.metadata, &Path::new("metadata")));
+    errors
+}
