@@ -2,8 +2,9 @@
 //! prepared and validated as on its way into the store, and dropped. This is what is compared with upstream's
 //! strategies.
 
+use machinery::Value;
+
 use crate::api::Body;
-use crate::codec;
 use crate::errors::ApiError;
 use crate::meta;
 use crate::store::before;
@@ -12,23 +13,24 @@ use crate::strategy::Call;
 /// An identity for objects that are not stored, so that texts which name it are the same every time.
 const UID: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Checks a new object, or one that takes the place of `old`.
+/// Checks a new object, or one that takes the place of `old`; tells what would be stored.
 ///
 /// # Errors
 /// What the client would be answered.
-pub fn check(call: &Call<'_>, new: &Body, old: Option<&Body>) -> Result<(), ApiError> {
-    let kind = call.resource.row.kind;
-    let mut object = codec::decode_body(call.request, kind, new)?;
+pub fn check(call: &Call<'_>, new: &Body, old: Option<&Body>) -> Result<Value, ApiError> {
+    let mut object = call.resource.decode_body(call.request, new)?;
     match old {
         None => {
             meta::wipe_system_fields(&mut object);
             meta::fill_system_fields(&mut object, call.now);
             meta::set(&mut object, "uid", UID);
-            before::before_create(call, &mut object)
+            before::before_create(call, &mut object)?;
         }
         Some(old) => {
-            let old = codec::decode_body(call.request, kind, old)?;
-            before::before_update(call, &mut object, &old)
+            let old = call.resource.decode_body(call.request, old)?;
+            before::before_update(call, &mut object, &old)?;
         }
     }
+    crate::conversion::from_hub(&mut object, call.resource.row.kind)?;
+    Ok(object)
 }

@@ -34,11 +34,17 @@ impl ApiRegistry {
         &self.core
     }
 
-    /// What the object would be refused for by its strategy, as a new one or in the place of `old`; nothing is stored.
+    /// What would be stored of an object, as a new one or in the place of `old`, or what its strategy refuses; nothing
+    /// is stored.
     ///
     /// # Errors
     /// What the client would be answered.
-    pub fn check(&self, context: &RequestContext, new: &Body, old: Option<&Body>) -> Result<(), ApiError> {
+    pub fn check(
+        &self,
+        context: &RequestContext,
+        new: &Body,
+        old: Option<&Body>,
+    ) -> Result<machinery::Value, ApiError> {
         let resource = self.resource(context)?;
         check::check(&self.call(context, &resource), new, old)
     }

@@ -8,6 +8,7 @@ mod certificate;
 mod checked;
 mod configuration;
 mod definition;
+mod devices;
 mod endpoints;
 mod label_keys;
 mod namespace;
@@ -24,11 +25,12 @@ mod workload;
 use std::sync::Arc;
 
 use ::api::resources::ResourceRow;
+use ::api::validation::declarative;
 use ::api::validation::field::Error as FieldError;
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
-use crate::strategy::{Generic, Strategy, typed};
+use crate::strategy::{Call, Generic, Strategy, typed};
 
 /// The strategy of a row.
 pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
@@ -57,7 +59,28 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificate::SigningRequests),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
-        ("storage.k8s.io", "volumeattachments") => Arc::new(volume::VolumeAttachments),
+        ("storage.k8s.io", "volumeattachments") => Arc::new(checked::VOLUME_ATTACHMENTS),
+        ("storage.k8s.io", "storageclasses") => Arc::new(checked::STORAGE_CLASSES),
+        ("storage.k8s.io", "csidrivers") => Arc::new(checked::CSI_DRIVERS),
+        ("storage.k8s.io", "csinodes") => Arc::new(checked::CSI_NODES),
+        ("storage.k8s.io", "csistoragecapacities") => Arc::new(checked::CSI_STORAGE_CAPACITIES),
+        ("storage.k8s.io", "volumeattributesclasses") => Arc::new(checked::VOLUME_ATTRIBUTES_CLASSES),
+        ("node.k8s.io", "runtimeclasses") => Arc::new(checked::RUNTIME_CLASSES),
+        ("resource.k8s.io", "deviceclasses") => Arc::new(devices::DeviceClasses),
+        ("resource.k8s.io", "resourceclaims") => Arc::new(devices::ResourceClaims),
+        ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(devices::ResourceClaimTemplates),
+        ("resource.k8s.io", "resourceslices") => Arc::new(devices::ResourceSlices),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(checked::FLOW_SCHEMAS),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(checked::PRIORITY_LEVELS),
+        ("", "endpoints") => Arc::new(checked::ENDPOINTS),
+        ("", "limitranges") => Arc::new(checked::LIMIT_RANGES),
+        ("", "resourcequotas") => Arc::new(checked::RESOURCE_QUOTAS),
+        ("" | "events.k8s.io", "events") => Arc::new(checked::Events),
+        ("networking.k8s.io", "ingresses") => Arc::new(checked::INGRESSES),
+        ("networking.k8s.io", "ingressclasses") => Arc::new(checked::INGRESS_CLASSES),
+        ("networking.k8s.io", "networkpolicies") => Arc::new(checked::NETWORK_POLICIES),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(checked::IP_ADDRESSES),
+        ("networking.k8s.io", "servicecidrs") => Arc::new(checked::SERVICE_CIDRS),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
             Arc::new(webhook_configuration::MUTATING)
         }
@@ -83,7 +106,6 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::Rbac),
         ("certificates.k8s.io", "clustertrustbundles") => Arc::new(trust_bundle::TrustBundles),
         ("certificates.k8s.io", "podcertificaterequests") => Arc::new(pod_certificate::PodCertificates),
-        ("networking.k8s.io", "ipaddresses") => Arc::new(Generic::PATH_SEGMENT),
         _ => Arc::new(Generic::SUBDOMAIN),
     }
 }
@@ -93,6 +115,15 @@ fn validated<T: DeserializeOwned>(object: &Value, check: impl Fn(&T) -> Vec<Fiel
     match typed(object) {
         Ok(typed) => check(&typed),
         Err(error) => vec![error],
+    }
+}
+
+/// What the declarative rules of the object's type refuse.
+fn declared(call: &Call<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let kind = call.resource.row.kind;
+    match ::api::types().kind(&kind.api_version(), kind.kind) {
+        Some(id) => declarative::validate(id, object, old, &[]),
+        None => Vec::new(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Certificate signing requests: the requester's identity is the server's word; approval and status are apart.
 //! Upstream: `pkg/registry/certificates/certificates/strategy.go`.
 
-use ::api::validation::field::{Error as FieldError, Path};
-use machinery::{List, Map, Value};
+use ::api::validation::certificates::{self, Readers, Write};
+use ::api::validation::field::Error as FieldError;
+use machinery::{List, Map, Value, pem};
 
+use super::{declared, validated, validated_update};
 use crate::meta;
-use crate::strategy::{Call, Strategy, keep, validate_kube_metadata};
+use crate::strategy::{Call, Strategy, keep};
 
 /// The strategy.
 pub struct SigningRequests;
@@ -40,18 +42,8 @@ impl Strategy for SigningRequests {
     }
 
     fn validate(&self, call: &Call<'_>, csr: &Value) -> Vec<FieldError> {
-        let mut errors = validate_kube_metadata(call, csr, self.name_rule());
-        let spec = Path::new("spec");
-        let signer = csr.str_at(&["spec", "signerName"]).unwrap_or("");
-        if signer.is_empty() {
-            errors.push(FieldError::required(&spec.child("signerName"), ""));
-        } else if !signer.contains('/') {
-            let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.push(FieldError::invalid(&spec.child("signerName"), signer, detail));
-        }
-        if csr.list_at(&["spec", "usages"]).is_none_or(|l| l.is_empty()) {
-            errors.push(FieldError::required(&spec.child("usages"), "usages must be provided"));
-        }
+        let mut errors = validated(csr, |csr| certificates::validate(csr, READERS));
+        errors.extend(declared(call, csr, None));
         errors
     }
 
@@ -81,8 +73,56 @@ impl Strategy for SigningRequests {
     }
 
     fn validate_update(&self, call: &Call<'_>, csr: &Value, old: &Value) -> Vec<FieldError> {
-        if call.subresource == "approval" { decisions_stay(csr, old) } else { Vec::new() }
+        let write = match call.subresource {
+            "status" => Write::Status,
+            "approval" => Write::Approval,
+            _ => Write::Main,
+        };
+        let check = |new: &_, old: &_| certificates::validate_update(new, old, write, READERS);
+        let mut errors = validated_update(csr, old, check);
+        errors.extend(declared(call, csr, Some(old)));
+        errors
     }
+}
+
+const READERS: Readers = Readers { request: request_refusal, certificate: certificate_refusal };
+
+/// A request that is none, or that its key did not sign.
+fn request_refusal(bytes: &[u8]) -> Option<String> {
+    let block = pem::blocks(bytes).into_iter().next().filter(|b| b.label == "CERTIFICATE REQUEST");
+    let Some(block) = block else { return Some("PEM block type must be CERTIFICATE REQUEST".into()) };
+    match auth::csr::SigningRequest::from_der(&block.bytes) {
+        None => Some("asn1: structure error: the certificate request cannot be read".into()),
+        Some(request) if !request.proven => {
+            Some("x509: the certificate request is not signed by its key".into())
+        }
+        Some(_) => None,
+    }
+}
+
+/// Blocks of certificates, and nothing else.
+fn certificate_refusal(bytes: &[u8]) -> Option<String> {
+    let blocks = pem::blocks(bytes);
+    for block in &blocks {
+        if block.label != "CERTIFICATE" {
+            let label = machinery::golang::quote(&block.label);
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {label}"));
+        }
+        if block.has_headers {
+            return Some("no PEM block headers are permitted".into());
+        }
+        let mut rest = block.bytes.as_slice();
+        if rest.is_empty() {
+            return Some("found CERTIFICATE PEM block containing 0 certificates".into());
+        }
+        while !rest.is_empty() {
+            match x509_parser::parse_x509_certificate(rest) {
+                Ok((tail, _)) => rest = tail,
+                Err(_) => return Some("x509: malformed certificate".into()),
+            }
+        }
+    }
+    blocks.is_empty().then(|| "must contain at least one CERTIFICATE PEM block".into())
 }
 
 fn conditions(csr: &Value) -> List {
@@ -93,13 +133,16 @@ fn is(condition: &Value, kind: &str) -> bool {
     condition.str_at(&["type"]) == Some(kind)
 }
 
-/// Status writers can neither approve nor deny.
+/// Status writers can neither approve nor deny, nor change how that was said (`preserveConditionInstances`).
 fn keep_decisions(csr: &mut Value, old: &Value) {
-    let decided = |c: &&Value| is(c, "Approved") || is(c, "Denied");
-    let mut all: Vec<Value> = conditions(old).iter().filter(decided).cloned().collect();
-    all.extend(conditions(csr).iter().filter(|c| !decided(c)).cloned());
-    if !all.is_empty() {
-        let _ = csr.set_path(&["status", "conditions"], List::from(all));
+    for kind in ["Approved", "Denied"] {
+        let before: Vec<Value> = conditions(old).iter().filter(|c| is(c, kind)).cloned().collect();
+        let Some(Value::List(list)) = csr.get_path_mut(&["status", "conditions"]) else { return };
+        if list.iter().filter(|c| is(c, kind)).count() == before.len() {
+            for (condition, before) in list.iter_mut().filter(|c| is(c, kind)).zip(before) {
+                *condition = before;
+            }
+        }
     }
 }
 
@@ -123,28 +166,4 @@ fn stamp_conditions(call: &Call<'_>, csr: &mut Value, old: &Value) {
             }
         }
     }
-}
-
-/// Approval and denial are final.
-fn decisions_stay(csr: &Value, old: &Value) -> Vec<FieldError> {
-    let status = Path::new("status");
-    let at = status.child("conditions");
-    let (new, before) = (conditions(csr), conditions(old));
-    let mut errors = Vec::new();
-    for kind in ["Approved", "Denied"] {
-        let count = |list: &List| list.iter().filter(|c| is(c, kind)).count();
-        if count(&before) > 0 && count(&new) != count(&before) {
-            let detail = format!("updates may not remove a condition of type {kind:?}");
-            errors.push(FieldError::forbidden(&at, detail));
-        }
-    }
-    let has = |kind: &str| new.iter().any(|c| is(c, kind));
-    if has("Approved") && has("Denied") {
-        errors.push(FieldError::invalid(
-            &at,
-            "Denied",
-            "Approved and Denied conditions are mutually exclusive",
-        ));
-    }
-    errors
 }

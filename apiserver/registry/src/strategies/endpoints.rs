@@ -1,27 +1,53 @@
 //! Endpoint slices: generation follows everything but metadata, plus labels. Priority classes: no generation bump.
 //! Upstream: `pkg/registry/discovery/endpointslice/strategy.go`, `pkg/registry/scheduling/priorityclass/strategy.go`.
 
+use ::api::validation::discovery;
 use ::api::validation::field::{Error as FieldError, Path};
 use machinery::Value;
 
-use crate::strategy::{Call, Strategy, bump_generation, desired_state_changed, validate_kube_metadata};
+use super::{declared, validated, validated_update};
+use crate::strategy::{
+    Call, Strategy, bump_generation, desired_state_changed, generic_prepare_for_create,
+    validate_kube_metadata,
+};
 
 /// Endpoint slices.
 pub struct EndpointSlices;
 
+const HOST: &str = "kubernetes.io/hostname";
+
+/// Topology is read-only in v1; a node that it named becomes the endpoint's node (`dropTopologyOnV1`).
+fn drop_topology(slice: &mut Value, old: Option<&Value>) {
+    let endpoints = |v: &Value| v.get("endpoints").cloned().unwrap_or_default();
+    if old.is_some_and(|o| endpoints(o).semantic_eq(&endpoints(slice))) {
+        return;
+    }
+    let topology_host =
+        |e: &Value| e.str_at(&["deprecatedTopology", HOST]).filter(|h| !h.is_empty()).map(str::to_owned);
+    let before = old.and_then(|o| o.list_at(&["endpoints"])).into_iter().flat_map(|l| l.iter());
+    let known: Vec<String> = before.filter_map(topology_host).collect();
+    let Some(Value::List(list)) = slice.get_mut("endpoints") else { return };
+    for endpoint in list.iter_mut() {
+        let host = topology_host(endpoint).filter(|h| known.contains(h));
+        let Value::Map(map) = endpoint else { continue };
+        if let Some(host) = host.filter(|h| ::api::validation::content::dns_subdomain(h).is_empty())
+            && map.get("nodeName").is_none_or(Value::is_null)
+        {
+            map.insert("nodeName", host);
+        }
+        map.remove("deprecatedTopology");
+    }
+}
+
 impl Strategy for EndpointSlices {
+    fn prepare_for_create(&self, call: &Call<'_>, slice: &mut Value) {
+        generic_prepare_for_create(call, slice);
+        drop_topology(slice, None);
+    }
+
     fn validate(&self, call: &Call<'_>, slice: &Value) -> Vec<FieldError> {
-        let mut errors = validate_kube_metadata(call, slice, self.name_rule());
-        let at = Path::new("addressType");
-        match slice.str_at(&["addressType"]).unwrap_or("") {
-            "" => errors.push(FieldError::required(&at, "")),
-            "IPv4" | "IPv6" | "FQDN" => {}
-            other => errors.push(FieldError::not_supported(&at, other, &["FQDN", "IPv4", "IPv6"])),
-        }
-        let endpoints = slice.list_at(&["endpoints"]).map_or(0, |l| l.len());
-        if endpoints > 1000 {
-            errors.push(FieldError::too_many(&Path::new("endpoints"), endpoints, 1000));
-        }
+        let mut errors = validated(slice, discovery::validate);
+        errors.extend(declared(call, slice, None));
         errors
     }
 
@@ -30,14 +56,13 @@ impl Strategy for EndpointSlices {
         if desired_state_changed(slice, old) || !labels(slice).semantic_eq(&labels(old)) {
             bump_generation(slice, old);
         }
+        drop_topology(slice, Some(old));
     }
 
-    fn validate_update(&self, _call: &Call<'_>, slice: &Value, old: &Value) -> Vec<FieldError> {
-        let kind = |v: &Value| v.str_at(&["addressType"]).unwrap_or("").to_owned();
-        if kind(slice) == kind(old) {
-            return Vec::new();
-        }
-        vec![FieldError::invalid(&Path::new("addressType"), kind(slice), "field is immutable")]
+    fn validate_update(&self, call: &Call<'_>, slice: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = validated_update(slice, old, discovery::validate_update);
+        errors.extend(declared(call, slice, Some(old)));
+        errors
     }
 }
 
@@ -51,14 +76,11 @@ impl Strategy for PriorityClasses {
         let value = class.i64_at(&["value"]).unwrap_or(0);
         let metadata = Path::new("metadata");
         if name.starts_with("system-") {
-            let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-            if !known.contains(&(name, value)) {
-                errors.push(FieldError::forbidden(
-                    &metadata.child("name"),
-                    "priority class names with 'system-' prefix are reserved for system use only. error: "
-                        .to_owned()
-                        + &system_mismatch(name, value),
-                ));
+            let default = class.bool_at(&["globalDefault"]).unwrap_or(false);
+            if let Some(why) = system_mismatch(name, value, default) {
+                let text =
+                    "priority class names with 'system-' prefix are reserved for system use only. error: ";
+                errors.push(FieldError::forbidden(&metadata.child("name"), format!("{text}{why}")));
             }
         } else if value > 1_000_000_000 {
             errors.push(FieldError::forbidden(
@@ -93,12 +115,15 @@ impl Strategy for PriorityClasses {
     }
 }
 
-fn system_mismatch(name: &str, value: i64) -> String {
-    match name {
-        "system-node-critical" | "system-cluster-critical" => {
-            let right: i64 = if name == "system-node-critical" { 2_000_001_000 } else { 2_000_000_000 };
-            format!("value of {name} PriorityClass must be {right}, found {value}")
-        }
-        _ => format!("{name} is not a known system priority class"),
+/// `IsKnownSystemPriorityClass`.
+fn system_mismatch(name: &str, value: i64, global_default: bool) -> Option<String> {
+    let right = match name {
+        "system-node-critical" => 2_000_001_000,
+        "system-cluster-critical" => 2_000_000_000,
+        _ => return Some(format!("{name} is not a known system priority class")),
+    };
+    if value != right {
+        return Some(format!("value of {name} PriorityClass must be {right}"));
     }
+    global_default.then(|| format!("globalDefault of {name} PriorityClass must be false"))
 }

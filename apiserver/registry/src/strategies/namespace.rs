@@ -1,11 +1,12 @@
 //! Namespaces: born with a finalizer of their own, deleted in two phases.
 //! Upstream: `pkg/registry/core/namespace/{strategy.go,storage/storage.go}`.
 
-use ::api::validation::content;
-use ::api::validation::field::{Error as FieldError, Path};
+use ::api::validation::core::namespace as validation;
+use ::api::validation::field::Error as FieldError;
 use ::api::validation::objectmeta::{self, NameRule};
 use machinery::{List, Map, Value};
 
+use super::{validated, validated_update};
 use crate::api::DeleteOptions;
 use crate::meta;
 use crate::strategy::{Call, DeleteStep, Strategy, keep, keep_all_but_status};
@@ -47,15 +48,17 @@ impl Strategy for Namespaces {
         }
     }
 
+    fn validate(&self, _call: &Call<'_>, namespace: &Value) -> Vec<FieldError> {
+        validated(namespace, validation::validate)
+    }
+
     fn validate_update(&self, call: &Call<'_>, namespace: &Value, old: &Value) -> Vec<FieldError> {
-        match call.subresource {
-            "status" => validate_status(namespace),
-            "finalize" => validate_finalizers(namespace),
-            _ => {
-                let _ = old;
-                Vec::new()
-            }
-        }
+        let check = match call.subresource {
+            "status" => validation::validate_status_update,
+            "finalize" => validation::validate_finalize_update,
+            _ => validation::validate_update,
+        };
+        validated_update(namespace, old, check)
     }
 
     fn canonicalize(&self, namespace: &mut Value) {
@@ -103,60 +106,4 @@ fn terminating(call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Value {
     finalizers.extend(foreground.then(|| "foregroundDeletion".to_owned()));
     meta::set_finalizers(&mut namespace, finalizers);
     namespace
-}
-
-/// The phase must agree with the deletion timestamp.
-fn validate_status(namespace: &Value) -> Vec<FieldError> {
-    let status = Path::new("status");
-    let at = status.child("Phase");
-    let phase = namespace.str_at(&["status", "phase"]).unwrap_or("");
-    let deleting = !meta::deletion_timestamp(namespace).is_empty();
-    match (deleting, phase) {
-        (true, "Terminating") | (false, "Active") => Vec::new(),
-        (true, _) => {
-            vec![FieldError::invalid(
-                &at,
-                phase,
-                "may only be 'Terminating' if `deletionTimestamp` is not empty",
-            )]
-        }
-        (false, _) => {
-            vec![FieldError::invalid(&at, phase, "may only be 'Active' if `deletionTimestamp` is empty")]
-        }
-    }
-}
-
-fn validate_finalizers(namespace: &Value) -> Vec<FieldError> {
-    let spec = Path::new("spec");
-    let list = spec.child("finalizers");
-    let mut errors = Vec::new();
-    let finalizers = namespace.list_at(&["spec", "finalizers"]).into_iter().flat_map(|l| l.iter());
-    for (i, finalizer) in finalizers.filter_map(Value::as_str).enumerate() {
-        let at = list.index(i);
-        let refusals = content::qualified_name(finalizer);
-        errors.extend(refusals.into_iter().map(|m| FieldError::invalid(&at, finalizer, m)));
-        if !finalizer.contains('/') && finalizer != KUBERNETES {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(&at, finalizer, detail));
-        }
-    }
-    errors
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn phase_and_timestamp_agree() {
-        let check = |phase: &str, at: serde_json::Value, ok: bool| {
-            let ns = Value::from(json!({"metadata": {"deletionTimestamp": at}, "status": {"phase": phase}}));
-            assert_eq!(validate_status(&ns).is_empty(), ok, "{phase}");
-        };
-        check("Active", json!(null), true);
-        check("Terminating", json!("2030-01-01T00:00:00Z"), true);
-        check("Terminating", json!(null), false);
-        check("Active", json!("2030-01-01T00:00:00Z"), false);
-    }
 }

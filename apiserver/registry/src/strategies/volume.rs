@@ -1,15 +1,13 @@
-//! Persistent volumes and claims, volume attachments.
-//! Upstream: `pkg/registry/core/{persistentvolume,persistentvolumeclaim}/strategy.go`, `pkg/registry/storage`.
+//! Persistent volumes and claims.
+//! Upstream: `pkg/registry/core/{persistentvolume,persistentvolumeclaim}/strategy.go`.
 
 use ::api::validation::core::{claim, persistent_volume};
-use ::api::validation::field::{Bad, Error as FieldError, Path};
+use ::api::validation::field::Error as FieldError;
 use machinery::{Map, Value};
 
 use super::{validated, validated_update};
 use crate::meta;
-use crate::strategy::{
-    Call, Strategy, generic_prepare_for_update, keep, keep_all_but_status, reset_metadata_for_status,
-};
+use crate::strategy::{Call, Strategy, keep, keep_all_but_status};
 
 /// Persistent volumes: status keeps the time of its last phase change.
 pub struct PersistentVolumes;
@@ -104,29 +102,5 @@ fn normalize_data_sources(claim: &mut Value) {
             let _ = claim.set_path(&source, value);
         }
         _ => {}
-    }
-}
-
-/// Volume attachments: a status update touches no metadata.
-pub struct VolumeAttachments;
-
-impl Strategy for VolumeAttachments {
-    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
-        generic_prepare_for_update(call, object, old);
-        if call.is_status() {
-            reset_metadata_for_status(object, old);
-        }
-    }
-
-    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
-        if call.is_status() || spec(object).semantic_eq(&spec(old)) {
-            return Vec::new();
-        }
-        vec![FieldError::invalid(
-            &Path::new("spec"),
-            Bad::Raw(spec(object).to_string()),
-            "field is immutable",
-        )]
     }
 }
