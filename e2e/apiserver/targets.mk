@@ -32,3 +32,11 @@ storage-tests: rust    ## upstream's storage tests on our embedded store (needs 
 	@hack/deps.sh build
 	cargo build --release --locked -p storage --example etcd_facade
 	e2e/storage/run.sh $(BIN)/examples/etcd_facade
+
+STRATEGY_COUNT ?= 2000
+.PHONY: oracle-strategy
+oracle-strategy: ## our strategies against upstream's, STRATEGY_COUNT creates and updates of every kind (needs Go); records answers
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./strategy
+	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_COUNT=$(STRATEGY_COUNT) ORACLE_RECORD=1 ORACLE_RESULTS=$(CURDIR)/e2e/oracle/RESULTS.md \
+	  cargo test -p registry --locked --test strategies -- --nocapture

@@ -142,7 +142,7 @@ pub fn compare_with(
 }
 
 /// The first places where two answers differ.
-fn difference(theirs: &Json, mine: &Json, path: String) -> String {
+pub fn difference(theirs: &Json, mine: &Json, path: String) -> String {
     match (theirs, mine) {
         (Json::Object(a), Json::Object(b)) => {
             let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();

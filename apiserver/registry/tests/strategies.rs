@@ -1,0 +1,437 @@
+//! What strategies make of objects and what they refuse, against upstream's strategies: the same objects, and the same
+//! fields, reasons and texts.
+//!
+//! Valid objects of every kind are damaged at one place or two, and created or put in the place of another. A sample of
+//! upstream's answers is recorded (`tests/data/strategies.jsonl`). With `ORACLE_DIR` naming the directory of the built
+//! oracle programs, `ORACLE_COUNT` creates and as many updates of every kind are compared, and a table is printed, and
+//! written to the file that `ORACLE_RESULTS` names; `ORACLE_RECORD` rewrites the sample, `ORACLE_KIND` asks about one
+//! kind only, `ORACLE_SHOW` tells how many differences of a kind are shown, `ORACLE_SEED` changes the cases.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+#[path = "../../../pkg/api/tests/generate/mod.rs"]
+mod generate;
+#[path = "../../../pkg/machinery/tests/oracle/mod.rs"]
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use generate::Taste;
+use machinery::schema::{Shape, TypeId};
+use oracle::Rng;
+use registry::ApiRegistry;
+use registry::api::RequestContext;
+use serde_json::{Map, Value as Json, json};
+
+const ODD_TEXTS: &[&str] = &[
+    "",
+    "a",
+    "-a",
+    "A_b",
+    "a.b",
+    "a/b",
+    "../x",
+    "..",
+    "..a",
+    "/abs",
+    "None",
+    "Always",
+    "10.0.0.1",
+    "010.0.0.1",
+    "::1",
+    "::ffff:1.2.3.4",
+    "a b",
+    "é",
+    "0",
+    "-1",
+    "k8s.io/x",
+    "A",
+    "*",
+    "100%",
+    "10.0.0.0/8",
+    "10.0.0.1/8",
+    "metadata.name",
+    "kubernetes.io/os",
+    "localhost/p",
+    "a=b",
+    "x.",
+    "*.a.b",
+    "127.0.0.1",
+    "UDP",
+    "true",
+    "a:b",
+    "1.5",
+    "http://a",
+    "a--b",
+    "1Gi",
+    "IPv6",
+    "Exists",
+    "In",
+    "Gt",
+    "ClusterIP",
+    "Never",
+];
+const ODD_NUMBERS: &[i64] =
+    &[0, -1, 1, 2, 3, 100, 101, 255, 256, 1000, 32768, 65535, 65536, 2147483647, -2147483648];
+
+fn bases() -> Vec<Json> {
+    let text = include_str!("data/strategy_bases.jsonl");
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// Damages one place below `v`, which has the shape.
+fn damage(r: &mut Rng, v: &mut Json, shape: Shape) {
+    let table = api::types();
+    let stop = r.chance(12);
+    match (v, shape) {
+        (Json::Object(m), Shape::Struct(id)) if !m.is_empty() && !stop => {
+            let keys: Vec<String> =
+                m.keys().filter(|k| !matches!(k.as_str(), "apiVersion" | "kind")).cloned().collect();
+            let Some(key) = (!keys.is_empty()).then(|| keys[r.below(keys.len())].clone()) else { return };
+            match table.field(id, &key).map(|f| f.shape) {
+                Some(_) if r.chance(8) => drop(m.remove(&key)),
+                Some(shape) => damage(r, m.get_mut(&key).unwrap(), shape),
+                None => {}
+            }
+        }
+        (Json::Object(m), Shape::Struct(id)) => add_field(r, m, id),
+        (Json::Object(m), Shape::Map(e)) if !m.is_empty() && !stop => {
+            let keys: Vec<String> = m.keys().cloned().collect();
+            let key = keys[r.below(keys.len())].clone();
+            match r.below(4) {
+                0 => {
+                    let value = m.remove(&key).unwrap();
+                    m.insert(r.pick(ODD_TEXTS).into(), value);
+                }
+                1 => drop(m.remove(&key)),
+                _ => damage(r, m.get_mut(&key).unwrap(), table.elem(e)),
+            }
+        }
+        (Json::Array(a), Shape::List(e) | Shape::Wrapped(e)) if !a.is_empty() && !stop => {
+            let i = r.below(a.len());
+            match r.below(6) {
+                0 => a.push(a[i].clone()),
+                1 => drop(a.remove(i)),
+                _ => damage(r, &mut a[i], table.elem(e)),
+            }
+        }
+        (v, shape) => *v = odd(r, shape, v),
+    }
+}
+
+fn add_field(r: &mut Rng, m: &mut Map<String, Json>, id: TypeId) {
+    let table = api::types();
+    let fields: Vec<_> = table.fields(id).filter(|f| !SERVER_FIELDS.contains(&f.name.as_str())).collect();
+    if fields.is_empty() {
+        return;
+    }
+    let field = fields[r.below(fields.len())];
+    let taste = Taste { fill: 40, depth: 2, zero: 5, texts: 40 };
+    let value = generate::value(r, field, field.shape, taste, 2);
+    m.insert(field.name.to_string(), value);
+}
+
+const SERVER_FIELDS: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "managedFields",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "resourceVersion",
+    "generateName",
+    "namespace",
+    "ownerReferences",
+    "deletionGracePeriodSeconds",
+];
+
+fn odd(r: &mut Rng, shape: Shape, old: &Json) -> Json {
+    match shape {
+        Shape::String if r.chance(5) => "x".repeat(64).into(),
+        Shape::String if r.chance(3) => "x".repeat(254).into(),
+        Shape::String => r.pick(ODD_TEXTS).into(),
+        Shape::Bool => (!old.as_bool().unwrap_or(false)).into(),
+        Shape::Int32 | Shape::Int64 => r.pick(ODD_NUMBERS).into(),
+        Shape::IntOrString if r.chance(50) => r.pick(ODD_NUMBERS).into(),
+        Shape::IntOrString => r.pick(&["", "a", "A", "101%", "0%", "5%", "http", "x%", "-1%"]).into(),
+        Shape::Quantity => r.pick(&["0", "-1", "1", "500m", "1.5", "3Mi", "1Gi", "100Gi", "1n"]).into(),
+        Shape::List(_) | Shape::Wrapped(_) => json!([]),
+        Shape::Struct(_) | Shape::Map(_) => json!({}),
+        _ => old.clone(),
+    }
+}
+
+fn subresources(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "Pod" => &["", "", "", "status", "ephemeralcontainers", "resize"],
+        "CertificateSigningRequest" => &["", "status", "status", "approval", "approval"],
+        "Namespace" => &["", "", "status", "finalize"],
+        "Deployment"
+        | "ReplicaSet"
+        | "DaemonSet"
+        | "StatefulSet"
+        | "ReplicationController"
+        | "Job"
+        | "CronJob"
+        | "Service"
+        | "Node"
+        | "PersistentVolume"
+        | "PersistentVolumeClaim"
+        | "ResourceQuota"
+        | "HorizontalPodAutoscaler"
+        | "Ingress"
+        | "PodDisruptionBudget"
+        | "VolumeAttachment"
+        | "CSINode"
+        | "ServiceCIDR"
+        | "FlowSchema"
+        | "PriorityLevelConfiguration"
+        | "ResourceClaim" => &["", "", "status"],
+        _ => &[""],
+    }
+}
+
+fn kind_of(object: &Json) -> String {
+    format!("{} {}", object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap())
+}
+
+/// As many creates and as many updates of every kind, from its bases in turn.
+fn cases(count: usize, seed: u64) -> Vec<Json> {
+    let mut bases_of: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for base in bases() {
+        bases_of.entry(kind_of(&base)).or_default().push(base);
+    }
+    let only = std::env::var("ORACLE_KIND").ok();
+    let mut out = Vec::new();
+    for (kind, bases) in
+        bases_of.iter().filter(|(k, _)| only.as_ref().is_none_or(|o| k.ends_with(&format!(" {o}"))))
+    {
+        let (api_version, name) = kind.split_once(' ').unwrap();
+        let id = api::types().kind(api_version, name).unwrap();
+        // The cases of one kind do not depend on the other kinds.
+        let mut r = Rng::new(seed + name.bytes().map(u64::from).sum::<u64>());
+        out.extend(bases.iter().map(|b| json!({"new": b})));
+        for i in 0..count {
+            let mut new = bases[i % bases.len()].clone();
+            for _ in 0..=r.below(2) {
+                damage(&mut r, &mut new, Shape::Struct(id));
+            }
+            out.push(json!({"new": new}));
+            out.push(update(&mut r, &bases[i % bases.len()], name, id));
+        }
+    }
+    out
+}
+
+fn update(r: &mut Rng, base: &Json, kind: &str, id: TypeId) -> Json {
+    let (mut new, mut old, sub) = (base.clone(), base.clone(), r.pick(subresources(kind)));
+    for _ in 0..=r.below(2) {
+        damage(r, &mut new, Shape::Struct(id));
+    }
+    if r.chance(25) {
+        damage(r, &mut old, Shape::Struct(id));
+    }
+    // The server itself sees to these.
+    for o in [&mut new, &mut old] {
+        let Some(metadata) = o["metadata"].as_object_mut() else { continue };
+        metadata.insert("uid".into(), "00000000-0000-4000-8000-000000000000".into());
+        metadata.insert("resourceVersion".into(), "1".into());
+        metadata.insert("creationTimestamp".into(), "2020-01-01T00:00:00Z".into());
+    }
+    json!({"new": new, "old": old, "sub": sub})
+}
+
+fn context(registry: &ApiRegistry, object: &Json, sub: &str) -> RequestContext {
+    let (api_version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+    let row = registry.core().resources().iter().map(|r| r.row).find(|row| {
+        let own = match row.kind.group {
+            "" => row.kind.version.to_owned(),
+            group => format!("{group}/{}", row.kind.version),
+        };
+        own == api_version && row.kind.kind == kind
+    });
+    let row = row.unwrap_or_else(|| panic!("{api_version} {kind} is served"));
+    let namespace = object["metadata"]["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or("default");
+    let namespace = if row.namespaced { namespace } else { "" };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    common::at(&format!("{api_version} {namespace}/{}/{name}/{sub}", row.resource))
+}
+
+fn ours(registry: &ApiRegistry, q: &Json) -> Json {
+    let sub = q["sub"].as_str().unwrap_or_default();
+    let context = context(registry, &q["new"], sub);
+    let old = q.get("old").map(common::body);
+    match registry.check(&context, &common::body(&q["new"]), old.as_ref()) {
+        Ok(object) => json!({"object": Json::from(&object)}),
+        Err(error) if error.reason == "Invalid" => {
+            let causes = error.details.iter().flat_map(|d| &d.causes);
+            causes.map(|c| json!([c.field, c.reason, c.message])).collect()
+        }
+        Err(error) => json!({"err": error.message}),
+    }
+}
+
+/// An answer in the form that is compared. Values that upstream prints as its internal types are, and differences that
+/// follow a line break, are left out; so are times of the answer.
+fn form(q: &Json, answer: &Json) -> Json {
+    if let Some(object) = answer.get("object") {
+        let new = &q["new"];
+        let id =
+            api::types().kind(new["apiVersion"].as_str().unwrap(), new["kind"].as_str().unwrap()).unwrap();
+        let mut object = generate::normal(object, id);
+        without_times(&mut object);
+        return object;
+    }
+    let Json::Array(causes) = answer else { return answer.clone() };
+    let text = |c: &Json, i: usize| c[i].as_str().unwrap_or_default().to_owned();
+    let line = |c: &Json| {
+        let message = text(c, 2);
+        let message = without_value(message.split('\n').next().unwrap_or_default());
+        Json::from(format!("{} {} {message}", text(c, 0), text(c, 1)))
+    };
+    causes.iter().map(line).collect()
+}
+
+fn sorted(answer: &Json) -> Json {
+    let Json::Array(lines) = answer else { return answer.clone() };
+    let mut lines = lines.clone();
+    lines.sort_by_key(Json::to_string);
+    lines.into()
+}
+
+/// Times that a strategy stamps are the time of the answer.
+fn without_times(v: &mut Json) {
+    match v {
+        Json::String(text)
+            if text.len() >= 20 && text.ends_with('Z') && text.as_str() > "2026" && text.contains('T') =>
+        {
+            *text = "now".into();
+        }
+        Json::Array(list) => list.iter_mut().for_each(without_times),
+        Json::Object(map) => map.values_mut().for_each(without_times),
+        _ => {}
+    }
+}
+
+fn without_value(message: &str) -> String {
+    for (open, close) in [('{', '}'), ('[', ']')] {
+        let Some(start) = message.find(&format!("value: {open}")) else { continue };
+        if let Some(end) = message.rfind(&format!("{close}: ")).or_else(|| message.rfind(close)) {
+            return format!("{}value: {open}{}", &message[..start], &message[end..]);
+        }
+    }
+    message.to_owned()
+}
+
+/// Questions that have no answer to compare: the object cannot be decoded, or its name makes another path of the
+/// request.
+fn beside_the_point(q: &Json, theirs: &Json) -> bool {
+    let slashed = |field: &str| q["new"]["metadata"][field].as_str().is_some_and(|n| n.contains('/'));
+    theirs.get("err").is_some() || slashed("name") || slashed("namespace")
+}
+
+/// What was counted of a kind.
+#[derive(Default)]
+struct Tally {
+    creates: usize,
+    updates: usize,
+    refused: usize,
+    aside: usize,
+    /// Answers that say something else.
+    different: usize,
+    /// Refusals that say the same in another order.
+    order: usize,
+}
+
+fn compare(registry: &ApiRegistry, all: &[(Json, Json)], show: usize) -> BTreeMap<String, Tally> {
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    for (q, theirs) in all {
+        let kind = kind_of(&q["new"]);
+        let tally = tallies.entry(kind).or_default();
+        if beside_the_point(q, theirs) {
+            tally.aside += 1;
+            continue;
+        }
+        *(if q.get("old").is_some() { &mut tally.updates } else { &mut tally.creates }) += 1;
+        tally.refused += usize::from(theirs.is_array());
+        let (mine, theirs) = (form(q, &ours(registry, q)), form(q, theirs));
+        if sorted(&mine) != sorted(&theirs) {
+            tally.different += 1;
+            if tally.different <= show {
+                eprintln!("request {q}\n{}", oracle::difference(&theirs, &mine, String::new()));
+            }
+        } else if mine != theirs {
+            tally.order += 1;
+        }
+    }
+    tallies
+}
+
+fn table(tallies: &BTreeMap<String, Tally>) -> String {
+    let mut out = String::from(
+        "| kind | creates | updates | refused | undecodable | different | order |\n|---|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for (kind, t) in tallies {
+        let Tally { creates, updates, refused, aside, different, order } = t;
+        out.push_str(&format!(
+            "| {kind} | {creates} | {updates} | {refused} | {aside} | {different} | {order} |\n"
+        ));
+    }
+    out
+}
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn record(all: &[(Json, Json)]) {
+    const PER_KIND: usize = 25;
+    let mut by_kind: BTreeMap<String, Vec<&(Json, Json)>> = BTreeMap::new();
+    // Small cases only: the data is committed.
+    let small =
+        |(q, a): &&(Json, Json)| q.to_string().len() + a.to_string().len() < 3500 && !beside_the_point(q, a);
+    for case in all.iter().filter(small) {
+        by_kind.entry(kind_of(&case.0["new"])).or_default().push(case);
+    }
+    let kept = by_kind.values().flat_map(|c| c.iter().step_by((c.len() / PER_KIND).max(1)));
+    oracle::record("strategies.jsonl", &kept.map(|c| (*c).clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn answers_as_upstream() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = common::registry(dir.path());
+    let show = number("ORACLE_SHOW").unwrap_or(3);
+    let mut all = if oracle::recording() { Vec::new() } else { oracle::recorded("strategies.jsonl") };
+    if let Some(dir) = oracle::oracle_dir() {
+        let seed = number("ORACLE_SEED").unwrap_or(7) as u64;
+        let questions = cases(number("ORACLE_COUNT").unwrap_or(100), seed);
+        let answers = oracle::ask(&dir.join("strategy"), &questions);
+        assert_eq!(questions.len(), answers.len(), "one answer per question");
+        all = questions.into_iter().zip(answers).collect();
+        if oracle::recording() {
+            record(&all);
+        }
+    }
+    let tallies = compare(&registry, &all, show);
+    let table = table(&tallies);
+    eprintln!("{table}");
+    if let Ok(file) = std::env::var("ORACLE_RESULTS") {
+        std::fs::write(file, format!("{HEAD}{table}")).unwrap();
+    }
+    let wrong: usize = tallies.values().map(|t| t.different).sum();
+    let known = if oracle::oracle_dir().is_some() { usize::MAX } else { 0 };
+    assert!(wrong <= known, "{wrong} answers differ from upstream's");
+}
+
+const HEAD: &str = "\
+# Strategies beside upstream's
+
+Written by `make oracle-strategy`: generated objects of every kind, each damaged at one place or two, are created and put
+in the place of others, by our strategies and by upstream's (`rest.BeforeCreate`, `rest.BeforeUpdate`). *Different* are
+answers that say something else: another object, other causes. *Order* are refusals with the same causes in another
+order. *Undecodable* questions have no answer to compare.
+
+";
