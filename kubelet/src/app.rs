@@ -18,7 +18,6 @@ use cri::v1;
 use informer::{Event, Factory, Options as InformerOptions, Store};
 use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, Pod, Service, Taint};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -26,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificate::bootstrap;
 use crate::cgroup::fs::Hierarchy;
-use crate::cgroup::manager::{CgroupManager, Settings as CgroupSettings};
+use crate::cgroup::{allocatable as reserve, detect};
 use crate::config::Settings;
-use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
+use crate::container::limits::{NodeLimits, page_size_name};
 use crate::events::Events;
 use crate::eviction;
 use crate::housekeeping;
@@ -46,7 +45,6 @@ use crate::node_facts::NodeFacts;
 use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
-use crate::pod::resources::{milli, whole};
 use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
@@ -159,7 +157,8 @@ impl Parts {
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths));
-        let cgroups = cgroups(hierarchy, settings, &node)?;
+        let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
+        let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
         let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
         let pods = Arc::new(PodStore::default());
@@ -261,6 +260,7 @@ impl Parts {
             let workers = self.workers.clone();
             tasks.spawn("pod-certificates", certificates.clone().run(move |uid| workers.poke(uid)));
         }
+        tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let eviction = eviction::manager::run(
             kubelet.clone(),
             options.settings.clone(),
@@ -618,7 +618,7 @@ fn facts(
             memory_capacity: machine.memory,
             single_process_oom_kill: settings.single_process_oom_kill.unwrap_or(!v2),
             swap_controller: memsw || swap_v2,
-            huge_page_sizes: machine.huge_pages.iter().map(|(size, _)| page_size(*size)).collect(),
+            huge_page_sizes: machine.huge_pages.iter().map(|(size, _)| page_size_name(*size)).collect(),
             limited_swap: (settings.memory_swap.swap_behavior == "LimitedSwap").then_some(machine.swap),
             memory_qos: v2 && options.gates.enabled(Gate::MemoryQoS),
             throttling: settings.memory_throttling_factor,
@@ -640,34 +640,6 @@ fn facts(
     }
 }
 
-fn page_size(bytes: u64) -> String {
-    if bytes >= 1 << 30 { format!("{}GB", bytes >> 30) } else { format!("{}MB", bytes >> 20) }
-}
-
-fn cgroups(hierarchy: Hierarchy, settings: &Settings, node: &NodeFacts) -> Result<CgroupManager, Error> {
-    let failed = |e: &dyn std::fmt::Display| format!("failed to start ContainerManager: {e}");
-    let cgroups = CgroupManager::new(hierarchy, cgroup_settings(settings, node));
-    cgroups.create_tree().map_err(|e| failed(&e))?;
-    cgroups.limit_reserved(&reserved_limits(settings)).map_err(|e| failed(&e))?;
-    Ok(cgroups)
-}
-
-fn cgroup_settings(settings: &Settings, node: &NodeFacts) -> CgroupSettings {
-    let enforced = settings.enforce_node_allocatable.iter().any(|level| level == "pods");
-    let limits = CgroupLimits {
-        shares: Some(milli_to_shares(node.allocatable.cpu_milli)),
-        // Evictions work below this limit, so the reserve for them is not taken off here.
-        memory: enforced.then(|| node.limits.memory_capacity - settings.reserved_milli("memory") / 1000),
-        ..CgroupLimits::default()
-    };
-    CgroupSettings {
-        per_qos: settings.cgroups_per_qos,
-        root: settings.cgroup_root.clone(),
-        allocatable: limits,
-        pod_pids: Some(settings.pod_pids_limit).filter(|n| *n > 0),
-    }
-}
-
 /// The programs that know registry credentials, if there are some.
 fn providers(options: &Options) -> Result<Providers, Error> {
     match &options.credential_providers {
@@ -683,32 +655,6 @@ fn user_namespaces(settings: &Settings, paths: &Paths) -> Result<UserNamespaces,
     let failed = |e: String| format!("create user namespace manager: {e}");
     let ids = userns::available_ids(length).map_err(failed)?;
     Ok(UserNamespaces::new(paths.clone(), length, ids, pods).map_err(failed)?)
-}
-
-/// Groups of the system's and Kubernetes' own daemons that are to be limited to what is reserved for them.
-fn reserved_limits(settings: &Settings) -> Vec<(String, CgroupLimits)> {
-    let kinds = [
-        ("system-reserved", &settings.system_reserved_cgroup, &settings.system_reserved),
-        ("kube-reserved", &settings.kube_reserved_cgroup, &settings.kube_reserved),
-    ];
-    let mut out = Vec::new();
-    for (level, cgroup, reserved) in kinds {
-        let amount = |name: &str| reserved.get(name).map(|text| Quantity(text.clone()));
-        let cpu = amount("cpu").map(|q| i64::try_from(milli(&q)).unwrap_or(i64::MAX));
-        let compressible = CgroupLimits { shares: cpu.map(milli_to_shares), ..CgroupLimits::default() };
-        let all = CgroupLimits {
-            memory: amount("memory").map(|q| whole(&q)),
-            pids: amount("pid").map(|q| whole(&q)),
-            ..compressible.clone()
-        };
-        let has = |wanted: &str| settings.enforce_node_allocatable.iter().any(|l| l == wanted);
-        if has(level) {
-            out.push((cgroup.clone(), all));
-        } else if has(&format!("{level}-compressible")) {
-            out.push((cgroup.clone(), compressible));
-        }
-    }
-    out
 }
 
 /// The node's own object, for its labels.

@@ -24,6 +24,8 @@ use crate::runtime::query::{self, PodSketch};
 const ORPHANS: Duration = Duration::from_secs(10);
 /// Dead containers are looked for so often, as upstream.
 const CONTAINERS: Duration = Duration::from_secs(60);
+/// Limits of the service classes are set again so often, as upstream.
+const CLASSES: Duration = Duration::from_secs(60);
 /// Disk use is looked at so often, as upstream.
 const IMAGES: Duration = Duration::from_secs(300);
 /// Dead containers of one name that are kept, for `kubectl logs --previous`.
@@ -31,15 +33,16 @@ const KEEP: usize = 1;
 
 /// Cleans up until `stop`. Nothing is removed before the API server has told which pods are wanted.
 pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, stop: CancellationToken) {
-    let (orphans, containers) = (interval(ORPHANS), interval(CONTAINERS));
+    let (orphans, containers, classes) = (interval(ORPHANS), interval(CONTAINERS), interval(CLASSES));
     let (images, logs) = (interval(IMAGES), interval(settings.container_log_monitor_interval.to_std()));
-    tokio::pin!(orphans, containers, images, logs);
+    tokio::pin!(orphans, containers, classes, images, logs);
     let mut usage = Usage::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = orphans.tick() => remove_orphans(&kubelet, &pleg).await,
             _ = containers.tick() => collect_containers(&kubelet, &pleg).await,
+            _ = classes.tick() => update_classes(&kubelet).await,
             _ = images.tick() => collect_images(&kubelet, &settings, &mut usage).await,
             _ = logs.tick() => rotate_logs(&kubelet, &settings).await,
         }
@@ -50,6 +53,12 @@ fn interval(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period.max(Duration::from_secs(1)));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     interval
+}
+
+async fn update_classes(kubelet: &Kubelet) {
+    if let Err(error) = kubelet.update_cgroup_classes().await {
+        tracing::error!(%error, "Failed to update QoS cgroup configuration");
+    }
 }
 
 /// Stops and removes what is left of pods that are neither wanted nor handled by a worker.

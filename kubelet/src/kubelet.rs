@@ -303,11 +303,10 @@ impl Kubelet {
                 return Ok(());
             }
         }
-        let all = self.pods.list();
-        if let Err(error) = cgroups.update_classes(all.iter().map(AsRef::as_ref)) {
+        if let Err(error) = self.update_cgroup_classes().await {
             tracing::info!(pod = pod.log_name(), %error, "Failed to update QoS cgroups while syncing pod");
         }
-        cgroups.create_pod(pod, &self.node.limits).map_err(|error| {
+        cgroups.create_pod(pod, &self.node.limits).await.map_err(|error| {
             let message = format!("unable to ensure pod container exists: {error}");
             self.events.warning(pod, "FailedCreatePodContainer", &message);
             format!(
@@ -315,6 +314,15 @@ impl Kubelet {
                 pod.uid()
             )
         })
+    }
+
+    /// Gives the groups of the service classes what their pods ask for now.
+    ///
+    /// # Errors
+    /// If the kernel or systemd refuses.
+    pub async fn update_cgroup_classes(&self) -> Result<(), crate::cgroup::manager::Error> {
+        let all = self.active_pods();
+        self.runtime.cgroups.update_classes(all.iter().map(AsRef::as_ref)).await
     }
 
     async fn mount(&self, pod: &Arc<Pod>, ips: &[String], now: Timestamp) -> Result<Volumes, String> {
@@ -364,20 +372,26 @@ impl Kubelet {
         }
     }
 
+    /// Pods that have not ended, or of which something may still run.
+    fn active_pods(&self) -> Vec<Arc<Pod>> {
+        let workers = self.workers();
+        let active = |pod: &Arc<Pod>| {
+            let status = self.status.get(pod.uid()).unwrap_or_else(|| pod.api_status().clone());
+            let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+            let stopping = workers.as_ref().is_some_and(|w| w.may_run(pod.uid()));
+            !(ended || pod.is_api_terminal()) || stopping
+        };
+        self.pods.list().into_iter().filter(active).collect()
+    }
+
     /// Whether the node takes a pod that it has not seen before.
     ///
     /// # Errors
     /// The reason why it does not.
     pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        let workers = self.workers();
-        let active = |other: &Pod| {
-            let ended = self.status.get(other.uid()).unwrap_or_else(|| other.api_status().clone());
-            let ended = matches!(ended.phase.as_deref(), Some("Failed" | "Succeeded"));
-            let stopping = workers.as_ref().is_some_and(|w| w.may_run(other.uid()));
-            other.uid() != pod.uid() && (!(ended || other.is_api_terminal()) || stopping)
-        };
-        let all = self.pods.list();
-        let others: Vec<&Pod> = all.iter().map(AsRef::as_ref).filter(|other| active(other)).collect();
+        let all = self.active_pods();
+        let others: Vec<&Pod> =
+            all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();
         let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
         admission::admit(
             pod,
@@ -441,7 +455,7 @@ impl Kubelet {
             tracing::error!(pod_uid = uid, %error, "Failed to unmount volumes of a pod");
             return;
         }
-        if let Err(error) = self.runtime.cgroups.remove_pod(uid) {
+        if let Err(error) = self.runtime.cgroups.remove_pod(uid).await {
             tracing::warn!(pod_uid = uid, %error, "Failed to remove cgroups of a pod");
         }
         if let Err(error) = remove_pod_dir(&self.paths, uid) {
@@ -515,7 +529,7 @@ impl Steps for WorkerSteps {
         let kubelet = &self.0;
         let uid = pod.uid();
         kubelet.runtime.volumes.unmount(uid).await.map_err(|e| format!("cannot unmount volumes: {e}"))?;
-        kubelet.runtime.cgroups.remove_pod(uid).map_err(|e| e.to_string())?;
+        kubelet.runtime.cgroups.remove_pod(uid).await.map_err(|e| e.to_string())?;
         kubelet.runtime.userns.release(uid);
         kubelet.status.terminate(pod);
         Ok(())

@@ -105,6 +105,16 @@ pub fn install(node: &str) {
     });
 }
 
+/// Warns that a later Kubernetes will not talk to this runtime.
+pub fn runtime_loses_support(version: &str) {
+    let opts = Opts::new(
+        "kubelet_cri_losing_support",
+        "the Kubernetes version that the currently running CRI implementation will lose support on if not upgraded.",
+    )
+    .labels(&["version"]);
+    Family::<Gauge>::registered(opts, &[], default_registry()).with(&[version]).set(1.0);
+}
+
 /// Takes note of what runs on the runtime.
 pub fn running<'a>(pods: impl Iterator<Item = &'a PodSketch>) {
     let state = |state: v1::ContainerState| i32::from(state);

@@ -2,6 +2,7 @@
 //!
 //! Upstream: pkg/kubelet/cm/cgroup_manager_linux.go, cgroup_v1_manager_linux.go and cgroup_v2_manager_linux.go, v1.37.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -27,8 +28,11 @@ pub enum Hierarchy {
     V2(PathBuf),
 }
 
-/// Controllers of version 2 that groups of pods need.
-const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+/// Controllers of version 2 that groups of pods need, as far as the kernel has them.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "hugetlb", "pids"];
+
+/// A file of a controller, and what is written into it.
+type Setting = (&'static str, Cow<'static, str>, String);
 
 impl Hierarchy {
     /// Finds out what is mounted.
@@ -70,69 +74,123 @@ impl Hierarchy {
         }
     }
 
-    /// True if the group exists in all trees.
-    pub fn exists(&self, path: &str) -> bool {
-        self.dirs(path).iter().all(|dir| dir.is_dir())
+    /// Whether the group is there, in all trees and with all controllers that the kubelet needs. Upstream: Validate.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn validate(&self, path: &str) -> Result<(), String> {
+        let missing: Vec<String> = match self {
+            Self::V1(_) => (self.dirs(path).iter())
+                .filter(|dir| !dir.is_dir())
+                .map(|dir| dir.display().to_string())
+                .collect(),
+            Self::V2(root) => {
+                let (available, enabled) = (controllers(root), controllers(&root.join(path)));
+                let available =
+                    available.map_err(|e| format!("could not read controllers for cgroup \"/\": {e}"))?;
+                let enabled =
+                    enabled.map_err(|e| format!("could not read controllers for cgroup {path:?}: {e}"))?;
+                (V2_CONTROLLERS.iter())
+                    .map(|needed| (*needed).to_owned())
+                    .filter(|needed| available.contains(needed) && !enabled.contains(needed))
+                    .collect()
+            }
+        };
+        match (missing.is_empty(), self) {
+            (true, _) => Ok(()),
+            (_, Self::V1(_)) => {
+                Err(format!("cgroup {path:?} has some missing paths: {}", missing.join(", ")))
+            }
+            (_, Self::V2(_)) => {
+                Err(format!("cgroup {path:?} has some missing controllers: {}", missing.join(", ")))
+            }
+        }
     }
 
-    /// Makes the group with its parents, then sets its limits.
+    /// True if the group exists.
+    pub fn exists(&self, path: &str) -> bool {
+        self.validate(path).is_ok()
+    }
+
+    /// Makes the group with its parents.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn create(&self, path: &str, limits: &CgroupLimits) -> Result<(), Error> {
+    pub fn create(&self, path: &str) -> Result<(), Error> {
         let made = match self {
             Self::V1(mounts) => mounts.values().try_for_each(|mount| create_v1(mount, path)),
             Self::V2(root) => create_v2(root, path),
         };
-        made.map_err(|source| Error { action: "create", path: path.to_owned(), source })?;
-        self.set(path, limits)
+        made.map_err(|source| Error { action: "create", path: path.to_owned(), source })
     }
 
-    /// Sets the limits that are given.
+    /// Sets the limits that are given, as many as the kernel takes.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// The first that the kernel refuses.
     pub fn set(&self, path: &str, limits: &CgroupLimits) -> Result<(), Error> {
+        let mut result = Ok(());
         for (controller, file, value) in self.settings(limits) {
             let Some(dir) = self.controller_dir(controller, path) else { continue };
-            let file = dir.join(file);
+            let file = dir.join(&*file);
             if !file.exists() {
                 continue;
             }
-            fs::write(&file, value).map_err(|source| Error {
+            let written = fs::write(&file, value);
+            result = result.and(written.map_err(|source| Error {
                 action: "limit",
                 path: file.display().to_string(),
                 source,
-            })?;
+            }));
         }
-        Ok(())
+        result
     }
 
-    fn settings(&self, limits: &CgroupLimits) -> Vec<(&'static str, &'static str, String)> {
-        let mut out = Vec::new();
+    /// Upstream: fs and fs2 of github.com/opencontainers/cgroups v0.0.7.
+    fn settings(&self, limits: &CgroupLimits) -> Vec<Setting> {
+        let mut out: Vec<Setting> = Vec::new();
         let v2 = self.is_v2();
+        let mut put = |controller, file: &'static str, value| out.push((controller, file.into(), value));
         if let Some(shares) = limits.shares {
-            out.push(if v2 {
-                ("cpu", "cpu.weight", shares_to_weight(shares).to_string())
+            if v2 {
+                put("cpu", "cpu.weight", shares_to_weight(shares).to_string());
             } else {
-                ("cpu", "cpu.shares", shares.to_string())
-            });
+                put("cpu", "cpu.shares", shares.to_string());
+            }
         }
         if let Some((quota, period)) = limits.quota {
             if v2 {
                 let quota = if quota > 0 { quota.to_string() } else { "max".to_owned() };
-                out.push(("cpu", "cpu.max", format!("{quota} {period}")));
+                put("cpu", "cpu.max", format!("{quota} {period}"));
             } else {
-                out.push(("cpu", "cpu.cfs_period_us", period.to_string()));
-                out.push(("cpu", "cpu.cfs_quota_us", if quota > 0 { quota } else { -1 }.to_string()));
+                put("cpu", "cpu.cfs_period_us", period.to_string());
+                put("cpu", "cpu.cfs_quota_us", if quota > 0 { quota } else { -1 }.to_string());
             }
         }
-        if let Some(memory) = limits.memory.filter(|m| *m > 0) {
+        if let Some(memory) = limits.memory.filter(|m| *m != 0) {
             let file = if v2 { "memory.max" } else { "memory.limit_in_bytes" };
-            out.push(("memory", file, memory.to_string()));
+            put("memory", file, if v2 && memory == -1 { "max".to_owned() } else { memory.to_string() });
         }
-        if let Some(pids) = limits.pids.filter(|p| *p > 0) {
-            out.push(("pids", "pids.max", pids.to_string()));
+        if let Some(pids) = limits.pids {
+            let most = match pids {
+                // Zero is one, as with systemd.
+                0 => "1".to_owned(),
+                n if n > 0 => n.to_string(),
+                _ => "max".to_owned(),
+            };
+            put("pids", "pids.max", most);
+        }
+        if let Some(cpus) = limits.cpus.clone().filter(|cpus| !cpus.is_empty()) {
+            put("cpuset", "cpuset.cpus", cpus);
+        }
+        for (size, bytes) in limits.huge_pages.iter().flatten() {
+            let suffix = if v2 { "max" } else { "limit_in_bytes" };
+            for file in [format!("hugetlb.{size}.{suffix}"), format!("hugetlb.{size}.rsvd.{suffix}")] {
+                out.push(("hugetlb", file.into(), bytes.to_string()));
+            }
+        }
+        for (file, value) in limits.unified.iter().filter(|_| v2) {
+            out.push(("memory", (*file).into(), value.clone()));
         }
         out
     }
@@ -151,6 +209,19 @@ impl Hierarchy {
         })
     }
 
+    /// True if anything of the group is there, in any tree.
+    pub fn is_present(&self, path: &str) -> bool {
+        self.dirs(path).iter().any(|dir| dir.exists())
+    }
+
+    /// Ends all processes in the group and below.
+    pub fn kill(&self, path: &str) {
+        for dir in self.dirs(path) {
+            // What cannot be read has gone meanwhile.
+            descendants(&dir).unwrap_or_default().iter().for_each(|dir| kill_all(dir));
+        }
+    }
+
     /// Names of the groups directly below a group.
     pub fn children(&self, path: &str) -> Vec<String> {
         let mut out: Vec<String> = (self.dirs(path).iter())
@@ -165,8 +236,15 @@ impl Hierarchy {
     }
 }
 
-/// Shares (2 to 262144) as weight (1 to 10000), as the runtime does it.
-fn shares_to_weight(shares: u64) -> u64 {
+/// The controllers that a group of version 2 has.
+fn controllers(dir: &Path) -> io::Result<Vec<String>> {
+    let text = fs::read_to_string(dir.join("cgroup.controllers"))?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Shares (2 to 262144) as weight (1 to 10000). Upstream: getCPUWeight in pkg/kubelet/cm/cgroup_manager_linux.go; container
+/// runtimes convert otherwise.
+pub(super) fn shares_to_weight(shares: u64) -> u64 {
     match shares {
         0 => 0,
         s => 1 + (s.clamp(2, 262_144) - 2) * 9999 / 262_142,
@@ -199,24 +277,41 @@ fn create_v1(mount: &Path, path: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Enables whatever the kernel has all the way down; what cannot be enabled shows when it is set. Upstream:
+/// CreateCgroupPath in fs2/create.go.
 fn create_v2(root: &Path, path: &str) -> io::Result<()> {
+    let available = controllers(root)?;
+    let all: Vec<String> = available.iter().map(|name| format!("+{name}")).collect();
     let mut dir = root.to_owned();
     for part in Path::new(path).components() {
-        let available = fs::read_to_string(dir.join("cgroup.controllers"))?;
-        for controller in V2_CONTROLLERS.iter().filter(|c| available.split_whitespace().any(|a| a == **c)) {
-            fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        let file = dir.join("cgroup.subtree_control");
+        if fs::write(&file, all.join(" ")).is_err() {
+            for one in &all {
+                // A group with processes, or within a container, may not have them all.
+                let _ = fs::write(&file, one);
+            }
         }
         dir.push(part);
         match fs::create_dir(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        let kind = fs::read_to_string(dir.join("cgroup.type")).unwrap_or_default();
+        if !matches!(kind.trim(), "" | "domain") {
+            let text = format!(
+                "cannot enter cgroupv2 {:?} with domain controllers -- it is in {} mode",
+                dir.display(),
+                kind.trim()
+            );
+            return Err(io::Error::other(text));
+        }
     }
     Ok(())
 }
 
-fn remove_dir(dir: &Path) -> io::Result<()> {
-    // Deepest first; a list instead of recursion because containers may nest as deep as they like.
+/// A group and all below it, parents first.
+fn descendants(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    // A list instead of recursion because containers may nest as deep as they like.
     let mut pending = vec![dir.to_owned()];
     let mut all = Vec::new();
     while let Some(dir) = pending.pop() {
@@ -231,7 +326,11 @@ fn remove_dir(dir: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    for dir in all.iter().rev() {
+    Ok(all)
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    for dir in descendants(dir)?.iter().rev() {
         kill_all(dir);
         match fs::remove_dir(dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -255,15 +354,34 @@ mod tests {
 
     #[test]
     fn settings() {
-        let limits =
-            CgroupLimits { shares: Some(102), quota: Some((0, 100_000)), memory: Some(5), pids: None };
+        let limits = CgroupLimits {
+            shares: Some(102),
+            quota: Some((0, 100_000)),
+            memory: Some(5),
+            huge_pages: Some(vec![("2MB".into(), 7)]),
+            cpus: Some("0-1".into()),
+            pids: Some(0),
+            unified: [("memory.min", "0".to_owned())].into(),
+        };
         let v1 = Hierarchy::V1(BTreeMap::new()).settings(&limits);
-        assert_eq!(v1[0], ("cpu", "cpu.shares", "102".into()));
-        assert_eq!(v1[2], ("cpu", "cpu.cfs_quota_us", "-1".into()));
+        assert_eq!(v1[0], ("cpu", "cpu.shares".into(), "102".into()));
+        assert_eq!(v1[2], ("cpu", "cpu.cfs_quota_us".into(), "-1".into()));
         let v2 = Hierarchy::V2(PathBuf::new()).settings(&limits);
         assert_eq!(v2[0].2, "4");
-        assert_eq!(v2[1], ("cpu", "cpu.max", "max 100000".into()));
-        assert_eq!(v2[2], ("memory", "memory.max", "5".into()));
+        assert_eq!(v2[1], ("cpu", "cpu.max".into(), "max 100000".into()));
+        assert_eq!(v2[2], ("memory", "memory.max".into(), "5".into()));
+        let rest: Vec<(&str, &str)> =
+            v2[3..].iter().map(|(_, file, value)| (&**file, value.as_str())).collect();
+        let expected = [
+            ("pids.max", "1"),
+            ("cpuset.cpus", "0-1"),
+            ("hugetlb.2MB.max", "7"),
+            ("hugetlb.2MB.rsvd.max", "7"),
+            ("memory.min", "0"),
+        ];
+        assert_eq!(rest, expected);
+        assert_eq!(v1.len(), 8, "{v1:?}");
+        assert_eq!([2, 102, 1024, 262_144, 300_000].map(shares_to_weight), [1, 4, 39, 10_000, 10_000]);
     }
 
     #[test]

@@ -1,15 +1,47 @@
 //! The kubelet's own part of the tree: the groups of all pods, of service classes and of each pod.
+//!
+//! Start reading at [`CgroupManager::create_tree`]. Upstream: pkg/kubelet/cm/{cgroup,node_container,qos_container,
+//! pod_container}_manager_linux.go, v1.37.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::fs::{Error, Hierarchy};
-use super::tree;
+use super::fs::{self, Hierarchy};
+use super::name::CgroupName;
+use super::systemd::{self, Systemd};
+use super::{property, tree};
 use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
+
+const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+/// Huge pages of groups that are not to limit them.
+const UNBOUNDED: u64 = 1 << 62;
+
+/// A group that could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// On the file system.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// By systemd.
+    #[error("unit {0:?}: {1}")]
+    Systemd(String, systemd::Error),
+    /// A limit that systemd cannot be told.
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// Who makes the groups.
+#[derive(Debug)]
+pub enum Driver {
+    /// The kubelet itself.
+    Cgroupfs,
+    /// systemd, as slices.
+    Systemd(Systemd),
+}
 
 /// Settings of the tree.
 #[derive(Clone, Debug)]
@@ -22,19 +54,24 @@ pub struct Settings {
     pub allocatable: CgroupLimits,
     /// Most processes of one pod; `None` for no limit.
     pub pod_pids: Option<i64>,
+    /// Sizes of huge pages, as the kernel names them.
+    pub page_sizes: Vec<String>,
 }
 
 /// Makes and removes the groups.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CgroupManager {
     hierarchy: Hierarchy,
+    driver: Driver,
+    root: CgroupName,
     settings: Settings,
 }
 
 impl CgroupManager {
     /// Uses what is mounted on this machine.
-    pub fn new(hierarchy: Hierarchy, settings: Settings) -> Self {
-        Self { hierarchy, settings }
+    pub fn new(hierarchy: Hierarchy, driver: Driver, settings: Settings) -> Self {
+        let root = CgroupName::from_cgroupfs(&settings.root);
+        Self { hierarchy, driver, root, settings }
     }
 
     /// The hierarchies of this machine.
@@ -42,64 +79,172 @@ impl CgroupManager {
         &self.hierarchy
     }
 
-    fn at(&self, path: &str) -> String {
-        let root = self.settings.root.trim_matches('/');
-        if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") }
+    /// Absolute path of a group below the mount.
+    fn absolute(&self, name: &CgroupName) -> String {
+        match self.driver {
+            Driver::Cgroupfs => name.to_cgroupfs(),
+            Driver::Systemd(_) => name.to_systemd(),
+        }
+    }
+
+    fn path(&self, name: &CgroupName) -> String {
+        self.absolute(name).trim_start_matches('/').to_owned()
+    }
+
+    /// The group at an absolute path.
+    fn name(&self, path: &str) -> CgroupName {
+        match self.driver {
+            Driver::Cgroupfs => CgroupName::from_cgroupfs(path),
+            Driver::Systemd(_) => CgroupName::from_systemd(path),
+        }
+    }
+
+    /// Makes a group and limits it. A limit that is refused is logged, as upstream: the group is there all the same.
+    async fn create(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
+        if let Driver::Systemd(systemd) = &self.driver {
+            let (unit, parent) = (name.slice(), name.parent().unwrap_or_default().slice());
+            let properties = property::new_slice(&unit, &parent, self.hierarchy.is_v2());
+            systemd.start(&unit, &properties).await.map_err(|e| Error::Systemd(unit, e))?;
+        }
+        self.hierarchy.create(&self.path(name))?;
+        if let Err(error) = self.limit(name, limits).await {
+            tracing::error!(cgroup = self.path(name), %error, "Failed to limit a new cgroup");
+        }
+        Ok(())
+    }
+
+    async fn limit(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
+        let mut limits = limits.clone();
+        if let Driver::Systemd(systemd) = &self.driver {
+            let version = systemd.version().await;
+            let properties =
+                property::resources(&mut limits, self.hierarchy.is_v2(), version).map_err(Error::Limit)?;
+            let unit = name.slice();
+            systemd.set(&unit, &properties).await.map_err(|e| Error::Systemd(unit, e))?;
+        }
+        Ok(self.hierarchy.set(&self.path(name), &limits)?)
+    }
+
+    async fn remove(&self, name: &CgroupName) -> Result<(), Error> {
+        let path = self.path(name);
+        if !self.hierarchy.is_present(&path) {
+            return Ok(());
+        }
+        if let Driver::Systemd(systemd) = &self.driver {
+            self.hierarchy.kill(&path);
+            let unit = name.slice();
+            systemd.stop(&unit).await.map_err(|e| Error::Systemd(unit, e))?;
+        }
+        Ok(self.hierarchy.remove(&path)?)
     }
 
     /// Makes the groups of all pods and of the service classes.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn create_tree(&self) -> Result<(), Error> {
+    /// If the configured root is missing, or the kernel or systemd refuses.
+    pub async fn create_tree(&self) -> Result<(), String> {
         if !self.settings.per_qos {
             return Ok(());
         }
-        self.hierarchy.create(&self.at(tree::PODS), &self.settings.allocatable)?;
-        let least = CgroupLimits { shares: Some(milli_to_shares(0)), ..CgroupLimits::default() };
-        self.hierarchy.create(&self.at(&tree::class(QosClass::BestEffort)), &least)?;
-        self.hierarchy.create(&self.at(&tree::class(QosClass::Burstable)), &least)
-    }
-
-    /// Limits groups of others that exist already.
-    ///
-    /// # Errors
-    /// If one does not exist, or the kernel refuses.
-    pub fn limit_reserved(&self, groups: &[(String, CgroupLimits)]) -> Result<(), String> {
-        for (path, limits) in groups {
-            let inner = path.trim_matches('/');
-            if !self.hierarchy.exists(inner) {
-                return Err(format!(
-                    "the cgroup {path:?} that is to be limited to what is reserved for it does not exist; create it first"
-                ));
-            }
-            self.hierarchy.set(inner, limits).map_err(|e| e.to_string())?;
+        // The root is given as a path, whatever the driver.
+        let root = self.root.to_cgroupfs();
+        let found = match self.driver {
+            Driver::Systemd(_) => self.hierarchy.validate(self.root.to_systemd().trim_start_matches('/')),
+            Driver::Cgroupfs => self.hierarchy.validate(root.trim_start_matches('/')),
+        };
+        found.map_err(|error| format!("invalid configuration: {error}"))?;
+        let pods = tree::pods(&self.root);
+        if !self.hierarchy.exists(&self.path(&pods)) {
+            self.create(&pods, &self.settings.allocatable).await.map_err(|e| e.to_string())?;
+        }
+        self.hierarchy
+            .validate(&self.path(&pods))
+            .map_err(|error| format!("error validating root container {:?} : {error}", self.path(&pods)))?;
+        for class in [QosClass::Burstable, QosClass::BestEffort] {
+            let name = tree::class(&self.root, class);
+            let limits = self.class_limits(class, None);
+            let (made, what) = match self.hierarchy.exists(&self.path(&name)) {
+                true => (self.limit(&name, &limits).await, "update"),
+                false => (self.create(&name, &limits).await, "create"),
+            };
+            made.map_err(|e| format!("failed to {what} top level {} QOS cgroup : {e}", class.as_str()))?;
         }
         Ok(())
+    }
+
+    /// Limits of a service class's group. What an earlier kubelet protected of its memory is protected no more.
+    fn class_limits(&self, class: QosClass, requested: Option<i64>) -> CgroupLimits {
+        let shares = match class {
+            QosClass::BestEffort => Some(milli_to_shares(0)),
+            _ => requested.map(milli_to_shares),
+        };
+        let unified = match class {
+            QosClass::Burstable => BTreeMap::from([("memory.low", "0".to_owned())]),
+            _ => BTreeMap::new(),
+        };
+        let pages = self.settings.page_sizes.iter().map(|size| (size.clone(), UNBOUNDED));
+        CgroupLimits { shares, huge_pages: Some(pages.collect()), unified, ..CgroupLimits::default() }
+    }
+
+    /// Limits the group of all pods to what pods may have.
+    ///
+    /// # Errors
+    /// If the kernel or systemd refuses; the pods may use more than that until some are evicted.
+    pub async fn enforce_allocatable(&self) -> Result<(), Error> {
+        if !self.settings.per_qos {
+            return Ok(());
+        }
+        let reset = ["memory.min", "memory.low"].map(|file| (file, "0".to_owned()));
+        let limits = CgroupLimits { unified: reset.into(), ..self.settings.allocatable.clone() };
+        self.limit(&tree::pods(&self.root), &limits).await
+    }
+
+    /// Limits a group of others that exists already.
+    ///
+    /// # Errors
+    /// If it does not exist, or the kernel or systemd refuses.
+    pub async fn limit_reserved(&self, path: &str, limits: &CgroupLimits) -> Result<(), String> {
+        let name = self.name(path);
+        self.hierarchy.validate(&self.path(&name))?;
+        self.limit(&name, limits).await.map_err(|e| e.to_string())
     }
 
     /// Gives the burstable class the weight of what its pods ask for.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn update_classes<'a>(&self, pods: impl Iterator<Item = &'a Pod>) -> Result<(), Error> {
+    /// If the kernel or systemd refuses.
+    pub async fn update_classes<'a>(&self, pods: impl Iterator<Item = &'a Pod>) -> Result<(), Error> {
         if !self.settings.per_qos {
             return Ok(());
         }
         let requested = (pods.filter(|pod| qos_class(pod) == QosClass::Burstable))
             .fold(0i64, |sum, pod| sum.saturating_add(pod_requests(pod).milli("cpu")));
-        let limits = CgroupLimits { shares: Some(milli_to_shares(requested)), ..CgroupLimits::default() };
-        self.hierarchy.set(&self.at(&tree::class(QosClass::Burstable)), &limits)
+        for class in [QosClass::Burstable, QosClass::BestEffort] {
+            let limits =
+                CgroupLimits { unified: BTreeMap::new(), ..self.class_limits(class, Some(requested)) };
+            self.limit(&tree::class(&self.root, class), &limits).await?;
+        }
+        Ok(())
+    }
+
+    fn pod_name(&self, pod: &Pod) -> CgroupName {
+        tree::pod(&self.root, qos_class(pod), pod.uid())
     }
 
     /// Path of a pod's group below the mount.
     pub fn pod_path(&self, pod: &Pod) -> String {
-        self.at(&tree::pod(qos_class(pod), pod.uid()))
+        self.path(&self.pod_name(pod))
+    }
+
+    /// Paths of the groups of a pod's containers below the mount, in no order. The runtime names them.
+    pub fn container_paths(&self, pod: &Pod) -> Vec<String> {
+        let parent = self.pod_path(pod);
+        self.hierarchy.children(&parent).into_iter().map(|name| format!("{parent}/{name}")).collect()
     }
 
     /// What the runtime is told as parent of a pod's containers.
     pub fn parent(&self, pod: &Pod) -> String {
-        if self.settings.per_qos { format!("/{}", self.pod_path(pod)) } else { String::new() }
+        if self.settings.per_qos { self.absolute(&self.pod_name(pod)) } else { String::new() }
     }
 
     /// True if the pod's group exists (or none is needed).
@@ -110,34 +255,35 @@ impl CgroupManager {
     /// Makes the pod's group.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn create_pod(&self, pod: &Pod, node: &NodeLimits) -> Result<(), Error> {
+    /// If the kernel or systemd refuses.
+    pub async fn create_pod(&self, pod: &Pod, node: &NodeLimits) -> Result<(), Error> {
         if !self.settings.per_qos {
             return Ok(());
         }
-        let limits = CgroupLimits { pids: self.settings.pod_pids, ..node.pod_cgroup(pod) };
-        self.hierarchy.create(&self.pod_path(pod), &limits)
+        let limits = CgroupLimits { pids: self.settings.pod_pids, ..node.new_pod_cgroup(pod) };
+        self.create(&self.pod_name(pod), &limits).await
     }
 
     /// Changes limits of the pod's group.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn set_pod(&self, pod: &Pod, limits: &CgroupLimits) -> Result<(), Error> {
-        if self.settings.per_qos { self.hierarchy.set(&self.pod_path(pod), limits) } else { Ok(()) }
+    /// If the kernel or systemd refuses.
+    pub async fn set_pod(&self, pod: &Pod, limits: &CgroupLimits) -> Result<(), Error> {
+        if self.settings.per_qos { self.limit(&self.pod_name(pod), limits).await } else { Ok(()) }
     }
 
     /// Removes the group of a pod, in whichever class it is.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn remove_pod(&self, uid: &str) -> Result<(), Error> {
+    /// If the kernel or systemd refuses.
+    pub async fn remove_pod(&self, uid: &str) -> Result<(), Error> {
         if !self.settings.per_qos {
             return Ok(());
         }
-        [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
-            .into_iter()
-            .try_for_each(|class| self.hierarchy.remove(&self.at(&tree::pod(class, uid))))
+        for class in CLASSES {
+            self.remove(&tree::pod(&self.root, class, uid)).await?;
+        }
+        Ok(())
     }
 
     /// Ids of all pods that have a group.
@@ -145,10 +291,13 @@ impl CgroupManager {
         if !self.settings.per_qos {
             return HashSet::new();
         }
-        [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
+        CLASSES
             .into_iter()
-            .flat_map(|class| self.hierarchy.children(&self.at(&tree::class(class))))
-            .filter_map(|name| tree::pod_of(&name).map(str::to_owned))
+            .flat_map(|class| self.hierarchy.children(&self.path(&tree::class(&self.root, class))))
+            .filter_map(|name| tree::pod_of(self.name(&name).last()).map(str::to_owned))
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,14 @@
 //! Control groups: the tree of service classes, one group per pod, and their limits.
 //!
-//! [`tree`] names the groups; [`fs`] makes, limits and removes them on both hierarchies. Containers' own groups are made
-//! by the runtime. Only the `cgroupfs` driver is here. Upstream: pkg/kubelet/cm, v1.37.
+//! Start at [`manager`]. [`tree`] says which groups there are and [`name`] how each driver spells them; [`fs`] makes, limits
+//! and removes them on both hierarchies; with the systemd driver [`systemd`] does it first, told by [`property`]. [`detect`]
+//! asks the runtime for its driver. Containers' own groups are made by the runtime. Upstream: pkg/kubelet/cm, v1.37.
 
+pub mod allocatable;
+pub mod detect;
 pub mod fs;
 pub mod manager;
+pub mod name;
+pub mod property;
+pub mod systemd;
 pub mod tree;

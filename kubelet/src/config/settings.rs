@@ -127,6 +127,7 @@ pub struct Settings {
     pub logging: Value,
     pub user_namespaces: UserNamespaces,
     pub enable_system_log_handler: bool,
+    pub enable_system_log_query: bool,
     pub enable_debug_flags_handler: bool,
     pub memory_throttling_factor: Option<f64>,
     /// The eviction thresholds, read from the fields above.
@@ -244,10 +245,6 @@ impl Settings {
         refuse(self.node_lease_duration_seconds <= 0, "nodeLeaseDurationSeconds must be greater than 0");
         refuse(self.container_log_max_files < 2, "containerLogMaxFiles must be at least 2");
         refuse(
-            self.resolved_cgroup_driver().is_none(),
-            "cgroupDriver must be cgroupfs; the systemd driver is not supported by this kubelet yet",
-        );
-        refuse(
             !matches!(self.authorization.mode.as_str(), "AlwaysAllow" | "Webhook"),
             "authorization.mode must be AlwaysAllow or Webhook",
         );
@@ -258,6 +255,10 @@ impl Settings {
         refuse(
             self.memory_throttling_factor.is_some_and(|f| f <= 0.0 || f > 1.0),
             "memoryThrottlingFactor must be greater than 0 and less than or equal to 1.0",
+        );
+        refuse(
+            self.enable_system_log_query && !self.enable_system_log_handler,
+            "enableSystemLogHandler is required for enableSystemLogQuery",
         );
         refuse(self.registry_pull_qps < 0, "registryPullQPS (--registry-qps) must not be a negative number");
         refuse(self.registry_burst < 0, "registryBurst (--registry-burst) must not be a negative number");
@@ -319,10 +320,6 @@ impl Settings {
             }
         }
         out
-    }
-
-    fn resolved_cgroup_driver(&self) -> Option<&'static str> {
-        matches!(self.cgroup_driver.as_str(), "" | "cgroupfs").then_some("cgroupfs")
     }
 
     /// Image pulls that may run at once; zero for no limit.

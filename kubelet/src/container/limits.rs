@@ -2,7 +2,7 @@
 //!
 //! Upstream: pkg/kubelet/cm/helpers_linux.go and pkg/kubelet/kuberuntime/kuberuntime_container_linux.go, v1.37.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -171,6 +171,13 @@ impl NodeLimits {
 
     fn huge_pages(&self, limits: &Amounts, of_pod: &Amounts) -> Vec<v1::HugepageLimit> {
         let source = if limits.0.keys().any(|n| n.starts_with("hugepages-")) { limits } else { of_pod };
+        (self.page_limits(source).into_iter())
+            .map(|(page_size, limit)| v1::HugepageLimit { page_size, limit })
+            .collect()
+    }
+
+    /// Bytes of each size of huge pages that the kernel has, zero where `source` says nothing.
+    pub fn page_limits(&self, source: &Amounts) -> Vec<(String, u64)> {
         let wanted: HashMap<String, u64> = (source.0.keys())
             .filter_map(|name| {
                 let bytes =
@@ -182,10 +189,7 @@ impl NodeLimits {
             })
             .collect();
         let limit = |size: &String| wanted.get(size).copied().unwrap_or_default();
-        self.huge_page_sizes
-            .iter()
-            .map(|s| v1::HugepageLimit { page_size: s.clone(), limit: limit(s) })
-            .collect()
+        self.huge_page_sizes.iter().map(|size| (size.clone(), limit(size))).collect()
     }
 
     /// Limits of a pod's sandbox (informative for the runtime; the pod's cgroup enforces them).
@@ -202,7 +206,37 @@ impl NodeLimits {
         self.basic(amounts.milli("cpu"), amounts.milli("cpu"), amounts.whole("memory"))
     }
 
-    /// Limits of a pod's own cgroup.
+    /// Limits of a pod's own cgroup when it is made.
+    pub fn new_pod_cgroup(&self, pod: &Pod) -> CgroupLimits {
+        let requests = pod_requests(pod);
+        CgroupLimits {
+            huge_pages: Some(self.page_limits(&requests)),
+            unified: self.pod_memory_high(pod, &requests),
+            ..self.pod_cgroup(pod)
+        }
+    }
+
+    /// Where the memory of a pod with resources of its own is reclaimed. Upstream: ApplyPodLevelMemoryHigh.
+    fn pod_memory_high(&self, pod: &Pod, requests: &Amounts) -> BTreeMap<&'static str, String> {
+        let mut out = BTreeMap::new();
+        let spec = pod.spec();
+        let of_pod = Amounts::of(spec.resources.as_ref().and_then(|r| r.limits.as_ref()));
+        let mut containers = init_containers(spec).iter().chain(&spec.containers);
+        let limited = of_pod.milli("memory") != 0
+            || containers.all(|container| container_limits(container).milli("memory") != 0);
+        let (request, limit) = (requests.whole("memory"), pod_limits(pod).whole("memory"));
+        let Some(factor) = self.throttling.filter(|_| self.memory_qos && has_pod_level(pod) && limited)
+        else {
+            return out;
+        };
+        let high = memory_high(request, limit, factor);
+        if limit != 0 && request != limit && high > 0 && high > request {
+            out.insert("memory.high", high.to_string());
+        }
+        out
+    }
+
+    /// Limits of a pod's own cgroup as far as they may change while it runs.
     pub fn pod_cgroup(&self, pod: &Pod) -> CgroupLimits {
         let (requests, limits) = (pod_requests(pod), pod_limits(pod));
         let spec = pod.spec();
@@ -242,12 +276,18 @@ pub struct CgroupLimits {
     pub quota: Option<(i64, i64)>,
     /// Memory in bytes.
     pub memory: Option<i64>,
-    /// Number of processes.
+    /// Number of processes; less than zero is unlimited.
     pub pids: Option<i64>,
+    /// Processors, such as `0-3,8`.
+    pub cpus: Option<String>,
+    /// Bytes of huge pages by the kernel's name of their size, such as `2MB`.
+    pub huge_pages: Option<Vec<(String, u64)>>,
+    /// Other files of version 2 and what they are to say; not used on version 1.
+    pub unified: BTreeMap<&'static str, String>,
 }
 
 /// The kernel's name of a huge page size.
-fn page_size_name(bytes: u64) -> String {
+pub fn page_size_name(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KB", "MB", "GB"];
     let mut value = bytes;
     let mut unit = 0;
@@ -305,6 +345,12 @@ mod tests {
         let throttled = NodeLimits { throttling: Some(0.5), ..qos };
         assert_eq!(unified(&throttled)["memory.high"], (3u64 << 30).to_string());
         assert_eq!(memory_high(1, 4097, 1.0), 4096);
+        let whole: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "a"}],
+            "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "4Gi"}}}}))
+        .unwrap();
+        let node = NodeLimits { throttling: Some(0.5), memory_qos: true, ..node() };
+        assert_eq!(node.new_pod_cgroup(&whole).unified["memory.high"], (3u64 << 30).to_string());
+        assert_eq!(node.new_pod_cgroup(&pod).unified.len(), 0);
     }
 
     #[test]
@@ -323,7 +369,8 @@ mod tests {
         let whole = node.pod_cgroup(&pod);
         assert_eq!(
             whole,
-            CgroupLimits { shares: Some(102), quota: Some((120_000, 100_000)), memory: None, pids: None }
+            CgroupLimits { shares: Some(102), quota: Some((120_000, 100_000)), ..CgroupLimits::default() }
         );
+        assert_eq!(node.new_pod_cgroup(&pod).huge_pages, Some(vec![("2MB".into(), 0)]));
     }
 }

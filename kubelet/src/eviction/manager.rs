@@ -93,9 +93,7 @@ async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
     if wanted(Signal::ImageSpace) || wanted(Signal::ImageInodes) {
         add(image_disk(kubelet).await, Signal::ImageSpace, Signal::ImageInodes);
     }
-    let number =
-        |path: &str| std::fs::read_to_string(Path::new(path)).ok().and_then(|t| t.trim().parse::<i64>().ok());
-    if let Some(capacity) = number("/proc/sys/kernel/pid_max") {
+    if let Some(capacity) = crate::node::machine::max_tasks() {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let used = load.split(['/', ' ']).nth(4).and_then(|n| n.parse::<i64>().ok()).unwrap_or_default();
         out.insert(Signal::Pids, Level { available: capacity - used, capacity });

@@ -8,6 +8,10 @@ use std::path::Path;
 pub struct Machine {
     /// Processors.
     pub cpus: i64,
+    /// The processors, as a list such as `0-3,8`.
+    pub online: String,
+    /// Most tasks that the kernel takes, if it tells.
+    pub max_tasks: Option<i64>,
     /// Bytes of memory.
     pub memory: i64,
     /// Bytes of swap.
@@ -56,6 +60,8 @@ impl Machine {
         let uuid = ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid", "/etc/machine-id"];
         Self {
             cpus: i64::try_from(online_cpus()).unwrap_or(i64::MAX),
+            online: first_line(ONLINE).unwrap_or_default(),
+            max_tasks: max_tasks(),
             memory: kibibytes(&meminfo, "MemTotal:").saturating_mul(1024),
             swap: kibibytes(&meminfo, "SwapTotal:").saturating_mul(1024),
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
@@ -72,8 +78,16 @@ impl Machine {
     }
 }
 
+/// Both say how many tasks there may be. Upstream: pkg/kubelet/stats/pidlimit.
+pub fn max_tasks() -> Option<i64> {
+    let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    files.into_iter().filter_map(|path| first_line(path)?.parse().ok()).min()
+}
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
 fn online_cpus() -> usize {
-    let text = first_line("/sys/devices/system/cpu/online").unwrap_or_default();
+    let text = first_line(ONLINE).unwrap_or_default();
     match count_ranges(&text) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

@@ -94,11 +94,11 @@ impl Runtime {
         let limits = self.node.limits.pod_cgroup(pod);
         let open =
             CgroupLimits { quota: limits.quota.map(|(_, period)| (-1, period)), ..CgroupLimits::default() };
-        self.cgroups.set_pod(pod, &open).map_err(|e| e.to_string())?;
+        self.cgroups.set_pod(pod, &open).await.map_err(|e| e.to_string())?;
         if let Some(memory) = limits.memory {
             // Growing has to come before the containers; if it shrinks, this fails and the last step does it.
             let grown = CgroupLimits { memory: Some(memory), ..CgroupLimits::default() };
-            let _ = self.cgroups.set_pod(pod, &grown);
+            let _ = self.cgroups.set_pod(pod, &grown).await;
         }
         for resize in resizes.iter().filter(|r| !r.restart) {
             let request = UpdateContainerResourcesRequest {
@@ -111,7 +111,7 @@ impl Runtime {
                 .await
                 .map_err(|e| format!("failed to resize container {}: {e}", resize.name))?;
         }
-        self.cgroups.set_pod(pod, &limits).map_err(|e| e.to_string())
+        self.cgroups.set_pod(pod, &limits).await.map_err(|e| e.to_string())
     }
 }
 

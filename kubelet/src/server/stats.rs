@@ -262,16 +262,20 @@ impl Stats {
     /// The machine, the pods and their containers as control groups.
     fn groups(&self, containers: &[Container]) -> Vec<Group> {
         let mut out = vec![Group { id: "/".to_owned(), network: true, ..Group::default() }];
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeMap::new();
         for container in containers {
             let Some(pod) = self.kubelet.pods.get(&container.pod.2) else { continue };
             let names = (container.pod.0.clone(), container.pod.1.clone());
-            let parent = format!("/{}", self.kubelet.runtime.cgroups.pod_path(&pod));
-            if seen.insert(container.pod.2.clone()) {
-                out.push(Group { id: parent.clone(), pod: names.clone(), network: true, ..Group::default() });
-            }
+            let cgroups = &self.kubelet.runtime.cgroups;
+            let paths = seen.entry(container.pod.2.clone()).or_insert_with(|| {
+                let id = format!("/{}", cgroups.pod_path(&pod));
+                out.push(Group { id, pod: names.clone(), network: true, ..Group::default() });
+                cgroups.container_paths(&pod)
+            });
+            // The runtime may put its own name before the id, and an ending behind it.
+            let Some(path) = paths.iter().find(|path| path.contains(&container.id)) else { continue };
             out.push(Group {
-                id: format!("{parent}/{}", container.id),
+                id: format!("/{path}"),
                 container: container.name.clone(),
                 image: self.image_of(container),
                 name: container.id.clone(),
