@@ -79,10 +79,6 @@ pub const FIELDS: &[(&str, Support)] = &[
             "memory is looked at every ten seconds; notifications by the kernel are not supported",
         ),
     ),
-    (
-        "enableSystemLogQuery",
-        Only(&["false"], "queries of the node's logs are not supported by this kubelet yet"),
-    ),
     ("shutdownGracePeriod", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
     ("shutdownGracePeriodCriticalPods", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
     ("shutdownGracePeriodByPodPriority", Only(&[], SHUTDOWN)),

@@ -6,6 +6,7 @@ mod cadvisor;
 mod checkpoint;
 mod files;
 mod guard;
+mod journal;
 mod logs;
 mod pods;
 mod port;
@@ -49,6 +50,40 @@ impl Server {
         first != "logs" || self.settings.enable_system_log_handler
     }
 
+    /// Files below `/var/log`, and queries of the node's logs where they are allowed. Upstream: Run in
+    /// pkg/kubelet/kubelet.go, `logServer`.
+    fn node_logs(&self, request: &Request<Incoming>) -> Response<Body> {
+        // Without the last slash this is no path of the file server.
+        let Some(path) = request.uri().path().strip_prefix("/logs/") else {
+            return body::text(StatusCode::NOT_FOUND, "404 page not found\n");
+        };
+        let root = std::path::Path::new(files::ROOT);
+        let mut path = decode(path);
+        if self.settings.enable_system_log_query && component::features::enabled(Gate::NodeLogQuery) {
+            let refuse = |status, errors: &[api::validation::field::Error]| {
+                body::text(status, api::validation::field::aggregate(errors) + "\n")
+            };
+            match journal::LogQuery::parse(&streams::Query::of(request)) {
+                Err(errors) => return refuse(StatusCode::BAD_REQUEST, &errors),
+                Ok(Some(_)) if !path.trim_matches('/').is_empty() => {
+                    return body::text(StatusCode::NOT_ACCEPTABLE, "path not allowed in query mode\n");
+                }
+                Ok(Some(query)) => {
+                    let problems = query.problems(root);
+                    if !problems.is_empty() {
+                        return refuse(StatusCode::NOT_ACCEPTABLE, &problems);
+                    }
+                    match query.files.first() {
+                        None => return journal::stream(query, request.headers()),
+                        Some(file) => path.clone_from(file),
+                    }
+                }
+                Ok(None) => {}
+            }
+        }
+        files::serve(root, path.trim_start_matches('/'), request.headers())
+    }
+
     /// Answers one request that has been let through.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
@@ -80,7 +115,7 @@ impl Server {
             "stats" if parts == ["summary"] => self.stats.summary_page().await,
             "metrics" if parts == ["cadvisor"] => self.stats.cadvisor_page().await,
             "metrics" if parts == ["resource"] => self.stats.resource_page().await,
-            "logs" if get => files::node_logs(&parts),
+            "logs" if get => self.node_logs(&request),
             "debug"
                 if parts.first().is_some_and(|p| p == "flags")
                     && !self.settings.enable_debug_flags_handler =>
