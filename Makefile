@@ -3,13 +3,14 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 STORE ?= embedded
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
+CHECKED := $(or $(CARGO_TARGET_DIR),target)/debug
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
 .PHONY: help build up down test unit soak verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
 
 help:            ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
 rust:
 	@command -v cargo >/dev/null || { hack/rust.sh; }
@@ -48,7 +49,12 @@ smoke: build     ## the seed flow on a throw-away cluster, on both stores
 	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(BIN)/cluster smoke
 	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(BIN)/cluster smoke
 
-test: verify unit smoke ## everything that must pass before a change lands
+# The daemons that the tests were compiled with: nothing is built twice, and debug assertions watch the flow.
+test: verify unit ## everything that must pass before a change lands
+	cargo build --workspace --bins --tests --locked
+	@hack/deps.sh cluster
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(CHECKED)/cluster smoke
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(CHECKED)/cluster smoke
 
 upstream:        ## upstream's five daemons, to compare with (Go 1.26)
 	hack/upstream.sh $(UPSTREAM) $(DAEMONS) kubectl
