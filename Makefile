@@ -153,13 +153,19 @@ PROXY_COUNT ?= 5000
 oracle-proxy:    ## our rules against upstream's proxiers on generated Services (needs Go, root); records the answers
 	mkdir -p target/oracle kube-proxy/tests/data
 	cd e2e/oracle && go build -o ../../target/oracle/ ./proxy
-	for mode in iptables nftables; do \
+	for mode in iptables nftables ipvs; do \
 	  unshare -n sh -c "ip link set lo up; target/oracle/proxy $$mode 1 120" 2>/dev/null | gzip -9n > kube-proxy/tests/data/$$mode.jsonl.gz; done
 	ORACLE_PROXY=$(CURDIR)/target/oracle/proxy ORACLE_COUNT=$(PROXY_COUNT) cargo test -p kube-proxy --test oracle --locked -- --nocapture
 
 bench-proxy: build ## our kube-proxy beside upstream's: first sync, one change, memory (needs Go, root)
 	hack/upstream.sh $(UPSTREAM) kube-proxy
 	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/bench-proxy.sh
+
+.PHONY: vm-ipvs
+vm-ipvs: build   ## our kube-proxy in mode ipvs beside upstream's, in a machine whose kernel has IPVS (needs Go, root, QEMU)
+	hack/deps.sh vm
+	hack/upstream.sh $(UPSTREAM) kube-proxy
+	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/ipvs-vm.sh
 
 .PHONY: oracle-workloads
 oracle-workloads: ## records upstream's answers about revisions and cron schedules (needs Go)
