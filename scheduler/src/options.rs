@@ -131,8 +131,8 @@ mod tests {
             ["feature gate DRAListTypeAttributes is not implemented by this kube-scheduler yet"]
         );
         assert_eq!(
-            problems("PodLevelResources=false").last().unwrap(),
-            "feature gate PodLevelResources cannot be turned off in this kube-scheduler yet"
+            problems("VolumeLimitScaling=false").last().unwrap(),
+            "feature gate VolumeLimitScaling cannot be turned off in this kube-scheduler yet"
         );
     }
 
