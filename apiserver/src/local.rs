@@ -203,14 +203,29 @@ impl Local {
         namespace: &str,
         object: &serde_json::Value,
     ) -> Result<(), ApiError> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let mut context = self.context("patch", gvr, namespace, name);
-        let info = Arc::make_mut(&mut context.info);
-        info.subresource = "status".to_owned();
-        info.parts.push("status".to_owned());
+        let context = self.context_of("patch", gvr, namespace, object, "status");
         let bytes = Bytes::from(object.to_string());
         let patch = Patch { kind: PatchType::Apply, bytes, force: Some(true) };
         self.registry.patch(&context, patch).await.map(|_| ())
+    }
+
+    /// A context for an object or, unless `subresource` is empty, that part of it.
+    fn context_of(
+        &self,
+        verb: &str,
+        gvr: Gvr,
+        namespace: &str,
+        object: &serde_json::Value,
+        subresource: &str,
+    ) -> RequestContext {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let mut context = self.context(verb, gvr, namespace, name);
+        if !subresource.is_empty() {
+            let info = Arc::make_mut(&mut context.info);
+            info.subresource = subresource.to_owned();
+            info.parts.push(subresource.to_owned());
+        }
+        context
     }
 
     /// Replaces an object, or what a subresource holds of it.
@@ -221,13 +236,7 @@ impl Local {
         object: &serde_json::Value,
         subresource: &str,
     ) -> Result<(), ApiError> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let mut context = self.context("update", gvr, namespace, name);
-        if !subresource.is_empty() {
-            let info = Arc::make_mut(&mut context.info);
-            info.subresource = subresource.to_owned();
-            info.parts.push(subresource.to_owned());
-        }
+        let context = self.context_of("update", gvr, namespace, object, subresource);
         self.registry.update(&context, json(object)).await.map(|_| ())
     }
 
