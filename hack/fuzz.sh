@@ -7,6 +7,8 @@ seconds=${FUZZ_SECONDS:-300}
 out=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo run --locked -q -p xtask -- fuzz-seeds "$out/seeds"
+# The workspace's versions, so that what is fuzzed is what runs; fuzz/Cargo.toml pins the two crates that only it needs.
+cp Cargo.lock fuzz/Cargo.lock
 # The expressions' target needs none of the daemons.
 features=()
 [[ "$*" != cel ]] || features=(--no-default-features)
@@ -14,7 +16,7 @@ features=()
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
   -Cllvm-args=-sanitizer-coverage-trace-compares" \
-  CARGO_TARGET_DIR=$out/build cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" "${features[@]}"
+  CARGO_TARGET_DIR=$out/build cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" "${features[@]}"
 run=$out/build/$host/release/fuzz
 targets=("$@")
 [[ ${#targets[@]} -gt 0 ]] || mapfile -t targets < <("$run")
