@@ -86,13 +86,14 @@ pub struct Running {
     server: Arc<Server>,
     secure: SecureServer,
     config: Config,
+    kubernetes: Arc<hooks::KubernetesService>,
     shutdown: CancellationToken,
 }
 
 impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
-        let Self { server, secure, config, shutdown } = self;
+        let Self { server, secure, config, kubernetes, shutdown } = self;
         let auditor = server.auditor.clone();
         let lifecycle = server.lifecycle.clone();
         let drain = lifecycle.draining.clone();
@@ -100,8 +101,8 @@ impl Running {
         let watchdog = async move {
             shutdown.cancelled().await;
             lifecycle.shutting_down.cancel();
-            // Load balancers see `/readyz` fail and stop sending before anything is refused.
-            tokio::time::sleep(config.shutdown_delay).await;
+            // Load balancers see `/readyz` fail, pods the address gone, before anything is refused.
+            tokio::join!(tokio::time::sleep(config.shutdown_delay), kubernetes.stop());
             lifecycle.draining.cancel();
         };
         let each_connection = move |info: &Arc<serving::ConnInfo>| {
@@ -139,6 +140,14 @@ fn advertise(config: &Config, bound: SocketAddr) -> SocketAddr {
         if bound.ip().is_unspecified() { default_address().unwrap_or(bound.ip()) } else { bound.ip() }
     });
     SocketAddr::new(ip, bound.port())
+}
+
+/// The address that the Service `kubernetes` leads to. One that only this host reaches is of no use there, so the default
+/// route's instead, unless it was asked for. Upstream: `ResolveBindAddress` of `apimachinery/pkg/util/net`.
+fn public(config: &Config, address: SocketAddr) -> SocketAddr {
+    let replace = config.advertise.is_none() && address.ip().is_loopback();
+    let ip = replace.then(default_address).flatten().unwrap_or(address.ip());
+    SocketAddr::new(ip, address.port())
 }
 
 /// Asks the routing table; nothing is sent.
@@ -285,6 +294,8 @@ pub async fn build(
     objects.set(local.clone());
 
     let lifecycle = Lifecycle::default();
+    let kubernetes = hooks::KubernetesService::new(&config, &local, store.clone(), public(&config, address))?;
+    let kubernetes = Arc::new(kubernetes);
     let health = health(store, &lifecycle, config.store_timeouts, config.livez_grace);
     encryption_health(&health, encryption);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
@@ -298,7 +309,7 @@ pub async fn build(
     };
     let aggregator = Aggregator::start(&local, &process.tasks, resolver, aggregation, registered)?;
     followers::start(&local, &process.tasks, rbac.clone(), node, informed);
-    hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), address);
+    hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), kubernetes.clone());
     if local.serves(Gvr::CUSTOM_RESOURCES) {
         customresources::start(&process.tasks, &health, &local, &registry);
     }
@@ -337,7 +348,7 @@ pub async fn build(
         lifecycle,
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
-    Ok(Running { server, secure, config, shutdown: process.shutdown.clone() })
+    Ok(Running { server, secure, config, kubernetes, shutdown: process.shutdown.clone() })
 }
 
 /// Priority and fairness over the sum of both limits, or the limits alone.

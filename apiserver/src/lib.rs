@@ -16,6 +16,7 @@ mod oidc;
 pub mod openapi;
 pub mod options;
 mod outbound;
+mod reconcilers;
 mod resource;
 mod reviewers;
 pub mod server;

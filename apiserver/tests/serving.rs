@@ -65,6 +65,8 @@ async fn start() -> Cluster {
         format!("--service-account-signing-key-file={account_key}"),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
+        // Nobody else reaches this server, and an address that others reach may not exist here.
+        "--endpoint-reconciler-type=none".to_owned(),
     ];
     set.parse(arguments).unwrap();
     let config = Config::from_flags(&set).unwrap();

@@ -61,9 +61,10 @@ struct Check {
     probe: Probe,
 }
 
-/// All checks, in the order they were added.
+/// All checks, in the order they were added. Clones share them.
+#[derive(Clone)]
 pub struct Health {
-    checks: RwLock<Vec<Arc<Check>>>,
+    checks: Arc<RwLock<Vec<Arc<Check>>>>,
     /// For some time from the start, `/livez` does not ask whether post-start hooks have finished.
     lenient: (Instant, Duration),
 }
@@ -88,7 +89,7 @@ impl Hook {
 impl Health {
     /// Checks that give post-start hooks some time before `/livez` fails for them: `--livez-grace-period`.
     pub fn lenient(grace: Duration) -> Self {
-        Self { checks: RwLock::default(), lenient: (Instant::now(), grace) }
+        Self { checks: Arc::default(), lenient: (Instant::now(), grace) }
     }
 
     /// Whether a check passes without being asked. Upstream: `delayedHealthCheck` of apiserver/pkg/server/healthz.go.
@@ -132,10 +133,23 @@ impl Health {
         paths
     }
 
+    fn of(&self, page: Page) -> Vec<Arc<Check>> {
+        self.checks.read().iter().filter(|c| c.pages.contains(&page)).cloned().collect()
+    }
+
+    /// Whether `/readyz` would pass; neither logged nor counted.
+    pub(crate) async fn ready(&self) -> bool {
+        for check in self.of(Page::Readyz) {
+            if (check.probe)().await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Answers a page, or one check of it.
     pub(crate) async fn answer(&self, page: Page, single: &str, query: &Query) -> Response {
-        let checks: Vec<Arc<Check>> =
-            self.checks.read().iter().filter(|c| c.pages.contains(&page)).cloned().collect();
+        let checks = self.of(page);
         if !single.is_empty() {
             let Some(check) = checks.iter().find(|c| c.name == single) else {
                 return respond::plain(StatusCode::NOT_FOUND, "404 page not found");

@@ -1,45 +1,57 @@
-//! The Service `default/kubernetes` and its endpoints: how pods reach this server.
+//! The Service `default/kubernetes` and the addresses behind it: how pods reach the API servers.
 //!
-//! One server writes its own address. Several servers on one etcd need leases to know of each other, which is not done
-//! yet. Upstream: `pkg/controlplane/controller/kubernetesservice`, `pkg/controlplane/reconcilers`.
+//! The Service is made once it can be, before this server is ready. The addresses are the business of an endpoint
+//! reconciler ([`crate::reconcilers`]), which runs from readiness to the end of the server every [`PERIOD`]: this is the
+//! heartbeat that keeps the server's lease alive. Not done: putting a Service right that somebody changed; upstream does
+//! not either. Upstream: `pkg/controlplane/controller/kubernetesservice`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use component::app::Tasks;
+use k8s_openapi::api::core::v1::EndpointPort;
 use registry::errors::ApiError;
 use serde_json::{Value, json};
+use storage::Store;
+use tokio::time::MissedTickBehavior;
 
+use crate::endpoints::health::Health;
 use crate::local::{Gvr, Local};
 use crate::options::Config;
+use crate::reconcilers::{Reconciler, SERVICE};
+
+/// Between two runs. Upstream: `DefaultEndpointReconcilerInterval`.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Between two looks at the own readiness. Upstream's `Run` has the same.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the service is made of.
 #[derive(Debug, Clone)]
-pub(super) struct Facts {
-    /// First address of each service range.
-    cluster_ips: Vec<IpAddr>,
+struct Facts {
+    /// First address of the first service range: the service is of one family.
+    cluster_ip: Option<IpAddr>,
     address: IpAddr,
     port: u16,
     node_port: u16,
-    enabled: bool,
 }
 
 impl Facts {
-    pub(super) fn new(config: &Config, address: SocketAddr) -> Self {
+    fn new(config: &Config, address: SocketAddr) -> Self {
         let first = |net: &ipnet::IpNet| match net.network() {
             IpAddr::V4(ip) => IpAddr::from((u32::from(ip) + 1).to_be_bytes()),
             IpAddr::V6(ip) => IpAddr::from((u128::from(ip) + 1).to_be_bytes()),
         };
         Self {
-            // The service is of one family: the primary range's.
-            cluster_ips: config.service_cidrs.iter().take(1).map(first).collect(),
+            cluster_ip: config.service_cidrs.first().map(first),
             address: address.ip(),
             port: address.port(),
             node_port: config.kubernetes_node_port,
-            enabled: config.endpoint_reconciler != "none",
         }
     }
 
     fn service(&self) -> Value {
-        let ip = self.cluster_ips.first().map(ToString::to_string);
+        let ip = self.cluster_ip.map(|ip| ip.to_string());
         let mut port = json!({"name": "https", "protocol": "TCP", "port": 443, "targetPort": self.port});
         if self.node_port != 0 {
             port["nodePort"] = json!(self.node_port);
@@ -47,55 +59,110 @@ impl Facts {
         let kind = if self.node_port == 0 { "ClusterIP" } else { "NodePort" };
         json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kubernetes", "namespace": "default",
+            "metadata": {"name": SERVICE, "namespace": "default",
                 "labels": {"provider": "kubernetes", "component": "apiserver"}},
             "spec": {"clusterIP": ip, "ports": [port], "sessionAffinity": "None", "type": kind,
                 "ipFamilyPolicy": "SingleStack"},
         })
     }
 
-    fn endpoints(&self) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Endpoints",
-            "metadata": {"name": "kubernetes", "namespace": "default",
-                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": self.address.to_string()}],
-                "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}]}],
-        })
-    }
-
-    fn slice(&self) -> Value {
-        let family = if self.address.is_ipv4() { "IPv4" } else { "IPv6" };
-        json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": "kubernetes", "namespace": "default",
-                "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": family,
-            "endpoints": [{"addresses": [self.address.to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
-        })
+    fn ports(&self) -> [EndpointPort; 1] {
+        [EndpointPort {
+            name: Some("https".to_owned()),
+            port: self.port.into(),
+            protocol: Some("TCP".to_owned()),
+            ..EndpointPort::default()
+        }]
     }
 }
 
-pub(super) async fn ensure(local: Local, facts: Facts) -> Result<(), ApiError> {
-    local.ensure(Gvr::SERVICES, "default", &facts.service()).await?;
-    if !facts.enabled {
-        return Ok(());
-    }
-    write(&local, Gvr::ENDPOINTS, facts.endpoints(), "subsets").await?;
-    write(&local, Gvr::SLICES, facts.slice(), "endpoints").await
+/// Keeps the Service and this server's place behind it.
+pub(crate) struct KubernetesService {
+    local: Local,
+    facts: Facts,
+    reconciler: Reconciler,
 }
 
-/// Creates the object, or updates it when the part that holds the addresses differs.
-async fn write(local: &Local, gvr: Gvr, mut object: Value, part: &str) -> Result<(), ApiError> {
-    let Some(found) = local.get(gvr, "default", "kubernetes").await? else {
-        return local.create(gvr, "default", &object).await;
-    };
-    let present = found.get(part).and_then(|v| machinery::value::from_value::<Value>(v).ok());
-    if present.as_ref() == Some(&object[part]) {
-        return Ok(());
+impl KubernetesService {
+    /// For a server that others reach at `address`.
+    ///
+    /// # Errors
+    /// When nobody else could reach it there.
+    pub(crate) fn new(
+        config: &Config,
+        local: &Local,
+        store: Arc<dyn Store>,
+        address: SocketAddr,
+    ) -> Result<Self, String> {
+        let reconciler = Reconciler::of(&config.endpoint_reconciler, local, store, &config.prefix);
+        let ip = address.ip();
+        reconciler
+            .validate_ip(ip)
+            .map_err(|why| format!("cannot use public IP {ip} with endpoint reconciler: {why}"))?;
+        Ok(Self { local: local.clone(), facts: Facts::new(config, address), reconciler })
     }
-    object["metadata"]["resourceVersion"] =
-        json!(found.str_at(&["metadata", "resourceVersion"]).unwrap_or_default());
-    local.update(gvr, "default", &object).await
+
+    /// Makes the Service, and takes out what this server's address left behind: it is not ready yet.
+    ///
+    /// # Errors
+    /// When the Service cannot be made; the address is tried once.
+    pub(super) async fn prepare(&self) -> Result<(), ApiError> {
+        self.ensure_service().await?;
+        match self.reconciler.remove(self.facts.address, &self.facts.ports()).await {
+            Ok(()) if matches!(self.reconciler, Reconciler::None) => {}
+            Ok(()) => tracing::error!(
+                "Found stale data, removed previous endpoints on kubernetes service, apiserver didn't exit successfully previously"
+            ),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                tracing::error!(err = %error, "Error removing old endpoints from kubernetes service")
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the reconciler from readiness until shutdown.
+    pub(super) fn start(self: Arc<Self>, tasks: &Tasks, health: &Health) {
+        let (health, stop) = (health.clone(), tasks.shutdown().clone());
+        tasks.spawn("kubernetes-service", async move {
+            while !health.ready().await {
+                tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = stop.cancelled() => return }
+            }
+            let mut period = tokio::time::interval(PERIOD);
+            period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! { _ = period.tick() => {}, () = stop.cancelled() => return }
+                self.run().await;
+            }
+        });
+    }
+
+    async fn run(&self) {
+        if let Err(error) = self.ensure_service().await {
+            tracing::error!(err = %error, "unable to sync kubernetes service");
+            return;
+        }
+        if let Err(error) = self.reconciler.reconcile(self.facts.address, &self.facts.ports()).await {
+            tracing::error!(err = %error, "unable to sync kubernetes service");
+        }
+    }
+
+    async fn ensure_service(&self) -> Result<(), ApiError> {
+        self.local.ensure(Gvr::SERVICES, "default", &self.facts.service()).await.map(drop)
+    }
+
+    /// Takes this server out, so that nobody is sent to it while it drains. Waits for two periods at most: a store that
+    /// does not answer must not hold up the end.
+    pub(crate) async fn stop(&self) {
+        self.reconciler.stop();
+        let ports = self.facts.ports();
+        let removed = tokio::time::timeout(2 * PERIOD, self.reconciler.remove(self.facts.address, &ports));
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(err = %error, "Unable to remove endpoints from kubernetes service");
+            }
+            Err(_) => tracing::warn!("RemoveEndpoints() timed out"),
+        }
+    }
 }

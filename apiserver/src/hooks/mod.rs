@@ -10,6 +10,7 @@ pub(crate) mod rbac;
 mod service_cidr;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use auth::rbac::Rbac;
@@ -21,6 +22,7 @@ use crate::local::Local;
 use crate::options::Config;
 
 pub(crate) use authentication_config::Bundles;
+pub(crate) use kubernetes_service::KubernetesService;
 
 /// Runs `work` until it succeeds or the server stops.
 fn run<F, Fut>(tasks: &Tasks, health: &Health, name: &'static str, work: F)
@@ -55,7 +57,7 @@ pub(crate) fn start(
     config: &Config,
     rbac: Option<Rbac>,
     bundles: Bundles,
-    address: std::net::SocketAddr,
+    kubernetes: Arc<KubernetesService>,
 ) {
     let each = || local.clone();
     let (a, b) = (each(), each());
@@ -78,9 +80,9 @@ pub(crate) fn start(
     run(tasks, health, "start-cluster-authentication-info-controller", move || {
         authentication_config::ensure(local.clone(), bundles.clone(), front_proxy.clone())
     });
-    let facts = kubernetes_service::Facts::new(config, address);
-    let local = each();
+    kubernetes.clone().start(tasks, health);
     run(tasks, health, "bootstrap-controller", move || {
-        kubernetes_service::ensure(local.clone(), facts.clone())
+        let kubernetes = kubernetes.clone();
+        async move { kubernetes.prepare().await }
     });
 }

@@ -244,7 +244,17 @@ impl Config {
                 audiences.to_vec()
             },
             service_accounts,
-            authorization: authorization(flags, modes),
+            authorization: AuthorizationConfig {
+                modes,
+                policy_file: path(flags, "authorization-policy-file"),
+                webhook_file: path(flags, "authorization-webhook-config-file"),
+                webhook_version: flags.string("authorization-webhook-version").to_owned(),
+                webhook_ttl: (
+                    flags.duration("authorization-webhook-cache-authorized-ttl"),
+                    flags.duration("authorization-webhook-cache-unauthorized-ttl"),
+                ),
+                file: path(flags, "authorization-config"),
+            },
             token_webhook: path(flags, "authentication-token-webhook-config-file").map(|file| {
                 let version = flags.string("authentication-token-webhook-version").to_owned();
                 (file, version, flags.duration("authentication-token-webhook-cache-ttl"))
@@ -279,20 +289,6 @@ impl Config {
             limits: limits(flags),
             gates,
         })
-    }
-}
-
-fn authorization(flags: &FlagSet, modes: Vec<String>) -> AuthorizationConfig {
-    AuthorizationConfig {
-        modes,
-        policy_file: path(flags, "authorization-policy-file"),
-        webhook_file: path(flags, "authorization-webhook-config-file"),
-        webhook_version: flags.string("authorization-webhook-version").to_owned(),
-        webhook_ttl: (
-            flags.duration("authorization-webhook-cache-authorized-ttl"),
-            flags.duration("authorization-webhook-cache-unauthorized-ttl"),
-        ),
-        file: path(flags, "authorization-config"),
     }
 }
 
