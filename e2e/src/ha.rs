@@ -1,8 +1,8 @@
 //! A control plane on three hosts: three etcd members, three API servers, controller managers and schedulers that elect
 //! a leader. Each process is killed in turn; writes and work go on, and nothing acknowledged is lost.
 //!
-//! Not looked at: the addresses behind the Service `kubernetes`. An API server writes its own there in place of
-//! the others' (apiserver/src/hooks/kubernetes_service.rs), so it leads to the one that started last.
+//! The Service `kubernetes` leads to the API servers that live: a killed one goes when its lease has run out, and is back
+//! soon after it started again.
 //!
 //! The set-up is that of `e2e/docs/high-availability.md`. Start reading at [`run`].
 
@@ -33,15 +33,15 @@ pub(crate) fn run(first: &Cluster) -> Result<usize> {
     first.kubectl("admin").run_with(&["create", "-f", "-"], include_str!("../manifests/ha.yaml"))?;
     let mut replicas = 1;
     works(first, replicas).context("before anything is killed")?;
+    leads_to(first, &all).context("before anything is killed")?;
     first.kubectl("admin").run(&["create", "namespace", Load::NAMESPACE])?;
     let kubeconfigs = all.iter().map(|host| host.pki.kubeconfig_path("admin")).collect();
     let load = Load::start(&first.processes, kubeconfigs)?;
     for process in PROCESSES {
         for (at, host) in all.iter().enumerate() {
-            let witness = all[(at + 1) % all.len()];
             replicas += 1;
             let what = format!("{process} of {} killed", host.spec.node);
-            kill(host, process, witness, &load, replicas).context(what.clone())?;
+            kill(&all, at, process, &load, replicas).context(what.clone())?;
             let pause = load.longest_pause().as_secs_f64();
             println!("  ok {what:<46} longest pause of writes {pause:>5.2} s");
         }
@@ -53,7 +53,8 @@ pub(crate) fn run(first: &Cluster) -> Result<usize> {
     }
     println!("  ok {} acknowledged writes, none lost, on every API server", written.count());
     leaders(first)?;
-    Ok(all.len() * PROCESSES.len() + 2)
+    println!("  ok the Service kubernetes led to the living API servers, and to no other");
+    Ok(all.len() * PROCESSES.len() + 3)
 }
 
 /// etcd's members wait for each other, so they start together.
@@ -75,7 +76,8 @@ fn start(all: &[&Cluster]) -> Result<()> {
 }
 
 /// Kills one process, sees that writes and work go on without it, and has it started again.
-fn kill(host: &Cluster, process: &str, witness: &Cluster, load: &Load, replicas: usize) -> Result<()> {
+fn kill(all: &[&Cluster], at: usize, process: &str, load: &Load, replicas: usize) -> Result<()> {
+    let (host, witness) = (all[at], all[(at + 1) % all.len()]);
     load.begin_pause();
     host.processes.stop(process, Signal::SIGKILL, Duration::from_secs(10))?;
     let (begin, before) = (Instant::now(), load.count());
@@ -84,7 +86,40 @@ fn kill(host: &Cluster, process: &str, witness: &Cluster, load: &Load, replicas:
         std::thread::sleep(Duration::from_millis(50));
     }
     works(witness, replicas)?;
-    supervise(host)
+    if process == "kube-apiserver" {
+        let others: Vec<&Cluster> = all.iter().copied().filter(|other| !std::ptr::eq(*other, host)).collect();
+        leads_to(witness, &others).context("while it is down")?;
+    }
+    supervise(host)?;
+    leads_to(witness, all).context("started again")
+}
+
+/// Endpoints and EndpointSlice of the Service `kubernetes` list just the API servers of these hosts.
+fn leads_to(through: &Cluster, hosts: &[&Cluster]) -> Result<()> {
+    let mut expected: Vec<String> = hosts.iter().map(|host| host.spec.address.to_string()).collect();
+    expected.sort();
+    let expected = expected.join(" ");
+    let kubectl = through.kubectl("admin");
+    let objects = [
+        ("endpoints", "jsonpath={.subsets[*].addresses[*].ip}"),
+        ("endpointslice", "jsonpath={.endpoints[*].addresses[*]}"),
+    ];
+    for (kind, path) in objects {
+        let begin = Instant::now();
+        let mut last = String::new();
+        while last != expected {
+            ensure!(
+                begin.elapsed() < LIMIT,
+                "{kind} kubernetes: {last:?} instead of {expected:?} after {LIMIT:?}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+            // A server that was started again may not answer at once.
+            last = kubectl
+                .run(&["get", kind, "kubernetes", "-n", "default", "-o", path])
+                .unwrap_or_else(|e| e.to_string());
+        }
+    }
+    Ok(())
 }
 
 /// What a supervisor does: starts whatever ended. A leader that cannot renew its lease ends by itself, as upstream's.
