@@ -265,9 +265,7 @@ impl Config {
             node_ports,
             kubernetes_node_port: u16::try_from(flags.int("kubernetes-service-node-port")).unwrap_or(0),
             event_ttl: flags.duration("event-ttl"),
-            delete_collection_workers: usize::try_from(flags.int("delete-collection-workers"))
-                .unwrap_or(1)
-                .max(1),
+            delete_collection_workers: size(flags, "delete-collection-workers").max(1),
             enable_admission: flags.list("enable-admission-plugins").to_vec(),
             disable_admission: flags.list("disable-admission-plugins").to_vec(),
             proxy_client: pair(flags, "proxy-client-cert-file", "proxy-client-key-file"),
