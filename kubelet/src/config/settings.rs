@@ -210,7 +210,7 @@ impl Settings {
     pub fn from_document(document: &Value) -> Result<Self, Vec<String>> {
         let mut settings: Self = serde_json::from_value(document.clone())
             .map_err(|e| vec![format!("invalid kubelet configuration: {e}")])?;
-        let mut problems = settings.problems();
+        let mut problems = super::validation::problems(&settings, document);
         problems.extend(super::support::problems(document));
         let source = Source {
             hard: settings.eviction_hard.as_ref(),
@@ -224,102 +224,6 @@ impl Settings {
             Err(error) => problems.push(error),
         }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut refuse = |bad: bool, text: &str| {
-            if bad {
-                out.push(format!("invalid configuration: {text}"));
-            }
-        };
-        refuse(
-            self.image_gc_high_threshold_percent > 100,
-            "imageGCHighThresholdPercent (--image-gc-high-threshold) must be between 0 and 100, inclusive",
-        );
-        refuse(
-            self.image_gc_low_threshold_percent >= self.image_gc_high_threshold_percent,
-            "imageGCLowThresholdPercent (--image-gc-low-threshold) must be less than imageGCHighThresholdPercent (--image-gc-high-threshold)",
-        );
-        refuse(self.max_pods < 0, "maxPods (--max-pods) must not be a negative number");
-        refuse(self.node_lease_duration_seconds <= 0, "nodeLeaseDurationSeconds must be greater than 0");
-        refuse(self.container_log_max_files < 2, "containerLogMaxFiles must be at least 2");
-        refuse(
-            !matches!(self.authorization.mode.as_str(), "AlwaysAllow" | "Webhook"),
-            "authorization.mode must be AlwaysAllow or Webhook",
-        );
-        refuse(
-            !matches!(self.memory_swap.swap_behavior.as_str(), "" | "NoSwap" | "LimitedSwap"),
-            "memorySwap.swapBehavior must be one of: \"\", \"LimitedSwap\" or \"NoSwap\"",
-        );
-        refuse(
-            self.memory_throttling_factor.is_some_and(|f| f <= 0.0 || f > 1.0),
-            "memoryThrottlingFactor must be greater than 0 and less than or equal to 1.0",
-        );
-        refuse(
-            self.enable_system_log_query && !self.enable_system_log_handler,
-            "enableSystemLogHandler is required for enableSystemLogQuery",
-        );
-        refuse(self.registry_pull_qps < 0, "registryPullQPS (--registry-qps) must not be a negative number");
-        refuse(self.registry_burst < 0, "registryBurst (--registry-burst) must not be a negative number");
-        refuse(self.event_record_qps < 0, "eventRecordQPS (--event-qps) must not be a negative number");
-        refuse(self.event_burst < 0, "eventBurst (--event-burst) must not be a negative number");
-        refuse(self.max_open_files < 0, "maxOpenFiles (--max-open-files) must not be a negative number");
-        refuse(
-            self.container_log_monitor_interval.to_std().as_secs() < 3,
-            "containerLogMonitorInterval must be a positive time duration greater than or equal to 3s",
-        );
-        refuse(
-            !matches!(
-                self.content_type.as_str(),
-                "" | "application/vnd.kubernetes.protobuf" | "application/json"
-            ),
-            "contentType (--kube-api-content-type) must be application/vnd.kubernetes.protobuf or application/json",
-        );
-        refuse(
-            !(self.reserved_system_cpus.is_empty()
-                || self.system_reserved_cgroup.is_empty() && self.kube_reserved_cgroup.is_empty()),
-            "can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)",
-        );
-        refuse(
-            cpu_count(&self.reserved_system_cpus).is_none(),
-            "unable to parse reservedSystemCPUs (--reserved-cpus): it must be a list like 0-3,8",
-        );
-        out.extend(self.enforcement_problems());
-        out
-    }
-
-    /// Upstream: ValidateKubeletConfiguration, the part about enforceNodeAllocatable.
-    fn enforcement_problems(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let levels = &self.enforce_node_allocatable;
-        for level in levels {
-            let cgroup = match level.as_str() {
-                "none" if levels.len() > 1 => {
-                    out.push("invalid configuration: enforceNodeAllocatable (--enforce-node-allocatable) may not contain additional enforcements when \"none\" is specified".to_owned());
-                    continue;
-                }
-                "none" => continue,
-                "pods" => None,
-                "system-reserved" | "system-reserved-compressible" => {
-                    Some(("systemReservedCgroup (--system-reserved-cgroup)", &self.system_reserved_cgroup))
-                }
-                "kube-reserved" | "kube-reserved-compressible" => {
-                    Some(("kubeReservedCgroup (--kube-reserved-cgroup)", &self.kube_reserved_cgroup))
-                }
-                other => {
-                    out.push(format!("invalid configuration: option {other:?} specified for enforceNodeAllocatable (--enforce-node-allocatable). Valid options are \"pods\", \"system-reserved\", \"system-reserved-compressible\", \"kube-reserved\", \"kube-reserved-compressible\" or \"none\""));
-                    continue;
-                }
-            };
-            if let Some((field, _)) = cgroup.filter(|(_, path)| path.is_empty()) {
-                out.push(format!("invalid configuration: {field} must be specified when {level:?} is included in enforceNodeAllocatable (--enforce-node-allocatable)"));
-            }
-            if !self.cgroups_per_qos {
-                out.push(format!("invalid configuration: cgroupsPerQOS (--cgroups-per-qos) must be set to true when {level:?} contained in enforceNodeAllocatable (--enforce-node-allocatable)"));
-            }
-        }
-        out
     }
 
     /// Image pulls that may run at once; zero for no limit.
@@ -361,7 +265,7 @@ impl Settings {
 }
 
 /// How many processors a list such as `0-3,8` names; `None` if it is none.
-fn cpu_count(list: &str) -> Option<i64> {
+pub(super) fn cpu_count(list: &str) -> Option<i64> {
     let mut all = std::collections::BTreeSet::new();
     for part in list.split(',').filter(|_| !list.is_empty()) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -377,7 +281,6 @@ fn cpu_count(list: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn counts_processors() {
@@ -389,18 +292,5 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(settings.reserved_milli("cpu"), 2000);
-    }
-
-    #[test]
-    fn enforcement() {
-        let problems = |levels: Value| {
-            let settings: Settings =
-                serde_json::from_value(json!({"enforceNodeAllocatable": levels, "cgroupsPerQOS": true}))
-                    .unwrap();
-            settings.enforcement_problems().len()
-        };
-        assert_eq!(problems(json!(["pods"])), 0);
-        assert_eq!(problems(json!(["none", "pods"])), 1);
-        assert_eq!(problems(json!(["system-reserved", "bogus"])), 2);
     }
 }
