@@ -64,6 +64,7 @@ async fn update_classes(kubelet: &Kubelet) {
 /// Stops and removes what is left of pods that are neither wanted nor handled by a worker.
 async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
     let Some(workers) = kubelet.workers() else { return };
+    kubelet.observe_pods();
     if pleg.problem().is_some() {
         return;
     }

@@ -210,6 +210,7 @@ impl Kubelet {
             .iter()
             .flatten()
             .any(|c| c.type_ == "AllContainersRestarting" && c.status == "True");
+        self.observe_start(pod, &api, now);
         self.status.set(pod, api);
         if ended {
             return Ok(Synced { ended, ..Synced::default() });
@@ -237,6 +238,28 @@ impl Kubelet {
             PodSync { runtime: &self.runtime, pod, status: &runtime, volumes: &volumes, secrets: &secrets };
         let outcome = sync.run(self.probes.as_ref(), restart_all).await;
         self.after_sync(pod, outcome, now).await
+    }
+
+    /// Notes how long a pod took until it ran, when it does for the first time.
+    fn observe_start(&self, pod: &Pod, api: &ApiPodStatus, now: Timestamp) {
+        let before = self.status.get(pod.uid()).and_then(|status| status.phase);
+        if before.as_deref() != Some("Pending") || api.phase.as_deref() != Some("Running") {
+            return;
+        }
+        let seen =
+            api.start_time.as_ref().and_then(|start| Duration::try_from(now.duration_since(start.0)).ok());
+        if let Some(took) = seen {
+            crate::metrics::work::pod_runs(took);
+        }
+    }
+
+    /// Counts the pods that are wanted and those that count.
+    pub fn observe_pods(&self) {
+        let split = |pods: &[Arc<Pod>]| {
+            let from_files = pods.iter().filter(|pod| pod.is_static()).count();
+            (pods.len() - from_files, from_files)
+        };
+        crate::metrics::work::pods(split(&self.pods.list()), split(&self.active_pods()));
     }
 
     /// Records what came of a sync and tells the API server at once.

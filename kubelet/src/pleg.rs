@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::work;
 use crate::runtime::labels;
 use crate::runtime::query::{PodSketch, sketch};
 
@@ -111,8 +113,12 @@ impl Pleg {
     }
 
     async fn compare(&self, changed: &(dyn Fn(&str) + Send + Sync)) -> cri::Result<()> {
+        let begin = Instant::now();
         let now = sketch(&self.cri).await?;
-        *self.compared.lock() = Some(Instant::now());
+        let last = self.compared.lock().replace(Instant::now());
+        #[expect(clippy::cast_precision_loss, reason = "a number of seconds")]
+        let at = Timestamp::now().as_second() as f64;
+        work::relisted(at, last.map(|last| last.elapsed()), begin.elapsed());
         crate::metrics::running(now.values());
         let before = std::mem::replace(&mut *self.last.lock(), now.clone());
         for (uid, pod) in &now {

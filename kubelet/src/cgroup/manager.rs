@@ -4,6 +4,7 @@
 //! pod_container}_manager_linux.go, v1.37.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -12,6 +13,7 @@ use super::name::CgroupName;
 use super::systemd::{self, Systemd};
 use super::{property, tree};
 use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
+use crate::metrics::work;
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
@@ -101,6 +103,13 @@ impl CgroupManager {
 
     /// Makes a group and limits it. A limit that is refused is logged, as upstream: the group is there all the same.
     async fn create(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
+        let begin = Instant::now();
+        let result = self.do_create(name, limits).await;
+        work::cgroup("create", begin.elapsed());
+        result
+    }
+
+    async fn do_create(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
         if let Driver::Systemd(systemd) = &self.driver {
             let (unit, parent) = (name.slice(), name.parent().unwrap_or_default().slice());
             let properties = property::new_slice(&unit, &parent, self.hierarchy.is_v2());
@@ -114,6 +123,13 @@ impl CgroupManager {
     }
 
     async fn limit(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
+        let begin = Instant::now();
+        let result = self.do_limit(name, limits).await;
+        work::cgroup("update", begin.elapsed());
+        result
+    }
+
+    async fn do_limit(&self, name: &CgroupName, limits: &CgroupLimits) -> Result<(), Error> {
         let mut limits = limits.clone();
         if let Driver::Systemd(systemd) = &self.driver {
             let version = systemd.version().await;
@@ -130,12 +146,15 @@ impl CgroupManager {
         if !self.hierarchy.is_present(&path) {
             return Ok(());
         }
+        let begin = Instant::now();
         if let Driver::Systemd(systemd) = &self.driver {
             self.hierarchy.kill(&path);
             let unit = name.slice();
             systemd.stop(&unit).await.map_err(|e| Error::Systemd(unit, e))?;
         }
-        Ok(self.hierarchy.remove(&path)?)
+        let result = self.hierarchy.remove(&path);
+        work::cgroup("destroy", begin.elapsed());
+        Ok(result?)
     }
 
     /// Makes the groups of all pods and of the service classes.

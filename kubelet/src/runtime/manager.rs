@@ -22,6 +22,7 @@ use crate::container::security::describe;
 use crate::events::Events;
 use crate::image::manager::ImageManager;
 use crate::logs::pod_log_directory;
+use crate::metrics::work;
 use crate::network::{dns, hostname};
 use crate::node_facts::NodeFacts;
 use crate::paths::{Paths, make_dir};
@@ -308,8 +309,10 @@ impl PodSync<'_> {
     /// Makes a sandbox; its id and addresses.
     async fn create_sandbox(&self, attempt: u32) -> Result<(String, Vec<String>), String> {
         let pod = self.pod;
+        work::pod_starts();
         let made = self.try_create_sandbox(attempt).await;
         let id = made.map_err(|error| {
+            work::pod_failed();
             let message = format!("Failed to create pod sandbox: {error}");
             self.runtime.events.warning(pod, "FailedCreatePodSandBox", &message);
             format!(
@@ -388,6 +391,18 @@ impl PodSync<'_> {
         }
     }
 
+    /// What a container is to its pod, as the metrics call it.
+    fn kind_of(&self, name: &str) -> &'static str {
+        let spec = self.pod.spec();
+        if spec.containers.iter().any(|c| c.name == name) {
+            "container"
+        } else if init_containers(spec).iter().any(|c| c.name == name) {
+            "init_container"
+        } else {
+            "ephemeral_container"
+        }
+    }
+
     /// Starts one container unless it is held back; true if it was started.
     async fn start_one(&self, start: Start<'_>, outcome: &mut Outcome) -> bool {
         let name = start.container.name.clone();
@@ -397,7 +412,12 @@ impl PodSync<'_> {
             return false;
         }
         outcome.acted = true;
+        let kind = self.kind_of(&name);
+        work::container_starts(kind);
         let result = self.start_container(start).await;
+        if let Err(failure) = &result {
+            work::container_failed(kind, &failure.reason);
+        }
         let started = result.is_ok();
         outcome.starts.insert(name, result.err());
         started

@@ -8,7 +8,7 @@ mod phase;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,6 +19,7 @@ pub use mailbox::Kill;
 use mailbox::Mailbox;
 pub use phase::Phase;
 
+use crate::metrics::work;
 use crate::pod::view::PodView;
 use crate::status::generate::Eviction;
 
@@ -172,11 +173,14 @@ impl Workers {
     async fn run(&self, uid: &str, mailbox: &Mailbox) {
         let mut phase = Phase::Syncing;
         let mut pause = Duration::ZERO;
+        let mut last: Option<Arc<Pod>> = None;
         while phase != Phase::Finished {
             mailbox.wait(pause).await;
             let (pod, kill, interrupt) = mailbox.take();
             phase = phase.next(&pod, kill.as_ref());
             self.set_phase(uid, phase);
+            let (begin, operation) = (Instant::now(), operation(phase, last.as_ref(), &pod));
+            last = Some(pod.clone());
             pause = match phase {
                 Phase::Syncing => self.sync(uid, mailbox, &pod, interrupt).await,
                 Phase::Terminating => {
@@ -206,6 +210,7 @@ impl Workers {
                 },
                 Phase::Finished => Duration::ZERO,
             };
+            work::worked(operation, begin.elapsed());
         }
         self.steps.finished(uid).await;
     }
@@ -232,6 +237,17 @@ impl Workers {
             Ok(Synced { again, .. }) => again.unwrap_or_else(|| spread(self.resync)),
             Err(error) => retry(pod, &error),
         }
+    }
+}
+
+/// What a worker does now, as the metrics call it.
+fn operation(phase: Phase, last: Option<&Arc<Pod>>, pod: &Arc<Pod>) -> &'static str {
+    match (phase, last) {
+        (Phase::Terminating, _) => "kill",
+        (Phase::Terminated | Phase::Finished, _) => "terminated",
+        (Phase::Syncing, None) => "create",
+        (Phase::Syncing, Some(last)) if Arc::ptr_eq(last, pod) => "sync",
+        (Phase::Syncing, Some(_)) => "update",
     }
 }
 
