@@ -1,7 +1,10 @@
 //! `/metrics/cadvisor`: figures of control groups under cAdvisor's names, for dashboards.
 //!
-//! The root group, all pods' groups and their containers' are shown; other groups of the machine are not. Disk figures per
-//! device and open files are missing. Everything is read when asked for. Upstream: github.com/google/cadvisor/metrics.
+//! The root group, all pods' groups and their containers' are shown; other groups of the machine are not. [`labelled`] has
+//! disks, processes and pressure. Space on file systems and the figures of NUMA nodes are missing. Everything is read when
+//! asked for. Upstream: github.com/google/cadvisor/lib/metrics v0.60.5.
+
+pub mod labelled;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -315,7 +315,8 @@ impl Stats {
                 values.insert("container_last_seen", now);
                 let network =
                     if group.network { cadvisor::network(&hierarchy, &group.id) } else { Vec::new() };
-                (group, values, network)
+                let labelled = cadvisor::labelled::samples(&hierarchy, &group.id);
+                (group, values, network, labelled)
             };
             groups.into_iter().map(read).collect::<Vec<_>>()
         });
@@ -323,16 +324,27 @@ impl Stats {
         let mut page = Page::default();
         for (name, kind, help) in cadvisor::FAMILIES {
             page.family(name, kind, help);
-            for (group, values, _) in &read {
+            for (group, values, ..) in &read {
                 let Some(value) = values.get(name) else { continue };
                 let total = (name == "container_cpu_usage_seconds_total").then_some(("cpu", "total"));
                 let labels: Vec<(&str, &str)> = total.into_iter().chain(group_labels(group)).collect();
                 page.sample(&labels, *value);
             }
         }
+        for (name, kind, help) in cadvisor::labelled::FAMILIES {
+            page.family(name, kind, help);
+            for (group, .., samples) in &read {
+                for sample in samples.iter().filter(|sample| sample.name == name) {
+                    let own = sample.labels.iter().map(|(key, value)| (*key, value.as_str()));
+                    let mut labels: Vec<(&str, &str)> = group_labels(group).into_iter().chain(own).collect();
+                    labels.sort_unstable();
+                    page.sample(&labels, sample.value);
+                }
+            }
+        }
         for (name, column, help) in cadvisor::NETWORK {
             page.family(name, "counter", help);
-            for (group, _, interfaces) in &read {
+            for (group, _, interfaces, _) in &read {
                 for (interface, columns) in interfaces {
                     let [id, image, rest @ ..] = group_labels(group);
                     let rest = [rest[1], rest[2], rest[3]];
@@ -350,6 +362,10 @@ impl Stats {
         page.sample(&[], 0.0);
         page.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
         page.sample(&[], std::thread::available_parallelism().map_or(1.0, |n| float(n.get() as u64)));
+        page.family("machine_swap_bytes", "gauge", "Amount of swap memory available on the machine.");
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let swap = u64::try_from(kibibytes(&meminfo, "SwapTotal:")).unwrap_or_default();
+        page.sample(&[], float(swap.saturating_mul(1024)));
         page.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
         page.sample(&[], float(u64::try_from(self.kubelet.node.limits.memory_capacity).unwrap_or_default()));
         body::response(StatusCode::OK, METRICS, page.0)
