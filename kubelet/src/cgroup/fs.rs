@@ -28,6 +28,8 @@ pub enum Hierarchy {
     V2(PathBuf),
 }
 
+/// Hierarchies of version 1 in which a group has to be, as far as they are mounted.
+const V1_NEEDED: [&str; 7] = ["cpu", "cpuacct", "cpuset", "memory", "systemd", "pids", "hugetlb"];
 /// Controllers of version 2 that groups of pods need, as far as the kernel has them.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "hugetlb", "pids"];
 
@@ -80,7 +82,9 @@ impl Hierarchy {
     /// What is missing.
     pub fn validate(&self, path: &str) -> Result<(), String> {
         let missing: Vec<String> = match self {
-            Self::V1(_) => (self.dirs(path).iter())
+            Self::V1(mounts) => (mounts.iter())
+                .filter(|(name, _)| name.split(',').any(|part| V1_NEEDED.contains(&part)))
+                .map(|(_, mount)| mount.join(path))
                 .filter(|dir| !dir.is_dir())
                 .map(|dir| dir.display().to_string())
                 .collect(),
