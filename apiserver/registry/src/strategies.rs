@@ -118,12 +118,17 @@ fn validated<T: DeserializeOwned>(object: &Value, check: impl Fn(&T) -> Vec<Fiel
     }
 }
 
-/// What the declarative rules of the object's type refuse.
-fn declared(call: &Call<'_>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// What was told already, and what the declarative rules of the object's type refuse.
+fn with_declared(
+    call: &Call<'_>,
+    written: Vec<FieldError>,
+    object: &Value,
+    old: Option<&Value>,
+) -> Vec<FieldError> {
     let kind = call.resource.row.kind;
     match ::api::types().kind(&kind.api_version(), kind.kind) {
-        Some(id) => declarative::validate(id, object, old, &[]),
-        None => Vec::new(),
+        Some(id) => declarative::together(written, declarative::validate(id, object, old, &[])),
+        None => written,
     }
 }
 

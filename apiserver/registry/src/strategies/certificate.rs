@@ -5,7 +5,7 @@ use ::api::validation::certificates::{self, Readers, Write};
 use ::api::validation::field::Error as FieldError;
 use machinery::{List, Map, Value, pem};
 
-use super::{declared, validated, validated_update};
+use super::{validated, validated_update, with_declared};
 use crate::meta;
 use crate::strategy::{Call, Strategy, keep};
 
@@ -42,9 +42,8 @@ impl Strategy for SigningRequests {
     }
 
     fn validate(&self, call: &Call<'_>, csr: &Value) -> Vec<FieldError> {
-        let mut errors = validated(csr, |csr| certificates::validate(csr, READERS));
-        errors.extend(declared(call, csr, None));
-        errors
+        let errors = validated(csr, |csr| certificates::validate(csr, READERS));
+        with_declared(call, errors, csr, None)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, csr: &mut Value, old: &Value) {
@@ -79,9 +78,8 @@ impl Strategy for SigningRequests {
             _ => Write::Main,
         };
         let check = |new: &_, old: &_| certificates::validate_update(new, old, write, READERS);
-        let mut errors = validated_update(csr, old, check);
-        errors.extend(declared(call, csr, Some(old)));
-        errors
+        let errors = validated_update(csr, old, check);
+        with_declared(call, errors, csr, Some(old))
     }
 }
 

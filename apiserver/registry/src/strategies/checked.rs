@@ -12,7 +12,7 @@ use k8s_openapi::api::storage::v1 as storage_v1;
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
-use super::{declared, validated, validated_update};
+use super::{validated, validated_update, with_declared};
 use crate::strategy::{
     Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, reset_metadata_for_status,
 };
@@ -56,9 +56,8 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
     }
 
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = validated(object, self.create);
-        errors.extend(declared(call, object, None));
-        errors
+        let errors = validated(object, self.create);
+        with_declared(call, errors, object, None)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -73,9 +72,8 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let check = if call.is_status() { self.status } else { Some(self.update) };
-        let mut errors = check.map_or_else(Vec::new, |check| validated_update(object, old, check));
-        errors.extend(declared(call, object, Some(old)));
-        errors
+        let errors = check.map_or_else(Vec::new, |check| validated_update(object, old, check));
+        with_declared(call, errors, object, Some(old))
     }
 }
 

@@ -17,7 +17,7 @@ use ::api::validation::resource;
 use async_trait::async_trait;
 use machinery::Value;
 
-use super::declared;
+use super::with_declared;
 use crate::errors::ApiError;
 use crate::strategy::{
     Call, Finish, Strategy, generic_prepare_for_create, generic_prepare_for_update,
@@ -44,16 +44,14 @@ impl Strategy for DeviceClasses {
     fn validate(&self, call: &Call<'_>, class: &Value) -> Vec<FieldError> {
         let mut errors = validate_kube_metadata(call, class, name_is_subdomain);
         errors.extend(resource::class::validate_spec(class, None, &selector::verdict));
-        errors.extend(declared(call, class, None));
-        errors
+        with_declared(call, errors, class, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, class: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = validate_kube_metadata(call, class, name_is_subdomain);
         errors.extend(metadata_update(class, old));
         errors.extend(resource::class::validate_spec(class, Some(old), &selector::verdict));
-        errors.extend(declared(call, class, Some(old)));
-        errors
+        with_declared(call, errors, class, Some(old))
     }
 }
 
@@ -70,8 +68,7 @@ impl Strategy for ResourceClaims {
     fn validate(&self, call: &Call<'_>, claim: &Value) -> Vec<FieldError> {
         let mut errors = validate_kube_metadata(call, claim, name_is_subdomain);
         errors.extend(resource::claim::validate_spec(&spec(claim), &selector::verdict, &Path::new("spec")));
-        errors.extend(declared(call, claim, None));
-        errors
+        with_declared(call, errors, claim, None)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, claim: &mut Value, old: &Value) {
@@ -85,7 +82,7 @@ impl Strategy for ResourceClaims {
     }
 
     fn validate_update(&self, call: &Call<'_>, claim: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = if call.is_status() {
+        let errors = if call.is_status() {
             let mut errors = metadata_update(claim, old);
             errors.extend(resource::status::validate_update(claim, old));
             errors
@@ -95,8 +92,7 @@ impl Strategy for ResourceClaims {
             errors.extend(metadata_update(claim, old));
             errors
         };
-        errors.extend(declared(call, claim, Some(old)));
-        errors
+        with_declared(call, errors, claim, Some(old))
     }
 
     async fn begin_create(&self, call: &Call<'_>, claim: &mut Value) -> Begun {
@@ -114,6 +110,17 @@ impl Strategy for ResourceClaims {
 /// Templates of claims.
 pub struct ResourceClaimTemplates;
 
+fn validate_template(call: &Call<'_>, template: &Value) -> Vec<FieldError> {
+    let mut errors = validate_kube_metadata(call, template, name_is_subdomain);
+    let (outer, path) = (spec(template), Path::new("spec"));
+    match typed_metadata(&outer) {
+        Ok(metadata) => errors.extend(validate_template_object_meta(&metadata, &path.child("metadata"))),
+        Err(error) => errors.push(error),
+    }
+    errors.extend(resource::claim::validate_spec(&spec(&outer), &selector::verdict, &path.child("spec")));
+    errors
+}
+
 #[async_trait]
 impl Strategy for ResourceClaimTemplates {
     fn prepare_for_create(&self, call: &Call<'_>, template: &mut Value) {
@@ -122,17 +129,7 @@ impl Strategy for ResourceClaimTemplates {
     }
 
     fn validate(&self, call: &Call<'_>, template: &Value) -> Vec<FieldError> {
-        let mut errors = validate_kube_metadata(call, template, name_is_subdomain);
-        let outer = spec(template);
-        let path = Path::new("spec");
-        match typed_metadata(&outer) {
-            Ok(metadata) => errors.extend(validate_template_object_meta(&metadata, &path.child("metadata"))),
-            Err(error) => errors.push(error),
-        }
-        let inner = spec(&outer);
-        errors.extend(resource::claim::validate_spec(&inner, &selector::verdict, &path.child("spec")));
-        errors.extend(declared(call, template, None));
-        errors
+        with_declared(call, validate_template(call, template), template, None)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, template: &mut Value, old: &Value) {
@@ -141,13 +138,13 @@ impl Strategy for ResourceClaimTemplates {
     }
 
     fn validate_update(&self, call: &Call<'_>, template: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = metadata_update(template, old);
+        let mut errors = validate_template(call, template);
+        errors.extend(metadata_update(template, old));
         if !spec(template).semantic_eq(&spec(old)) {
             let bad = Bad::Raw(spec(template).to_string());
             errors.push(FieldError::invalid(&Path::new("spec"), bad, "field is immutable"));
         }
-        errors.extend(declared(call, template, Some(old)));
-        errors
+        with_declared(call, errors, template, Some(old))
     }
 
     async fn begin_create(&self, call: &Call<'_>, template: &mut Value) -> Begun {
@@ -167,8 +164,7 @@ impl Strategy for ResourceSlices {
     fn validate(&self, call: &Call<'_>, slice: &Value) -> Vec<FieldError> {
         let mut errors = validate_kube_metadata(call, slice, name_is_subdomain);
         errors.extend(resource::slice::validate_spec(slice, None));
-        errors.extend(declared(call, slice, None));
-        errors
+        with_declared(call, errors, slice, None)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, slice: &mut Value, old: &Value) {
@@ -179,7 +175,6 @@ impl Strategy for ResourceSlices {
     fn validate_update(&self, call: &Call<'_>, slice: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = metadata_update(slice, old);
         errors.extend(resource::slice::validate_spec(slice, Some(old)));
-        errors.extend(declared(call, slice, Some(old)));
-        errors
+        with_declared(call, errors, slice, Some(old))
     }
 }

@@ -5,7 +5,7 @@ use ::api::validation::discovery;
 use ::api::validation::field::{Error as FieldError, Path};
 use machinery::Value;
 
-use super::{declared, validated, validated_update};
+use super::{validated, validated_update, with_declared};
 use crate::strategy::{
     Call, Strategy, bump_generation, desired_state_changed, generic_prepare_for_create,
     validate_kube_metadata,
@@ -46,9 +46,8 @@ impl Strategy for EndpointSlices {
     }
 
     fn validate(&self, call: &Call<'_>, slice: &Value) -> Vec<FieldError> {
-        let mut errors = validated(slice, discovery::validate);
-        errors.extend(declared(call, slice, None));
-        errors
+        let errors = validated(slice, discovery::validate);
+        with_declared(call, errors, slice, None)
     }
 
     fn prepare_for_update(&self, _call: &Call<'_>, slice: &mut Value, old: &Value) {
@@ -60,9 +59,8 @@ impl Strategy for EndpointSlices {
     }
 
     fn validate_update(&self, call: &Call<'_>, slice: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = validated_update(slice, old, discovery::validate_update);
-        errors.extend(declared(call, slice, Some(old)));
-        errors
+        let errors = validated_update(slice, old, discovery::validate_update);
+        with_declared(call, errors, slice, Some(old))
     }
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, End
 use super::core::ip::{sloppy_ip, validate_endpoint_ip, validate_ip, validate_ip_strict};
 use super::field::{Bad, Error, Path};
 use super::objectmeta::{name_is_subdomain, validate_kube_object_meta, validate_labels};
-use super::{content, dns_label, dns_subdomain, items, refusals, semantic_eq, supported};
+use super::{content, dns_label, dns_subdomain, items, one_of, refusals, semantic_eq, supported};
 
 const TOPOLOGY_MAX: usize = 16;
 const PORTS_MAX: usize = 20_000;
@@ -13,7 +13,7 @@ const ENDPOINTS_MAX: usize = 1000;
 const HINTS_MAX: usize = 8;
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// `ValidateEndpointSliceCreate`; the type of addresses and their number are told by the type's own rules.
+/// `ValidateEndpointSliceCreate`; the number of addresses is told by the type's own rules.
 pub fn validate(slice: &EndpointSlice) -> Vec<Error> {
     let mut errors = validate_parts(slice);
     errors.extend(validate_endpoints(slice));
@@ -32,6 +32,8 @@ pub fn validate_update(new: &EndpointSlice, old: &EndpointSlice) -> Vec<Error> {
 fn validate_parts(slice: &EndpointSlice) -> Vec<Error> {
     let mut errors =
         validate_kube_object_meta(&slice.metadata, true, name_is_subdomain, &Path::new("metadata"));
+    let family = one_of(&slice.address_type, &["FQDN", "IPv4", "IPv6"], &Path::new("addressType"));
+    errors.extend(family.map(Error::covered));
     errors.extend(validate_ports(items(&slice.ports), &Path::new("ports")));
     errors
 }

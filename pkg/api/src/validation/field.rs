@@ -125,11 +125,18 @@ pub struct Error {
     pub bad: Bad,
     /// Explanation, may be empty.
     pub detail: String,
+    /// Whether a declarative rule of the type tells the same, and its words are the ones told.
+    pub covered: bool,
 }
 
 impl Error {
     fn new(kind: ErrorKind, path: &Path, bad: Bad, detail: impl Into<String>) -> Self {
-        Error { kind, field: path.to_string(), bad, detail: detail.into() }
+        Error { kind, field: path.to_string(), bad, detail: detail.into(), covered: false }
+    }
+
+    /// The error, told only when the declarative rules do not tell it (`MarkCoveredByDeclarative`).
+    pub fn covered(self) -> Self {
+        Error { covered: true, ..self }
     }
 
     /// A malformed value.

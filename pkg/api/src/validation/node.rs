@@ -6,15 +6,19 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use super::core::resources::validate_overhead;
 use super::core::scheduling::validate_tolerations;
 use super::field::{Bad, Error, Path};
-use super::items;
 use super::objectmeta::{
-    name_is_subdomain, validate_kube_object_meta, validate_labels, validate_object_meta_update,
+    name_is_subdomain, validate_labels, validate_object_meta, validate_object_meta_update,
 };
+use super::{dns_label, items};
 
-/// `ValidateRuntimeClass`; the handler is judged by the type's own rules.
+/// `ValidateRuntimeClass`.
 pub fn validate(class: &RuntimeClass) -> Vec<Error> {
-    let mut errors =
-        validate_kube_object_meta(&class.metadata, false, name_is_subdomain, &Path::new("metadata"));
+    let mut errors = validate_object_meta(&class.metadata, false, name_is_subdomain, &Path::new("metadata"));
+    let at = Path::new("handler");
+    match class.handler.as_str() {
+        "" => errors.push(Error::required(&at, "").covered()),
+        handler => errors.extend(dns_label(handler, &at).into_iter().map(Error::covered)),
+    }
     if let Some(overhead) = &class.overhead {
         let limits = ResourceRequirements { limits: overhead.pod_fixed.clone(), ..Default::default() };
         errors.extend(validate_overhead(&limits, &Path::new("overhead")));

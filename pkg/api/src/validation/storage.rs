@@ -17,10 +17,10 @@ use super::refusals;
 const PARAMETERS_MAX: usize = 256 * 1024;
 const PARAMETER_COUNT_MAX: usize = 512;
 
-/// `validateProvisioner`, without what the type's own rules tell.
+/// `validateProvisioner`.
 fn provisioner(value: &str, path: &Path) -> Vec<Error> {
     if value.is_empty() {
-        return Vec::new();
+        return vec![Error::required(path, "").covered()];
     }
     let lower = value.to_lowercase();
     refusals(path, &lower, content::qualified_name(&lower))

@@ -105,7 +105,7 @@ fn validate_actions(actions: &[String], path: &Path) -> Vec<Error> {
         errors.push(Error::invalid(path, Bad::json(&actions), detail));
     }
     if actions.is_empty() {
-        errors.push(Error::required(path, "at least one validation action is required"));
+        errors.push(Error::required(path, ""));
     }
     errors
 }

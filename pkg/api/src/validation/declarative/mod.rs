@@ -40,6 +40,20 @@ pub fn validate(id: TypeId, new: &Value, old: Option<&Value>, options: &[&str]) 
     walk.errors
 }
 
+/// What hand-written validation and the declarative rules tell together: covered errors that a rule tells too go. Rules
+/// do not judge what did not change, so hand-written validation still tells of it
+/// (`apimachinery/pkg/api/validate` `FilterCoveredHandwrittenErrors`).
+pub fn together(mut written: Vec<Error>, declared: Vec<Error>) -> Vec<Error> {
+    let immutable = |e: &Error| e.detail == "field is immutable";
+    let same = |a: &Error, b: &Error| {
+        // Invalid values are told apart by what their rule is called; only that of immutability shares a field.
+        a.kind == b.kind && a.field == b.field && immutable(a) == immutable(b)
+    };
+    written.retain(|w| !w.covered || !declared.iter().any(|d| same(w, d)));
+    written.extend(declared);
+    written
+}
+
 struct Walk<'a> {
     table: &'static TypeTable,
     update: bool,
@@ -348,6 +362,23 @@ mod tests {
         assert!(errors(class, new.clone(), Some(new)).is_empty());
         let (a, b) = (serde_json::json!({"provisioner": "a"}), serde_json::json!({"provisioner": "b"}));
         assert_eq!(errors(class, a, Some(b)), ["provisioner: Invalid value: null: field is immutable"]);
+    }
+
+    #[test]
+    fn covered_errors_give_way_to_what_rules_tell() {
+        let at = Path::new("handler");
+        let told = |written, declared| {
+            together(written, declared).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let odd = || Error::invalid(&at, "A", "odd").covered();
+        assert_eq!(told(vec![odd()], vec![]), ["handler: Invalid value: \"A\": odd"]);
+        assert_eq!(
+            told(vec![odd()], vec![Error::invalid(&at, "A", "bad")]),
+            ["handler: Invalid value: \"A\": bad"]
+        );
+        let fixed = || Error::invalid(&at, "A", "field is immutable");
+        assert_eq!(told(vec![odd()], vec![fixed()]).len(), 2);
+        assert_eq!(told(vec![Error::required(&at, "")], vec![Error::required(&at, "")]).len(), 2);
     }
 
     #[test]

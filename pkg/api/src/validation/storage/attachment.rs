@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentSource, VolumeError};
 
 use super::size;
-use crate::validation::content::range;
+use crate::validation::content::{self, range};
 use crate::validation::core::persistent_volume::validate_inline_spec;
 use crate::validation::field::{Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
 use crate::validation::{dns_subdomain, text};
 
 const METADATA_MAX: usize = 256 * 1024;
+const DRIVER_NAME_MAX: usize = 63;
 const MESSAGE_MAX: usize = 1024;
 
-/// `ValidateVolumeAttachment`; the attacher's name, and that the specification stays, are told by the type's own
-/// rules.
+/// `ValidateVolumeAttachment`; that the specification stays is told by the type's own rules.
 pub fn validate(attachment: &VolumeAttachment) -> Vec<Error> {
     let mut errors =
         validate_kube_object_meta(&attachment.metadata, false, name_is_subdomain, &Path::new("metadata"));
     let (spec, path) = (&attachment.spec, Path::new("spec"));
+    errors.extend(validate_attacher(&spec.attacher, &path.child("attacher")));
     errors.extend(validate_source(&spec.source, &path.child("source")));
     errors.extend(dns_subdomain(&spec.node_name, &path.child("nodeName")));
     if let Some(status) = &attachment.status {
@@ -39,6 +40,20 @@ pub fn validate(attachment: &VolumeAttachment) -> Vec<Error> {
 /// `ValidateVolumeAttachmentUpdate`.
 pub fn validate_update(new: &VolumeAttachment, _old: &VolumeAttachment) -> Vec<Error> {
     validate(new)
+}
+
+/// `ValidateCSIDriverName`, whose rules are the type's too.
+fn validate_attacher(name: &str, path: &Path) -> Vec<Error> {
+    if name.is_empty() {
+        return vec![Error::required(path, "").covered()];
+    }
+    let mut errors = Vec::new();
+    if name.len() > DRIVER_NAME_MAX {
+        errors.push(Error::too_long(path, DRIVER_NAME_MAX).covered());
+    }
+    let wrong = content::dns_subdomain(&name.to_lowercase()).into_iter();
+    errors.extend(wrong.map(|m| Error::invalid(path, name, m).covered()));
+    errors
 }
 
 fn validate_source(source: &VolumeAttachmentSource, path: &Path) -> Vec<Error> {
