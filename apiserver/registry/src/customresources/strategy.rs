@@ -255,6 +255,10 @@ impl Strategy for CustomResources {
         }
     }
 
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = type_meta(call, object);
         let status = call.is_status();

@@ -103,7 +103,11 @@ fn validate_common(call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldErr
     let mut errors = validate_metadata(call, object, objectmeta::name_is_path_segment);
     match (typed_metadata(object), typed_metadata(old)) {
         (Ok(new), Ok(old)) => {
-            errors.extend(objectmeta::validate_object_meta_update(&new, &old, &Path::new("metadata")));
+            let path = Path::new("metadata");
+            errors.extend(objectmeta::validate_object_meta_update(&new, &old, &path));
+            if call.resource.strategy.judges_finalizers(call) {
+                errors.extend(objectmeta::validate_kube_finalizers(&new, &path));
+            }
         }
         (Err(error), _) | (_, Err(error)) => errors.push(error),
     }

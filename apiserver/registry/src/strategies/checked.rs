@@ -168,6 +168,10 @@ impl Events {
 }
 
 impl Strategy for Events {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        Self::strict(call)
+    }
+
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, |event| core::event::validate(event, Self::strict(call)))
     }

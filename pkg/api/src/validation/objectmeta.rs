@@ -58,10 +58,14 @@ pub fn validate_kube_object_meta(
     path: &Path,
 ) -> Vec<Error> {
     let mut errors = validate_object_meta(meta, namespaced, rule, path);
-    for (i, name) in meta.finalizers.iter().flatten().enumerate() {
-        errors.extend(validate_kube_finalizer(name, &path.child("finalizers").index(i)));
-    }
+    errors.extend(validate_kube_finalizers(meta, path));
     errors
+}
+
+/// Finalizers without a domain are Kubernetes' own.
+pub fn validate_kube_finalizers(meta: &ObjectMeta, path: &Path) -> Vec<Error> {
+    let finalizers = meta.finalizers.iter().flatten().enumerate();
+    finalizers.filter_map(|(i, f)| validate_kube_finalizer(f, &path.child("finalizers").index(i))).collect()
 }
 
 fn validate_kube_finalizer(name: &str, path: &Path) -> Option<Error> {
