@@ -189,7 +189,8 @@ pub fn generic_prepare_for_create(call: &Call<'_>, object: &mut Value) {
     if row.subresource("status").is_some() {
         object.remove_path(&["status"]);
     }
-    if row.generation {
+    // Of CSI drivers only changes are counted (pkg/registry/storage/csidriver/strategy.go PrepareForCreate).
+    if row.generation && row.resource != "csidrivers" {
         meta::set(object, "generation", 1_i64);
     }
 }
@@ -248,6 +249,13 @@ pub fn reset_metadata_for_status(object: &mut Value, old: &Value) {
     ] {
         meta::set(object, field, old.get_path(&["metadata", field]).cloned().unwrap_or(Value::Null));
     }
+}
+
+/// A status update that changes no metadata whatever, managed fields apart.
+pub fn keep_metadata(object: &mut Value, old: &Value) {
+    let managed = object.get_path(&["metadata", "managedFields"]).cloned().unwrap_or_default();
+    keep(object, old, "metadata");
+    meta::set(object, "managedFields", managed);
 }
 
 /// Whether anything but metadata and status differs.

@@ -13,9 +13,22 @@ use machinery::Value;
 use serde::de::DeserializeOwned;
 
 use super::{validated, validated_update, with_declared};
+use crate::meta;
 use crate::strategy::{
-    Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, reset_metadata_for_status,
+    Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, keep_metadata,
+    reset_metadata_for_status,
 };
+
+/// What a status update may change of the metadata.
+#[derive(Clone, Copy)]
+pub enum StatusMetadata {
+    /// Anything.
+    Open,
+    /// The identity, which is then refused: `metadata.ResetObjectMetaForStatus`.
+    Reset,
+    /// Nothing: the stored metadata stands.
+    Kept,
+}
 
 /// A kind whose objects are normalized as the resource table says, and validated by functions over its type and by the
 /// type's declarative rules.
@@ -23,8 +36,7 @@ pub struct Checked<T> {
     create: fn(&T) -> Vec<FieldError>,
     update: fn(&T, &T) -> Vec<FieldError>,
     status: Option<fn(&T, &T) -> Vec<FieldError>>,
-    /// A status update touches no metadata.
-    status_alone: bool,
+    status_metadata: StatusMetadata,
     /// What of the stored object counts for nothing in a new one.
     prepare: Option<fn(&mut Value, Option<&Value>)>,
     kind: PhantomData<fn(T)>,
@@ -33,12 +45,23 @@ pub struct Checked<T> {
 impl<T> Checked<T> {
     /// A kind without a status of its own.
     pub const fn new(create: fn(&T) -> Vec<FieldError>, update: fn(&T, &T) -> Vec<FieldError>) -> Self {
-        Checked { create, update, status: None, status_alone: false, prepare: None, kind: PhantomData }
+        Checked {
+            create,
+            update,
+            status: None,
+            status_metadata: StatusMetadata::Open,
+            prepare: None,
+            kind: PhantomData,
+        }
     }
 
-    /// With a check of status updates; `alone` says that these touch no metadata.
-    pub const fn with_status(self, status: fn(&T, &T) -> Vec<FieldError>, alone: bool) -> Self {
-        Checked { status: Some(status), status_alone: alone, ..self }
+    /// With a check of status updates.
+    pub const fn with_status(
+        self,
+        status: fn(&T, &T) -> Vec<FieldError>,
+        status_metadata: StatusMetadata,
+    ) -> Self {
+        Checked { status: Some(status), status_metadata, ..self }
     }
 
     /// With a last change before validation, which is told the stored object, if there is one.
@@ -62,8 +85,10 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
         generic_prepare_for_update(call, object, old);
-        if call.is_status() && self.status_alone {
-            reset_metadata_for_status(object, old);
+        match self.status_metadata {
+            StatusMetadata::Reset if call.is_status() => reset_metadata_for_status(object, old),
+            StatusMetadata::Kept if call.is_status() => keep_metadata(object, old),
+            _ => {}
         }
         if let Some(prepare) = self.prepare {
             prepare(object, Some(old));
@@ -80,7 +105,7 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
 /// Ingresses.
 pub const INGRESSES: Checked<networking_v1::Ingress> =
     Checked::new(networking::ingress::validate, networking::ingress::validate_update)
-        .with_status(networking::ingress::validate_status_update, false);
+        .with_status(networking::ingress::validate_status_update, StatusMetadata::Open);
 
 /// Ingress classes.
 pub const INGRESS_CLASSES: Checked<networking_v1::IngressClass> =
@@ -97,7 +122,7 @@ pub const IP_ADDRESSES: Checked<networking_v1::IPAddress> =
 /// Networks of services.
 pub const SERVICE_CIDRS: Checked<networking_v1::ServiceCIDR> =
     Checked::new(networking::service_cidr::validate, networking::service_cidr::validate_update)
-        .with_status(networking::service_cidr::validate_status_update, true);
+        .with_status(networking::service_cidr::validate_status_update, StatusMetadata::Reset);
 
 /// Storage classes.
 pub const STORAGE_CLASSES: Checked<storage_v1::StorageClass> =
@@ -110,7 +135,7 @@ pub const CSI_DRIVERS: Checked<storage_v1::CSIDriver> =
 /// CSI nodes, whose drivers' health is told only with a feature that is off.
 pub const CSI_NODES: Checked<storage_v1::CSINode> =
     Checked::new(storage::csi_node::validate, storage::csi_node::validate_update)
-        .with_status(storage::csi_node::validate_status_update, true)
+        .with_status(storage::csi_node::validate_status_update, StatusMetadata::Reset)
         .prepared(|node, old| {
             let known = old.and_then(|o| o.list_at(&["status", "storageHealth"]));
             if known.is_none_or(|l| l.is_empty()) {
@@ -125,7 +150,7 @@ pub const CSI_STORAGE_CAPACITIES: Checked<storage_v1::CSIStorageCapacity> =
 /// Volume attachments.
 pub const VOLUME_ATTACHMENTS: Checked<storage_v1::VolumeAttachment> =
     Checked::new(storage::attachment::validate, storage::attachment::validate_update)
-        .with_status(storage::attachment::validate_update, true);
+        .with_status(storage::attachment::validate_update, StatusMetadata::Reset);
 
 /// Volume attributes classes.
 pub const VOLUME_ATTRIBUTES_CLASSES: Checked<storage_v1::VolumeAttributesClass> =
@@ -138,25 +163,29 @@ pub const RUNTIME_CLASSES: Checked<k8s_openapi::api::node::v1::RuntimeClass> =
 /// Flow schemas.
 pub const FLOW_SCHEMAS: Checked<flowcontrol_v1::FlowSchema> =
     Checked::new(flowcontrol::flow_schema::validate, flowcontrol::flow_schema::validate_update)
-        .with_status(flowcontrol::flow_schema::validate_status_update, false);
+        .with_status(flowcontrol::flow_schema::validate_status_update, StatusMetadata::Kept);
 
 /// Priority levels.
 pub const PRIORITY_LEVELS: Checked<flowcontrol_v1::PriorityLevelConfiguration> =
     Checked::new(flowcontrol::priority_level::validate, flowcontrol::priority_level::validate_update)
-        .with_status(flowcontrol::priority_level::validate_status_update, false);
+        .with_status(flowcontrol::priority_level::validate_status_update, StatusMetadata::Kept);
 
 /// Endpoints.
 pub const ENDPOINTS: Checked<core_v1::Endpoints> =
     Checked::new(core::endpoints::validate, core::endpoints::validate_update);
 
-/// Limit ranges.
+/// Limit ranges, which name themselves.
 pub const LIMIT_RANGES: Checked<core_v1::LimitRange> =
-    Checked::new(core::limit_range::validate, core::limit_range::validate_update);
+    Checked::new(core::limit_range::validate, core::limit_range::validate_update).prepared(|range, old| {
+        if old.is_none() && meta::name(range).is_empty() {
+            meta::set(range, "name", uuid::Uuid::new_v4().to_string());
+        }
+    });
 
 /// Resource quotas.
 pub const RESOURCE_QUOTAS: Checked<core_v1::ResourceQuota> =
     Checked::new(core::resource_quota::validate, core::resource_quota::validate_update)
-        .with_status(core::resource_quota::validate_status_update, false);
+        .with_status(core::resource_quota::validate_status_update, StatusMetadata::Open);
 
 /// Events. What comes through events.k8s.io is judged strictly.
 pub struct Events;
@@ -200,7 +229,24 @@ impl Strategy for Autoscalers {
 /// Leases.
 pub struct Leases;
 
+/// Fields of coordinated leader election, a feature that is off: dropped where they are new.
+fn drop_election(lease: &mut Value, old: Option<&Value>) {
+    for field in [["spec", "strategy"], ["spec", "preferredHolder"]] {
+        if old.and_then(|o| o.get_path(&field)).is_none_or(Value::is_null) {
+            lease.remove_path(&field);
+        }
+    }
+}
+
 impl Strategy for Leases {
+    fn prepare_for_create(&self, _call: &Call<'_>, lease: &mut Value) {
+        drop_election(lease, None);
+    }
+
+    fn prepare_for_update(&self, _call: &Call<'_>, lease: &mut Value, old: &Value) {
+        drop_election(lease, Some(old));
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, coordination::validate_lease)
     }

@@ -14,6 +14,7 @@ impl Strategy for Nodes {
     fn prepare_for_create(&self, _call: &Call<'_>, node: &mut Value) {
         node.remove_path(&["spec", "configSource"]);
         node.remove_path(&["status", "config"]);
+        join_networks(node);
     }
 
     fn validate(&self, _call: &Call<'_>, node: &Value) -> Vec<FieldError> {
@@ -22,13 +23,36 @@ impl Strategy for Nodes {
 
     fn prepare_for_update(&self, call: &Call<'_>, node: &mut Value, old: &Value) {
         keep(node, old, if call.is_status() { "spec" } else { "status" });
+        join_networks(node);
     }
 
-    fn validate_update(&self, _call: &Call<'_>, node: &Value, old: &Value) -> Vec<FieldError> {
-        validated_update(node, old, |new, old| {
-            let mut errors = validation::validate_node(new);
+    fn validate_update(&self, call: &Call<'_>, node: &Value, old: &Value) -> Vec<FieldError> {
+        let mut old = old.clone();
+        join_networks(&mut old);
+        validated_update(node, &old, |new, old| {
+            let mut errors = if call.is_status() {
+                validation::validate_node_resources(new)
+            } else {
+                validation::validate_node(new)
+            };
             errors.extend(validation::validate_node_update(new, old));
             errors
         })
+    }
+}
+
+/// `podCIDR` is the first of `podCIDRs`, and what it says goes (`pkg/apis/core/v1/conversion.go`
+/// `Convert_v1_NodeSpec_To_core_NodeSpec` and back).
+fn join_networks(node: &mut Value) {
+    let first = |n: &Value| {
+        let list = n.list_at(&["spec", "podCIDRs"]);
+        list.and_then(|l| l.iter().next()).and_then(Value::as_str).unwrap_or("").to_owned()
+    };
+    let (one, known) = (node.str_at(&["spec", "podCIDR"]).unwrap_or("").to_owned(), first(node));
+    // A spec that has a network is an object.
+    if !one.is_empty() && one != known {
+        let _ = node.set_path(&["spec", "podCIDRs"], vec![one]);
+    } else if !known.is_empty() {
+        let _ = node.set_path(&["spec", "podCIDR"], known);
     }
 }

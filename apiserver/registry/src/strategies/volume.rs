@@ -66,6 +66,7 @@ impl Strategy for PersistentVolumeClaims {
         if let Value::Map(map) = claim {
             map.insert("status", status);
         }
+        drop_data_sources(claim, None);
         normalize_data_sources(claim);
     }
 
@@ -78,6 +79,7 @@ impl Strategy for PersistentVolumeClaims {
             return keep_all_but_status(claim, old);
         }
         keep(claim, old, "status");
+        drop_data_sources(claim, Some(old));
         normalize_data_sources(claim);
     }
 
@@ -88,6 +90,25 @@ impl Strategy for PersistentVolumeClaims {
         let mut old = old.clone();
         normalize_data_sources(&mut old);
         validated_update(object, &old, claim::validate_claim_update)
+    }
+}
+
+/// Sources that count for nothing, unless the claim had one already: references to other namespaces, a feature that is
+/// off, and whatever but claims and snapshots stands in the older of the two fields
+/// (`pkg/api/persistentvolumeclaim/util.go` `DropDisabledFields`, `EnforceDataSourceBackwardsCompatibility`).
+fn drop_data_sources(claim: &mut Value, old: Option<&Value>) {
+    let has = |v: &Value, field| v.get_path(&["spec", field]).is_some_and(|s| !s.is_null());
+    let elsewhere = claim.str_at(&["spec", "dataSourceRef", "namespace"]).is_some_and(|n| !n.is_empty());
+    if elsewhere && !old.is_some_and(|o| has(o, "dataSourceRef")) {
+        claim.remove_path(&["spec", "dataSourceRef"]);
+    }
+    if has(claim, "dataSourceRef") || old.is_some_and(|o| has(o, "dataSource") || has(o, "dataSourceRef")) {
+        return;
+    }
+    let said = |field| claim.str_at(&["spec", "dataSource", field]).unwrap_or("");
+    let known = [("PersistentVolumeClaim", ""), ("VolumeSnapshot", "snapshot.storage.k8s.io")];
+    if !known.contains(&(said("kind"), said("apiGroup"))) {
+        claim.remove_path(&["spec", "dataSource"]);
     }
 }
 

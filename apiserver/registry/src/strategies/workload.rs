@@ -103,6 +103,7 @@ pub struct DaemonSets;
 impl Strategy for DaemonSets {
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
         generic_prepare_for_create(call, object);
+        set_template_generation(object, template_generation(object).max(1));
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
@@ -110,10 +111,8 @@ impl Strategy for DaemonSets {
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
-        if !call.is_status() {
-            let annotation = meta::annotation(old, TEMPLATE_GENERATION).map(str::to_owned);
-            set_template_generation(object, annotation, template_changed(object, old));
-        }
+        let bump = i64::from(!call.is_status() && template_changed(object, old));
+        set_template_generation(object, template_generation(old).saturating_add(bump));
         generic_prepare_for_update(call, object, old);
     }
 
@@ -123,22 +122,18 @@ impl Strategy for DaemonSets {
         }
         with_selector(object, false, validated_update(object, old, apps::validate_daemon_set_update))
     }
-
-    fn canonicalize(&self, object: &mut Value) {
-        if meta::annotation(object, TEMPLATE_GENERATION).is_none() {
-            set_template_generation(object, Some("1".into()), false);
-        }
-    }
 }
 
 /// apps/v1 carries the internal field `spec.templateGeneration` in this annotation (`pkg/apis/apps/v1/conversion.go`).
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
-fn set_template_generation(object: &mut Value, old: Option<String>, bump: bool) {
-    let old = old.and_then(|g| g.parse::<i64>().ok()).unwrap_or(1);
-    let next = if bump { old.saturating_add(1) } else { old };
+fn template_generation(object: &Value) -> i64 {
+    meta::annotation(object, TEMPLATE_GENERATION).and_then(|g| g.parse().ok()).unwrap_or(0)
+}
+
+fn set_template_generation(object: &mut Value, generation: i64) {
     let mut annotations = object.map_at(&["metadata", "annotations"]).cloned().unwrap_or_default();
-    annotations.insert(TEMPLATE_GENERATION, next.to_string());
+    annotations.insert(TEMPLATE_GENERATION, generation.to_string());
     meta::set(object, "annotations", annotations);
 }
 

@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use super::ip;
 use super::resources::validate_amount;
 use crate::validation::content;
-use crate::validation::field::{Error, Path};
+use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta, validate_label_name};
-use crate::validation::{items, refusals};
+use crate::validation::{items, refusals, text};
 
 /// A new node.
 pub fn validate_node(node: &Node) -> Vec<Error> {
@@ -18,7 +18,7 @@ pub fn validate_node(node: &Node) -> Vec<Error> {
     // Upstream's path.
     let metadata = Path::new("metadata");
     errors.extend(validate_taints(items(&node_spec.taints), &metadata.child("taints")));
-    errors.extend(validate_amounts(node));
+    errors.extend(validate_node_resources(node));
     let cidrs = items(&node_spec.pod_cidrs);
     let at = spec.child("podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
@@ -35,7 +35,7 @@ pub fn validate_node(node: &Node) -> Vec<Error> {
         let dual = broken.is_none() && families.contains(&true) && families.contains(&false);
         if !dual || cidrs.len() > 2 {
             let detail = "may specify no more than one CIDR for each IP family";
-            errors.push(Error::invalid(&at, crate::validation::field::Bad::json(&cidrs), detail));
+            errors.push(Error::invalid(&at, Bad::json(&cidrs), detail));
         }
     }
     errors
@@ -50,8 +50,8 @@ fn family(cidr: &str) -> Option<bool> {
     Some(address.is_ipv4())
 }
 
-/// Capacity and allocatable amounts.
-fn validate_amounts(node: &Node) -> Vec<Error> {
+/// Capacity and allocatable amounts (`ValidateNodeResources`).
+pub fn validate_node_resources(node: &Node) -> Vec<Error> {
     let Some(status) = &node.status else { return Vec::new() };
     let path = Path::new("status");
     let mut errors = Vec::new();
@@ -85,7 +85,7 @@ pub fn validate_taints(taints: &[Taint], path: &Path) -> Vec<Error> {
             )),
         }
         if taints[..i].iter().any(|t| t.key == taint.key && t.effect == taint.effect) {
-            let mut error = Error::duplicate(&at, crate::validation::field::Bad::json(taint));
+            let mut error = Error::duplicate(&at, Bad::json(taint));
             error.detail = "taints must be unique by key and effect pair".into();
             errors.push(error);
         }
@@ -105,12 +105,14 @@ pub fn validate_node_update(new: &Node, old: &Node) -> Vec<Error> {
             "node updates may not change podCIDR except from \"\" to valid",
         ));
     }
-    let id = old.provider_id.as_deref().unwrap_or("");
-    if !id.is_empty() && new.provider_id.as_deref().unwrap_or("") != id {
-        errors.push(Error::forbidden(
-            &spec.child("providerID"),
-            "node updates may not change providerID except from \"\" to valid",
-        ));
+    let (id, before) = (text(&new.provider_id), text(&old.provider_id));
+    if !before.is_empty() && id != before {
+        let done = if id.is_empty() { "cleared" } else { "modified" };
+        let detail = format!("field cannot be {done} once set");
+        errors.push(Error::invalid(&spec.child("providerID"), Bad::Raw("null".into()), detail));
+    }
+    if text(&new.external_id) != text(&old.external_id) {
+        errors.push(Error::forbidden(&spec.child("externalID"), "may not be updated"));
     }
     errors
 }

@@ -134,7 +134,7 @@ fn validate_capacity(spec: &PersistentVolumeSpec, path: &Path) -> Vec<Error> {
         errors.push(Error::required(path, ""));
     }
     if !capacity.contains_key("storage") || capacity.len() > 1 {
-        errors.push(Error::not_supported(path, Bad::json(capacity), &["storage"]));
+        errors.push(Error::not_supported(path, Bad::json(&spec.capacity), &["storage"]));
     }
     for (name, size) in capacity {
         let (at, size) = (path.key(name), amount(size));
