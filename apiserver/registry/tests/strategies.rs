@@ -262,7 +262,15 @@ fn context(registry: &ApiRegistry, object: &Json, sub: &str) -> RequestContext {
 fn ours(registry: &ApiRegistry, q: &Json) -> Json {
     let sub = q["sub"].as_str().unwrap_or_default();
     let context = context(registry, &q["new"], sub);
-    let old = q.get("old").map(common::body);
+    let old = q.get("old").map(|old| {
+        let mut old = old.clone();
+        // What is stored has a namespace.
+        let namespace = old["metadata"]["namespace"].as_str().unwrap_or_default();
+        if !context.info.namespace.is_empty() && namespace.is_empty() {
+            old["metadata"]["namespace"] = "default".into();
+        }
+        common::body(&old)
+    });
     match registry.check(&context, &common::body(&q["new"]), old.as_ref()) {
         Ok(object) => json!({"object": Json::from(&object)}),
         Err(error) if error.reason == "Invalid" => {
@@ -282,6 +290,9 @@ fn form(q: &Json, answer: &Json) -> Json {
             api::types().kind(new["apiVersion"].as_str().unwrap(), new["kind"].as_str().unwrap()).unwrap();
         let mut object = generate::normal(object, id);
         without_times(&mut object);
+        if new["metadata"]["name"].as_str().unwrap_or_default().is_empty() && q.get("old").is_none() {
+            object["metadata"]["name"] = "generated".into();
+        }
         return object;
     }
     let Json::Array(causes) = answer else { return answer.clone() };
@@ -319,10 +330,13 @@ fn without_value(message: &str) -> String {
     for (open, close) in [('{', '}'), ('[', ']')] {
         let Some(start) = message.find(&format!("value: {open}")) else { continue };
         if let Some(end) = message.rfind(&format!("{close}: ")).or_else(|| message.rfind(close)) {
-            return format!("{}value: {open}{}", &message[..start], &message[end..]);
+            return format!("{}value: {{}}{}", &message[..start], &message[end + 1..]);
         }
     }
-    message.to_owned()
+    // Empty and absent are told apart in few texts of ours.
+    ["null", "\"\""]
+        .iter()
+        .fold(message.to_owned(), |m, empty| m.replace(&format!("value: {empty}"), "value: {}"))
 }
 
 /// Questions that have no answer to compare: the object cannot be decoded, or its name makes another path of the

@@ -2,7 +2,8 @@
 //
 // One request per line on stdin: {"new": <object>, "old": <object or absent>, "sub": <subresource or "">}. One answer
 // per line on stdout: a list of [field, reason, message] in upstream's order; {"object": <object>} when there is
-// nothing to refuse; or {"err": <text>} when an object cannot be decoded or is refused for another reason.
+// nothing to refuse, as it is read back from the store; or {"err": <text>} when an object cannot be decoded or is
+// refused for another reason.
 // An object is decoded with defaults into the internal version first, as the request handlers do.
 package main
 
@@ -243,7 +244,14 @@ func answer(line []byte) (out any) {
 
 func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind) any {
 	if err == nil {
-		text, err := runtime.Encode(legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion()), obj)
+		codec := legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion())
+		text, err := runtime.Encode(codec, obj)
+		if err == nil {
+			obj, err = runtime.Decode(codec, text)
+		}
+		if err == nil {
+			text, err = runtime.Encode(codec, obj)
+		}
 		if err != nil {
 			return map[string]string{"err": err.Error()}
 		}
