@@ -213,7 +213,7 @@ impl Cluster {
 
     /// Asks until `ready`, or until `daemon` ends or the limit passes.
     pub(crate) fn wait(&self, daemon: &str, limit: Duration, ready: impl Fn() -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit * spec::patience();
         loop {
             let last = ready();
             if matches!(last, Ok(true)) {

@@ -54,6 +54,7 @@ environment: STORE=embedded|etcd  NODES=1 (more with --isolated and smoke)  CORT
   KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY: another binary for one daemon";
 
 fn main() -> ExitCode {
+  PATIENCE=5: everything may take five times as long (an emulated machine)
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

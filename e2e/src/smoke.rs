@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use crate::cluster::Cluster;
-use crate::spec::DAEMONS;
+use crate::spec::{self, DAEMONS};
 
 /// The sample that `up` runs and the flow exercises.
 pub const SAMPLE: &str = include_str!("../manifests/sample.yaml");
@@ -62,7 +62,7 @@ pub fn run(cluster: &Cluster) -> Result<usize> {
 pub fn sample(cluster: &Cluster) -> Result<String> {
     let flow = Flow { cluster };
     apply(&flow)?;
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     flow.wait_answer()?;
     flow.ask_service()
 }
@@ -78,7 +78,7 @@ impl Flow<'_> {
     }
 
     fn wait_for(&self, limit: Duration, what: &str, check: impl Fn() -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit * spec::patience();
         loop {
             let last = check();
             if matches!(last, Ok(true)) {
@@ -114,6 +114,11 @@ impl Flow<'_> {
     }
 }
 
+/// kubectl's flag for as long as a step may take.
+pub(crate) fn timeout() -> String {
+    format!("--timeout={}s", (LIMIT * spec::patience()).as_secs())
+}
+
 /// One plain request; the answer's body.
 fn http_get(address: &str, path: &str) -> Result<String> {
     let address = address.parse().with_context(|| format!("reading the address {address}"))?;
@@ -141,7 +146,7 @@ fn apply(flow: &Flow<'_>) -> Result<()> {
 }
 
 fn running(flow: &Flow<'_>) -> Result<()> {
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     let table = flow.kubectl(&["get", "pods", "-o", "wide"])?;
     let node = &flow.cluster.spec.node;
     ensure!(table.lines().filter(|l| l.contains("Running") && l.contains(node)).count() == 2, "{table}");
@@ -196,12 +201,12 @@ fn environment(flow: &Flow<'_>) -> Result<()> {
     })?;
     let text = flow.kubectl(&["logs", "environment"])?;
     ensure!(text.trim() == "plain hidden environment literal-plain", "the environment held {text:?}");
-    flow.kubectl(&["delete", "pod", "volumes", "environment", "--wait=true", "--timeout=60s"]).map(drop)
+    flow.kubectl(&["delete", "pod", "volumes", "environment", "--wait=true", &timeout()]).map(drop)
 }
 
 fn scale(flow: &Flow<'_>) -> Result<()> {
     flow.kubectl(&["scale", "deployment/web", "--replicas=4"])?;
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     ensure!(flow.pods(".metadata.name")?.len() == 4, "pods: {:?}", flow.pods(".metadata.name")?);
     flow.kubectl(&["scale", "deployment/web", "--replicas=2"])?;
     flow.wait("two pods are left", || Ok(flow.pods(".metadata.name")?.len() == 2))
@@ -210,7 +215,7 @@ fn scale(flow: &Flow<'_>) -> Result<()> {
 fn rollout(flow: &Flow<'_>) -> Result<()> {
     let before = flow.pods(".metadata.uid")?;
     flow.kubectl(&["set", "env", "deployment/web", "VERSION=2"])?;
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     flow.wait("only new pods are left", || {
         let now = flow.pods(".metadata.uid")?;
         Ok(now.len() == 2 && now.iter().all(|uid| !before.contains(uid)))
@@ -222,7 +227,7 @@ fn rollout(flow: &Flow<'_>) -> Result<()> {
 
 fn rollback(flow: &Flow<'_>) -> Result<()> {
     flow.kubectl(&["rollout", "undo", "deployment/web"])?;
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     let env = flow.kubectl(&[
         "get",
         "deployment",
@@ -237,7 +242,7 @@ fn rollback(flow: &Flow<'_>) -> Result<()> {
 fn replaced(flow: &Flow<'_>) -> Result<()> {
     let before = flow.pods(".metadata.name")?;
     let victim = before.first().context("there is no pod to delete")?;
-    flow.kubectl(&["delete", "pod", victim, "--timeout=60s"])?;
+    flow.kubectl(&["delete", "pod", victim, &timeout()])?;
     flow.wait("a new pod is ready", || {
         let ready = flow.pods(".status.conditions[?(@.type==\"Ready\")].status")?;
         let now = flow.pods(".metadata.name")?;
@@ -254,7 +259,7 @@ fn tainted(flow: &Flow<'_>) -> Result<()> {
         Ok(reasons.iter().any(|r| r.contains("0/1 nodes are available: 1 node(s) had untolerated taint")))
     })?;
     flow.kubectl(&["taint", "node", node, "smoke-"])?;
-    flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
     flow.kubectl(&["scale", "deployment/web", "--replicas=2"]).map(drop)
 }
 
@@ -291,7 +296,7 @@ fn works(flow: &Flow<'_>, daemon: &str) -> Result<bool> {
         // Scaling up and down takes both.
         _ => {
             flow.kubectl(&["scale", "deployment/web", "--replicas=3"])?;
-            flow.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+            flow.kubectl(&["rollout", "status", "deployment/web", &timeout()])?;
             flow.kubectl(&["scale", "deployment/web", "--replicas=2"])?;
             flow.wait("two pods are left", || Ok(flow.pods(".metadata.name")?.len() == 2))?;
             Ok(true)
@@ -300,7 +305,7 @@ fn works(flow: &Flow<'_>, daemon: &str) -> Result<bool> {
 }
 
 fn delete(flow: &Flow<'_>) -> Result<()> {
-    flow.cluster.kubectl("admin").run_with(&["delete", "-f", "-", "--timeout=60s"], SAMPLE)?;
+    flow.cluster.kubectl("admin").run_with(&["delete", "-f", "-", &timeout()], SAMPLE)?;
     flow.wait("no pod is left", || Ok(flow.pods(".metadata.name")?.is_empty()))?;
     flow.wait("no endpoint slice is left", || {
         let slices = ["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", "name"];
@@ -314,7 +319,7 @@ fn namespace(flow: &Flow<'_>) -> Result<()> {
     flow.wait("the namespace has its service account", || {
         flow.kubectl(&["get", "serviceaccount", "default", "-n", "passing"]).map(|_| true)
     })?;
-    flow.kubectl(&["delete", "namespace", "passing", "--timeout=60s"])?;
+    flow.kubectl(&["delete", "namespace", "passing", &timeout()])?;
     let gone =
         flow.kubectl(&["get", "namespace", "passing"]).err().map(|e| format!("{e:#}")).unwrap_or_default();
     ensure!(gone.contains("(NotFound): namespaces \"passing\" not found"), "{gone}");

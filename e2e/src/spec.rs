@@ -129,5 +129,10 @@ pub fn replaced_from(env: impl Fn(&str) -> Option<String>) -> BTreeMap<String, P
 
 /// Finds a program: as given, else along PATH.
 pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
+/// How many times longer than usual anything may take: `PATIENCE=5` on a machine that is emulated.
+pub fn patience() -> u32 {
+    std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok()).filter(|n| *n > 0).unwrap_or(1)
+}
+
     path.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file())
 }
