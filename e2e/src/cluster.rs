@@ -291,19 +291,29 @@ impl Cluster {
         let major = version
             .split_whitespace()
             .find_map(|w| w.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
-        if major.unwrap_or(1) >= 2 {
+        let new = major.unwrap_or(1) >= 2;
+        let runtime = if new { "io.containerd.cri.v1.runtime" } else { "io.containerd.grpc.v1.cri" };
+        let systemd = if self.processes.supervised() {
+            format!(
+                "[plugins.\"{runtime}\".containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\
+                 [plugins.\"{runtime}\".containerd.runtimes.runc.options]\n  SystemdCgroup = true\n"
+            )
+        } else {
+            String::new()
+        };
+        if new {
             format!(
                 "version = 3\n{head}[plugins.\"io.containerd.cri.v1.images\".pinned_images]\n  sandbox = \"{pause}\"\n\
-                 [plugins.\"io.containerd.cri.v1.runtime\"]\n  restrict_oom_score_adj = true\n\
-                 [plugins.\"io.containerd.cri.v1.runtime\".cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{cni}\"\n\
-                 [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"{hosts}\"\n",
+                 [plugins.\"{runtime}\"]\n  restrict_oom_score_adj = true\n\
+                 [plugins.\"{runtime}\".cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{cni}\"\n\
+                 [plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"{hosts}\"\n{systemd}",
                 pause = image::PAUSE
             )
         } else {
             format!(
-                "version = 2\n{head}[plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{pause}\"\n  restrict_oom_score_adj = true\n\
-                 [plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = \"{cni}\"\n\
-                 [plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{hosts}\"\n",
+                "version = 2\n{head}[plugins.\"{runtime}\"]\n  sandbox_image = \"{pause}\"\n  restrict_oom_score_adj = true\n\
+                 [plugins.\"{runtime}\".cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = \"{cni}\"\n\
+                 [plugins.\"{runtime}\".registry]\n  config_path = \"{hosts}\"\n{systemd}",
                 pause = image::PAUSE
             )
         }
@@ -331,7 +341,10 @@ impl Cluster {
     }
 
     fn wipe(&self) -> Result<()> {
-        cgroup::remove(self.spec.cgroup_root.as_deref().unwrap_or("/kubepods"))?;
+        // The slice of pods belongs to systemd where it runs; it ends with the last of them.
+        if !self.processes.supervised() {
+            cgroup::remove(self.spec.cgroup_root.as_deref().unwrap_or("/kubepods"))?;
+        }
         fs::remove_dir_all(&self.spec.dir)
             .with_context(|| format!("removing {}", self.spec.dir.display()))?;
         if let Some(name) = &self.spec.netns {

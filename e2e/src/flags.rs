@@ -167,7 +167,7 @@ impl Cluster {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "failCgroupV1": false,
-            "cgroupDriver": "cgroupfs",
+            "cgroupDriver": if self.processes.supervised() { "systemd" } else { "cgroupfs" },
             "cgroupRoot": self.spec.cgroup_root.clone().unwrap_or_default(),
             "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": pki("ca.crt")}},
             "authorization": {"mode": "Webhook"},

@@ -24,6 +24,7 @@ mod smoke;
 mod spec;
 mod testimages;
 mod worker;
+mod unit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! Long-running processes, started detached and ended by pid.
 //!
 //! A record (`run/<name>.json`) holds the pid and the process's start time, so that a reused pid is never signalled.
+//! Where systemd runs, the machine's own cluster consists of its units instead ([`unit`]).
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -13,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
+
+use crate::unit;
 
 /// Starts and ends the processes of one cluster.
 pub struct Processes {
@@ -30,6 +33,12 @@ struct Record {
 }
 
 impl Processes {
+    /// Processes are units of systemd. Not in a network namespace: such a cluster is thrown away, and its processes
+    /// are killed on purpose.
+    pub fn supervised(&self) -> bool {
+        self.netns.is_none() && unit::available()
+    }
+
     /// A command that runs inside the cluster's network namespace.
     pub fn command(&self, program: &str) -> Command {
         match &self.netns {
@@ -65,6 +74,15 @@ impl Processes {
         }
         fs::create_dir_all(self.dir.join("run"))?;
         fs::create_dir_all(self.dir.join("log"))?;
+        if self.supervised() {
+            unit::start(name, argv, env, &self.log_path(name))?;
+            let pid = unit::pid(name).with_context(|| format!("{name} ended at once, see its log"))?;
+            fs::write(
+                self.record_path(name),
+                json!({"pid": pid, "startTicks": start_ticks(pid)}).to_string(),
+            )?;
+            return Ok(true);
+        }
         let (program, arguments) = argv.split_first().context("an empty command line")?;
         let log = File::options().create(true).append(true).open(self.log_path(name))?;
         let mut command = self.command(program);
@@ -80,13 +98,18 @@ impl Processes {
     /// The pid, if the process still runs.
     pub fn running(&self, name: &str) -> Option<i32> {
         let record = self.record(name)?;
+        if self.supervised() {
+            return unit::pid(name);
+        }
         (start_ticks(record.pid) == Some(record.start_ticks)).then_some(record.pid)
     }
 
     /// Sends `signal`, then waits up to `grace` for the end; kills after that.
     pub fn stop(&self, name: &str, signal: Signal, grace: Duration) -> Result<()> {
         let Some(record) = self.record(name) else { return Ok(()) };
-        if self.running(name).is_some() {
+        if self.supervised() {
+            unit::stop(name)?;
+        } else if self.running(name).is_some() {
             kill(Pid::from_raw(record.pid), signal).with_context(|| format!("signalling {name}"))?;
             if !wait_gone(record, grace) {
                 kill(Pid::from_raw(record.pid), Signal::SIGKILL)
