@@ -8,9 +8,19 @@ use anyhow::{Context, Result};
 
 /// Makes `name` in every mounted hierarchy (one of version 2, several of version 1).
 pub fn create(name: &str) -> Result<()> {
-    for hierarchy in hierarchies()? {
+    let all = hierarchies()?;
+    let only = all.len() == 1;
+    for hierarchy in all {
         let path = hierarchy.join(name.trim_start_matches('/'));
         fs::create_dir_all(&path).with_context(|| format!("creating cgroup {}", path.display()))?;
+        // A group of version 2 has the controllers that its parent passes on; which there are depends on the kernel.
+        // Beside version 1 it has none that pods need.
+        let controllers = fs::read_to_string(hierarchy.join("cgroup.controllers")).unwrap_or_default();
+        for controller in controllers.split_whitespace().filter(|_| only) {
+            let pass = hierarchy.join("cgroup.subtree_control");
+            fs::write(&pass, format!("+{controller}"))
+                .with_context(|| format!("passing {controller} on by {}", pass.display()))?;
+        }
         // A new group of version 1 has no processors and no memory nodes until they are given to it.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read_to_string(hierarchy.join(file)) {
