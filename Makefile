@@ -3,13 +3,14 @@ SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= never
 STORE ?= embedded
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
+CHECKED := $(or $(CARGO_TARGET_DIR),target)/debug
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
 .PHONY: help build up down test unit soak verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
 
 help:            ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
 rust:
 	@command -v cargo >/dev/null || { hack/rust.sh; }
@@ -48,7 +49,12 @@ smoke: build     ## the seed flow on a throw-away cluster, on both stores
 	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(BIN)/cluster smoke
 	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(BIN)/cluster smoke
 
-test: verify unit smoke ## everything that must pass before a change lands
+# The daemons that the tests were compiled with: nothing is built twice, and debug assertions watch the flow.
+test: verify unit ## everything that must pass before a change lands
+	cargo build --workspace --bins --tests --locked
+	@hack/deps.sh cluster
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=embedded $(CHECKED)/cluster smoke
+	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(CHECKED)/cluster smoke
 
 upstream:        ## upstream's five daemons, to compare with (Go 1.26)
 	hack/upstream.sh $(UPSTREAM) $(DAEMONS) kubectl
@@ -147,13 +153,19 @@ PROXY_COUNT ?= 5000
 oracle-proxy:    ## our rules against upstream's proxiers on generated Services (needs Go, root); records the answers
 	mkdir -p target/oracle kube-proxy/tests/data
 	cd e2e/oracle && go build -o ../../target/oracle/ ./proxy
-	for mode in iptables nftables; do \
+	for mode in iptables nftables ipvs; do \
 	  unshare -n sh -c "ip link set lo up; target/oracle/proxy $$mode 1 120" 2>/dev/null | gzip -9n > kube-proxy/tests/data/$$mode.jsonl.gz; done
 	ORACLE_PROXY=$(CURDIR)/target/oracle/proxy ORACLE_COUNT=$(PROXY_COUNT) cargo test -p kube-proxy --test oracle --locked -- --nocapture
 
 bench-proxy: build ## our kube-proxy beside upstream's: first sync, one change, memory (needs Go, root)
 	hack/upstream.sh $(UPSTREAM) kube-proxy
 	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/bench-proxy.sh
+
+.PHONY: vm-ipvs
+vm-ipvs: build   ## our kube-proxy in mode ipvs beside upstream's, in a machine whose kernel has IPVS (needs Go, root, QEMU)
+	hack/deps.sh vm
+	hack/upstream.sh $(UPSTREAM) kube-proxy
+	BIN=$(BIN) UPSTREAM=$(UPSTREAM) e2e/ipvs-vm.sh
 
 .PHONY: oracle-workloads
 oracle-workloads: ## records upstream's answers about revisions and cron schedules (needs Go)

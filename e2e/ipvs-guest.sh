@@ -43,7 +43,7 @@ TYPE=application/merge-patch+json ask -f -o /dev/null -X PATCH $api/api/v1/names
 say "machine and objects are there, kernel $(uname -r)"
 
 start() {
-  "/share/$1" --kubeconfig=/share/kubeconfig --proxy-mode=ipvs --hostname-override=$node --ipvs-sync-period=10s --cluster-cidr=10.244.0.0/16 $2 > /share/$1.log 2>&1 &
+  "/share/$1" --kubeconfig=/share/kubeconfig --proxy-mode=ipvs --hostname-override=$node --ipvs-sync-period=10s --cluster-cidr=10.244.0.0/16 ${2:-} > /share/$1.log 2>&1 &
   proxy=$!
   until_true 120 settled || fail "$1 does not get ready: $(tail -5 /share/$1.log)"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Our kube-proxy in mode ipvs beside upstream's, on a kernel that has IPVS: a Debian machine under QEMU, without KVM if
-# need be. Both get the same API server (ours, outside the machine); what they leave in the kernel must be equal, either
+# Our kube-proxy in mode ipvs beside upstream's, on a kernel that has IPVS: a Debian machine under QEMU (ACCEL=kvm
+# where that works). Both get the same API server (ours, outside the machine); what they leave in the kernel must be equal, either
 # must be able to take over from the other, and connections must live on. Needs root, BIN and UPSTREAM with the binaries.
 #   BIN=target/release UPSTREAM=target/upstream e2e/ipvs-vm.sh
 # The machine is made once, in VM (default target/vm): debootstrap, a kernel, the tools. e2e/ipvs-guest.sh runs in it.
@@ -49,7 +49,7 @@ cp "$BIN/kube-proxy" "$share/ours"; cp "$UPSTREAM/kube-proxy" "$share/upstream";
 # The machine's way to this namespace is QEMU's own network, where this machine's loopback is 10.0.2.2.
 sed 's/127.0.0.1:6443/10.0.2.2:6443/' "$dir/kubeconfig" > "$share/kubeconfig"
 rm -f "$share/out.txt"
-timeout "${PATIENCE:-900}" ip netns exec "$ns" qemu-system-x86_64 -M q35 -accel kvm -accel tcg -cpu max -m 2048 -smp 1 -nographic -no-reboot \
+timeout "${PATIENCE:-900}" ip netns exec "$ns" qemu-system-x86_64 -M q35 -accel "${ACCEL:-tcg,thread=single}" -cpu max -m 2048 -smp 1 -nographic -no-reboot \
   -kernel "$VM/kernel" -initrd "$VM/initrd" -append "root=/dev/vda rw console=ttyS0 rdinit=/init panic=1 no_timer_check quiet" \
   -drive file="$VM/disk",format=raw,if=virtio,snapshot=on -nic user,model=virtio-net-pci \
   -virtfs local,path="$share",mount_tag=share,security_model=none > "$VM/console" 2>&1 < /dev/null || true
