@@ -22,3 +22,8 @@ deb: build       ## a Debian package per daemon in DEBS, checked: fields, units,
 	rm -rf $(DEBS)
 	hack/deb/build.sh $(BIN) $(DEBS)
 	hack/deb/check.sh $(DEBS)
+
+.PHONY: vm
+vm: deb          ## the seed flow from our packages in a machine with systemd and cgroup v2, ipvs mode included (root, QEMU)
+	@hack/deps.sh vm
+	KUBECTL=$$(hack/kubectl.sh | tail -1) BIN=$(BIN) DEBS=$(DEBS) e2e/vm.sh
