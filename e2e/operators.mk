@@ -15,6 +15,15 @@ ha: build        ## three API servers, etcd members, controller managers and sch
 	hack/upstream.sh $(UPSTREAM) etcd etcdctl
 	KUBECTL=$$(hack/kubectl.sh | tail -1) PATH=$(UPSTREAM):$$PATH $(BIN)/cluster smoke ha
 
+.PHONY: images static-pods
+IMAGES_OUT ?= target/control-plane.tar
+images: build    ## a docker archive with an image per daemon of the control plane, in IMAGES_OUT
+	$(BIN)/cluster images $(IMAGES_OUT)
+
+static-pods: build ## the control plane as static pods of our kubelet: mirror pods, changed, removed, killed
+	@hack/deps.sh cluster
+	KUBECTL=$$(hack/kubectl.sh | tail -1) $(BIN)/cluster smoke static-pods
+
 .PHONY: deb
 DEBS ?= target/deb
 deb: build       ## a Debian package per daemon in DEBS, checked: fields, units, installing, purging

@@ -274,7 +274,7 @@ impl Cluster {
             .with_context(|| format!("writing {}", path.display()))
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> Result<String> {
         let socket = self.spec.runtime_socket();
         self.run("ctr", &[&["-a", socket.as_str(), "-n", "k8s.io"], arguments].concat())
     }

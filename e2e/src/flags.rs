@@ -182,6 +182,9 @@ impl Cluster {
             "resolvConf": resolv,
             "podLogsDir": self.spec.path("pod-logs"),
         });
+        if self.spec.static_pods {
+            config["staticPodPath"] = self.spec.path("manifests").into();
+        }
         if self.pki.bootstraps() {
             config["rotateCertificates"] = true.into();
         } else {

@@ -22,9 +22,10 @@ mod rules;
 mod runtime;
 mod smoke;
 mod spec;
+mod static_pods;
 mod testimages;
-mod worker;
 mod unit;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ use cluster::Cluster;
 use k8s_openapi::jiff::SignedDuration;
 use spec::{Spec, Store};
 
-const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean|join|backup|ha] | join | memory | registry | testimages | report
+const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [clean|join|backup|ha|static-pods] | join | memory | registry | images | testimages | report
   up       start a cluster on this machine and run the sample; --isolated starts one in a network namespace of its own,
            named after CORTEN_DIR's last part, and leaves it empty (smoke clean removes it)
   down     end it; --wipe also removes its data
@@ -45,17 +46,19 @@ const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [cle
   smoke join  the same with a node that joins by a bootstrap token (TOKEN_SECONDS: how long the token counts)
   smoke backup  the same with the store backed up, changed, wiped and restored
   smoke ha      a control plane on three hosts, each of its processes killed in turn
+  smoke static-pods  the control plane as static pods of the kubelet, from images of our daemons
+  images ARCHIVE  those images, as a docker archive
   join     add a node to the isolated cluster in CORTEN_DIR by a new bootstrap token
   memory   resident memory of each daemon of the running cluster
   registry ARCHIVE ADDRESS:PORT   serve the images of a docker archive
   testimages FOLDER ARCHIVE       build the conformance suite's images from what hack/upstream.sh and testbase.sh made
   report RESULTS BASELINE CLUSTER what a run of upstream's suite says: totals beside another run's, and the failures
 environment: STORE=embedded|etcd  NODES=1 (more with --isolated and smoke)  CORTEN_DIR=/var/lib/corten  CORTEN_BIN=target/release  KUBECTL=kubectl
+  PATIENCE=5: everything may take five times as long (an emulated machine)
   IMAGES=ARCHIVE: a registry beside the cluster serves its images, and every node pulls from it first
   KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY: another binary for one daemon";
 
 fn main() -> ExitCode {
-  PATIENCE=5: everything may take five times as long (an emulated machine)
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,6 +80,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["smoke", "join"] => run_smoke(|cluster| join::scenario(cluster, token_lifetime()?)),
         ["smoke", "backup"] => run_smoke(backup::scenario),
         ["smoke", "ha"] => run_ha(),
+        ["smoke", "static-pods"] => run_static_pods(),
+        ["images", archive] => static_pods::images(&bin()?, archive.as_ref()),
         ["join"] => add_node(),
         ["smoke", "clean"] => Cluster::prepare(smoke_spec()?)?.down(true),
         ["registry", archive, address] => registry::serve(
@@ -157,6 +162,15 @@ fn run_ha() -> Result<()> {
     conclude(&cluster, result)
 }
 
+/// A control plane of static pods.
+fn run_static_pods() -> Result<()> {
+    let mut spec = smoke_spec()?;
+    spec.static_pods = true;
+    let cluster = Cluster::prepare(spec)?;
+    let result = static_pods::scenario(&cluster);
+    conclude(&cluster, result)
+}
+
 /// Shows the logs of a flow that failed, removes the cluster.
 fn conclude(cluster: &Cluster, result: Result<usize>) -> Result<()> {
     if result.is_err() {
@@ -220,7 +234,6 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
         nix::unistd::geteuid().is_root(),
         "only root can run containers and set routing rules: run it as root"
     );
-    let here = std::env::current_exe()?.parent().map(PathBuf::from).context("no folder of this program")?;
     let path = env("PATH").unwrap_or_default();
     let kubectl = match env("KUBECTL") {
         Some(given) => PathBuf::from(given),
@@ -239,13 +252,20 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
         address,
         cgroup_root: netns.as_ref().map(|name| format!("/{name}")),
         netns,
-        bin: env("CORTEN_BIN").map_or(here, PathBuf::from),
+        bin: bin()?,
         replaced: spec::replaced_from(env),
         kubectl,
         images: env("IMAGES").map(PathBuf::from),
+        static_pods: false,
         proxy_mode: env("PROXY_MODE").unwrap_or_else(|| "iptables".to_string()),
         flags: spec::DAEMONS.iter().filter_map(|d| Some(((*d).to_string(), extra_flags(d)?))).collect(),
     })
+}
+
+/// The folder of our binaries: as told, or where this program is.
+fn bin() -> Result<PathBuf> {
+    let here = std::env::current_exe()?.parent().map(PathBuf::from).context("no folder of this program")?;
+    Ok(env("CORTEN_BIN").map_or(here, PathBuf::from))
 }
 
 /// `NODES=2`: the first node and its workers; addresses of hosts end with a node's number.

@@ -56,6 +56,8 @@ pub struct Spec {
     /// A docker archive whose images a registry beside the cluster serves; none = only the two images of the sample.
     pub images: Option<PathBuf>,
     pub proxy_mode: String,
+    /// The control plane consists of static pods of the first node's kubelet.
+    pub static_pods: bool,
     /// More flags, by daemon.
     pub flags: BTreeMap<String, Vec<String>>,
 }
@@ -127,12 +129,12 @@ pub fn replaced_from(env: impl Fn(&str) -> Option<String>) -> BTreeMap<String, P
         .collect()
 }
 
-/// Finds a program: as given, else along PATH.
-pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
 /// How many times longer than usual anything may take: `PATIENCE=5` on a machine that is emulated.
 pub fn patience() -> u32 {
     std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok()).filter(|n| *n > 0).unwrap_or(1)
 }
 
+/// Finds a program: as given, else along PATH.
+pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
     path.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file())
 }
