@@ -98,6 +98,13 @@ oracle:          ## our codecs, patches, defaults and apply against upstream's, 
 	ORACLE_CODEC=$(CURDIR)/target/oracle/codec ORACLE_COUNT=$(ORACLE_COUNT) ORACLE_RECORD=$(CURDIR)/pkg/api/tests/data/codec.txt \
 	  cargo test -p api --test oracle -- --nocapture --test-threads=2
 
+CHURN_SECONDS ?= 600
+.PHONY: informer-churn
+informer-churn:  ## our informers of every GA resource against upstream's API server: churn for CHURN_SECONDS, one restart (needs Go)
+	hack/upstream.sh $(UPSTREAM) kube-apiserver etcd
+	CORTEN_UPSTREAM_BIN=$(UPSTREAM) CHURN_SECONDS=$(CHURN_SECONDS) \
+	  cargo test -p informer --test upstream --locked -- --nocapture
+
 requests:        ## malformed requests to our API server and upstream's: the same codes and reasons (UPSTREAM=, OURS= binaries)
 	hack/requests/run.py $(UPSTREAM) $(OURS)
 
