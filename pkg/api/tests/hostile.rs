@@ -5,6 +5,7 @@
 
 mod support;
 
+use machinery::schema::Field;
 use machinery::{Quantity, fields, json, labels, proto, time, yaml};
 use support::Rng;
 
@@ -69,6 +70,50 @@ fn documents() {
             assert_eq!(again, tree, "seed {seed}");
             assert!(direct.is_ok(), "seed {seed}: only the tree reader accepts");
         }
+    }
+}
+
+/// The records of a message in another order, some of them twice: the direct way to JSON must not depend on it.
+fn shuffled(rng: &mut Rng, message: &[u8]) -> Vec<u8> {
+    let mut w = proto::wire::Wire::new(message);
+    let mut records = Vec::new();
+    while !w.is_empty() {
+        let from = w.at;
+        let (_, wire) = w.tag().expect("own output");
+        w.skip(wire).expect("own output");
+        records.push(&message[from..w.at]);
+    }
+    for at in (1..records.len()).rev() {
+        records.swap(at, rng.below(at + 1));
+    }
+    if !records.is_empty() && rng.below(2) == 0 {
+        records.push(records[rng.below(records.len())]);
+    }
+    records.concat()
+}
+
+#[test]
+fn messages_in_any_order() {
+    let table = api::types();
+    // Configuration files are never on the wire.
+    let on_wire = |f: &Field| f.tag > 0 || matches!(f.name.as_str(), "kind" | "apiVersion");
+    let kinds: Vec<_> =
+        table.types().filter(|id| table.get(*id).kind && table.own_fields(*id).iter().all(on_wire)).collect();
+    for seed in 0..count() {
+        let mut rng = Rng::new(seed ^ 0x0bde);
+        let id = kinds[rng.below(kinds.len())];
+        let (gv, kind) = (table.package(id).api_version(), table.get(id).name.to_string());
+        let document = support::document(table, seed, id, &gv, &kind).into_bytes();
+        let Ok((id, d)) = json::decode_kind(table, &document, true) else { continue };
+        let message = shuffled(&mut rng, &proto::encode_message(table, id, &d.value));
+        let tree = proto::decode_message(table, id, &message).expect("own output");
+        let mut out = Vec::new();
+        proto::message_to_json(table, id, &message, None, &mut out).expect("the tree reader accepts it");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            String::from_utf8_lossy(&json::encode(table, id, &tree)),
+            "seed {seed} {kind}"
+        );
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Functions answer `None` where the text is broken; the caller then asks [`super::scan`] for the explanation.
 
+use super::plain::before_end;
 use crate::value::{Number, Str};
 use std::borrow::Cow;
 
 pub(super) struct Cursor<'a> {
     pub data: &'a [u8],
     pub at: usize,
+    /// The data, if all of it is known to be UTF-8.
+    text: Option<&'a str>,
 }
 
 /// The members of an object or the elements of an array: a loop asks for each of them whether it is there.
@@ -35,30 +38,19 @@ impl Items {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character; eight bytes are looked at together.
-#[inline]
-fn plain_len(data: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    // The high bit of each byte that is zero; bits above the first one may be wrong.
-    let zero = |v: u64| v.wrapping_sub(ONES) & !v & HIGH;
-    let mut at = 0;
-    while let Some(eight) = data.get(at..at + 8) {
-        let v = u64::from_le_bytes(eight.try_into().unwrap_or_default());
-        let control = v.wrapping_sub(ONES * 0x20) & !v & HIGH;
-        let found = control | zero(v ^ (ONES * u64::from(b'"'))) | zero(v ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let rest = data.get(at..).unwrap_or_default();
-    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
-}
-
 impl<'a> Cursor<'a> {
     pub fn new(data: &'a [u8]) -> Self {
-        Cursor { data, at: 0 }
+        Self::at(data, 0)
+    }
+
+    /// At a position of the data.
+    pub fn at(data: &'a [u8], at: usize) -> Self {
+        Cursor { data, at, text: None }
+    }
+
+    /// For reading the whole of it: the encoding is checked once and not for every string.
+    pub fn whole(data: &'a [u8]) -> Self {
+        Cursor { data, at: 0, text: std::str::from_utf8(data).ok() }
     }
 
     /// The next byte that is no space, which stays unread.
@@ -105,16 +97,19 @@ impl<'a> Cursor<'a> {
         self.expect(b'"')?;
         let from = self.at;
         let rest = self.data.get(from..)?;
-        let end = plain_len(rest);
+        let end = before_end(rest);
         self.at += end;
         match rest.get(end)? {
             b'"' => {}
             b'\\' => return self.escaped(from).map(Cow::Owned),
             _ => return None,
         }
-        let bytes = &self.data[from..self.at];
+        let end = self.at;
         self.at += 1;
-        Some(lossy(bytes))
+        match self.text {
+            Some(text) => text.get(from..end).map(Cow::Borrowed),
+            None => Some(lossy(&self.data[from..end])),
+        }
     }
 
     /// The rest of a string from its first escape on.

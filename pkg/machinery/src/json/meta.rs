@@ -12,7 +12,7 @@ fn broken(data: &[u8]) -> Error {
 
 /// Calls `each` with the name and value range of every entry of the object at `from`; answers where it ends.
 fn entries(data: &[u8], from: usize, mut each: impl FnMut(&str, usize, Range<usize>)) -> Option<usize> {
-    let mut c = Cursor { data, at: from };
+    let mut c = Cursor::at(data, from);
     c.expect(b'{')?;
     if c.peek()? == b'}' {
         return Some(c.at + 1);

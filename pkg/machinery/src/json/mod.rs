@@ -8,6 +8,7 @@ mod any;
 mod errors;
 mod lex;
 mod meta;
+mod plain;
 mod read;
 mod scan;
 #[cfg(test)]
@@ -23,8 +24,9 @@ use read::Reader;
 pub use errors::Error;
 pub(crate) use lex::lossy;
 pub use meta::{header, watch_event, with_resource_version};
+pub(crate) use read::Met;
 pub use scan::check as check_syntax;
-pub(crate) use write::{choice_schema, is_kept, lossy_str, write_name, zero_text};
+pub(crate) use write::{choice_schema, is_kept, is_omitted, lossy_str, write_name, zero_text};
 pub use write::{
     write_any, write_bytes_str, write_compact, write_f64, write_i64, write_shape, write_str, write_typed,
 };
@@ -60,7 +62,7 @@ fn explain(data: &[u8], abort: Abort) -> Error {
 
 /// Reads a document as the struct `id`. With `strict`, unknown and duplicate fields are collected.
 pub fn decode(table: &TypeTable, id: TypeId, data: &[u8], strict: bool) -> Result<Decoded, Error> {
-    let mut c = Cursor::new(data);
+    let mut c = Cursor::whole(data);
     let mut r = Reader { table, strict: Strict::new(strict), saved: None };
     let read = r.root(&mut c, id).and_then(|v| if c.peek().is_none() { Ok(v) } else { Err(Abort::Syntax) });
     let value = match read {
@@ -80,7 +82,7 @@ pub fn decode(table: &TypeTable, id: TypeId, data: &[u8], strict: bool) -> Resul
 
 /// Reads a document without a type. With `strict`, duplicate fields are collected.
 pub fn decode_any(data: &[u8], strict: bool) -> Result<Decoded, Error> {
-    let mut c = Cursor::new(data);
+    let mut c = Cursor::whole(data);
     let strict = Strict::new(strict);
     let mut r = any::AnyReader { strict: &strict, overflow: None };
     let read = r.value(&mut c, &Path::Root, 0);

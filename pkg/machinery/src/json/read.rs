@@ -9,10 +9,10 @@ use super::lex::{Cursor, key_str};
 use super::{any::AnyReader, write};
 use crate::golang;
 use crate::quantity::Quantity;
+use crate::schema::lookup::{Sparse, ascending};
 use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
 use crate::time;
 use crate::value::{List, MAX_DEPTH, Map, MapBuilder, Str, Value};
-use smallvec::SmallVec;
 
 pub(super) struct Reader<'t> {
     pub table: &'t TypeTable,
@@ -34,6 +34,9 @@ struct Place<'a> {
     below: usize,
     prev: Option<Value>,
 }
+
+/// The values of a struct that were met, by the rank of their fields' names.
+pub(crate) type Met = Sparse<Value>;
 
 impl Reader<'_> {
     fn save(&mut self, path: &Path<'_>, found: &str, wanted: &str) {
@@ -194,17 +197,15 @@ impl Reader<'_> {
         }
         let table = self.table;
         let flat = table.flat_ids(id);
-        let mut slots: SmallVec<[Option<Value>; 16]> = SmallVec::new();
-        slots.resize(flat.len(), None);
-        let mut seen: SmallVec<[bool; 64]> = SmallVec::new();
-        seen.resize(flat.len(), false);
+        let mut met = Met::new();
         if let Some(Value::Map(m)) = prev {
             for (k, v) in m {
                 if let Some(at) = table.position(id, &k, usize::MAX) {
-                    slots[at] = Some(v);
+                    met.put(table.rank(id, at), v);
                 }
             }
         }
+        let mut seen = 0_u128;
         let mut guess = 0;
         let mut members = c.enter(b'}');
         while syntax(members.more(c))? {
@@ -214,11 +215,14 @@ impl Reader<'_> {
                 Some(at) => {
                     guess = at + 1;
                     let f = table.field_at(flat[at]);
-                    if std::mem::replace(&mut seen[at], true) {
+                    if seen & 1 << at != 0 {
                         self.strict.duplicate(path, &f.name);
                     }
-                    let place = Place { field: Some(f), below: 0, prev: slots[at].take() };
-                    slots[at] = Some(self.slot(c, f.shape, place, &Path::Field(path, &f.name, id), depth)?);
+                    seen |= 1 << at;
+                    let rank = table.rank(id, at);
+                    let place = Place { field: Some(f), below: 0, prev: met.get_mut(rank).map(Value::take) };
+                    let value = self.slot(c, f.shape, place, &Path::Field(path, &f.name, id), depth)?;
+                    met.put(rank, value);
                 }
                 None => {
                     self.strict.unknown(path, &key);
@@ -226,27 +230,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(self.finish(id, slots))
-    }
-
-    /// Puts a struct into canonical form: zero values where Go writes them, nothing where it does not.
-    fn finish(&self, id: TypeId, slots: SmallVec<[Option<Value>; 16]>) -> Value {
-        let table = self.table;
-        let mut out = MapBuilder::with_capacity(slots.iter().flatten().count() + table.zero_len(id));
-        // In order of name, so that nothing has to be sorted.
-        let mut slots = slots;
-        for at in table.sorted_ids(id) {
-            let f = table.field_at(table.flat_ids(id)[usize::from(*at)]);
-            let v = match slots[usize::from(*at)].take() {
-                Some(v) => v,
-                None if f.flags.omit_empty && !table.always_written(f) => continue,
-                None => table.zero_field(f),
-            };
-            if write::is_kept(f, &v) {
-                out.push(f.name.clone(), v);
-            }
-        }
-        Value::Map(out.build())
+        Ok(table.canonical(id, &mut met))
     }
 
     fn list(
@@ -388,6 +372,11 @@ impl Reader<'_> {
                 return fail(type_error(self.table, path, found, "string"));
             }
         };
+        if shape == Shape::Time
+            && let Some(t) = time::parse_written(&text)
+        {
+            return Ok(if t.is_zero() { Value::Null } else { Value::Str(key_str(text)) });
+        }
         let parsed = match shape {
             Shape::Duration => {
                 return match time::parse_duration(&text) {
@@ -414,6 +403,9 @@ impl Reader<'_> {
             other => other,
         };
         let text = String::from_utf8_lossy(text);
+        if Quantity::is_settled(&text) {
+            return Ok(Value::Str(key_str(text)));
+        }
         match Quantity::parse(text.trim()) {
             Ok(q) => Ok(Value::Str(compact_str::ToCompactString::to_compact_string(&q))),
             Err(e) => Err(Abort::Failed(e.to_string())),
@@ -492,20 +484,45 @@ impl TypeTable {
         if self.get(id).choice.is_some() {
             return if self.get(id).choice == Some(Choice::Bool) { Value::Bool(false) } else { Value::Null };
         }
-        self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].clone()
+        self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].0.clone()
     }
 
-    /// Entries of the struct's zero value: how many fields are always there.
-    pub(crate) fn zero_len(&self, id: TypeId) -> usize {
-        self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].as_map().map_or(0, Map::len)
+    /// Puts a struct into canonical form: zero values where Go writes them, nothing where it does not.
+    pub(crate) fn canonical(&self, id: TypeId, met: &mut Met) -> Value {
+        let zeros = self.zeros.get_or_init(|| self.compute_zeros())[id.0 as usize].1;
+        let (flat, sorted) = (self.flat_ids(id), self.sorted_ids(id));
+        let mut out = MapBuilder::with_capacity((met.set() | zeros).count_ones() as usize);
+        // In order of name, so that nothing has to be sorted.
+        for rank in ascending(met.set() | zeros) {
+            let f = self.field_at(flat[usize::from(sorted[rank])]);
+            match met.get_mut(rank).map(Value::take) {
+                Some(v) if write::is_kept(f, &v) => out.push_sorted(f.name.clone(), v),
+                Some(_) => {}
+                None => out.push_sorted(f.name.clone(), self.zero_field(f)),
+            }
+        }
+        Value::Map(out.build())
     }
 
-    fn compute_zeros(&self) -> Vec<Value> {
+    /// Every struct's zero value, and the ranks of the fields that are in it.
+    fn compute_zeros(&self) -> Vec<(Value, u128)> {
         let mut out: Vec<Option<Value>> = vec![None; self.types.len()];
         for id in self.types() {
             self.compute_zero(id, &mut out, 0);
         }
-        out.into_iter().map(Option::unwrap_or_default).collect()
+        let values = out.into_iter().map(Option::unwrap_or_default);
+        let with_ranks = |(value, id)| {
+            let ranks = self.zero_ranks(id, &value);
+            (value, ranks)
+        };
+        values.zip(self.types()).map(with_ranks).collect()
+    }
+
+    fn zero_ranks(&self, id: TypeId, zero: &Value) -> u128 {
+        let is_there =
+            |at: &u16| zero.get(&self.field_at(self.flat_ids(id)[usize::from(*at)]).name).is_some();
+        let ranks = self.sorted_ids(id).iter().enumerate().filter(|(_, at)| is_there(at));
+        ranks.fold(0, |set, (rank, _)| set | 1 << rank)
     }
 
     fn compute_zero(&self, id: TypeId, out: &mut Vec<Option<Value>>, depth: usize) -> Value {

@@ -63,8 +63,7 @@ impl Scanner<'_> {
     fn string(&mut self) -> Scan<()> {
         self.at += 1;
         loop {
-            let plain = self.data[self.at..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
-            self.at = plain.map_or(self.data.len(), |n| self.at + n);
+            self.at += super::plain::before_end(&self.data[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;

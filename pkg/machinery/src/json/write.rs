@@ -1,41 +1,51 @@
 //! Writes JSON byte for byte as Go's `encoding/json` does, HTML characters escaped.
 
 use super::lex::lossy;
+use super::plain::{before_escape, is_compact};
+use crate::schema::lookup::{Sparse, ascending};
 use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
 use crate::value::{Map, Value};
-
-/// What an escape is needed for: 0 plain, 1 escape, 2 possibly U+2028/2029 or invalid UTF-8.
-const CLASS: [u8; 256] = {
-    let mut t = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        t[i] = match i as u8 {
-            0..0x20 | b'"' | b'\\' | b'<' | b'>' | b'&' => 1,
-            0x80.. => 2,
-            _ => 0,
-        };
-        i += 1;
-    }
-    t
-};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes a string with quotes.
+#[inline]
 pub fn write_str(s: &str, out: &mut Vec<u8>) {
+    let plain = before_escape(s.as_bytes());
+    if plain == s.len() {
+        return quoted(s.as_bytes(), out);
+    }
     out.push(b'"');
-    escape(s.as_bytes(), out);
+    escape(s.as_bytes(), plain, out);
     out.push(b'"');
 }
 
 /// Writes bytes that ought to be UTF-8 as a string; each invalid byte becomes `\ufffd`.
+#[inline]
 pub fn write_bytes_str(bytes: &[u8], out: &mut Vec<u8>) {
+    let plain = before_escape(bytes);
+    if plain == bytes.len() {
+        return quoted(bytes, out);
+    }
+    write_odd(bytes, plain, out);
+}
+
+/// A string of which nothing is escaped.
+#[inline]
+fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
+    out.reserve(bytes.len() + 2);
     out.push(b'"');
-    if std::str::from_utf8(bytes).is_ok() {
-        escape(bytes, out);
+    out.extend_from_slice(bytes);
+    out.push(b'"');
+}
+
+fn write_odd(bytes: &[u8], plain: usize, out: &mut Vec<u8>) {
+    out.push(b'"');
+    if std::str::from_utf8(&bytes[plain..]).is_ok() {
+        escape(bytes, plain, out);
     } else {
         for chunk in bytes.utf8_chunks() {
-            escape(chunk.valid().as_bytes(), out);
+            escape(chunk.valid().as_bytes(), 0, out);
             for _ in chunk.invalid() {
                 out.extend_from_slice(b"\\ufffd");
             }
@@ -44,33 +54,31 @@ pub fn write_bytes_str(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// `bytes` must be valid UTF-8.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+/// `bytes` must be valid UTF-8, and the first `plain` of them need no escape.
+fn escape(bytes: &[u8], plain: usize, out: &mut Vec<u8>) {
     let mut start = 0;
-    let mut i = 0;
+    let mut i = plain;
     while i < bytes.len() {
         let b = bytes[i];
-        match CLASS[usize::from(b)] {
-            0 => i += 1,
-            1 => {
-                out.extend_from_slice(&bytes[start..i]);
-                escape_ascii(b, out);
-                i += 1;
-                start = i;
-            }
+        if b < 0x80 {
+            out.extend_from_slice(&bytes[start..i]);
+            escape_ascii(b, out);
+            i += 1;
+            start = i;
+        } else if b == 0xe2
+            && bytes.get(i + 1) == Some(&0x80)
+            && matches!(bytes.get(i + 2), Some(0xa8 | 0xa9))
+        {
             // U+2028 and U+2029, which JavaScript takes for line ends.
-            _ if b == 0xe2
-                && bytes.get(i + 1) == Some(&0x80)
-                && matches!(bytes.get(i + 2), Some(0xa8 | 0xa9)) =>
-            {
-                out.extend_from_slice(&bytes[start..i]);
-                out.extend_from_slice(b"\\u202");
-                out.push(HEX[usize::from(bytes[i + 2] & 0xf)]);
-                i += 3;
-                start = i;
-            }
-            _ => i += 1,
+            out.extend_from_slice(&bytes[start..i]);
+            out.extend_from_slice(b"\\u202");
+            out.push(HEX[usize::from(bytes[i + 2] & 0xf)]);
+            i += 3;
+            start = i;
+        } else {
+            i += 1;
         }
+        i += before_escape(&bytes[i..]);
     }
     out.extend_from_slice(&bytes[start..]);
 }
@@ -117,6 +125,9 @@ pub fn write_f64(f: f64, out: &mut Vec<u8>) {
 
 /// Writes JSON text without its spaces and with HTML characters escaped, as Go re-emits raw messages.
 pub fn write_compact(raw: &[u8], out: &mut Vec<u8>) {
+    if is_compact(raw) {
+        return out.extend_from_slice(raw);
+    }
     let mut in_string = false;
     let (mut start, mut i) = (0, 0);
     while i < raw.len() {
@@ -198,21 +209,18 @@ pub fn write_typed(table: &TypeTable, id: TypeId, v: &Value, out: &mut Vec<u8>) 
     let m = v.as_map().unwrap_or(&empty);
     let flat = table.flat_ids(id);
     // Positions in the declared order; the map itself is sorted by name.
-    let mut slots: smallvec::SmallVec<[Option<&Value>; 64]> = smallvec::smallvec![None; flat.len()];
-    table.join(id, m, |at, v| slots[at] = Some(v));
+    let mut met = Sparse::new();
+    table.join(id, m, |at, v| met.put(at, v));
     out.push(b'{');
     let mut first = true;
-    for (i, slot) in flat.iter().zip(&slots) {
-        let f = table.field_at(*i);
-        let v = slot.unwrap_or(&Value::Null);
+    for at in ascending(met.set() | table.shown_flat(id)) {
+        let (index, v) = (flat[at], *met.get(at).unwrap_or(&&Value::Null));
+        let f = table.field_at(index);
         if is_omitted(f, v) {
             continue;
         }
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        write_name(&f.name, out);
+        let name = table.name_text(index as usize);
+        out.extend_from_slice(&name[usize::from(std::mem::replace(&mut first, false))..]);
         write_field(table, f, v, out);
     }
     out.push(b'}');

@@ -2,23 +2,15 @@
 
 use super::wire::{BYTES, Error, FIXED64, Result, VARINT, Wire};
 use crate::golang;
-use crate::json::{choice_schema, is_kept, lossy_str};
+use crate::json::{Met, choice_schema, lossy_str};
 use crate::quantity::Quantity;
 use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
 use crate::time::{self, Instant};
-use crate::value::{List, MAX_DEPTH, MapBuilder, Str, Value};
+use crate::value::{List, MAX_DEPTH, Map, Str, Value};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 
-/// Fields of one struct while its message is read.
-enum Part {
-    Value(Value),
-    List(Vec<Value>),
-    Map(BTreeMap<Str, Value>),
-}
-
-/// The parts of a struct by position in its flat view.
-type Slots = SmallVec<[Option<Part>; 16]>;
+/// Messages of struct fields, which may come in several occurrences: rank, type and parts.
+type Parts<'a> = SmallVec<[(usize, TypeId, SmallVec<[&'a [u8]; 1]>); 8]>;
 
 /// Decodes the message of a struct, without envelope.
 pub fn decode_message(table: &TypeTable, id: TypeId, data: &[u8]) -> Result<Value> {
@@ -33,63 +25,42 @@ fn structure(table: &TypeTable, id: TypeId, parts: &[&[u8]], depth: usize) -> Re
     if table.get(id).choice.is_some() {
         return choice(table, id, parts, depth);
     }
-    let mut slots = Slots::new();
-    slots.resize_with(table.flat_ids(id).len(), || None);
-    let mut merged: Vec<(usize, TypeId, Vec<&[u8]>)> = Vec::new();
+    let mut met = Met::new();
+    let mut merged = Parts::new();
     for data in parts {
-        read(table, id, id, data, &mut slots, &mut merged, depth)?;
+        read(table, id, id, data, &mut met, &mut merged, depth)?;
     }
-    for (at, inner, parts) in merged {
-        slots[at] = Some(Part::Value(structure(table, inner, &parts, depth + 1)?));
+    for (rank, inner, parts) in merged {
+        met.put(rank, structure(table, inner, &parts, depth + 1)?);
     }
-    Ok(finish(table, id, slots))
+    Ok(table.canonical(id, &mut met))
 }
 
-fn finish(table: &TypeTable, id: TypeId, mut slots: Slots) -> Value {
-    let mut out = MapBuilder::with_capacity(slots.iter().flatten().count() + table.zero_len(id));
-    for at in table.sorted_ids(id) {
-        let f = table.field_at(table.flat_ids(id)[usize::from(*at)]);
-        let v = match slots[usize::from(*at)].take() {
-            Some(Part::Value(v)) => v,
-            Some(Part::List(l)) => Value::List(List::from(l)),
-            Some(Part::Map(m)) => Value::Map(m.into_iter().collect()),
-            None if f.flags.omit_empty && !table.always_written(f) => continue,
-            None => table.zero_field(f),
-        };
-        if is_kept(f, &v) {
-            out.push(f.name.clone(), v);
-        }
-    }
-    Value::Map(out.build())
-}
-
-/// Reads the fields of `id` (the struct itself or one embedded in it) into the slots of `outer`.
+/// Reads the fields of `id` (the struct itself or one embedded in it) into what `outer` met.
 fn read<'a>(
     table: &TypeTable,
     outer: TypeId,
     id: TypeId,
     data: &'a [u8],
-    slots: &mut Slots,
-    merged: &mut Vec<(usize, TypeId, Vec<&'a [u8]>)>,
+    met: &mut Met,
+    merged: &mut Parts<'a>,
     depth: usize,
 ) -> Result<()> {
     if depth >= MAX_DEPTH {
         return Err(Error::Depth(MAX_DEPTH));
     }
     let mut w = Wire::new(data);
-    let mut guess = 0;
     while !w.is_empty() {
         let (tag, wire) = w.tag()?;
-        let Some(found) = table.by_tag(id, tag, guess) else {
+        let Some(found) = table.by_tag(id, tag) else {
             w.skip(wire)?;
             continue;
         };
-        guess = found;
         let index = table.wire_fields(id)[found];
         let f = table.field_at(index);
         match f.shape {
             Shape::Struct(inner) if f.flags.inline => {
-                read(table, outer, inner, part(&mut w, wire, f)?, slots, merged, depth + 1)?;
+                read(table, outer, inner, part(&mut w, wire, f)?, met, merged, depth + 1)?;
             }
             _ => {
                 let at = if id == outer {
@@ -101,15 +72,16 @@ fn read<'a>(
                     w.skip(wire)?;
                     continue;
                 };
+                let rank = table.rank(outer, at);
                 match f.shape {
                     Shape::Struct(inner) => {
                         let bytes = part(&mut w, wire, f)?;
-                        match merged.iter_mut().find(|(a, ..)| *a == at) {
+                        match merged.iter_mut().find(|(r, ..)| *r == rank) {
                             Some((_, _, parts)) => parts.push(bytes),
-                            None => merged.push((at, inner, vec![bytes])),
+                            None => merged.push((rank, inner, SmallVec::from_buf([bytes]))),
                         }
                     }
-                    _ => field(table, f, &mut w, wire, &mut slots[at], depth)?,
+                    _ => field(table, f, &mut w, wire, met.place(rank), depth)?,
                 }
             }
         }
@@ -120,18 +92,16 @@ fn read<'a>(
 /// Decodes one field of a message and skips the others. `None` if it does not occur.
 pub(super) fn single(table: &TypeTable, f: &Field, message: &[u8]) -> Result<Option<Value>> {
     let mut w = Wire::new(message);
-    let mut slot = None;
+    let mut found = None;
     while !w.is_empty() {
         match w.tag()? {
-            (tag, wire) if tag == f.tag => field(table, f, &mut w, wire, &mut slot, 0)?,
+            (tag, wire) if tag == f.tag => {
+                field(table, f, &mut w, wire, found.get_or_insert(Value::Null), 0)?;
+            }
             (_, wire) => w.skip(wire)?,
         }
     }
-    Ok(slot.map(|part| match part {
-        Part::Value(v) => v,
-        Part::List(l) => Value::List(List::from(l)),
-        Part::Map(m) => Value::Map(m.into_iter().collect()),
-    }))
+    Ok(found)
 }
 
 fn part<'a>(w: &mut Wire<'a>, wire: u8, f: &Field) -> Result<&'a [u8]> {
@@ -146,27 +116,27 @@ fn field(
     f: &Field,
     w: &mut Wire<'_>,
     wire: u8,
-    slot: &mut Option<Part>,
+    place: &mut Value,
     depth: usize,
 ) -> Result<()> {
     match f.shape {
         Shape::List(e) => {
             let v = value(table, table.elem(e), f, w, wire, depth + 1)?;
-            match slot {
-                Some(Part::List(l)) => l.push(v),
-                _ => *slot = Some(Part::List(vec![v])),
+            match place {
+                Value::List(l) => l.push(v),
+                _ => *place = Value::List(List::from(vec![v])),
             }
         }
         Shape::Map(e) => {
             let (k, v) = entry(table, table.elem(e), f, part(w, wire, f)?, depth + 1)?;
-            match slot {
-                Some(Part::Map(m)) => {
+            match place {
+                Value::Map(m) => {
                     m.insert(k, v);
                 }
-                _ => *slot = Some(Part::Map(BTreeMap::from([(k, v)]))),
+                _ => *place = Value::Map(Map::from_iter([(k, v)])),
             }
         }
-        shape => *slot = Some(Part::Value(value(table, shape, f, w, wire, depth)?)),
+        shape => *place = value(table, shape, f, w, wire, depth)?,
     }
     Ok(())
 }
@@ -246,7 +216,7 @@ pub(super) fn part_value(
             t => time::format_rfc3339(t.seconds).into(),
         },
         Shape::Duration => time::format_duration(duration(data)?).into(),
-        Shape::Quantity => Value::Str(compact_str::ToCompactString::to_compact_string(&quantity(data)?)),
+        Shape::Quantity => Value::Str(quantity(data)?),
         Shape::IntOrString => match int_or_string(data)? {
             IntOrStr::Int(i) => Value::Int(i64::from(i)),
             IntOrStr::Str(s) => Value::Str(lossy_str(s)),
@@ -300,8 +270,8 @@ pub(super) fn duration(data: &[u8]) -> Result<i64> {
     Ok(nanos)
 }
 
-/// A quantity, checked as upstream's reader does.
-pub(super) fn quantity(data: &[u8]) -> Result<Quantity> {
+/// A quantity in canonical form, checked as upstream's reader does.
+pub(super) fn quantity(data: &[u8]) -> Result<Str> {
     let mut w = Wire::new(data);
     let mut text: &[u8] = b"0";
     while !w.is_empty() {
@@ -312,7 +282,11 @@ pub(super) fn quantity(data: &[u8]) -> Result<Quantity> {
     }
     let part = |why: String| Error::Part { what: "a quantity", why };
     let text = std::str::from_utf8(text).map_err(|e| part(e.to_string()))?;
-    Quantity::parse(text).map_err(|e| part(e.to_string()))
+    if Quantity::is_settled(text) {
+        return Ok(text.into());
+    }
+    let parsed = Quantity::parse(text).map_err(|e| part(e.to_string()))?;
+    Ok(compact_str::ToCompactString::to_compact_string(&parsed))
 }
 
 pub(super) enum IntOrStr<'a> {

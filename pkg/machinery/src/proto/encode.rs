@@ -5,6 +5,7 @@
 
 use super::wire::{BYTES, FIXED64, VARINT};
 use crate::json::choice_schema;
+use crate::schema::lookup::{Sparse, descending};
 use crate::schema::{Choice, Field, Shape, TypeId, TypeTable};
 use crate::value::{Map, Value};
 use crate::{golang, json, quantity::Quantity, time};
@@ -20,10 +21,15 @@ impl Back {
         Back { buf: vec![0; capacity], at: capacity }
     }
 
+    #[inline]
     fn reserve(&mut self, n: usize) {
-        if self.at >= n {
-            return;
+        if self.at < n {
+            self.grow(n);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, n: usize) {
         let used = self.buf.len() - self.at;
         let size = (self.buf.len() * 2).max(used + n + 64);
         let mut bigger = vec![0; size];
@@ -38,10 +44,18 @@ impl Back {
         self.buf[self.at..self.at + part.len()].copy_from_slice(part);
     }
 
+    #[inline]
     pub fn varint(&mut self, v: u64) {
         if v < 0x80 {
-            return self.bytes(&[v as u8]);
+            self.reserve(1);
+            self.at -= 1;
+            self.buf[self.at] = v as u8;
+            return;
         }
+        self.long_varint(v);
+    }
+
+    fn long_varint(&mut self, v: u64) {
         let mut text = [0; 10];
         let mut rest = v;
         let mut n = 0;
@@ -68,7 +82,18 @@ impl Back {
         self.tag(tag, BYTES);
     }
 
+    #[inline]
     pub fn field(&mut self, tag: u32, part: &[u8]) {
+        // Most tags and lengths take one byte.
+        if tag < 16 && part.len() < 0x80 {
+            self.reserve(part.len() + 2);
+            self.at -= part.len() + 2;
+            let to = &mut self.buf[self.at..self.at + part.len() + 2];
+            to[0] = (tag << 3) as u8 | BYTES;
+            to[1] = part.len() as u8;
+            to[2..].copy_from_slice(part);
+            return;
+        }
         self.bytes(part);
         self.varint(part.len() as u64);
         self.tag(tag, BYTES);
@@ -99,19 +124,19 @@ fn message(table: &TypeTable, id: TypeId, value: &Value, out: &mut Back) {
     let wire = table.wire_fields(id);
     let (first, last) = table.get(id).fields;
     let flat = table.flat_ids(id);
-    let mut slots: smallvec::SmallVec<[&Value; 64]> = smallvec::smallvec![&Value::Null; wire.len()];
+    let mut met = Sparse::new();
     table.join(id, m, |at, v| {
         let i = flat[at];
         if (first..last).contains(&i) && table.field_at(i).tag > 0 {
-            slots[table.wire_position(id, (i - first) as usize)] = v;
+            met.put(table.wire_position(id, (i - first) as usize), v);
         }
     });
-    for (i, v) in wire.iter().zip(&slots).rev() {
-        let f = table.field_at(*i);
+    for position in descending(met.set() | table.written(id)) {
+        let f = table.field_at(wire[position]);
         if f.flags.inline {
             inline(table, f, value, m, out);
         } else {
-            field(table, f, v, out);
+            field(table, f, met.get(position).unwrap_or(&&Value::Null), out);
         }
     }
 }
@@ -220,6 +245,7 @@ fn special(tag: u32, shape: Shape, v: &Value, out: &mut Back) {
             out.tag(1, VARINT);
         }
         Shape::Quantity => match v.as_str() {
+            Some(text) if Quantity::is_settled(text) => out.field(1, text.as_bytes()),
             Some(text) => match Quantity::parse(text) {
                 Ok(q) => out.field(1, q.to_string().as_bytes()),
                 Err(_) => out.field(1, text.as_bytes()),

@@ -1,18 +1,21 @@
 //! Protobuf to JSON without a tree: the path of every LIST, GET and WATCH of JSON clients.
 //!
-//! JSON wants fields in declared order, the wire has them by tag. So each message is passed over once to note where
-//! its fields are, and then written in order; nothing is copied but what goes out.
+//! JSON wants fields in declared order, the wire has them by tag. Where the two agree, a message is written in one pass;
+//! otherwise it is passed over once to note where its fields are, and then written in order. Nothing is copied but what
+//! goes out.
 
 use super::decode::{self, IntOrStr, instant};
 use super::wire::{BYTES, Error, FIXED64, Result, VARINT, Wire};
 use super::{Envelope, type_of};
 use crate::json::{write_bytes_str, write_compact, write_f64, write_i64, write_name, zero_text};
+use crate::schema::lookup::ascending;
 use crate::schema::{Field, Shape, TypeId, TypeTable};
 use crate::time;
 use crate::value::{MAX_DEPTH, Value};
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::io::Write;
+use std::cell::Cell;
+use std::ops::Range;
 
 /// Where the records of one field are.
 #[derive(Clone, Copy, Default)]
@@ -48,7 +51,17 @@ pub fn message_to_json(
             }
         }
     }
-    Writer { table }.fields(id, message, &mut first, 1, out)?;
+    let start = (out.len(), first);
+    let writer = Writer { table, trusting: true, disorder: Cell::new(false) };
+    if let Err(e) = writer.fields(id, message, &mut first, 1, out) {
+        if !writer.disorder.get() {
+            return Err(e);
+        }
+        // Begun again as a whole, so that hostile nesting costs two passes and not a power of two.
+        out.truncate(start.0);
+        first = start.1;
+        Writer { trusting: false, ..writer }.fields(id, message, &mut first, 1, out)?;
+    }
     out.push(b'}');
     Ok(())
 }
@@ -61,6 +74,10 @@ fn separator(first: &mut bool, out: &mut Vec<u8>) {
 
 struct Writer<'t> {
     table: &'t TypeTable,
+    /// Messages are taken to keep to the order of tags, as upstream writes them.
+    trusting: bool,
+    /// Set if one does not; writing then fails.
+    disorder: Cell<bool>,
 }
 
 impl Writer<'_> {
@@ -91,12 +108,87 @@ impl Writer<'_> {
         if depth >= MAX_DEPTH || message.len() > u32::MAX as usize {
             return Err(Error::Depth(MAX_DEPTH));
         }
-        let spans = self.index(id, message)?;
-        for (i, f) in self.table.own_fields(id).iter().enumerate() {
-            if f.tag == 0 || f.name == "-" {
+        if self.trusting && self.table.is_ordered(id) {
+            self.in_order(id, message, first, depth, out)
+        } else {
+            self.indexed(id, message, first, depth, out)
+        }
+    }
+
+    /// The fields of a message whose declared order is that of the tags, in one pass. Fails with `disorder` if the
+    /// message keeps to another order or repeats a field.
+    fn in_order(
+        &self,
+        id: TypeId,
+        message: &[u8],
+        first: &mut bool,
+        depth: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (begin, _) = self.table.get(id).fields;
+        let wire = self.table.wire_fields(id);
+        let shown = self.table.shown(id);
+        // Own fields before this one, by declaration order, are done.
+        let mut done = 0;
+        let mut w = Wire::new(message);
+        while !w.is_empty() {
+            let at = w.at;
+            let (tag, kind) = w.tag()?;
+            let Some(found) = self.table.by_tag(id, tag) else {
+                w.skip(kind)?;
+                continue;
+            };
+            let own = (wire[found] - begin) as usize;
+            if own < done {
+                self.disorder.set(true);
+                return Err(Error::UnexpectedEof);
+            }
+            self.gap(id, done..own, shown, first, depth, out)?;
+            done = own + 1;
+            let f = self.table.field_at(wire[found]);
+            let index = wire[found] as usize;
+            match f.shape {
+                _ if f.name == "-" => w.skip(kind)?,
+                Shape::List(_) | Shape::Map(_) => {
+                    let mut span = Span { first: at as u32, last: at as u32, count: 0 };
+                    w.at = at;
+                    w = run(f, w, &mut span)?;
+                    self.present(f, index, message, span, first, depth, out)?;
+                }
+                Shape::Struct(inner) if f.flags.inline => {
+                    let part = bytes(&mut w, kind, f)?;
+                    self.fields(inner, part, first, depth + 1, out)?;
+                }
+                Shape::Struct(inner) => {
+                    let part = bytes(&mut w, kind, f)?;
+                    self.name(index, first, out);
+                    self.object(inner, part, depth, out)?;
+                }
+                _ => self.scalar(f, index, &mut w, kind, first, depth, out)?,
+            }
+        }
+        self.gap(id, done..self.table.own_fields(id).len(), shown, first, depth, out)
+    }
+
+    /// The fields of a message in any order.
+    fn indexed(
+        &self,
+        id: TypeId,
+        message: &[u8],
+        first: &mut bool,
+        depth: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (spans, met) = self.index(id, message)?;
+        let (begin, _) = self.table.get(id).fields;
+        let shown = self.table.shown(id);
+        for own in ascending(met | shown | self.table.embedded(id)) {
+            let index = begin as usize + own;
+            let f = self.table.field_at(index as u32);
+            if f.name == "-" {
                 continue;
             }
-            let span = spans[self.table.wire_position(id, i)];
+            let span = spans[self.table.wire_position(id, own)];
             match f.shape {
                 Shape::Struct(inner) if f.flags.inline => {
                     if span.count > 0 || !f.flags.pointer {
@@ -104,41 +196,80 @@ impl Writer<'_> {
                         self.fields(inner, &part, first, depth + 1, out)?;
                     }
                 }
-                _ if span.count == 0 => self.absent(f, first, depth, out)?,
-                _ => self.present(f, message, span, first, depth, out)?,
+                _ if span.count == 0 => self.absent(f, index, first, depth, out)?,
+                _ => self.present(f, index, message, span, first, depth, out)?,
             }
         }
         Ok(())
     }
 
-    fn index(&self, id: TypeId, message: &[u8]) -> Result<SmallVec<[Span; 24]>> {
-        let mut spans: SmallVec<[Span; 24]> = SmallVec::new();
-        spans.resize(self.table.wire_fields(id).len(), Span::default());
+    /// Where the fields of a message are, by position among the wire fields; and which own fields it has, by
+    /// declaration order.
+    fn index(&self, id: TypeId, message: &[u8]) -> Result<(SmallVec<[Span; 32]>, u128)> {
+        let wire = self.table.wire_fields(id);
+        let (begin, _) = self.table.get(id).fields;
+        let mut spans: SmallVec<[Span; 32]> = SmallVec::new();
+        spans.resize(wire.len(), Span::default());
+        let mut met = 0;
         let mut w = Wire::new(message);
-        let mut guess = 0;
         while !w.is_empty() {
             let at = w.at as u32;
-            let (tag, wire) = w.tag()?;
-            if let Some(found) = self.table.by_tag(id, tag, guess) {
-                guess = found;
+            let (tag, kind) = w.tag()?;
+            if let Some(found) = self.table.by_tag(id, tag) {
                 let span = &mut spans[found];
                 if span.count == 0 {
                     span.first = at;
+                    met |= 1 << (wire[found] - begin);
                 }
                 span.last = at;
                 span.count += 1;
             }
-            w.skip(wire)?;
+            w.skip(kind)?;
         }
-        Ok(spans)
+        Ok((spans, met))
     }
 
-    fn absent(&self, f: &Field, first: &mut bool, depth: usize, out: &mut Vec<u8>) -> Result<()> {
-        if f.flags.omit_zero || (f.flags.omit_empty && !self.table.always_written(f)) {
-            return Ok(());
+    /// Comma and name of a field.
+    #[inline]
+    fn name(&self, index: usize, first: &mut bool, out: &mut Vec<u8>) {
+        let text = self.table.name_text(index);
+        out.extend_from_slice(&text[usize::from(std::mem::replace(first, false))..]);
+    }
+
+    /// Own fields that a message does not have, embedded structs by value among them.
+    fn gap(
+        &self,
+        id: TypeId,
+        range: Range<usize>,
+        shown: u128,
+        first: &mut bool,
+        depth: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let upto = |n: usize| 1_u128.checked_shl(n as u32).map_or(u128::MAX, |bit| bit - 1);
+        let set = (shown | self.table.embedded(id)) & upto(range.end) & !upto(range.start);
+        let (begin, _) = self.table.get(id).fields;
+        for own in ascending(set) {
+            let index = begin as usize + own;
+            let f = self.table.field_at(index as u32);
+            match f.shape {
+                Shape::Struct(inner) if f.flags.inline => self.fields(inner, &[], first, depth + 1, out)?,
+                _ => self.absent(f, index, first, depth, out)?,
+            }
         }
-        separator(first, out);
-        write_name(&f.name, out);
+        Ok(())
+    }
+
+    /// A field that JSON shows although the message does not have it.
+    fn absent(
+        &self,
+        f: &Field,
+        index: usize,
+        first: &mut bool,
+        depth: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.name(index, first, out);
         match f.shape {
             _ if f.flags.pointer => out.extend_from_slice(b"null"),
             Shape::Struct(id) => self.object(id, &[], depth, out)?,
@@ -147,35 +278,58 @@ impl Writer<'_> {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the state of one pass, kept in registers")]
     fn present(
         &self,
         f: &Field,
+        index: usize,
         message: &[u8],
         span: Span,
         first: &mut bool,
         depth: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let start = (out.len(), *first);
-        separator(first, out);
-        write_name(&f.name, out);
         match f.shape {
-            Shape::List(e) => self.list(f, self.table.elem(e), message, span, depth, out)?,
-            Shape::Map(e) => self.map(f, self.table.elem(e), message, span, depth, out)?,
+            Shape::List(e) => {
+                self.name(index, first, out);
+                self.list(f, self.table.elem(e), message, span, depth, out)
+            }
+            Shape::Map(e) => {
+                self.name(index, first, out);
+                self.map(f, self.table.elem(e), message, span, depth, out)
+            }
             Shape::Struct(id) => {
                 let part = merged(message, f, span)?;
-                self.object(id, &part, depth, out)?;
+                self.name(index, first, out);
+                self.object(id, &part, depth, out)
             }
-            shape => {
+            _ => {
                 let mut w = Wire { data: message, at: span.last as usize };
-                let (_, wire) = w.tag()?;
-                let value = out.len();
-                self.value(f, shape, &mut w, wire, depth, out)?;
-                if omitted(f, &out[value..]) {
-                    out.truncate(start.0);
-                    *first = start.1;
-                }
+                let (_, kind) = w.tag()?;
+                self.scalar(f, index, &mut w, kind, first, depth, out)
             }
+        }
+    }
+
+    /// A field of one record, left out where Go does so.
+    #[expect(clippy::too_many_arguments, reason = "the state of one pass, kept in registers")]
+    fn scalar(
+        &self,
+        f: &Field,
+        index: usize,
+        w: &mut Wire<'_>,
+        kind: u8,
+        first: &mut bool,
+        depth: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let start = (out.len(), *first);
+        self.name(index, first, out);
+        let value = out.len();
+        self.value(f, f.shape, w, kind, depth, out)?;
+        if omitted(f, &out[value..]) {
+            out.truncate(start.0);
+            *first = start.1;
         }
         Ok(())
     }
@@ -342,8 +496,35 @@ impl Writer<'_> {
     }
 }
 
+/// Passes over the records of one field that follow each other.
+fn run<'w>(f: &Field, mut w: Wire<'w>, span: &mut Span) -> Result<Wire<'w>> {
+    while !w.is_empty() {
+        let at = w.at;
+        let (tag, kind) = w.tag()?;
+        if tag != f.tag {
+            w.at = at;
+            break;
+        }
+        w.skip(kind)?;
+        span.last = at as u32;
+        span.count += 1;
+    }
+    Ok(w)
+}
+
+/// A length-delimited part, which a field must be.
+fn bytes<'a>(w: &mut Wire<'a>, kind: u8, f: &Field) -> Result<&'a [u8]> {
+    if kind != BYTES {
+        return Err(Error::WireType { wire: kind, field: f.name.to_string() });
+    }
+    w.bytes()
+}
+
 /// All occurrences of a message field as one message: concatenation is how protobuf merges.
 fn merged<'a>(message: &'a [u8], f: &Field, span: Span) -> Result<Cow<'a, [u8]>> {
+    if span.count == 0 {
+        return Ok(Cow::Borrowed(&[]));
+    }
     let mut w = Wire { data: message, at: span.first as usize };
     let mut out: Cow<'a, [u8]> = Cow::Borrowed(&[]);
     let mut left = span.count;
@@ -411,8 +592,9 @@ fn special(shape: Shape, part: &[u8], out: &mut Vec<u8>) -> Result<()> {
         }
         Shape::Duration => write_bytes_str(time::format_duration(decode::duration(part)?).as_bytes(), out),
         Shape::Quantity => {
-            // Writing to a Vec cannot fail.
-            let _ = write!(out, "\"{}\"", decode::quantity(part)?);
+            out.push(b'"');
+            out.extend_from_slice(decode::quantity(part)?.as_bytes());
+            out.push(b'"');
         }
         Shape::IntOrString => match decode::int_or_string(part)? {
             IntOrStr::Int(i) => write_i64(i64::from(i), out),

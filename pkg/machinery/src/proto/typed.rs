@@ -118,7 +118,7 @@ impl<'de> Deserializer<'de> for Message<'_, 'de> {
         if flat > SEEN {
             return Err(Fail);
         }
-        let level = Level { id: self.id, wire: Wire::new(self.data), guess: 0 };
+        let level = Level { id: self.id, wire: Wire::new(self.data) };
         let meta = self.meta.map_or(2, |_| 0);
         visitor.visit_map(Fields {
             message: self,
@@ -155,7 +155,6 @@ const SEEN: usize = 128;
 struct Level<'de> {
     id: TypeId,
     wire: Wire<'de>,
-    guess: usize,
 }
 
 /// The value of the key that was answered last.
@@ -191,11 +190,10 @@ impl<'t, 'de> Fields<'t, 'de> {
                 continue;
             }
             let (tag, wire) = level.wire.tag()?;
-            let Some(found) = table.by_tag(level.id, tag, level.guess) else {
+            let Some(found) = table.by_tag(level.id, tag) else {
                 level.wire.skip(wire)?;
                 continue;
             };
-            level.guess = found;
             let index = table.wire_fields(level.id)[found];
             let f = table.field_at(index);
             if skip == Some(level.id) && f.name == "managedFields" {
@@ -209,7 +207,7 @@ impl<'t, 'de> Fields<'t, 'de> {
                     return Err(Fail);
                 }
                 let data = level.wire.bytes()?;
-                self.levels.push(Level { id: inner, wire: Wire::new(data), guess: 0 });
+                self.levels.push(Level { id: inner, wire: Wire::new(data) });
                 continue;
             }
             let at = if level.id == id {
@@ -515,7 +513,7 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
                 IntOrStr::Str(s) => visitor.visit_str(&crate::json::lossy(s)),
             },
             (Shape::Quantity, _) => {
-                let text = compact_str::ToCompactString::to_compact_string(&decode::quantity(part)?);
+                let text = decode::quantity(part)?;
                 visitor.visit_str(&text)
             }
             (Shape::Raw, _) => match decode::raw(part)? {

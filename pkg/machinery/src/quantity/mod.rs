@@ -68,6 +68,12 @@ impl Quantity {
         parse::parse(text)
     }
 
+    /// Whether the text is one of the usual ones that [`Quantity::parse`] and writing leave as they are, told without
+    /// doing either. No says nothing.
+    pub fn is_settled(text: &str) -> bool {
+        parse::is_settled(text)
+    }
+
     pub fn format(&self) -> Format {
         self.format
     }

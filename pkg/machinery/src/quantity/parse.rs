@@ -92,6 +92,26 @@ fn interpret(suffix: &str) -> Option<(u32, i32, Format)> {
     Some((base, exponent, format))
 }
 
+/// Whether the text is one of the usual ones that reading and writing leaves as they are. No says nothing.
+pub(super) fn is_settled(text: &str) -> bool {
+    let b = text.as_bytes();
+    let n = b.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (digits, suffix) = b.split_at(n);
+    // What short_path takes, and then either keeps as written or finds in lowest terms.
+    let most = match suffix {
+        b"" | b"m" | b"k" | b"M" | b"G" => {
+            return digits == b"0" && suffix.is_empty()
+                || (1..=15).contains(&n) && digits[0] != b'0' && !digits.ends_with(b"000");
+        }
+        b"Ki" => 11,
+        b"Mi" => 8,
+        b"Gi" => 5,
+        _ => return false,
+    };
+    let value = digits.iter().take(most).fold(0_u64, |v, d| v * 10 + u64::from(d - b'0'));
+    (1..=most).contains(&n) && digits[0] != b'0' && !value.is_multiple_of(1024)
+}
+
 pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     if text.is_empty() || text.len() > MAX_DIGITS {
         return Err(ParseError::FormatWrong);

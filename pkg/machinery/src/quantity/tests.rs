@@ -97,3 +97,30 @@ fn serde_text() {
     let a: Quantity = serde_json::from_str("\" 5Gi \"").unwrap();
     assert_eq!(serde_json::to_string(&a).unwrap(), "\"5Gi\"");
 }
+
+#[test]
+fn settled_texts_stay_as_they_are() {
+    let numbers =
+        (0..3000_i64).chain([10_000, 99_999, 102_400, 123_000, 1_048_576, 99_999_999, 999_999_999_999_999]);
+    let mut settled = 0;
+    for number in numbers {
+        for suffix in
+            ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3", "i"]
+        {
+            for before in ["", "0", "-", "+"] {
+                let text = format!("{before}{number}{suffix}");
+                if Quantity::is_settled(&text) {
+                    settled += 1;
+                    assert_eq!(Quantity::parse(&text).map(|q| q.to_string()).as_ref(), Ok(&text));
+                }
+            }
+        }
+    }
+    assert!(settled > 20_000, "{settled}");
+    for text in ["", "m", "Ki", "00", "1.5", "1024Mi", "1000", "1000m", "100000Gi"] {
+        assert!(!Quantity::is_settled(text), "{text}");
+    }
+    for text in ["0", "1", "100m", "128Mi", "1Gi", "99999Gi", "110"] {
+        assert!(Quantity::is_settled(text), "{text}");
+    }
+}

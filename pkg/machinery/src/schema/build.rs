@@ -115,6 +115,7 @@ impl Builder {
             t.flat = (from, to);
             t.wire = (wire_from, wire_to);
         }
+        self.table.lookup = super::lookup::Lookup::of(&self.table);
         self.table
     }
 }

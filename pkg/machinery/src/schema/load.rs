@@ -10,6 +10,7 @@
 //! A field line is name, tag, type and attributes; `=` names an embedded struct. Types: `*T` pointer, `[]T` list,
 //! `{}T` map, `wrap[]T` list in a message, a scalar, a struct of the same package or `package.Struct`.
 
+use super::lookup::MAX_FIELDS;
 use super::{Builder, Choice, Extra, Field, FieldFlags, ListType, Package, Shape, TypeTable};
 use crate::value::Str;
 
@@ -56,7 +57,13 @@ pub(super) fn parse(text: &'static str) -> Result<TypeTable, ParseError> {
             return Err(fail("unknown line", line));
         }
     }
-    Ok(loader.builder.build())
+    let table = loader.builder.build();
+    match table.types().find(|id| table.fields(*id).len().max(table.own_fields(*id).len()) > MAX_FIELDS) {
+        Some(id) => {
+            Err(ParseError { line: 0, what: "too many fields for one struct", text: table.full_name(id) })
+        }
+        None => Ok(table),
+    }
 }
 
 type Fault = (Option<(usize, &'static str)>, &'static str);

@@ -8,6 +8,7 @@
 
 mod build;
 mod load;
+pub(crate) mod lookup;
 #[cfg(test)]
 mod tests;
 
@@ -221,11 +222,12 @@ pub struct TypeTable {
     pub(crate) wire_positions: Vec<u16>,
     /// For each field, its position in its own struct's flat view; `u16::MAX` if it is not there.
     pub(crate) own_positions: Vec<u16>,
+    pub(crate) lookup: lookup::Lookup,
     pub(crate) by_name: HashMap<Str, TypeId>,
     /// apiVersion, then kind.
     pub(crate) kinds: HashMap<Str, HashMap<Str, TypeId>>,
-    /// The canonical zero value of every struct, made on first use.
-    pub(crate) zeros: OnceLock<Vec<Value>>,
+    /// The canonical zero value of every struct and the ranks of its entries, made on first use.
+    pub(crate) zeros: OnceLock<Vec<(Value, u128)>>,
 }
 
 /// Kinds of meta/v1 that every group-version has.
@@ -316,41 +318,21 @@ impl TypeTable {
         Some(self.field_at(self.flat_ids(id)[at]))
     }
 
-    /// Position of a JSON name in the flat view. `guess` is tried first: writers keep to the declared order.
-    pub(crate) fn position(&self, id: TypeId, name: &str, guess: usize) -> Option<usize> {
-        let flat = self.flat_ids(id);
-        let name_at = |i: usize| self.fields[flat[i] as usize].name.as_str();
-        if guess < flat.len() && name_at(guess) == name {
-            return Some(guess);
-        }
-        let (from, to) = self.get(id).flat;
-        let sorted = &self.sorted[from as usize..to as usize];
-        let found = sorted.binary_search_by(|i| name_at(usize::from(*i)).cmp(name)).ok()?;
-        Some(usize::from(sorted[found]))
-    }
-
     /// Brings a map together with a struct's fields: calls `each` with the position in the flat view of every entry
-    /// that is a field. Both are sorted by name, so this walks them side by side.
+    /// that is a field. Both are sorted by name, so the next entry often is the next field.
     pub(crate) fn join<'v>(
         &self,
         id: TypeId,
         map: &'v crate::value::Map,
         mut each: impl FnMut(usize, &'v Value),
     ) {
-        let flat = self.flat_ids(id);
-        let mut fields = self.sorted_ids(id).iter();
-        let mut field = fields.next();
+        let sorted = self.sorted_ids(id);
+        let mut rank = 0;
         for (key, value) in map {
-            while let Some(at) = field {
-                match self.field_at(flat[usize::from(*at)]).name.as_str().cmp(key) {
-                    std::cmp::Ordering::Less => field = fields.next(),
-                    std::cmp::Ordering::Equal => {
-                        each(usize::from(*at), value);
-                        field = fields.next();
-                        break;
-                    }
-                    std::cmp::Ordering::Greater => break,
-                }
+            let next = sorted.get(rank).map_or(usize::MAX, |at| usize::from(*at));
+            if let Some(at) = self.position(id, key, next) {
+                rank = self.rank(id, at) + 1;
+                each(at, value);
             }
         }
     }
@@ -359,19 +341,6 @@ impl TypeTable {
     pub fn wire_fields(&self, id: TypeId) -> &[u32] {
         let (from, to) = self.get(id).wire;
         &self.wire[from as usize..to as usize]
-    }
-
-    /// The own field with that wire tag; `guess` is a position among the wire fields.
-    pub fn by_tag(&self, id: TypeId, tag: u32, guess: usize) -> Option<usize> {
-        let wire = self.wire_fields(id);
-        let tag_at = |i: usize| self.fields[wire[i] as usize].tag;
-        // Writers keep to ascending tags: the same field again, or the next one.
-        for near in [guess, guess + 1] {
-            if near < wire.len() && tag_at(near) == tag {
-                return Some(near);
-            }
-        }
-        wire.binary_search_by(|i| self.fields[*i as usize].tag.cmp(&tag)).ok()
     }
 
     /// Position among the wire fields of the own field at `index` in declaration order, which must be on the wire.

@@ -9,6 +9,7 @@ mod parse;
 mod tests;
 
 pub use duration::{DurationError, format_duration, parse_duration};
+pub(crate) use parse::parse_written;
 pub use parse::{ParseError, parse_micro, parse_rfc3339};
 
 /// Seconds of Go's zero time, 0001-01-01T00:00:00Z.
@@ -67,19 +68,16 @@ fn push_padded(out: &mut Vec<u8>, value: i64, width: usize) {
 fn push_seconds(out: &mut Vec<u8>, seconds: i64) {
     let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
     let rest = seconds.rem_euclid(86_400);
-    let two =
-        |out: &mut Vec<u8>, v: i64| out.extend_from_slice(&[b'0' + (v / 10) as u8, b'0' + (v % 10) as u8]);
-    push_padded(out, year, 4);
-    out.push(b'-');
-    two(out, month);
-    out.push(b'-');
-    two(out, day);
-    out.push(b'T');
-    two(out, rest / 3600);
-    out.push(b':');
-    two(out, rest / 60 % 60);
-    out.push(b':');
-    two(out, rest % 60);
+    let two = |v: i64| [b'0' + (v / 10) as u8, b'0' + (v % 10) as u8];
+    let ([m0, m1], [d0, d1]) = (two(month), two(day));
+    let ([h0, h1], [n0, n1], [s0, s1]) = (two(rest / 3600), two(rest / 60 % 60), two(rest % 60));
+    if (0..10_000).contains(&year) {
+        let ([y0, y1], [y2, y3]) = (two(year / 100), two(year % 100));
+        out.extend_from_slice(&[y0, y1, y2, y3]);
+    } else {
+        push_padded(out, year, 4);
+    }
+    out.extend_from_slice(&[b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1]);
 }
 
 /// Appends RFC 3339 in UTC with seconds: metav1.Time in JSON.

@@ -204,9 +204,34 @@ fn parse(value: &str, layout: &'static str) -> Result<Instant, ParseError> {
     Ok(Instant { seconds, nanos })
 }
 
+/// The form in which times are written, `2006-01-02T15:04:05Z`; `None` for any other, which may be a time too.
+pub(crate) fn parse_written(value: &str) -> Option<Instant> {
+    let b: &[u8; 20] = value.as_bytes().try_into().ok()?;
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1, b'Z'] = *b
+    else {
+        return None;
+    };
+    let digits = [y0, y1, y2, y3, m0, m1, d0, d1, h0, h1, n0, n1, s0, s1];
+    if !digits.iter().fold(true, |all, d| all & d.is_ascii_digit()) {
+        return None;
+    }
+    let two = |tens: u8, ones: u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
+    let (year, month, day) = (two(y0, y1) * 100 + two(y2, y3), two(m0, m1), two(d0, d1));
+    let (hour, minute, second) = (two(h0, h1), two(n0, n1), two(s0, s1));
+    let fits = (1..=12).contains(&month) && (1..=days_in(month, year)).contains(&day);
+    if !fits || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(Instant { seconds, nanos: 0 })
+}
+
 /// Reads RFC 3339, a fraction of any length allowed.
 pub fn parse_rfc3339(value: &str) -> Result<Instant, ParseError> {
-    parse(value, RFC3339)
+    match parse_written(value) {
+        Some(instant) => Ok(instant),
+        None => parse(value, RFC3339),
+    }
 }
 
 /// Reads RFC 3339 with exactly six digits of fraction.

@@ -85,3 +85,26 @@ fn durations() {
         assert_eq!(parse_duration(input).unwrap_err().to_string(), want, "{input}");
     }
 }
+
+#[test]
+fn the_written_form_is_read_as_any_other() {
+    for seconds in (-62_167_219_200..253_402_300_799_i64).step_by(86_399 * 997) {
+        let text = format_rfc3339(seconds);
+        assert_eq!(parse_written(&text).map(|t| t.seconds), Some(seconds), "{text}");
+        assert_eq!(parse_rfc3339(&text.replace('Z', "+00:00")).map(|t| t.seconds), Ok(seconds));
+    }
+    for text in [
+        "2020-02-30T00:00:00Z",
+        "2020-13-01T00:00:00Z",
+        "2020-00-01T00:00:00Z",
+        "2020-01-00T00:00:00Z",
+        "2020-01-01T24:00:00Z",
+        "2020-01-01T00:60:00Z",
+        "2020-01-01T00:00:60Z",
+        "2020-01-01t00:00:00Z",
+        "2020-01-01T0:00:00.0Z",
+        "202x-01-01T00:00:00Z",
+    ] {
+        assert_eq!(parse_written(text), None, "{text}");
+    }
+}

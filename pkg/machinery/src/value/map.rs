@@ -333,6 +333,12 @@ impl MapBuilder {
         self.entries.push((key, value));
     }
 
+    /// As [`MapBuilder::push`], for a key that comes after all others.
+    pub(crate) fn push_sorted(&mut self, key: Str, value: Value) {
+        debug_assert!(self.entries.last().is_none_or(|(k, _)| *k < key));
+        self.entries.push((key, value));
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
