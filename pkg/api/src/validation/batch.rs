@@ -4,9 +4,9 @@ mod indexes;
 mod job;
 mod job_policies;
 mod job_status;
-mod schedule;
 
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
+use machinery::cron::{Schedule, location};
 
 pub use job::{validate_job, validate_job_update};
 pub use job_status::validate_job_status_update;
@@ -69,7 +69,7 @@ fn validate_schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: &Path)
         return vec![Error::required(path, "")];
     }
     let mut errors: Vec<Error> =
-        schedule::problem(schedule).map(|why| Error::invalid(path, schedule, why)).into_iter().collect();
+        Schedule::parse(schedule).err().map(|why| Error::invalid(path, schedule, why)).into_iter().collect();
     let zone_was_in_schedule = old.is_some_and(|o| o.schedule.contains("TZ"));
     let detail = match (zone_was_in_schedule, schedule.contains("TZ")) {
         (true, true) if spec.time_zone.is_some() => {
@@ -99,8 +99,6 @@ fn validate_time_zone(zone: Option<&str>, path: &Path) -> Vec<Error> {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(Error::invalid(path, zone, detail));
     }
-    if !schedule::is_zone(zone) {
-        errors.push(Error::invalid(path, zone, format!("unknown time zone {zone}")));
-    }
+    errors.extend(location(zone).err().map(|why| Error::invalid(path, zone, why)));
     errors
 }
