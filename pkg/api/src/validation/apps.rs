@@ -65,6 +65,11 @@ fn validate_workload_template(
     errors
 }
 
+/// A selector that cannot be read, of which no template is judged.
+fn unreadable(selector: &LabelSelector, detail: &str, path: &Path) -> Option<Error> {
+    parsed(selector).is_none().then(|| Error::invalid(path, Bad::json(selector), detail))
+}
+
 fn validate_selected(
     template: &PodTemplateSpec,
     selector: Option<&LabelSelector>,
@@ -107,13 +112,16 @@ fn validate_deployment_spec(spec: &DeploymentSpec, old: Option<&DeploymentSpec>,
     let mut errors: Vec<Error> = count(spec.replicas, &path.child("replicas")).into_iter().collect();
     errors.extend(validate_selector(&spec.selector, "deployment", &path.child("selector")));
     let template = path.child("template");
-    errors.extend(validate_workload_template(
-        &spec.template,
-        old.map(|o| &o.template),
-        Some(&spec.selector),
-        "ReplicaSet",
-        &template,
-    ));
+    match unreadable(&spec.selector, "invalid label selector", &path.child("selector")) {
+        Some(error) => errors.push(error),
+        None => errors.extend(validate_workload_template(
+            &spec.template,
+            old.map(|o| &o.template),
+            Some(&spec.selector),
+            "ReplicaSet",
+            &template,
+        )),
+    }
     if let Some(strategy) = &spec.strategy {
         errors.extend(validate_deployment_strategy(strategy, &path.child("strategy")));
     }
@@ -370,7 +378,13 @@ fn validate_replica_set_spec(spec: &ReplicaSetSpec, old: Option<&ReplicaSetSpec>
     let template = spec.template.as_ref().unwrap_or(&default);
     let at = path.child("template");
     let before = old.and_then(|o| o.template.as_ref());
-    errors.extend(validate_workload_template(template, before, Some(&spec.selector), "ReplicaSet", &at));
+    match unreadable(&spec.selector, "invalid label selector", &path.child("selector")) {
+        Some(error) => errors.push(error),
+        None => {
+            let selector = Some(&spec.selector);
+            errors.extend(validate_workload_template(template, before, selector, "ReplicaSet", &at));
+        }
+    }
     errors
 }
 
@@ -430,14 +444,29 @@ fn validate_stateful_set_spec(
     }
     errors.extend(validate_selector(&spec.selector, "statefulset", &path.child("selector")));
     let at = path.child("template");
-    errors.extend(validate_selected(&spec.template, Some(&spec.selector), &at));
+    match unreadable(&spec.selector, "", &path.child("selector")) {
+        Some(error) => errors.push(error),
+        None => errors.extend(validate_stateful_template(spec, template.is_some(), old, &at)),
+    }
+    errors.extend(validate_always(&spec.template, "StatefulSet", &at));
+    errors
+}
+
+/// `whole` unless the old set's template is broken.
+fn validate_stateful_template(
+    spec: &StatefulSetSpec,
+    whole: bool,
+    old: Option<&PodTemplateSpec>,
+    path: &Path,
+) -> Vec<Error> {
+    let mut errors: Vec<Error> =
+        validate_selected(&spec.template, Some(&spec.selector), path).into_iter().collect();
     let completed = with_claim_volumes(spec);
-    if template.is_some() {
-        errors.extend(validate_template(&completed, old, &at));
+    if whole {
+        errors.extend(validate_template(&completed, old, path));
     }
     // Upstream looks at labels and annotations once more.
-    errors.extend(validate_template_metadata(&completed, old, &at));
-    errors.extend(validate_always(&spec.template, "StatefulSet", &at));
+    errors.extend(validate_template_metadata(&completed, old, path));
     errors
 }
 
