@@ -24,6 +24,7 @@ pub mod objectmeta;
 pub mod policy;
 pub mod resource;
 pub mod storage;
+pub mod storagemigration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 

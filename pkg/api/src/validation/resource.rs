@@ -11,6 +11,7 @@ pub mod class;
 pub mod device;
 pub mod slice;
 pub mod status;
+pub mod taint_rule;
 
 use machinery::Value;
 

@@ -107,11 +107,16 @@ fn validate_taints(taints: &[Value], path: &Path) -> Vec<Error> {
     }
     let mut errors = Vec::new();
     for (i, taint) in taints.iter().enumerate() {
-        let at = path.index(i);
-        errors.extend(validate_label_name(text(taint, "key"), &at.child("key")));
-        let value = text(taint, "value");
-        errors.extend(refusals(&at.child("value"), value, content::label_value(value)));
+        errors.extend(validate_taint(taint, &path.index(i)));
     }
+    errors
+}
+
+/// A taint's key and value; its effect is told by the type's own rules.
+pub(super) fn validate_taint(taint: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = validate_label_name(text(taint, "key"), &path.child("key"));
+    let value = text(taint, "value");
+    errors.extend(refusals(&path.child("value"), value, content::label_value(value)));
     errors
 }
 
