@@ -3,6 +3,7 @@
 
 mod admission_policy;
 mod api_service;
+mod app_armor;
 mod batch;
 mod certificate;
 mod checked;
@@ -10,6 +11,8 @@ mod configuration;
 mod definition;
 mod devices;
 mod endpoints;
+mod gated;
+mod key_pair;
 mod label_keys;
 mod namespace;
 mod node;
@@ -17,6 +20,7 @@ mod pod;
 mod pod_certificate;
 mod rbac;
 mod service;
+mod taint_rule;
 mod trust_bundle;
 mod volume;
 mod webhook_configuration;
@@ -70,6 +74,8 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("resource.k8s.io", "resourceclaims") => Arc::new(devices::ResourceClaims),
         ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(devices::ResourceClaimTemplates),
         ("resource.k8s.io", "resourceslices") => Arc::new(devices::ResourceSlices),
+        ("resource.k8s.io", "devicetaintrules") => Arc::new(taint_rule::DeviceTaintRules),
+        ("storagemigration.k8s.io", "storageversionmigrations") => Arc::new(checked::STORAGE_MIGRATIONS),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(checked::FLOW_SCHEMAS),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(checked::PRIORITY_LEVELS),
         ("", "endpoints") => Arc::new(checked::ENDPOINTS),
@@ -116,6 +122,11 @@ fn validated<T: DeserializeOwned>(object: &Value, check: impl Fn(&T) -> Vec<Fiel
         Ok(typed) => check(&typed),
         Err(error) => vec![error],
     }
+}
+
+/// Warnings about the typed form of an object, which is valid.
+fn warned<T: DeserializeOwned>(object: &Value, tell: impl Fn(&T) -> Vec<String>) -> Vec<String> {
+    typed(object).map(|typed| tell(&typed)).unwrap_or_default()
 }
 
 /// What was told already, and what the declarative rules of the object's type refuse.

@@ -1,6 +1,7 @@
 //! The Kubernetes API as data: the type table and, on top of it, typed objects' codecs.
 //!
 //! Start at [`types`]; [`resources`] lists what is served and how it is stored, [`validation`] holds shared checks,
+//! [`warnings`] what is warned about,
 //! [`codec`] reads and writes typed objects.
 
 pub mod apply;
@@ -8,6 +9,7 @@ pub mod codec;
 pub mod defaults;
 pub mod resources;
 pub mod validation;
+pub mod warnings;
 
 pub use codec::{MediaType, decode, encode};
 

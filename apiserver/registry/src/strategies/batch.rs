@@ -2,22 +2,68 @@
 //! Upstream: `pkg/registry/batch/{job,cronjob}/strategy.go`.
 
 use ::api::validation::batch;
-use ::api::validation::field::Error as FieldError;
+use ::api::validation::field::{Error as FieldError, Path};
+use ::api::warnings;
+use k8s_openapi::api::batch::v1::JobSpec;
 use machinery::{Map, Value};
 
-use super::{validated, validated_update};
+use super::{gated, validated, validated_update, warned};
 use crate::meta;
-use crate::strategy::{Call, Strategy, generic_prepare_for_create};
+use crate::strategy::{Call, Strategy, generic_prepare_for_create, generic_prepare_for_update};
+
+fn drop_gated(object: &mut Value, old: Option<&Value>, template: &[&str]) {
+    if let [spec @ .., _] = template {
+        gated::drop_from_job(object, old, spec);
+    }
+    gated::drop_from_pod(object, old, template);
+}
+
+fn created(object: &Value, spec: &[&str]) -> Vec<String> {
+    let name = warnings::name_in_hostnames(meta::name(object), "Pod names and hostnames");
+    name.into_iter().chain(spec_warnings(object, spec)).collect()
+}
+
+fn changed(call: &Call<'_>, object: &Value, old: &Value, spec: &[&str]) -> Vec<String> {
+    let same = meta::generation(object) == meta::generation(old);
+    if call.is_status() || same { Vec::new() } else { spec_warnings(object, spec) }
+}
+
+fn spec_warnings(object: &Value, path: &[&str]) -> Vec<String> {
+    let Some(spec) = object.get_path(path) else { return Vec::new() };
+    let path = path.join(".");
+    warned(spec, |spec: &JobSpec| warnings::workload::job_spec(spec, &Path::new(&path)))
+}
 
 /// Jobs.
 pub struct Jobs;
 
+const JOB_SPEC: &[&str] = &["spec"];
+const CRON_JOB_SPEC: &[&str] = &["spec", "jobTemplate", "spec"];
+const JOB_TEMPLATE: &[&str] = &["spec", "template"];
+const CRON_JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
+
 impl Strategy for Jobs {
+    fn warnings_on_create(&self, _call: &Call<'_>, job: &Value) -> Vec<String> {
+        created(job, JOB_SPEC)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, job: &Value, old: &Value) -> Vec<String> {
+        changed(call, job, old, JOB_SPEC)
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, job: &mut Value) {
         if job.bool_at(&["spec", "manualSelector"]) != Some(true) {
             generate_selector(job);
         }
         generic_prepare_for_create(call, job);
+        drop_gated(job, None, JOB_TEMPLATE);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, job: &mut Value, old: &Value) {
+        if !call.is_status() {
+            drop_gated(job, Some(old), JOB_TEMPLATE);
+        }
+        generic_prepare_for_update(call, job, old);
     }
 
     fn validate(&self, _call: &Call<'_>, job: &Value) -> Vec<FieldError> {
@@ -67,6 +113,31 @@ fn generate_selector(job: &mut Value) {
 pub struct CronJobs;
 
 impl Strategy for CronJobs {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        created(object, CRON_JOB_SPEC)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        let mut told = changed(call, object, old, CRON_JOB_SPEC);
+        let zoned = object.str_at(&["spec", "schedule"]).is_some_and(|s| s.contains("TZ"));
+        if zoned && !call.is_status() {
+            told.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
+        }
+        told
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        generic_prepare_for_create(call, object);
+        drop_gated(object, None, CRON_JOB_TEMPLATE);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        if !call.is_status() {
+            drop_gated(object, Some(old), CRON_JOB_TEMPLATE);
+        }
+        generic_prepare_for_update(call, object, old);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, batch::validate_cron_job)
     }

@@ -4,15 +4,19 @@ use std::marker::PhantomData;
 
 use ::api::validation::field::Error as FieldError;
 use ::api::validation::objectmeta::{self, NameRule};
-use ::api::validation::{autoscaling, coordination, core, flowcontrol, networking, node, policy, storage};
+use ::api::validation::{
+    autoscaling, coordination, core, flowcontrol, networking, node, policy, storage, storagemigration,
+};
+use ::api::warnings;
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::api::flowcontrol::v1 as flowcontrol_v1;
 use k8s_openapi::api::networking::v1 as networking_v1;
 use k8s_openapi::api::storage::v1 as storage_v1;
+use k8s_openapi::api::storagemigration::v1::StorageVersionMigration;
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
-use super::{validated, validated_update, with_declared};
+use super::{validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, keep_metadata,
@@ -39,7 +43,22 @@ pub struct Checked<T> {
     status_metadata: StatusMetadata,
     /// What of the stored object counts for nothing in a new one.
     prepare: Option<fn(&mut Value, Option<&Value>)>,
+    warn: Option<Warn<T>>,
     kind: PhantomData<fn(T)>,
+}
+
+/// Warnings about a valid object; those about a changed one are told what changed.
+type Warn<T> = fn(&T, Change<&T>) -> Vec<String>;
+
+/// How an object is written.
+#[derive(Clone, Copy)]
+pub enum Change<T> {
+    /// It is new.
+    New,
+    /// It takes the place of this one.
+    Of(T),
+    /// Its status changes.
+    Status,
 }
 
 impl<T> Checked<T> {
@@ -51,6 +70,7 @@ impl<T> Checked<T> {
             status: None,
             status_metadata: StatusMetadata::Open,
             prepare: None,
+            warn: None,
             kind: PhantomData,
         }
     }
@@ -70,7 +90,26 @@ impl<T> Checked<T> {
     }
 }
 
+impl<T> Checked<T> {
+    /// With warnings.
+    pub const fn warned(self, warn: Warn<T>) -> Self {
+        Checked { warn: Some(warn), ..self }
+    }
+}
+
 impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        self.warn.map(|warn| warned(object, |typed: &T| warn(typed, Change::New))).unwrap_or_default()
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        let Some(warn) = self.warn else { return Vec::new() };
+        if call.is_status() {
+            return warned(object, |typed: &T| warn(typed, Change::Status));
+        }
+        warned(object, |typed: &T| warned(old, |old: &T| warn(typed, Change::Of(old))))
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
         generic_prepare_for_create(call, object);
         if let Some(prepare) = self.prepare {
@@ -105,7 +144,12 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
 /// Ingresses.
 pub const INGRESSES: Checked<networking_v1::Ingress> =
     Checked::new(networking::ingress::validate, networking::ingress::validate_update)
-        .with_status(networking::ingress::validate_status_update, StatusMetadata::Open);
+        .with_status(networking::ingress::validate_status_update, StatusMetadata::Open)
+        .warned(|ingress, change| match change {
+            Change::New => warnings::networking::ingress(ingress),
+            Change::Of(_) => Vec::new(),
+            Change::Status => warnings::networking::ingress_status(ingress),
+        });
 
 /// Ingress classes.
 pub const INGRESS_CLASSES: Checked<networking_v1::IngressClass> =
@@ -113,7 +157,8 @@ pub const INGRESS_CLASSES: Checked<networking_v1::IngressClass> =
 
 /// Network policies.
 pub const NETWORK_POLICIES: Checked<networking_v1::NetworkPolicy> =
-    Checked::new(networking::network_policy::validate, networking::network_policy::validate_update);
+    Checked::new(networking::network_policy::validate, networking::network_policy::validate_update)
+        .warned(|policy, _| warnings::networking::network_policy(policy));
 
 /// Addresses of services.
 pub const IP_ADDRESSES: Checked<networking_v1::IPAddress> =
@@ -126,11 +171,18 @@ pub const SERVICE_CIDRS: Checked<networking_v1::ServiceCIDR> =
 
 /// Storage classes.
 pub const STORAGE_CLASSES: Checked<storage_v1::StorageClass> =
-    Checked::new(storage::class::validate, storage::class::validate_update);
+    Checked::new(storage::class::validate, storage::class::validate_update)
+        .warned(|class, _| warnings::storage::class(class));
 
 /// CSI drivers.
 pub const CSI_DRIVERS: Checked<storage_v1::CSIDriver> =
-    Checked::new(storage::csi_driver::validate, storage::csi_driver::validate_update);
+    Checked::new(storage::csi_driver::validate, storage::csi_driver::validate_update).warned(
+        |driver, change| match change {
+            Change::New => warnings::storage::csi_driver(driver, None),
+            Change::Of(old) => warnings::storage::csi_driver(driver, Some(old)),
+            Change::Status => Vec::new(),
+        },
+    );
 
 /// CSI nodes, whose drivers' health is told only with a feature that is off.
 pub const CSI_NODES: Checked<storage_v1::CSINode> =
@@ -145,7 +197,8 @@ pub const CSI_NODES: Checked<storage_v1::CSINode> =
 
 /// CSI storage capacities.
 pub const CSI_STORAGE_CAPACITIES: Checked<storage_v1::CSIStorageCapacity> =
-    Checked::new(storage::capacity::validate, storage::capacity::validate_update);
+    Checked::new(storage::capacity::validate, storage::capacity::validate_update)
+        .warned(|capacity, _| warnings::storage::capacity(capacity));
 
 /// Volume attachments.
 pub const VOLUME_ATTACHMENTS: Checked<storage_v1::VolumeAttachment> =
@@ -158,7 +211,8 @@ pub const VOLUME_ATTRIBUTES_CLASSES: Checked<storage_v1::VolumeAttributesClass> 
 
 /// Runtime classes.
 pub const RUNTIME_CLASSES: Checked<k8s_openapi::api::node::v1::RuntimeClass> =
-    Checked::new(node::validate, node::validate_update);
+    Checked::new(node::validate, node::validate_update)
+        .warned(|class, _| warnings::node::runtime_class(class));
 
 /// Flow schemas.
 pub const FLOW_SCHEMAS: Checked<flowcontrol_v1::FlowSchema> =
@@ -170,9 +224,15 @@ pub const PRIORITY_LEVELS: Checked<flowcontrol_v1::PriorityLevelConfiguration> =
     Checked::new(flowcontrol::priority_level::validate, flowcontrol::priority_level::validate_update)
         .with_status(flowcontrol::priority_level::validate_status_update, StatusMetadata::Kept);
 
+/// Migrations of stored objects.
+pub const STORAGE_MIGRATIONS: Checked<StorageVersionMigration> =
+    Checked::new(storagemigration::validate, storagemigration::validate_update)
+        .with_status(storagemigration::validate_status_update, StatusMetadata::Reset);
+
 /// Endpoints.
 pub const ENDPOINTS: Checked<core_v1::Endpoints> =
-    Checked::new(core::endpoints::validate, core::endpoints::validate_update);
+    Checked::new(core::endpoints::validate, core::endpoints::validate_update)
+        .warned(|endpoints, _| warnings::networking::endpoints(endpoints));
 
 /// Limit ranges, which name themselves.
 pub const LIMIT_RANGES: Checked<core_v1::LimitRange> =
@@ -185,7 +245,11 @@ pub const LIMIT_RANGES: Checked<core_v1::LimitRange> =
 /// Resource quotas.
 pub const RESOURCE_QUOTAS: Checked<core_v1::ResourceQuota> =
     Checked::new(core::resource_quota::validate, core::resource_quota::validate_update)
-        .with_status(core::resource_quota::validate_status_update, StatusMetadata::Open);
+        .with_status(core::resource_quota::validate_status_update, StatusMetadata::Open)
+        .warned(|quota, change| match change {
+            Change::New => warnings::workload::quota(quota),
+            Change::Of(_) | Change::Status => Vec::new(),
+        });
 
 /// Events. What comes through events.k8s.io is judged strictly.
 pub struct Events;

@@ -3,9 +3,10 @@
 
 use ::api::validation::core::data;
 use ::api::validation::field::Error as FieldError;
-use machinery::Value;
+use machinery::{Value, golang};
 
-use super::{keep_if_absent, validated, validated_update};
+use super::{keep_if_absent, key_pair, validated, validated_update};
+use crate::meta;
 use crate::strategy::{Call, Strategy};
 
 /// ConfigMaps.
@@ -35,7 +36,26 @@ fn take_string_data(secret: &mut Value) {
     }
 }
 
+fn key_pair_warning(secret: &Value) -> Vec<String> {
+    if secret.str_at(&["type"]) != Some("kubernetes.io/tls") {
+        return Vec::new();
+    }
+    let bytes = |key: &str| {
+        let text = secret.str_at(&["data", key]).unwrap_or_default();
+        golang::decode_base64(text.as_bytes()).unwrap_or_default()
+    };
+    key_pair::problem(&bytes("tls.crt"), &bytes("tls.key")).into_iter().collect()
+}
+
 impl Strategy for Secrets {
+    fn warnings_on_create(&self, _call: &Call<'_>, secret: &Value) -> Vec<String> {
+        key_pair_warning(secret)
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, secret: &Value, _old: &Value) -> Vec<String> {
+        key_pair_warning(secret)
+    }
+
     fn prepare_for_create(&self, _call: &Call<'_>, object: &mut Value) {
         take_string_data(object);
     }
@@ -71,7 +91,27 @@ fn clean_secret_references(account: &mut Value) {
     }
 }
 
+const ENFORCED: &str = "kubernetes.io/enforce-mountable-secrets";
+
+fn mountable_secrets_warning(account: &Value) -> Vec<String> {
+    if meta::annotation(account, ENFORCED).is_none() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.annotations[{ENFORCED}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+    )]
+}
+
 impl Strategy for ServiceAccounts {
+    fn warnings_on_create(&self, _call: &Call<'_>, account: &Value) -> Vec<String> {
+        mountable_secrets_warning(account)
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, account: &Value, old: &Value) -> Vec<String> {
+        let known = meta::annotation(old, ENFORCED).is_some();
+        if known { Vec::new() } else { mountable_secrets_warning(account) }
+    }
+
     fn prepare_for_create(&self, _call: &Call<'_>, object: &mut Value) {
         clean_secret_references(object);
     }

@@ -15,7 +15,7 @@ use ::api::validation::objectmeta::{
 };
 use ::api::validation::resource;
 use async_trait::async_trait;
-use machinery::Value;
+use machinery::{Value, golang};
 
 use super::with_declared;
 use crate::errors::ApiError;
@@ -155,7 +155,24 @@ impl Strategy for ResourceClaimTemplates {
 /// Slices.
 pub struct ResourceSlices;
 
+fn driver_warning(slice: &Value) -> Vec<String> {
+    let driver = slice.str_at(&["spec", "driver"]).unwrap_or_default();
+    if driver.to_lowercase() == driver {
+        return Vec::new();
+    }
+    let driver = golang::quote(driver);
+    vec![format!("spec.driver: driver names should be lowercase; {driver} contains uppercase characters")]
+}
+
 impl Strategy for ResourceSlices {
+    fn warnings_on_create(&self, _call: &Call<'_>, slice: &Value) -> Vec<String> {
+        driver_warning(slice)
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, slice: &Value, _old: &Value) -> Vec<String> {
+        driver_warning(slice)
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, slice: &mut Value) {
         generic_prepare_for_create(call, slice);
         drop::slice(slice, None);

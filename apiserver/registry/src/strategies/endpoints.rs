@@ -3,9 +3,10 @@
 
 use ::api::validation::discovery;
 use ::api::validation::field::{Error as FieldError, Path};
+use ::api::warnings;
 use machinery::Value;
 
-use super::{validated, validated_update, with_declared};
+use super::{validated, validated_update, warned, with_declared};
 use crate::strategy::{
     Call, Strategy, bump_generation, desired_state_changed, generic_prepare_for_create,
     validate_kube_metadata,
@@ -40,6 +41,14 @@ fn drop_topology(slice: &mut Value, old: Option<&Value>) {
 }
 
 impl Strategy for EndpointSlices {
+    fn warnings_on_create(&self, _call: &Call<'_>, slice: &Value) -> Vec<String> {
+        warned(slice, |slice| warnings::networking::endpoint_slice(slice, true))
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, slice: &Value, _old: &Value) -> Vec<String> {
+        warned(slice, |slice| warnings::networking::endpoint_slice(slice, false))
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, slice: &mut Value) {
         generic_prepare_for_create(call, slice);
         drop_topology(slice, None);

@@ -2,9 +2,10 @@
 
 use ::api::validation::core::node as validation;
 use ::api::validation::field::Error as FieldError;
+use ::api::warnings;
 use machinery::Value;
 
-use super::{validated, validated_update};
+use super::{validated, validated_update, warned};
 use crate::strategy::{Call, Strategy, keep};
 
 /// The strategy.
@@ -24,6 +25,14 @@ impl Strategy for Nodes {
     fn prepare_for_update(&self, call: &Call<'_>, node: &mut Value, old: &Value) {
         keep(node, old, if call.is_status() { "spec" } else { "status" });
         join_networks(node);
+    }
+
+    fn warnings_on_create(&self, _call: &Call<'_>, node: &Value) -> Vec<String> {
+        warned(node, warnings::node::node)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, node: &Value, _old: &Value) -> Vec<String> {
+        if call.is_status() { Vec::new() } else { warned(node, warnings::node::node) }
     }
 
     fn validate_update(&self, call: &Call<'_>, node: &Value, old: &Value) -> Vec<FieldError> {

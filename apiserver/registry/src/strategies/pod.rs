@@ -4,21 +4,36 @@
 use ::api::validation::core::pod as validation;
 use ::api::validation::core::pod_status::validate_pod_status_update;
 use ::api::validation::core::pod_subresources;
-use ::api::validation::field::Error as FieldError;
+use ::api::validation::field::{Error as FieldError, Path};
 use ::api::validation::objectmeta::NameRule;
+use ::api::warnings;
+use k8s_openapi::api::core::v1::PodTemplate;
 use machinery::{List, Map, Value};
 
-use super::{keep_if_absent, label_keys, validated, validated_update};
+use super::{app_armor, gated, keep_if_absent, label_keys, validated, validated_update, warned};
 use crate::api::DeleteOptions;
 use crate::conditions;
 use crate::meta;
 use crate::qos;
-use crate::strategy::{Call, Strategy, bump_generation, keep, reset_metadata_for_status};
+use crate::strategy::{
+    Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
+    reset_metadata_for_status,
+};
 
 /// Pod templates.
 pub struct PodTemplates;
 
 impl Strategy for PodTemplates {
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        generic_prepare_for_create(call, object);
+        gated::drop_from_pod(object, None, &["template"]);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        gated::drop_from_pod(object, Some(old), &["template"]);
+        generic_prepare_for_update(call, object, old);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, validation::validate_pod_template)
     }
@@ -26,6 +41,22 @@ impl Strategy for PodTemplates {
     fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         validated_update(object, old, validation::validate_pod_template_update)
     }
+
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        warned(object, template_warnings)
+    }
+
+    fn warnings_on_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        if meta::generation(object) == meta::generation(old) {
+            return Vec::new();
+        }
+        warned(object, template_warnings)
+    }
+}
+
+fn template_warnings(template: &PodTemplate) -> Vec<String> {
+    let template = template.template.as_ref();
+    template.map(|t| warnings::pod::template(t, &Path::new("template"))).unwrap_or_default()
 }
 
 /// The strategy.
@@ -43,6 +74,7 @@ impl Strategy for Pods {
         if let Value::Map(map) = pod {
             map.insert("status", status);
         }
+        gated::drop_from_pod(pod, None, &[]);
         if pod.list_at(&["spec", "schedulingGates"]).is_some_and(|g| !g.is_empty()) {
             let message = "Scheduling is blocked due to non-empty scheduling gates";
             conditions::set(
@@ -55,6 +87,7 @@ impl Strategy for Pods {
             );
         }
         label_keys::merge(pod);
+        app_armor::fields_from_annotations(call, pod);
         let class = qos::class(pod);
         // Status was set above.
         let _ = pod.set_path(&["status", "qosClass"], class);
@@ -65,14 +98,13 @@ impl Strategy for Pods {
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, pod: &Value) -> Vec<String> {
-        let refusals = ::api::validation::content::dns_label(meta::name(pod));
-        if refusals.is_empty() {
-            return Vec::new();
-        }
-        vec![format!(
-            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
-            refusals.join(" ")
-        )]
+        let name = warnings::name_in_hostnames(meta::name(pod), "the Pod's hostname");
+        name.into_iter().chain(warned(pod, warnings::pod::pod)).collect()
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, pod: &Value, _old: &Value) -> Vec<String> {
+        // Few people change pods themselves; their addresses are told by the kubelet.
+        if call.is_status() { warned(pod, warnings::pod::status) } else { Vec::new() }
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, pod: &mut Value, old: &Value) {
@@ -82,6 +114,7 @@ impl Strategy for Pods {
             "resize" => only_resources(pod, old),
             _ => keep(pod, old, "status"),
         }
+        gated::drop_from_pod(pod, Some(old), &[]);
         let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
         if !spec(pod).semantic_eq(&spec(old)) {
             bump_generation(pod, old);
@@ -127,10 +160,7 @@ fn prepare_status(pod: &mut Value, old: &Value) {
     ] {
         keep_if_absent(pod, old, &["status", field]);
     }
-    // A feature that is off, unless the field is in use.
-    if old.list_at(&["status", "volumeHealth"]).is_none_or(|l| l.is_empty()) {
-        pod.remove_path(&["status", "volumeHealth"]);
-    }
+    gated::drop_from_pod_status(pod, old);
     keep_condition_generations(pod, old);
 }
 

@@ -5,10 +5,11 @@
 use ::api::validation::core::service as validation;
 use ::api::validation::field::Error as FieldError;
 use ::api::validation::objectmeta::{self, NameRule};
+use ::api::warnings;
 use async_trait::async_trait;
 use machinery::{List, Value};
 
-use super::{validated, validated_update};
+use super::{validated, validated_update, warned};
 use crate::errors::ApiError;
 use crate::services::{
     self, Changes, Claims, addresses, allocated_addresses, families, needs_cluster_ip,
@@ -39,6 +40,19 @@ impl Strategy for Services {
         }
         keep(service, old, "status");
         drop_type_dependent_fields(service, old);
+    }
+
+    fn warnings_on_create(&self, _call: &Call<'_>, service: &Value) -> Vec<String> {
+        warned(service, warnings::networking::service)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, service: &Value, _old: &Value) -> Vec<String> {
+        let tell = if call.is_status() {
+            warnings::networking::service_status
+        } else {
+            warnings::networking::service
+        };
+        warned(service, tell)
     }
 
     fn validate_update(&self, call: &Call<'_>, service: &Value, old: &Value) -> Vec<FieldError> {

@@ -3,9 +3,10 @@
 
 use ::api::validation::core::{claim, persistent_volume};
 use ::api::validation::field::Error as FieldError;
+use ::api::warnings;
 use machinery::{Map, Value};
 
-use super::{validated, validated_update};
+use super::{validated, validated_update, warned};
 use crate::meta;
 use crate::strategy::{Call, Strategy, keep, keep_all_but_status};
 
@@ -15,6 +16,14 @@ pub struct PersistentVolumes;
 const TRANSITION: [&str; 2] = ["status", "lastPhaseTransitionTime"];
 
 impl Strategy for PersistentVolumes {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        warned(object, warnings::storage::persistent_volume)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, _old: &Value) -> Vec<String> {
+        if call.is_status() { Vec::new() } else { warned(object, warnings::storage::persistent_volume) }
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, volume: &mut Value) {
         let mut status = Map::new();
         status.insert("phase", "Pending");
@@ -60,6 +69,14 @@ impl Strategy for PersistentVolumes {
 pub struct PersistentVolumeClaims;
 
 impl Strategy for PersistentVolumeClaims {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        warned(object, warnings::storage::claim)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, _old: &Value) -> Vec<String> {
+        if call.is_status() { Vec::new() } else { warned(object, warnings::storage::claim) }
+    }
+
     fn prepare_for_create(&self, _call: &Call<'_>, claim: &mut Value) {
         let mut status = Map::new();
         status.insert("phase", "Pending");

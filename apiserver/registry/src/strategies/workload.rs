@@ -4,9 +4,12 @@
 use ::api::validation::apps;
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use ::api::validation::objectmeta;
+use ::api::warnings;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use machinery::Value;
 
-use super::{validated, validated_update};
+use super::{gated, validated, validated_update, warned};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
@@ -16,6 +19,40 @@ use crate::strategy::{
 fn template_changed(object: &Value, old: &Value) -> bool {
     let template = |v: &Value| v.get_path(&["spec", "template"]).cloned().unwrap_or_default();
     !template(object).semantic_eq(&template(old))
+}
+
+const TEMPLATE: &[&str] = &["spec", "template"];
+
+fn prepare_for_create(call: &Call<'_>, object: &mut Value) {
+    generic_prepare_for_create(call, object);
+    gated::drop_from_pod(object, None, TEMPLATE);
+}
+
+fn prepare_for_update(call: &Call<'_>, object: &mut Value, old: &Value) {
+    if !call.is_status() {
+        gated::drop_from_pod(object, Some(old), TEMPLATE);
+    }
+    generic_prepare_for_update(call, object, old);
+}
+
+/// The names of pods are made of the workload's.
+fn name_warning(object: &Value) -> Option<String> {
+    warnings::name_in_hostnames(meta::name(object), "Pod names and hostnames")
+}
+
+fn template_warnings(object: &Value) -> Vec<String> {
+    let path = Path::new("spec.template");
+    let Some(template) = object.get_path(TEMPLATE) else { return Vec::new() };
+    warned(template, |template: &PodTemplateSpec| warnings::pod::template(template, &path))
+}
+
+fn same_generation(object: &Value, old: &Value) -> bool {
+    meta::generation(object) == meta::generation(old)
+}
+
+/// About what is changed, when it is.
+fn changed_template_warnings(call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+    if call.is_status() || same_generation(object, old) { Vec::new() } else { template_warnings(object) }
 }
 
 /// Typed objects do not tell an absent selector, which selects nothing, from an empty one.
@@ -42,12 +79,24 @@ fn with_selector(object: &Value, required: bool, mut errors: Vec<FieldError>) ->
 pub struct Deployments;
 
 impl Strategy for Deployments {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        name_warning(object).into_iter().chain(template_warnings(object)).collect()
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        changed_template_warnings(call, object, old)
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        prepare_for_create(call, object);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         with_selector(object, true, validated(object, apps::validate_deployment))
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
-        generic_prepare_for_update(call, object, old);
+        prepare_for_update(call, object, old);
         let field = |v: &Value, f: &str| v.get_path(&["metadata", f]).cloned().unwrap_or_default();
         if call.is_status() {
             // The controller reports status; labels are the user's.
@@ -69,6 +118,22 @@ impl Strategy for Deployments {
 pub struct ReplicaSets;
 
 impl Strategy for ReplicaSets {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        name_warning(object).into_iter().chain(template_warnings(object)).collect()
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        changed_template_warnings(call, object, old)
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        prepare_for_create(call, object);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        prepare_for_update(call, object, old);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         with_selector(object, true, validated(object, apps::validate_replica_set))
     }
@@ -85,6 +150,29 @@ impl Strategy for ReplicaSets {
 pub struct StatefulSets;
 
 impl Strategy for StatefulSets {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        let mut told = template_warnings(object);
+        told.extend(warned(object, |set: &StatefulSet| warnings::workload::stateful_set(set, true)));
+        told
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        if call.is_status() {
+            return Vec::new();
+        }
+        let mut told = changed_template_warnings(call, object, old);
+        told.extend(warned(object, |set: &StatefulSet| warnings::workload::stateful_set(set, false)));
+        told
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        prepare_for_create(call, object);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        prepare_for_update(call, object, old);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         with_selector(object, true, validated(object, apps::validate_stateful_set))
     }
@@ -101,8 +189,17 @@ impl Strategy for StatefulSets {
 pub struct DaemonSets;
 
 impl Strategy for DaemonSets {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        template_warnings(object)
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        let same = template_generation(object) == template_generation(old);
+        if call.is_status() || same { Vec::new() } else { template_warnings(object) }
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
-        generic_prepare_for_create(call, object);
+        prepare_for_create(call, object);
         set_template_generation(object, template_generation(object).max(1));
     }
 
@@ -111,9 +208,9 @@ impl Strategy for DaemonSets {
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        prepare_for_update(call, object, old);
         let bump = i64::from(!call.is_status() && template_changed(object, old));
         set_template_generation(object, template_generation(old).saturating_add(bump));
-        generic_prepare_for_update(call, object, old);
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -141,6 +238,23 @@ fn set_template_generation(object: &mut Value, generation: i64) {
 pub struct ReplicationControllers;
 
 impl Strategy for ReplicationControllers {
+    fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
+        name_warning(object).into_iter().chain(template_warnings(object)).collect()
+    }
+
+    fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
+        // Upstream hands over the two templates in the wrong order (replicationcontroller/strategy.go).
+        if call.is_status() || same_generation(object, old) { Vec::new() } else { template_warnings(old) }
+    }
+
+    fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        prepare_for_create(call, object);
+    }
+
+    fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
+        prepare_for_update(call, object, old);
+    }
+
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         validated(object, apps::validate_replication_controller)
     }

@@ -1,7 +1,7 @@
 //! core/v1. Upstream: `pkg/apis/core/validation/validation.go`.
 
 pub mod claim;
-mod container;
+pub(crate) mod container;
 pub mod data;
 pub mod endpoints;
 mod env;

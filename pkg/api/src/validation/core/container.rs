@@ -31,7 +31,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Calls `see` for every container of the three lists with its path.
-pub(super) fn visit<'a>(spec: &PodSpec, path: &Path<'a>, see: &mut dyn FnMut(&Container, &Path<'_>)) {
+pub(crate) fn visit<'a>(spec: &PodSpec, path: &Path<'a>, see: &mut dyn FnMut(&Container, &Path<'_>)) {
     for (field, list) in [("initContainers", items(&spec.init_containers)), ("containers", &spec.containers)]
     {
         let at = path.child(field);

@@ -107,6 +107,16 @@ impl Network {
         Some(Network { address: masked(ip, length), length })
     }
 
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits are fixed.
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
     /// Whether it is of IPv4.
     pub fn is_ipv4(&self) -> bool {
         self.address.is_ipv4()

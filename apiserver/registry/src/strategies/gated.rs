@@ -1,0 +1,209 @@
+//! Fields of features that are off by default: dropped from what is written, unless the stored object uses them.
+//! Upstream: `pkg/api/pod/util.go` `DropDisabledPodFields`, `dropDisabledPodStatusFields`; `pkg/api/job/util.go`
+//! `DropDisabledFields`.
+
+use machinery::Value;
+
+/// Where the fields of one feature are; `*` stands for every item of a list.
+type Feature = &'static [&'static str];
+
+const STOP_SIGNAL: Feature = &["{containers}/lifecycle/stopSignal"];
+
+/// Of a pod specification.
+const SPEC: &[Feature] = &[
+    STOP_SIGNAL,
+    // H2CContainerProbe
+    &[
+        "{containers}/livenessProbe/httpGet/protocol",
+        "{containers}/readinessProbe/httpGet/protocol",
+        "{containers}/startupProbe/httpGet/protocol",
+        "{containers}/lifecycle/postStart/httpGet/protocol",
+        "{containers}/lifecycle/preStop/httpGet/protocol",
+    ],
+    // GRPCContainerProbeTLS
+    &[
+        "{containers}/livenessProbe/grpc/mode",
+        "{containers}/readinessProbe/grpc/mode",
+        "{containers}/startupProbe/grpc/mode",
+    ],
+    // VolumeBindMountOptions
+    &["{containers}/volumeMounts/*/bindMountOptions"],
+    // EmptyDirVolumeMode
+    &["volumes/*/emptyDir/mode"],
+    // AtomicWriteVolumeUserFields
+    &[
+        "volumes/*/secret/defaultUser",
+        "volumes/*/secret/items/*/user",
+        "volumes/*/configMap/defaultUser",
+        "volumes/*/configMap/items/*/user",
+        "volumes/*/downwardAPI/defaultUser",
+        "volumes/*/downwardAPI/items/*/user",
+        "volumes/*/projected/defaultUser",
+        "volumes/*/projected/sources/*/secret/items/*/user",
+        "volumes/*/projected/sources/*/downwardAPI/items/*/user",
+        "volumes/*/projected/sources/*/configMap/items/*/user",
+        "volumes/*/projected/sources/*/serviceAccountToken/user",
+        "volumes/*/projected/sources/*/clusterTrustBundle/user",
+        "volumes/*/projected/sources/*/podCertificate/user",
+    ],
+    // GenericWorkload
+    &["schedulingGroup"],
+    // EvictionRequestAPI
+    &["evictionResponders"],
+];
+
+/// Of the status of a pod.
+const STATUS: &[Feature] = &[
+    // ImageVolumeWithDigest
+    &[
+        "containerStatuses/*/volumeMounts/*/volumeStatus",
+        "initContainerStatuses/*/volumeMounts/*/volumeStatus",
+        "ephemeralContainerStatuses/*/volumeMounts/*/volumeStatus",
+    ],
+    // DRANodeAllocatableResources
+    &["nodeAllocatableResourceClaimStatuses"],
+    // CSIVolumeHealth
+    &["volumeHealth"],
+];
+
+const CONTAINERS: &[&str] = &["containers", "initContainers", "ephemeralContainers"];
+
+/// Annotations that once held init containers.
+const INIT_CONTAINERS: &[&str] = &[
+    "pod.beta.kubernetes.io/init-containers",
+    "pod.alpha.kubernetes.io/init-containers",
+    "pod.beta.kubernetes.io/init-container-statuses",
+    "pod.alpha.kubernetes.io/init-container-statuses",
+];
+
+/// Drops the fields from a pod, or from a pod template at a path of the object.
+pub fn drop_from_pod(object: &mut Value, old: Option<&Value>, template: &[&str]) {
+    let old = old.and_then(|o| o.get_path(template)).and_then(|t| t.get("spec"));
+    let Some(pod) = object.get_path_mut(template) else { return };
+    if let Some(Value::Map(annotations)) = pod.get_path_mut(&["metadata", "annotations"]) {
+        INIT_CONTAINERS.iter().for_each(|key| drop(annotations.remove(key)));
+    }
+    let Some(spec) = pod.get_mut("spec") else { return };
+    let signals = uses(spec, STOP_SIGNAL);
+    drop_unused(spec, old, SPEC);
+    if signals && !uses(spec, STOP_SIGNAL) {
+        drop_empty_lifecycles(spec);
+    }
+}
+
+/// Drops the fields from the status of a pod.
+pub fn drop_from_pod_status(pod: &mut Value, old: &Value) {
+    if let Some(status) = pod.get_mut("status") {
+        drop_unused(status, old.get("status"), STATUS);
+    }
+}
+
+/// Drops what else belongs to a job at a path of the object.
+pub fn drop_from_job(object: &mut Value, old: Option<&Value>, spec: &[&str]) {
+    let old = old.and_then(|o| o.get_path(spec));
+    if let Some(spec) = object.get_path_mut(spec) {
+        // WorkloadWithJob
+        drop_unused(spec, old, &[&["scheduling"]]);
+    }
+}
+
+fn drop_unused(new: &mut Value, old: Option<&Value>, features: &[Feature]) {
+    for feature in features {
+        if uses(new, feature) && old.is_none_or(|old| !uses(old, feature)) {
+            each(feature, &mut |steps| remove(new, steps));
+        }
+    }
+}
+
+fn uses(value: &Value, feature: Feature) -> bool {
+    let mut found = false;
+    each(feature, &mut |steps| found |= is_set(value, steps));
+    found
+}
+
+/// The places of a feature, as steps.
+fn each(feature: Feature, tell: &mut dyn FnMut(&[&str])) {
+    for place in feature {
+        match place.strip_prefix("{containers}/") {
+            None => tell(&place.split('/').collect::<Vec<_>>()),
+            Some(below) => {
+                for list in CONTAINERS {
+                    let steps: Vec<&str> = [*list, "*"].into_iter().chain(below.split('/')).collect();
+                    tell(&steps);
+                }
+            }
+        }
+    }
+}
+
+fn is_set(value: &Value, steps: &[&str]) -> bool {
+    match (steps, value) {
+        ([], Value::List(list)) => !list.is_empty(),
+        ([], value) => !value.is_null(),
+        (["*", rest @ ..], Value::List(list)) => list.iter().any(|item| is_set(item, rest)),
+        ([field, rest @ ..], value) => value.get(field).is_some_and(|v| is_set(v, rest)),
+    }
+}
+
+fn remove(value: &mut Value, steps: &[&str]) {
+    match (steps, value) {
+        (["*", rest @ ..], Value::List(list)) => list.iter_mut().for_each(|item| remove(item, rest)),
+        ([field], Value::Map(map)) => drop(map.remove(field)),
+        ([field, rest @ ..], value) => {
+            if let Some(below) = value.get_mut(field) {
+                remove(below, rest);
+            }
+        }
+        ([], _) => {}
+    }
+}
+
+/// A lifecycle of a stop signal alone goes with it.
+fn drop_empty_lifecycles(spec: &mut Value) {
+    for list in CONTAINERS {
+        let Some(Value::List(containers)) = spec.get_mut(list) else { continue };
+        for container in containers.iter_mut() {
+            let empty = |l: &Value| l.as_map().is_some_and(|l| l.values().all(Value::is_null));
+            if container.get("lifecycle").is_some_and(empty) {
+                container.remove_path(&["lifecycle"]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Value {
+        Value::from(serde_json::from_str::<serde_json::Value>(text).unwrap())
+    }
+
+    #[test]
+    fn dropped_unless_in_use() {
+        let pod = r#"{"spec":{"initContainers":[{"lifecycle":{"stopSignal":"SIGUSR1"}}],
+            "volumes":[{"emptyDir":{"mode":1}},{"secret":{"items":[{"user":1}]}}]}}"#;
+        let mut new = tree(pod);
+        drop_from_pod(&mut new, None, &[]);
+        let left =
+            tree(r#"{"spec":{"initContainers":[{}],"volumes":[{"emptyDir":{}},{"secret":{"items":[{}]}}]}}"#);
+        assert_eq!(new, left);
+        let mut new = tree(pod);
+        drop_from_pod(&mut new, Some(&tree(r#"{"spec":{"volumes":[{"emptyDir":{"mode":2}}]}}"#)), &[]);
+        assert_eq!(new.get_path(&["spec", "volumes"]).map(|v| v.to_string().contains("mode")), Some(true));
+        assert!(!new.to_string().contains("stopSignal"));
+    }
+
+    #[test]
+    fn templates_and_jobs() {
+        let mut cron = tree(
+            r#"{"spec":{"jobTemplate":{"spec":{"scheduling":{},"template":{"metadata":{"annotations":
+            {"pod.beta.kubernetes.io/init-containers":"[]"}},"spec":{"schedulingGroup":{}}}}}}}"#,
+        );
+        drop_from_job(&mut cron, None, &["spec", "jobTemplate", "spec"]);
+        drop_from_pod(&mut cron, None, &["spec", "jobTemplate", "spec", "template"]);
+        let left =
+            r#"{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{}},"spec":{}}}}}}"#;
+        assert_eq!(cron, tree(left));
+    }
+}
