@@ -3,7 +3,7 @@
 // One request per line on stdin: {"new": <object>, "old": <object or absent>, "sub": <subresource or "">}. One answer
 // per line on stdout: a list of [field, reason, message] in upstream's order; {"object": <object>} when there is
 // nothing to refuse, as it is read back from the store; or {"err": <text>} when an object cannot be decoded or is
-// refused for another reason.
+// refused for another reason. With the object come the warnings about it, if any: {"object": ..., "warnings": [...]}.
 // An object is decoded with defaults into the internal version first, as the request handlers do.
 package main
 
@@ -11,8 +11,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -23,11 +26,16 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	"k8s.io/kubernetes/pkg/capabilities"
 	_ "k8s.io/kubernetes/pkg/controlplane"
+	"k8s.io/kubernetes/pkg/registry/admissionregistration/mutatingadmissionpolicy"
+	"k8s.io/kubernetes/pkg/registry/admissionregistration/mutatingadmissionpolicybinding"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/mutatingwebhookconfiguration"
+	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicy"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicybinding"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingwebhookconfiguration"
 	"k8s.io/kubernetes/pkg/registry/apps/controllerrevision"
@@ -39,6 +47,8 @@ import (
 	"k8s.io/kubernetes/pkg/registry/batch/cronjob"
 	"k8s.io/kubernetes/pkg/registry/batch/job"
 	"k8s.io/kubernetes/pkg/registry/certificates/certificates"
+	"k8s.io/kubernetes/pkg/registry/certificates/clustertrustbundle"
+	"k8s.io/kubernetes/pkg/registry/certificates/podcertificaterequest"
 	"k8s.io/kubernetes/pkg/registry/coordination/lease"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/endpoint"
@@ -70,6 +80,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/rbac/role"
 	"k8s.io/kubernetes/pkg/registry/rbac/rolebinding"
 	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
+	"k8s.io/kubernetes/pkg/registry/resource/devicetaintrule"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
@@ -80,7 +91,20 @@ import (
 	"k8s.io/kubernetes/pkg/registry/storage/storageclass"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattachment"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattributesclass"
+	"k8s.io/kubernetes/pkg/registry/storagemigration/storagemigration"
+	testclock "k8s.io/utils/clock/testing"
 )
+
+var policy = func() kind {
+	s := validatingadmissionpolicy.NewStrategy(everyone, nothing{})
+	return of("validatingadmissionpolicies", s, status(validatingadmissionpolicy.NewStatusStrategy(s)))
+}()
+
+var certificateRequest = func() kind {
+	s := podcertificaterequest.NewStrategy()
+	now := testclock.NewFakePassiveClock(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	return of("podcertificaterequests", s, status(podcertificaterequest.NewStatusStrategy(s, everyone, now)))
+}()
 
 type kind struct {
 	resource string
@@ -104,7 +128,26 @@ func status(s rest.RESTUpdateStrategy) map[string]rest.RESTUpdateStrategy {
 // Namespaces without labels, which grant no administrative access to devices.
 var namespaces = fake.NewClientset().CoreV1().Namespaces()
 
-var claims = resourceclaim.NewStrategy(namespaces, authorizerfactory.NewAlwaysAllowAuthorizer())
+// Policies that are bound are not found, nor are the kinds of their parameters.
+type nothing struct{}
+
+var errNothing = errors.New("not found")
+
+func (nothing) Resolve(schema.GroupVersionKind) (schema.GroupVersionResource, error) {
+	return schema.GroupVersionResource{}, errNothing
+}
+
+func (nothing) GetValidatingAdmissionPolicy(context.Context, string) (*admissionregistration.ValidatingAdmissionPolicy, error) {
+	return nil, errNothing
+}
+
+func (nothing) GetMutatingAdmissionPolicy(context.Context, string) (*admissionregistration.MutatingAdmissionPolicy, error) {
+	return nil, errNothing
+}
+
+var everyone = authorizerfactory.NewAlwaysAllowAuthorizer()
+
+var claims = resourceclaim.NewStrategy(namespaces, everyone)
 
 var kinds = map[string]kind{
 	"Pod": of("pods", pod.Strategy, map[string]rest.RESTUpdateStrategy{
@@ -168,8 +211,23 @@ var kinds = map[string]kind{
 	"ResourceClaimTemplate":            of("resourceclaimtemplates", resourceclaimtemplate.NewStrategy(namespaces), nil),
 	"MutatingWebhookConfiguration":     of("mutatingwebhookconfigurations", mutatingwebhookconfiguration.Strategy, nil),
 	"ValidatingWebhookConfiguration":   of("validatingwebhookconfigurations", validatingwebhookconfiguration.Strategy, nil),
-	"ValidatingAdmissionPolicyBinding": of("validatingadmissionpolicybindings", &validatingadmissionpolicybinding.Strategy, nil),
+	"ValidatingAdmissionPolicy":        policy,
+	"ValidatingAdmissionPolicyBinding": of("validatingadmissionpolicybindings", validatingadmissionpolicybinding.NewStrategy(everyone, nothing{}, nothing{}), nil),
+	"MutatingAdmissionPolicy":          of("mutatingadmissionpolicies", mutatingadmissionpolicy.NewStrategy(everyone, nothing{}), nil),
+	"MutatingAdmissionPolicyBinding":   of("mutatingadmissionpolicybindings", mutatingadmissionpolicybinding.NewStrategy(everyone, nothing{}, nothing{}), nil),
+	"ClusterTrustBundle":               of("clustertrustbundles", clustertrustbundle.Strategy, nil),
+	"PodCertificateRequest":            certificateRequest,
+	"DeviceTaintRule":                  of("devicetaintrules", devicetaintrule.Strategy, status(devicetaintrule.StatusStrategy)),
+	"StorageVersionMigration":          of("storageversionmigrations", storagemigration.Strategy, status(storagemigration.StatusStrategy)),
 	"VolumeAttachment":                 of("volumeattachments", volumeattachment.Strategy, status(volumeattachment.StatusStrategy)),
+}
+
+type recorder []string
+
+func (r *recorder) AddWarning(_, text string) {
+	if !slices.Contains(*r, text) {
+		*r = append(*r, text)
+	}
 }
 
 type question struct {
@@ -227,7 +285,9 @@ func answer(line []byte) (out any) {
 		accessor, _ := meta.Accessor(obj)
 		accessor.SetUID("00000000-0000-4000-8000-000000000000")
 		accessor.SetCreationTimestamp(metav1.Date(2030, 1, 1, 0, 0, 0, 0, metav1.Now().Location()))
-		return outcome(rest.BeforeCreate(k.main, ctx, obj), obj, gvk)
+		var warnings recorder
+		err := rest.BeforeCreate(k.main, warning.WithWarningRecorder(ctx, &warnings), obj)
+		return outcome(err, obj, gvk, warnings)
 	}
 	old, _, err := decode(q.Old)
 	if err != nil {
@@ -239,10 +299,12 @@ func answer(line []byte) (out any) {
 	}
 	scoped(k.main, k, q.Sub, gvk, old, "update")
 	ctx := scoped(k.main, k, q.Sub, gvk, obj, "update")
-	return outcome(rest.BeforeUpdate(s, ctx, obj, old), obj, gvk)
+	var warnings recorder
+	err = rest.BeforeUpdate(s, warning.WithWarningRecorder(ctx, &warnings), obj, old)
+	return outcome(err, obj, gvk, warnings)
 }
 
-func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind) any {
+func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind, warnings recorder) any {
 	if err == nil {
 		codec := legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion())
 		text, err := runtime.Encode(codec, obj)
@@ -255,7 +317,11 @@ func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind) any {
 		if err != nil {
 			return map[string]string{"err": err.Error()}
 		}
-		return map[string]json.RawMessage{"object": text}
+		answer := map[string]any{"object": json.RawMessage(text)}
+		if len(warnings) > 0 {
+			answer["warnings"] = warnings
+		}
+		return answer
 	}
 	st, ok := err.(apierrors.APIStatus)
 	if !ok || st.Status().Details == nil || st.Status().Reason != metav1.StatusReasonInvalid {
@@ -272,9 +338,7 @@ func main() {
 	capabilities.Setup(true, 0)
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(make([]byte, 1<<20), 1<<28)
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	enc := json.NewEncoder(out)
+	enc := json.NewEncoder(os.Stdout)
 	enc.SetEscapeHTML(false)
 	for in.Scan() {
 		if err := enc.Encode(answer(in.Bytes())); err != nil {

@@ -68,6 +68,38 @@ pub fn ask(program: &Path, requests: &[Json]) -> Vec<Json> {
     out
 }
 
+/// Asks the oracle program, one line per request, and tells each answer as it comes. The program answers every
+/// line at once, so that no more than a few are held at a time.
+pub fn converse(
+    program: &Path,
+    requests: impl Iterator<Item = Json> + Send,
+    mut each: impl FnMut(Json, Json),
+) {
+    const AHEAD: usize = 64;
+    let mut child = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("oracle program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let (asked, questions) = std::sync::mpsc::sync_channel::<Json>(AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for request in requests {
+                if writeln!(stdin, "{request}").is_err() || asked.send(request).is_err() {
+                    break;
+                }
+            }
+        });
+        for question in questions {
+            let line = lines.next().expect("one answer per request").expect("text");
+            each(question, serde_json::from_str(&line).expect("an answer is JSON"));
+        }
+    });
+    assert!(child.wait().expect("oracle ends").success());
+}
+
 pub fn data_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
