@@ -228,6 +228,10 @@ fn cases(kind: &str, bases: Vec<Json>, count: usize, seed: u64) -> impl Iterator
         for _ in 0..=r.below(2) {
             damage(&mut r, &mut new, Shape::Struct(id));
         }
+        // The handlers drop these from what is created.
+        if let Some(metadata) = new["metadata"].as_object_mut() {
+            ["selfLink", "deletionGracePeriodSeconds"].iter().for_each(|field| drop(metadata.remove(*field)));
+        }
         [json!({"new": new}), update(&mut r, base, &name, id)]
     });
     unharmed.into_iter().chain(damaged)

@@ -94,9 +94,11 @@ fn generate_selector(job: &mut Value) {
             labels.insert(key, value);
         }
     }
-    // A job without labels has those of its template by default, and whoever reads this one back gives it the generated
-    // ones too (apis/batch/v1/defaults.go SetDefaults_Job); reads of what was just written skip that.
-    if job.map_at(&["metadata", "labels"]).is_none_or(Map::is_empty) {
+    // A job without labels has those of its template by default, the very same map, which gets the generated ones below
+    // (apis/batch/v1/defaults.go SetDefaults_Job).
+    let own: Map = job.map_at(&["metadata", "labels"]).cloned().unwrap_or_default();
+    let shared = job.map_at(&template).cloned().unwrap_or_default();
+    if own.is_empty() || Value::from(own).semantic_eq(&Value::from(shared)) {
         let _ = job.set_path(&["metadata", "labels"], labels.clone());
     }
     // The shape was checked on decoding; only absent parents are made here.
@@ -113,6 +115,11 @@ fn generate_selector(job: &mut Value) {
 pub struct CronJobs;
 
 impl Strategy for CronJobs {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        // Upstream looks at nothing of a changed status.
+        !call.is_status()
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
         created(object, CRON_JOB_SPEC)
     }

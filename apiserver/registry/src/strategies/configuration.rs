@@ -7,7 +7,7 @@ use machinery::{Value, golang};
 
 use super::{keep_if_absent, key_pair, validated, validated_update};
 use crate::meta;
-use crate::strategy::{Call, Strategy};
+use crate::strategy::{Call, Strategy, validate_kube_metadata};
 
 /// ConfigMaps.
 pub struct ConfigMaps;
@@ -103,6 +103,10 @@ fn mountable_secrets_warning(account: &Value) -> Vec<String> {
 }
 
 impl Strategy for ServiceAccounts {
+    fn validate_update(&self, call: &Call<'_>, account: &Value, _old: &Value) -> Vec<FieldError> {
+        validate_kube_metadata(call, account, self.name_rule())
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, account: &Value) -> Vec<String> {
         mountable_secrets_warning(account)
     }

@@ -24,6 +24,12 @@ impl Strategy for Nodes {
 
     fn prepare_for_update(&self, call: &Call<'_>, node: &mut Value, old: &Value) {
         keep(node, old, if call.is_status() { "spec" } else { "status" });
+        // A feature that is gone, where it is not in use.
+        for path in [["spec", "configSource"], ["status", "config"]] {
+            if old.get_path(&path).is_none_or(Value::is_null) {
+                node.remove_path(&path);
+            }
+        }
         join_networks(node);
     }
 
@@ -39,11 +45,7 @@ impl Strategy for Nodes {
         let mut old = old.clone();
         join_networks(&mut old);
         validated_update(node, &old, |new, old| {
-            let mut errors = if call.is_status() {
-                validation::validate_node_resources(new)
-            } else {
-                validation::validate_node(new)
-            };
+            let mut errors = if call.is_status() { Vec::new() } else { validation::validate_node(new) };
             errors.extend(validation::validate_node_update(new, old));
             errors
         })

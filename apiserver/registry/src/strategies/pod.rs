@@ -1,6 +1,7 @@
 //! Pods: status and QoS class on create, immutable spec, grace period. Validation is in `api::validation::core::pod`.
 //! Upstream: `pkg/registry/core/pod/strategy.go`.
 
+use ::api::defaults::pod_level;
 use ::api::validation::core::pod as validation;
 use ::api::validation::core::pod_status::validate_pod_status_update;
 use ::api::validation::core::pod_subresources;
@@ -88,6 +89,9 @@ impl Strategy for Pods {
         }
         label_keys::merge(pod);
         app_armor::fields_from_annotations(call, pod);
+        if let Some(Value::Map(spec)) = pod.get_mut("spec") {
+            pod_level::complete(spec);
+        }
         let class = qos::class(pod);
         // Status was set above.
         let _ = pod.set_path(&["status", "qosClass"], class);
@@ -112,7 +116,11 @@ impl Strategy for Pods {
             "status" => return prepare_status(pod, old),
             "ephemeralcontainers" => only_ephemeral_containers(pod, old),
             "resize" => only_resources(pod, old),
-            _ => keep(pod, old, "status"),
+            _ => {
+                keep(pod, old, "status");
+                // Clients may not know the field (PodLevelResourcesFixDefaulting).
+                keep_if_absent(pod, old, &["spec", "resources"]);
+            }
         }
         gated::drop_from_pod(pod, Some(old), &[]);
         let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();

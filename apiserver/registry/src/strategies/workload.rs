@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use machinery::Value;
 
-use super::{gated, validated, validated_update, warned};
+use super::{gated, validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
@@ -260,10 +260,12 @@ impl Strategy for ReplicationControllers {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated(object, apps::validate_replication_controller_status_update);
-        }
-        validated_update(object, old, apps::validate_replication_controller_update)
+        let errors = if call.is_status() {
+            validated(object, apps::validate_replication_controller_status_update)
+        } else {
+            validated_update(object, old, apps::validate_replication_controller_update)
+        };
+        with_declared(call, errors, object, Some(old))
     }
 }
 

@@ -21,6 +21,41 @@ pub fn set_defaults(spec: &mut Map) {
     requests(spec);
 }
 
+/// What a strategy completes in a new pod after admission (`pkg/api/pod/util.go` `DefaultPodLevelResources`).
+pub fn complete(spec: &mut Map) {
+    let own = peek(spec, "resources");
+    if peek(&own, "requests").is_empty() && peek(&own, "limits").is_empty() {
+        return;
+    }
+    huge_page_limits(spec);
+    fill_requests(spec);
+    fill_limits(spec);
+}
+
+/// What is asked for is limited to the containers' limits together, when all of them have one, and to no less than what
+/// is asked for.
+fn fill_limits(spec: &mut Map) {
+    let own = peek(spec, "resources");
+    let (limits, requests) = (peek(&own, "limits"), peek(&own, "requests"));
+    let containers = ["containers", "initContainers", "ephemeralContainers"];
+    let everywhere = |name: &str| {
+        let mut all = containers.iter().flat_map(|list| items(spec, list));
+        all.all(|c| c.get_path(&["resources", "limits", name]).is_some_and(|v| !v.is_null()))
+    };
+    let supported = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with(HUGE_PAGES);
+    let sums = sum(spec, "limits");
+    let mut filled: Vec<(Str, String)> = Vec::new();
+    for (name, request) in requests.iter().filter(|(name, _)| supported(name) && !limits.contains_key(name)) {
+        let Some(sum) = sums.get(name).filter(|_| everywhere(name)) else { continue };
+        let request = request.as_str().and_then(|text| Quantity::parse(text).ok());
+        let more = request.filter(|request| request > sum);
+        filled.push((name.clone(), more.unwrap_or_else(|| sum.clone()).to_string()));
+    }
+    for (name, amount) in filled {
+        child(child(spec, "resources"), "limits").insert(name, amount);
+    }
+}
+
 fn huge_page_limits(spec: &mut Map) {
     let own = peek(spec, "resources");
     let (limits, requests) = (peek(&own, "limits"), peek(&own, "requests"));
@@ -36,10 +71,13 @@ fn huge_page_limits(spec: &mut Map) {
 }
 
 fn requests(spec: &mut Map) {
-    let limits = peek(&peek(spec, "resources"), "limits");
-    if limits.is_empty() {
-        return;
+    if !peek(&peek(spec, "resources"), "limits").is_empty() {
+        fill_requests(spec);
     }
+}
+
+fn fill_requests(spec: &mut Map) {
+    let limits = peek(&peek(spec, "resources"), "limits");
     let mut requests = peek(&peek(spec, "resources"), "requests");
     for (name, amount) in sum(spec, "requests") {
         // Huge pages are supported for pods, but cannot be overcommitted.

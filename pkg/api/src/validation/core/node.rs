@@ -1,13 +1,13 @@
 //! Nodes: metadata, taints, addresses, CIDRs.
 
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 
 use super::ip;
 use super::resources::validate_amount;
 use crate::validation::content;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta, validate_label_name};
-use crate::validation::{items, refusals, text};
+use crate::validation::{items, positive, refusals, text};
 
 /// A new node.
 pub fn validate_node(node: &Node) -> Vec<Error> {
@@ -19,6 +19,10 @@ pub fn validate_node(node: &Node) -> Vec<Error> {
     let metadata = Path::new("metadata");
     errors.extend(validate_taints(items(&node_spec.taints), &metadata.child("taints")));
     errors.extend(validate_node_resources(node));
+    let swap = node.status.as_ref().and_then(|s| s.node_info.as_ref()?.swap.as_ref()?.capacity);
+    let at = metadata.child("nodeSwapStatus");
+    errors.extend(swap.and_then(|capacity| positive(capacity, &at.child("capacity"))));
+    errors.extend(validate_declared_features(node));
     let cidrs = items(&node_spec.pod_cidrs);
     let at = spec.child("podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
@@ -50,8 +54,51 @@ fn family(cidr: &str) -> Option<bool> {
     Some(address.is_ipv4())
 }
 
+/// Names of features, in order (`validateNodeDeclaredFeatures`).
+fn validate_declared_features(node: &Node) -> Vec<Error> {
+    let features = node.status.as_ref().map(|s| items(&s.declared_features)).unwrap_or_default();
+    let path = Path::new("status.declaredFeatures");
+    let mut errors = Vec::new();
+    for (i, feature) in features.iter().enumerate() {
+        let (name, next) = (crate::validation::field::quote(feature), path.index(i + 1));
+        if feature.len() > content::DNS_SUBDOMAIN_MAX {
+            let most = content::DNS_SUBDOMAIN_MAX;
+            let detail = format!("invalid feature name {name}: must be no more than {most} characters");
+            errors.push(Error::invalid(&path.index(i), feature, detail));
+        } else if !is_feature(feature) {
+            let detail = format!(
+                "invalid feature name {name}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            errors.push(Error::invalid(&path.index(i), feature, detail));
+        }
+        match features.get(i + 1) {
+            Some(other) if other == feature => errors.push(Error::duplicate(&next, other)),
+            Some(other) if feature > other => {
+                errors.push(Error::invalid(&next, other, "list must be sorted alphabetically"));
+            }
+            _ => {}
+        }
+    }
+    errors
+}
+
+fn is_feature(name: &str) -> bool {
+    let part = |p: &str| {
+        p.starts_with(|c: char| c.is_ascii_alphabetic()) && p.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(part)
+}
+
+/// No address is told twice.
+fn validate_addresses(node: &Node) -> Vec<Error> {
+    let addresses = node.status.as_ref().map(|s| items(&s.addresses)).unwrap_or_default();
+    let path = Path::new("status.addresses");
+    let again = addresses.iter().enumerate().filter(|(i, address)| addresses[..*i].contains(address));
+    again.map(|(i, address)| Error::duplicate(&path.index(i), Bad::json(address))).collect()
+}
+
 /// Capacity and allocatable amounts (`ValidateNodeResources`).
-pub fn validate_node_resources(node: &Node) -> Vec<Error> {
+fn validate_node_resources(node: &Node) -> Vec<Error> {
     let Some(status) = &node.status else { return Vec::new() };
     let path = Path::new("status");
     let mut errors = Vec::new();
@@ -95,9 +142,12 @@ pub fn validate_taints(taints: &[Taint], path: &Path) -> Vec<Error> {
 
 /// A changed node: pod CIDRs and the provider id are set once.
 pub fn validate_node_update(new: &Node, old: &Node) -> Vec<Error> {
-    let mut errors = Vec::new();
+    let mut errors = validate_node_resources(new);
+    errors.extend(validate_declared_features(new));
+    errors.extend(validate_addresses(new));
     let spec = Path::new("spec");
-    let (Some(new), Some(old)) = (&new.spec, &old.spec) else { return errors };
+    let default = NodeSpec::default();
+    let (new, old) = (new.spec.as_ref().unwrap_or(&default), old.spec.as_ref().unwrap_or(&default));
     let before = old.pod_cidrs.as_deref().unwrap_or_default();
     if !before.is_empty() && new.pod_cidrs.as_deref().unwrap_or_default() != before {
         errors.push(Error::forbidden(
@@ -111,6 +161,8 @@ pub fn validate_node_update(new: &Node, old: &Node) -> Vec<Error> {
         let detail = format!("field cannot be {done} once set");
         errors.push(Error::invalid(&spec.child("providerID"), Bad::Raw("null".into()), detail));
     }
+    let metadata = Path::new("metadata");
+    errors.extend(validate_taints(items(&new.taints), &metadata.child("taints")));
     if text(&new.external_id) != text(&old.external_id) {
         errors.push(Error::forbidden(&spec.child("externalID"), "may not be updated"));
     }

@@ -5,7 +5,13 @@ use crate::validation::field::{Error, Path};
 
 /// What is wrong with a text that must have a format. Formats that no served type uses are not known here.
 pub(super) fn check(format: &str, value: &str, path: &Path) -> Vec<Error> {
-    let refuse = |texts: Vec<String>| texts.into_iter().map(|m| Error::invalid(path, value, m)).collect();
+    // The same rules count characters where they are applied by hand (`validate/content`, `util/validation`).
+    let in_bytes = |m: String| match m.strip_prefix("must be no more than ") {
+        Some(_) => m.replace(" characters", " bytes"),
+        None => m,
+    };
+    let refuse =
+        |texts: Vec<String>| texts.into_iter().map(|m| Error::invalid(path, value, in_bytes(m))).collect();
     match format {
         "k8s-short-name" => refuse(content::dns_label(value)),
         "k8s-long-name" => refuse(content::dns_subdomain(value)),

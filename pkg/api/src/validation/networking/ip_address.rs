@@ -20,7 +20,6 @@ pub fn validate(address: &IPAddress) -> Vec<Error> {
     let parent = &address.spec.parent_ref;
     let spec = Path::new("spec");
     let path = spec.child("parentRef");
-    // What is required is told by the type's own rules.
     if !text(&parent.group).is_empty() {
         errors.extend(dns_subdomain(text(&parent.group), &path.child("group")));
     }
@@ -28,7 +27,11 @@ pub fn validate(address: &IPAddress) -> Vec<Error> {
     for (value, name) in
         [(parent.resource.as_str(), "resource"), (&parent.name, "name"), (namespace, "namespace")]
     {
-        errors.extend(refusals(&path.child(name), value, content::path_segment(value, false)));
+        let at = path.child(name);
+        if value.is_empty() && name != "namespace" {
+            errors.push(Error::required(&at, "").covered());
+        }
+        errors.extend(refusals(&at, value, content::path_segment(value, false)));
     }
     errors
 }
