@@ -409,6 +409,9 @@ pub fn validate_conditions(conditions: &[Condition], path: &Path) -> Vec<Error> 
     errors
 }
 
+/// The first second of year 1, which an absent time is read as.
+const ZERO_TIME: i64 = -62_135_596_800;
+
 fn validate_condition(condition: &Condition, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     if condition.type_.is_empty() {
@@ -426,6 +429,9 @@ fn validate_condition(condition: &Condition, path: &Path) -> Vec<Error> {
     if let Some(generation) = condition.observed_generation.filter(|g| *g < 0) {
         let at = path.child("observedGeneration");
         errors.push(Error::invalid(&at, generation, "must be greater than or equal to zero"));
+    }
+    if condition.last_transition_time.0.as_second() == ZERO_TIME {
+        errors.push(Error::required(&path.child("lastTransitionTime"), ""));
     }
     let at = path.child("reason");
     if condition.reason.is_empty() {
