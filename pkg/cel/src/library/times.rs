@@ -5,10 +5,10 @@ use crate::decls::short::*;
 use crate::eval::{EvalError, Res};
 use crate::val::Val;
 use crate::val::ops::no_overload;
-use jiff::civil::DateTime;
+use crate::val::time::Civil;
 
 /// The civil time of a timestamp, in UTC or in the zone given.
-fn civil(args: &[Val<'_>]) -> Result<DateTime, EvalError> {
+fn civil(args: &[Val<'_>]) -> Result<Civil, EvalError> {
     let Some(Val::Timestamp(t)) = args.first() else { return Err(no_overload()) };
     let offset = match args.get(1) {
         None => 0,
@@ -24,7 +24,7 @@ macro_rules! part {
     };
     (@code $part:expr) => {
         |args| {
-            let part: fn(DateTime) -> i64 = $part;
+            let part: fn(Civil) -> i64 = $part;
             Ok(Val::Int(part(civil(args)?)))
         }
     };
@@ -55,36 +55,35 @@ fn milliseconds<'a>(args: &[Val<'a>]) -> Res<'a> {
 
 pub(crate) fn functions() -> Vec<Function> {
     vec![
-        part!("getFullYear", "timestamp_to_year", "timestamp_to_year_with_tz", |t| i64::from(t.year())),
-        part!("getMonth", "timestamp_to_month", "timestamp_to_month_with_tz", |t| i64::from(t.month()) - 1),
+        part!("getFullYear", "timestamp_to_year", "timestamp_to_year_with_tz", |t| t.year),
+        part!("getMonth", "timestamp_to_month", "timestamp_to_month_with_tz", |t| t.month - 1),
         part!("getDayOfYear", "timestamp_to_day_of_year", "timestamp_to_day_of_year_with_tz", |t| {
-            i64::from(t.day_of_year()) - 1
+            t.day_of_year
         }),
         part!("getDayOfMonth", "timestamp_to_day_of_month", "timestamp_to_day_of_month_with_tz", |t| {
-            i64::from(t.day()) - 1
+            t.day - 1
         }),
         part!(
             "getDate",
             "timestamp_to_day_of_month_1_based",
             "timestamp_to_day_of_month_1_based_with_tz",
-            |t| { i64::from(t.day()) }
+            |t| { t.day }
         ),
         part!("getDayOfWeek", "timestamp_to_day_of_week", "timestamp_to_day_of_week_with_tz", |t| {
-            i64::from(t.weekday().to_sunday_zero_offset())
+            t.weekday
         }),
-        part!("getHours", "timestamp_to_hours", "timestamp_to_hours_with_tz", |t| i64::from(t.hour()))
+        part!("getHours", "timestamp_to_hours", "timestamp_to_hours_with_tz", |t| t.second_of_day / 3600)
             .member("duration_to_hours", vec![Duration], Int)
             .code(span!(3_600_000_000_000)),
-        part!("getMinutes", "timestamp_to_minutes", "timestamp_to_minutes_with_tz", |t| i64::from(
-            t.minute()
-        ))
+        part!("getMinutes", "timestamp_to_minutes", "timestamp_to_minutes_with_tz", |t| t.second_of_day / 60
+            % 60)
         .member("duration_to_minutes", vec![Duration], Int)
         .code(span!(60_000_000_000)),
-        part!("getSeconds", "timestamp_to_seconds", "timestamp_to_seconds_tz", |t| i64::from(t.second()))
+        part!("getSeconds", "timestamp_to_seconds", "timestamp_to_seconds_tz", |t| t.second_of_day % 60)
             .member("duration_to_seconds", vec![Duration], Int)
             .code(span!(1_000_000_000)),
         part!("getMilliseconds", "timestamp_to_milliseconds", "timestamp_to_milliseconds_with_tz", |t| {
-            i64::from(t.subsec_nanosecond()) / 1_000_000
+            i64::from(t.nanos / 1_000_000)
         })
         .member("duration_to_milliseconds", vec![Duration], Int)
         .code(milliseconds),

@@ -1,6 +1,5 @@
 //! Points in time with the offset they were written with.
 
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use machinery::time::Instant;
 
@@ -14,6 +13,43 @@ pub struct Timestamp {
 
 /// Seconds of years 1 to 9999.
 pub(crate) const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// A date of the Gregorian calendar, of any year, and the time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Civil {
+    pub year: i64,
+    /// From 1.
+    pub month: i64,
+    /// From 1.
+    pub day: i64,
+    /// From 0.
+    pub day_of_year: i64,
+    /// From Sunday, which is 0.
+    pub weekday: i64,
+    pub second_of_day: i64,
+    pub nanos: u32,
+}
+
+const DAYS_BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+
+impl Civil {
+    /// Of seconds since 1970.
+    fn new(seconds: i128, nanos: u32) -> Self {
+        // Days since 1 March of the year 0, so that leap days end years; 146,097 are 400 years.
+        let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as i64);
+        let (era, day) = ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097) as i64);
+        let year_of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day + 2) / 153;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let year = era as i64 * 400 + year_of_era + i64::from(month <= 2);
+        let day = day - (153 * from_march + 2) / 5 + 1;
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let day_of_year = DAYS_BEFORE[month as usize - 1] + day - 1 + i64::from(leap && month > 2);
+        let weekday = (days + 4).rem_euclid(7) as i64;
+        Civil { year, month, day, day_of_year, weekday, second_of_day, nanos }
+    }
+}
 
 impl Timestamp {
     pub fn utc(seconds: i64, nanos: u32) -> Self {
@@ -41,29 +77,23 @@ impl Timestamp {
     }
 
     /// The civil date and time at an offset.
-    pub(crate) fn civil(&self, offset: i32) -> DateTime {
-        let days = (self.seconds + i64::from(offset)).div_euclid(86_400);
-        let rest = (self.seconds + i64::from(offset)).rem_euclid(86_400) as i32;
-        // Shifted times may leave the calendar; those are pinned to its ends.
-        let epoch = jiff::civil::Date::constant(1970, 1, 1);
-        let shifted = jiff::Span::new().try_days(days).and_then(|days| epoch.checked_add(days));
-        let end = if days < 0 { jiff::civil::Date::MIN } else { jiff::civil::Date::MAX };
-        let date = shifted.unwrap_or(end);
-        let (h, m, s) = ((rest / 3600) as i8, (rest / 60 % 60) as i8, (rest % 60) as i8);
-        date.at(h, m, s, self.nanos as i32)
+    pub(crate) fn civil(&self, offset: i32) -> Civil {
+        let seconds = i128::from(self.seconds) + i128::from(offset);
+        Civil::new(seconds, self.nanos)
     }
 
     /// RFC 3339 with as many digits of the second as are not zero.
     pub(crate) fn format(&self, offset: i32) -> String {
         let t = self.civil(offset);
+        let sign = if t.year < 0 { "-" } else { "" };
         let mut text = format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-            t.year(),
-            t.month(),
-            t.day(),
-            t.hour(),
-            t.minute(),
-            t.second()
+            "{sign}{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            t.year.unsigned_abs(),
+            t.month,
+            t.day,
+            t.second_of_day / 3600,
+            t.second_of_day / 60 % 60,
+            t.second_of_day % 60
         );
         if self.nanos != 0 {
             let digits = format!("{:09}", self.nanos);
@@ -114,5 +144,29 @@ fn atoi(text: &str) -> Result<i64, String> {
 impl PartialOrd for Timestamp {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some((self.seconds, self.nanos).cmp(&(other.seconds, other.nanos)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Years beyond what texts can tell, as Go's `time` counts them.
+    #[test]
+    fn the_calendar_goes_on() {
+        for (seconds, year, month, day, day_of_year, weekday) in [
+            (0, 1970, 1, 1, 0, 4),
+            (951_782_400, 2000, 2, 29, 59, 2),
+            (253_402_300_799, 9999, 12, 31, 364, 5),
+            (253_402_300_800, 10_000, 1, 1, 0, 6),
+            (-62_135_596_800, 1, 1, 1, 0, 1),
+            (-62_135_596_801, 0, 12, 31, 365, 0),
+            (9_223_372_036_854_775_807, 292_277_026_596, 12, 4, 338, 0),
+        ] {
+            let civil = Timestamp::utc(seconds, 0).civil(0);
+            let found = (civil.year, civil.month, civil.day, civil.day_of_year, civil.weekday);
+            assert_eq!(found, (year, month, day, day_of_year, weekday), "{seconds}");
+        }
+        assert_eq!(Timestamp::utc(253_402_300_800, 1).format(3600), "10000-01-01T01:00:00.000000001+01:00");
     }
 }
