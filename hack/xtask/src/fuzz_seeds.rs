@@ -118,7 +118,7 @@ fn recorded(seeds: &mut Seeds, repository: &Path) -> Result<()> {
             seeds.add(&["fields_v1"], set.to_string());
         }
     }
-    for file in ["upstream", "broken", "patch"] {
+    for file in ["upstream", "broken", "patch", "messages"] {
         for line in lines(&repository.join("pkg/cel/tests/testdata").join(file).with_extension("jsonl"))? {
             seeds.add(&["cel"], text(&line["expr"]));
         }

@@ -12,6 +12,7 @@ use crate::source::{Issues, Reporter};
 use crate::types::Type;
 use crate::val::made;
 use crate::validate;
+use crate::well_known;
 use machinery::Str;
 use std::collections::HashMap;
 use std::fmt;
@@ -32,6 +33,8 @@ struct Inner {
     macros: Vec<parser::macros::Macro>,
     variables: HashMap<Str, Type>,
     structs: HashMap<Str, HashMap<Str, Type>>,
+    /// Whether there are declared types.
+    declared: bool,
     /// Whether objects for patches can be made.
     patch_types: bool,
 }
@@ -86,6 +89,7 @@ impl Env {
             macros: Vec::new(),
             variables: HashMap::new(),
             structs: HashMap::new(),
+            declared: false,
             patch_types: false,
         })
     }
@@ -108,7 +112,26 @@ impl Env {
     }
 
     pub(crate) fn has_struct(&self, name: &str) -> bool {
-        self.makes(name) || self.0.structs.contains_key(name)
+        self.makes(name) || self.0.structs.contains_key(name) || well_known::type_named(name).is_some()
+    }
+
+    /// Whether a name is found where objects are made; types that nothing makes are only refused then.
+    pub(crate) fn finds_struct(&self, name: &str) -> bool {
+        let scalar = matches!(
+            name,
+            "bool"
+                | "bytes"
+                | "double"
+                | "duration"
+                | "int"
+                | "list"
+                | "map"
+                | "null_type"
+                | "string"
+                | "timestamp"
+                | "uint"
+        );
+        self.has_struct(name) || self.0.declared && scalar
     }
 
     /// Whether expressions can make objects of this name.
@@ -120,7 +143,7 @@ impl Env {
         if self.makes(name) {
             return Some(made::field_type(name, field));
         }
-        let fields = self.0.structs.get(name)?;
+        let Some(fields) = self.0.structs.get(name) else { return well_known::field_type(name, field) };
         let found = fields.get(field).or_else(|| {
             let reserved = self.features().keyword_fields && crate::escape::RESERVED.contains(&field);
             reserved.then(|| fields.get(format!("__{field}__").as_str()))?
@@ -130,10 +153,22 @@ impl Env {
 
     /// A type by the name that stands for it in expressions.
     pub(crate) fn type_named(&self, name: &str) -> Option<Type> {
-        if self.has_struct(name) {
+        if self.0.structs.contains_key(name) || self.makes(name) {
             return Some(Type::object(name));
         }
-        library::types::named(name, self.features())
+        let scalar = || match name {
+            // Known by these names to what knows declared types (Kubernetes' pkg/cel/types.go `findScalar`).
+            "duration" if self.0.declared => Some(Type::Duration),
+            "timestamp" if self.0.declared => Some(Type::Timestamp),
+            _ => None,
+        };
+        let named = library::types::named(name, self.features());
+        named.or_else(|| well_known::type_named(name)).or_else(scalar)
+    }
+
+    /// Whether a type's name stands for a value too.
+    pub(crate) fn is_value_type(&self, name: &str) -> bool {
+        library::types::named(name, self.features()).is_some() || well_known::is_value_type(name)
     }
 
     pub(crate) fn is_disabled(&self, overload: &str) -> bool {
@@ -158,7 +193,7 @@ impl Env {
         let checked = check::check(&mut ast, self, &mut errors);
         errors.finish(source)?;
         let mut errors = Reporter::default();
-        validate::validate(&ast, &checked, self, &mut errors);
+        let patterns = validate::validate(&ast, &checked, self, &mut errors);
         errors.finish(source)?;
         let output = checked.type_of(ast.root.id).clone();
         if let Some(expected) = expected
@@ -167,7 +202,7 @@ impl Env {
         {
             return Err(Issues::plain(format!("must evaluate to {expected}")).into());
         }
-        let plan = plan::plan(&ast.root, &checked, self).map_err(CompileError::Program)?;
+        let plan = plan::plan(&ast.root, &checked, self, &patterns).map_err(CompileError::Program)?;
         Ok(Program::new(plan, ast.root, checked, output))
     }
 }
@@ -181,6 +216,7 @@ impl EnvBuilder {
     /// Makes the objects within a declared type known by name.
     pub fn types(mut self, t: &DeclType) -> Self {
         t.objects(&mut self.0.structs);
+        self.0.declared = true;
         self
     }
 

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Stages, each a module: `parser`, `check`, `validate`, `eval` (planning and evaluation); `cost` beside them,
-//! `library` below. Not done: protocol buffer messages (there are none in Kubernetes' environments), partial
-//! evaluation, and making objects other than those of patches ([`Made`]).
+//! `library` below, `well_known` for the messages of protocol buffers that Kubernetes' environments have. Not done:
+//! partial evaluation, and making objects other than those of patches ([`Made`]).
 
 pub mod admission;
 mod ast;
@@ -36,6 +36,7 @@ mod source;
 mod types;
 mod val;
 mod validate;
+mod well_known;
 
 pub use cost::estimate::Sizes;
 pub use cost::range::Range;
@@ -52,4 +53,5 @@ pub use schema::{Kind, Schema};
 pub use source::{Issue, Issues, Offset};
 pub use types::Type;
 pub use val::made::{JSON_PATCH, OBJECT};
+pub use val::object::Identity;
 pub use val::{Lazy, List, Made, Map, MapBuilder, Object, Text, Timestamp, Val};

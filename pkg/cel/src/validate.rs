@@ -8,6 +8,7 @@ use crate::regexp::Regexp;
 use crate::source::Reporter;
 use crate::types::Type;
 use crate::val::Val;
+use std::sync::Arc;
 
 struct Validator<'v> {
     ast: &'v Ast,
@@ -15,12 +16,18 @@ struct Validator<'v> {
     errors: &'v mut Reporter,
     /// Whether constant durations, times and patterns are checked.
     constants: bool,
+    patterns: Patterns,
 }
 
-pub(crate) fn validate(ast: &Ast, checked: &Checked, env: &Env, errors: &mut Reporter) {
+/// Patterns that checking compiled already, which takes longer than all else.
+pub(crate) type Patterns = Vec<(Arc<str>, Regexp)>;
+
+pub(crate) fn validate(ast: &Ast, checked: &Checked, env: &Env, errors: &mut Reporter) -> Patterns {
     let features = env.features();
-    let mut validator = Validator { ast, checked, errors, constants: features.validators };
+    let constants = features.validators;
+    let mut validator = Validator { ast, checked, errors, constants, patterns: Vec::new() };
     validator.visit(&ast.root, false, features.format_validator);
+    validator.patterns
 }
 
 impl Validator<'_> {
@@ -61,7 +68,13 @@ impl Validator<'_> {
             _ => return,
         };
         let bad = match literal {
-            Literal::Str(s) if function == "matches" => Regexp::new(s).is_err(),
+            Literal::Str(s) if function == "matches" => match Regexp::new(s) {
+                Ok(pattern) => {
+                    self.patterns.push((s.clone(), pattern));
+                    false
+                }
+                Err(_) => true,
+            },
             Literal::Str(s) => Val::from(&**s).convert(&wanted).is_err(),
             Literal::Int(i) => Val::Int(*i).convert(&wanted).is_err(),
             _ => false,

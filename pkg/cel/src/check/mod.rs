@@ -11,6 +11,7 @@ use crate::ast::{Ast, Expr, Id, Kind, Literal};
 use crate::env::Env;
 use crate::source::{Offset, Reporter};
 use crate::types::Type;
+use crate::well_known;
 use assign::{Mapping, most_general};
 use machinery::Str;
 use scope::Scopes;
@@ -22,8 +23,10 @@ pub(crate) enum Reference {
     Variable(Str),
     /// A variable of a comprehension around.
     Local(Str),
-    /// A type used as a value.
-    Type(Type),
+    /// A type used as a value, by its name.
+    Type(Str, Type),
+    /// The value of an enumeration's name.
+    Enum(i64),
     /// Overloads of a call that fit, by id.
     Overloads(Vec<&'static str>),
 }
@@ -153,8 +156,11 @@ impl Checker<'_> {
         if let Some(t) = self.env.variable(name) {
             return Some((t.clone(), Reference::Variable(name.into())));
         }
+        if name == well_known::NULL_VALUE {
+            return Some((Type::Int, Reference::Enum(0)));
+        }
         let t = self.env.type_named(name)?;
-        Some((Type::type_of(t.clone()), Reference::Type(t)))
+        Some((Type::type_of(t.clone()), Reference::Type(name.into(), t)))
     }
 
     fn ident(&mut self, e: &mut Expr) {
@@ -296,22 +302,18 @@ impl Checker<'_> {
             return self.set(id, Type::Error);
         };
         *name = bare.clone();
-        let t = match t {
-            Type::Struct(_)
-            | Type::Nullable(_)
-            | Type::Timestamp
-            | Type::Duration
-            | Type::Any
-            | Type::Dyn => t,
-            t => {
-                self.report(id, format!("'{t}' is not a message type"));
-                Type::Error
-            }
+        let message = match &t {
+            Type::Struct(name) => Some(Str::from(&**name)),
+            t => well_known::message_of(t).map(Str::from),
         };
-        self.set(id, t);
+        if message.is_none() {
+            self.report(id, format!("'{}' is not a message type", t.runtime_name()));
+        }
+        self.set(id, if message.is_some() { t } else { Type::Error });
+        let message = message.unwrap_or(bare);
         for field in fields.iter_mut() {
             self.check(&mut field.value);
-            let wanted = self.field_type(field.id, &bare, &field.name).unwrap_or(Type::Error);
+            let wanted = self.field_type(field.id, &message, &field.name).unwrap_or(Type::Error);
             let found = self.element_type(field.value.id, field.optional);
             if !self.fits(&wanted, &found) {
                 let name = &field.name;

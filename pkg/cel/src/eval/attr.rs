@@ -3,6 +3,7 @@
 use super::node::{Attr, Base, Key, Node, Qualifier, Slot};
 use super::{EvalError, Frame, Local, Res};
 use crate::val::{Val, ops};
+use crate::well_known::Message;
 
 /// What a qualifier found: nothing, where absence is no error.
 type Found<'a> = Result<Option<Val<'a>>, EvalError>;
@@ -149,6 +150,7 @@ fn find<'a>(value: &Val<'a>, key: &Val<'_>, test: bool) -> Found<'a> {
             usize::try_from(i).ok().and_then(|i| list.get(i)).transpose()
         }
         Val::Made(made) => made.index(key, test),
+        Val::Object(_) => value.as_object::<Message>().map_or(Ok(None), |message| message.field(key, test)),
         _ => Ok(None),
     }
 }

@@ -11,9 +11,12 @@ mod fold;
 pub(crate) mod node;
 pub(crate) mod plan;
 
+use crate::val::bulk::{self, Bulk};
 use crate::val::{Made, MapBuilder, Val, made, map::unhashable};
+use crate::well_known;
 use machinery::Str;
 use node::{Call, MapEntry, Node, StructField};
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
@@ -122,9 +125,9 @@ enum Local<'a> {
 }
 
 pub(crate) struct Frame<'a, 'b> {
-    variables: Vec<Option<&'b Res<'a>>>,
+    variables: SmallVec<[Option<&'b Res<'a>>; 4]>,
     names: &'b [Str],
-    locals: Vec<Local<'a>>,
+    locals: SmallVec<[Local<'a>; 2]>,
     cost: u64,
     limit: u64,
     /// Bytes that calls put together.
@@ -159,6 +162,12 @@ impl<'a, 'b> Frame<'a, 'b> {
     fn charge(&mut self, cost: u64) -> Result<(), EvalError> {
         self.cost = self.cost.saturating_add(cost);
         if self.cost > self.limit { Err(EvalError::CostLimit) } else { Ok(()) }
+    }
+
+    /// Counts memory that something made takes.
+    fn take(&mut self, bytes: u64) -> Result<(), EvalError> {
+        self.made = self.made.saturating_add(bytes);
+        if self.made > bulk::MAX_MADE { Err(EvalError::CostLimit) } else { Ok(()) }
     }
 
     fn tick(&mut self) -> Result<(), EvalError> {
@@ -286,9 +295,8 @@ impl<'a, 'b> Frame<'a, 'b> {
                     other => return Err(no_optional_entry(&key.display(), &other)),
                 }
             }
-            let bad = unhashable(&key);
-            if !map.set(key, value) {
-                return Err(bad);
+            if !map.set(key.clone(), value) {
+                return Err(unhashable(&key));
             }
         }
         Ok(map.build())
@@ -318,10 +326,14 @@ impl<'a, 'b> Frame<'a, 'b> {
     fn structure(&mut self, name: &'a Str, fields: &'a [StructField]) -> Res<'a> {
         let fields = self.fields(fields);
         self.charge(crate::cost::STRUCT)?;
-        match fields? {
-            fields if made::is_known(name) => passed(Made::make(name.clone(), fields)),
-            _ => Err(EvalError::new(format!("unknown type '{name}'"))),
+        let fields = fields?;
+        if made::is_known(name) {
+            return passed(Made::make(name.clone(), fields));
         }
+        // A message holds copies.
+        self.take(Bulk::all(fields.iter().map(|(_, v)| v)).bytes())?;
+        let unknown = || Err(EvalError::new(format!("unknown type '{name}'")));
+        passed(well_known::make(name, &fields).unwrap_or_else(unknown))
     }
 
     fn call(&mut self, call: &'a Call) -> Res<'a> {
@@ -337,10 +349,7 @@ impl<'a, 'b> Frame<'a, 'b> {
         if call.makes
             && let Ok(v) = &result
         {
-            self.made = self.made.saturating_add(v.bytes());
-            if self.made > crate::val::bulk::MAX_MADE {
-                return Err(EvalError::CostLimit);
-            }
+            self.take(v.bytes())?;
         }
         passed(result)
     }

@@ -30,6 +30,7 @@ pub(crate) struct Plan {
 struct Planner<'e> {
     env: &'e Env,
     checked: &'e Checked,
+    patterns: &'e [(Arc<str>, Regexp)],
     variables: Vec<Str>,
     scope: Vec<(Str, Slot)>,
     locals: usize,
@@ -38,8 +39,13 @@ struct Planner<'e> {
 /// A failure that upstream reports when the program is built, not when it is checked.
 type Planned<T> = Result<T, String>;
 
-pub(crate) fn plan(root: &Expr, checked: &Checked, env: &Env) -> Planned<Plan> {
-    let mut planner = Planner { env, checked, variables: Vec::new(), scope: Vec::new(), locals: 0 };
+pub(crate) fn plan(
+    root: &Expr,
+    checked: &Checked,
+    env: &Env,
+    patterns: &[(Arc<str>, Regexp)],
+) -> Planned<Plan> {
+    let mut planner = Planner { env, checked, patterns, variables: Vec::new(), scope: Vec::new(), locals: 0 };
     let root = planner.node(root)?;
     Ok(Plan { root, variables: planner.variables, locals: planner.locals })
 }
@@ -66,6 +72,7 @@ impl Planner<'_> {
             Kind::Call { target, function, args } => self.call(e.id, target.as_deref(), function, args),
             Kind::List { elements, optional } => self.list(elements, optional),
             Kind::Map(entries) => self.map(entries),
+            Kind::Struct { name, .. } if !self.env.finds_struct(name) => Err(format!("unknown type: {name}")),
             Kind::Struct { name, fields } => {
                 let field = |f: &ast::Field| {
                     Ok(StructField {
@@ -87,10 +94,11 @@ impl Planner<'_> {
 
     fn ident(&mut self, id: Id) -> Planned<Node> {
         let base = match self.checked.reference(id) {
-            Some(Reference::Type(Type::Struct(name))) if made::is_known(name) => {
+            Some(Reference::Type(name, _)) if !self.env.is_value_type(name) => {
                 return Err(format!("reference to undefined type: {name}"));
             }
-            Some(Reference::Type(t)) => return Ok(Node::Const(Ok(Val::Type(Arc::new(t.clone()))))),
+            Some(Reference::Type(_, t)) => return Ok(Node::Const(Ok(Val::Type(Arc::new(t.clone()))))),
+            Some(Reference::Enum(n)) => return Ok(Node::Const(Ok(Val::Int(*n)))),
             Some(Reference::Local(name)) => match self.slot_of(name) {
                 Some(slot) => Base::Local(slot),
                 None => return Err(format!("unbound variable: {name}")),
@@ -225,7 +233,7 @@ impl Planner<'_> {
     fn plain_call(&mut self, name: &str, overload: Option<&'static str>, args: Box<[Node]>) -> Planned<Node> {
         let Some(function) = self.env.function(name) else { return Err(format!("no such overload: {name}")) };
         let charge = Charge::for_call(function.name, overload);
-        let dispatch = match pattern(function.name, &args)? {
+        let dispatch = match self.pattern(function.name, &args)? {
             Some(pattern) => pattern,
             None => self.dispatch(function, overload),
         };
@@ -270,6 +278,20 @@ impl Planner<'_> {
             }
             None => Dispatch::Missing,
         }
+    }
+
+    /// How a call matches whose pattern is constant.
+    fn pattern(&self, name: &str, args: &[Node]) -> Planned<Option<Dispatch>> {
+        let kind = match name {
+            "matches" => PatternCall::Matches,
+            "find" => PatternCall::Find,
+            "findAll" => PatternCall::FindAll,
+            _ => return Ok(None),
+        };
+        let Some(Val::Str(text)) = args.get(1).and_then(Node::as_const) else { return Ok(None) };
+        let known = self.patterns.iter().find(|(pattern, _)| **pattern == **text);
+        let compiled = known.map_or_else(|| Regexp::new(text), |(_, pattern)| Ok(pattern.clone()))?;
+        Ok(Some(Dispatch::Pattern(kind, Box::new(compiled))))
     }
 
     fn list(&mut self, elements: &[Expr], optional: &[u32]) -> Planned<Node> {
@@ -342,17 +364,6 @@ fn makes(name: &str) -> bool {
             | "slice"
             | "distinct"
     )
-}
-
-fn pattern(name: &str, args: &[Node]) -> Planned<Option<Dispatch>> {
-    let kind = match name {
-        "matches" => PatternCall::Matches,
-        "find" => PatternCall::Find,
-        "findAll" => PatternCall::FindAll,
-        _ => return Ok(None),
-    };
-    let Some(Val::Str(text)) = args.get(1).and_then(Node::as_const) else { return Ok(None) };
-    Ok(Some(Dispatch::Pattern(kind, Box::new(Regexp::new(text)?))))
 }
 
 /// The value of a node without variables.

@@ -42,6 +42,11 @@ impl Bulk {
         Bulk { nodes: self.nodes.saturating_add(1), depth: self.depth + 1 }
     }
 
+    /// Bytes that a copy of everything would take.
+    pub fn bytes(self) -> u64 {
+        self.nodes.saturating_mul(size_of::<Val<'_>>() as u64)
+    }
+
     pub fn is_too_much(self) -> bool {
         self.nodes > MAX_NODES || self.depth > MAX_DEPTH
     }

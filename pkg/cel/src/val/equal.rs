@@ -28,6 +28,7 @@ pub(crate) fn equal(l: &Val<'_>, r: &Val<'_>) -> Answer {
         (Val::List(a), Val::List(b)) => lists(a, b),
         (Val::Map(a), Val::Map(b)) => maps(a, b),
         (Val::Object(a), Val::Object(b)) => a.equals(&**b).ok_or_else(super::ops::no_overload),
+        (Val::Object(a), _) if a.is_message() => Ok(false),
         (Val::Object(_), _) => Err(super::ops::no_overload()),
         (Val::List(a), _) if a.is_typed_tree() => Err(super::ops::no_overload()),
         (Val::Map(a), _) if a.is_typed_tree() => Err(super::ops::no_overload()),

@@ -68,6 +68,14 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Where it stands, if it is not of a tree.
+    pub(super) fn place(&self) -> Option<usize> {
+        match &self.0 {
+            Repr::Own(own) | Repr::Joined(own) => Some(Arc::as_ptr(own).addr()),
+            Repr::Tree(..) => None,
+        }
+    }
+
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Tree(items, _) => items.len(),

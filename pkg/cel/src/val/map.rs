@@ -1,6 +1,7 @@
 //! Maps: of an object tree, computed, or asked for key by key.
 
 use super::bulk::Bulk;
+use super::object::Identity;
 use super::{Res, Text, Val, tree};
 use crate::escape;
 use crate::eval::EvalError;
@@ -52,8 +53,10 @@ enum Key<'a> {
     Uint(u64),
     Double(u64),
     Str(StrKey<'a>),
-    /// Types, durations, timestamps and null by their text.
+    /// Types, durations, timestamps, addresses and null by their text.
     Other(&'static str, String),
+    /// What is a key by where it stands: lists, maps, optionals, objects.
+    Place(usize),
 }
 
 #[derive(Clone)]
@@ -88,8 +91,39 @@ fn key<'a>(v: &Val<'a>) -> Option<Key<'a>> {
         Val::Duration(d) => Key::Other("duration", d.to_string()),
         Val::Timestamp(t) => Key::Other("timestamp", format!("{t:?}")),
         Val::Type(t) => Key::Other("type", t.runtime_name().to_owned()),
+        Val::List(list) => Key::Place(list.place()?),
+        Val::Map(map) => Key::Place(map.place()?),
+        Val::Made(made) => place(made),
+        Val::Optional(Some(inner)) => place(inner),
+        Val::Optional(None) => Key::Other("optional", String::new()),
+        Val::Object(o) => match o.identity() {
+            Identity::Text(kind) => Key::Other(kind, o.text()?),
+            Identity::Place => place(o),
+            Identity::None => return None,
+        },
         _ => return None,
     })
+}
+
+fn place<T: ?Sized>(shared: &Arc<T>) -> Key<'static> {
+    Key::Place(Arc::as_ptr(shared).addr())
+}
+
+/// What is stored for a key. A list or map of a tree gets a place of its own each time, as upstream wraps it anew.
+fn stored(k: Val<'_>) -> Val<'_> {
+    match &k {
+        Val::List(list) if list.is_tree() => list.to_vec().map_or(k, Val::list),
+        Val::Map(map) if map.as_tree().is_some() => {
+            let mut own = MapBuilder::default();
+            for key in map.keys() {
+                if let Some(Ok(value)) = map.find(&key) {
+                    own.set(key, value);
+                }
+            }
+            own.build()
+        }
+        _ => k,
+    }
 }
 
 /// Keys that equal the number, of the other numeric types (upstream's refValMapAccessor.Find).
@@ -151,6 +185,7 @@ pub struct MapBuilder<'a>(Owned<'a>);
 impl<'a> MapBuilder<'a> {
     /// Sets an entry; a later one of the same key replaces the former. Answers whether the value can be a key.
     pub fn set(&mut self, k: Val<'a>, v: Val<'a>) -> bool {
+        let k = stored(k);
         let Some(id) = key(&k) else { return false };
         match self.0.position(&id) {
             Some(at) => {
@@ -208,6 +243,14 @@ impl<'a> Map<'a> {
         match self.0 {
             Repr::Tree(map, schema) => Some((map, schema)),
             _ => None,
+        }
+    }
+
+    /// Where it stands, if it is not of a tree.
+    fn place(&self) -> Option<usize> {
+        match &self.0 {
+            Repr::Own(own) => Some(Arc::as_ptr(own).addr()),
+            Repr::Tree(..) | Repr::Lazy(_) => None,
         }
     }
 
@@ -275,6 +318,7 @@ impl<'a> Map<'a> {
             self.0 = Repr::Own(Arc::new(owned.0));
         }
         if let Repr::Own(map) = &mut self.0 {
+            let k = stored(k);
             let id = key(&k).ok_or_else(|| unhashable(&k))?;
             Arc::make_mut(map).insert(id, (k, v));
         }

@@ -20,6 +20,7 @@ pub(crate) mod tree;
 
 use crate::eval::EvalError;
 use crate::types::Type;
+use crate::well_known::Message;
 use std::sync::Arc;
 
 pub use list::List;
@@ -206,6 +207,7 @@ impl<'a> Val<'a> {
             Val::List(l) => l.is_empty() && !l.is_typed_tree(),
             Val::Map(m) => m.is_empty() && !m.is_typed_tree(),
             Val::Made(made) => made.is_empty() && !made.is_patch(),
+            Val::Object(_) => self.as_object::<Message>().is_some_and(Message::is_zero),
             _ => false,
         }
     }

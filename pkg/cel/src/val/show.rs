@@ -63,7 +63,16 @@ impl Val<'_> {
             Val::Map(m) if m.is_typed_tree() => "*common.unstructuredMap",
             Val::Map(m) if m.as_tree().is_some() => "map[string]interface {}",
             Val::Map(_) => "*types.baseMap",
-            Val::Object(_) => "ref.Val",
+            Val::Object(o) => match o.type_name() {
+                "kubernetes.Quantity" => "cel.Quantity",
+                "kubernetes.URL" => "cel.URL",
+                "kubernetes.Semver" => "cel.Semver",
+                "kubernetes.NamedFormat" => "cel.Format",
+                "net.IP" => "cel.IP",
+                "net.CIDR" => "cel.CIDR",
+                _ if o.is_message() => "*types.protoObj",
+                _ => "ref.Val",
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use super::Made;
 use crate::eval::EvalError;
 use crate::library::quantity::QuantityVal;
 use crate::val::{List, Map, Res, Val};
+use crate::well_known;
 use machinery::{Str, Value};
 
 /// What a failed conversion says.
@@ -71,7 +72,7 @@ fn field(v: &Val<'_>, numbers: Numbers) -> Tree {
     match v {
         Val::List(list) if list.is_literal() => each(list, |item| native(item, numbers)),
         Val::List(list) => each(list, |item| field(item, numbers)),
-        Val::Map(map) => entries(map, unnamed, |value| match map.is_computed() {
+        Val::Map(map) => entries(map, text_name, |value| match map.is_computed() {
             true => native(value, numbers),
             false => field(value, numbers),
         }),
@@ -97,15 +98,22 @@ fn native(v: &Val<'_>, numbers: Numbers) -> Tree {
         Val::Optional(None) => Value::Null,
         Val::Made(made) => made.tree(numbers)?,
         Val::List(list) if !list.is_literal() => each(list, |item| native(item, numbers))?,
-        Val::Map(map) if !map.is_computed() => entries(map, unnamed, |value| native(value, numbers))?,
+        Val::Map(map) if !map.is_computed() => entries(map, text_name, |value| native(value, numbers))?,
         // Within a tree a null is one, unlike the literal.
         Val::Unknown(v) => (*v).clone(),
         other => return Err(invalid(other)),
     })
 }
 
-fn unnamed(key: &Val<'_>) -> String {
-    format!("map key {:?} is of type {}, not string", key.display(), key.go_type())
+/// A key as a name.
+fn text_name(key: &Val<'_>) -> Result<Str, String> {
+    let unnamed = || format!("map key {:?} is of type {}, not string", key.display(), key.go_type());
+    key.as_str().map(Str::from).ok_or_else(unnamed)
+}
+
+/// A key as a name, where whatever becomes a string is one.
+fn name(key: &Val<'_>) -> Result<Str, String> {
+    well_known::text(key).map(|name| name.as_str().unwrap_or_default().into())
 }
 
 fn base64(bytes: &[u8]) -> Value {
@@ -123,11 +131,11 @@ fn each(list: &List<'_>, of: impl Fn(&Val<'_>) -> Tree) -> Tree {
     Ok(Value::from(out))
 }
 
-fn entries(map: &Map<'_>, unnamed: fn(&Val<'_>) -> String, of: impl Fn(&Val<'_>) -> Tree) -> Tree {
+fn entries(map: &Map<'_>, name: fn(&Val<'_>) -> Result<Str, String>, of: impl Fn(&Val<'_>) -> Tree) -> Tree {
     let mut out = machinery::Map::default();
     for key in map.keys() {
         let Some(value) = map.find(&key) else { continue };
-        let name = key.as_str().ok_or_else(|| unnamed(&key))?;
+        let name = name(&key)?;
         let value = match value.map_err(|e| e.to_string())? {
             Val::Null if !map.is_computed() => Value::Null,
             value => of(&value)?,
@@ -135,16 +143,6 @@ fn entries(map: &Map<'_>, unnamed: fn(&Val<'_>) -> String, of: impl Fn(&Val<'_>)
         out.insert(name, value);
     }
     Ok(Value::Map(out))
-}
-
-fn no_name(key: &Val<'_>) -> String {
-    match key {
-        Val::Int(_) | Val::Uint(_) => {
-            format!("unsupported type conversion from '{}' to string", key.type_name())
-        }
-        Val::Double(_) => "type conversion error from Double to 'string'".into(),
-        other => format!("type conversion error from {} to 'string'", other.type_name()),
-    }
 }
 
 impl<'a> Val<'a> {
@@ -164,7 +162,7 @@ impl<'a> Val<'a> {
             Val::Duration(d) => Value::Str(protobuf_duration(*d).into()),
             Val::Timestamp(t) => Value::Str(t.format(t.offset).into()),
             Val::List(list) => each(list, |v| v.to_json())?,
-            Val::Map(map) => entries(map, no_name, |v| v.to_json())?,
+            Val::Map(map) => entries(map, name, |v| v.to_json())?,
             Val::Optional(Some(inner)) => inner.to_json()?,
             Val::Optional(None) => return Err("optional.none() dereference".into()),
             Val::Type(_) => return Err("type conversion not supported for 'type'".into()),
