@@ -37,7 +37,7 @@ pub fn show(v: &Val<'_>) -> String {
             format!("[{}]", items.join(", "))
         }
         Val::Map(m) => {
-            let mut entries: Vec<(String, String)> = m
+            let entries: Vec<(String, String)> = m
                 .keys()
                 .into_iter()
                 .map(|k| {
@@ -47,13 +47,17 @@ pub fn show(v: &Val<'_>) -> String {
                     (show(&k), v)
                 })
                 .collect();
+            let mut entries: Vec<String> = entries.into_iter().map(|(k, v)| format!("{k}: {v}")).collect();
             entries.sort();
-            let entries: Vec<String> = entries.into_iter().map(|(k, v)| format!("{k}: {v}")).collect();
             format!("{{{}}}", entries.join(", "))
         }
         Val::Optional(Some(v)) => format!("optional.of({})", show(v)),
         Val::Optional(None) => "optional.none()".into(),
         Val::Type(t) => t.runtime_name().to_owned(),
+        Val::Object(o) if o.is_message() => {
+            let fields: Vec<_> = o.fields().iter().map(|(name, v)| format!("{name}: {}", show(v))).collect();
+            format!("{}{{{}}}", o.type_name(), fields.join(", "))
+        }
         Val::Object(o) => match (v.as_object::<QuantityVal>(), v.as_object::<Semver>()) {
             (Some(q), _) => format!("quantity {}", q.0),
             (_, Some(s)) => format!("semver {s}"),

@@ -47,7 +47,7 @@ fn double(v: &Json) -> Option<f64> {
     }
 }
 
-/// Reads a value; `None` for messages.
+/// Reads a value; `None` for messages that Kubernetes' environments do not know.
 pub fn parse_value(v: &Json) -> Option<Val<'static>> {
     let (kind, v) = v.as_object()?.iter().next()?;
     Some(match kind.as_str() {
@@ -57,7 +57,7 @@ pub fn parse_value(v: &Json) -> Option<Val<'static>> {
         "uint64Value" => Val::Uint(number(v)?),
         "doubleValue" => Val::Double(double(v)?),
         "stringValue" => Val::str(v.as_str()?),
-        "bytesValue" => Val::Bytes(machinery::golang::decode_base64(v.as_str()?.as_bytes()).ok()?.into()),
+        "bytesValue" => bytes(v)?,
         "typeValue" => Val::Type(parse_type(v.as_str()?).into()),
         "listValue" => {
             let items = v["values"].as_array().into_iter().flatten().map(parse_value);
@@ -70,19 +70,45 @@ pub fn parse_value(v: &Json) -> Option<Val<'static>> {
             }
             map.build()
         }
+        "objectValue" => message(v)?,
         _ => return None,
     })
 }
 
-/// Whether the question is about protocol buffers' messages, which our engine does not make.
-pub fn has_messages(question: &Json) -> bool {
-    let made = |text: &str| {
-        let mut names = text.split("google.protobuf.").skip(1);
-        names.any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('{'))
-    };
-    if question["expr"].as_str().is_some_and(made) {
-        return true;
+fn bytes(v: &Json) -> Option<Val<'static>> {
+    Some(Val::Bytes(machinery::golang::decode_base64(v.as_str()?.as_bytes()).ok()?.into()))
+}
+
+/// What stands for one of protocol buffers' well-known messages.
+fn message(v: &Json) -> Option<Val<'static>> {
+    let value = &v["value"];
+    Some(match v["@type"].as_str()?.strip_prefix("type.googleapis.com/google.protobuf.")? {
+        "BoolValue" => Val::Bool(value.as_bool()?),
+        "Int32Value" | "Int64Value" => Val::Int(number(value)?),
+        "UInt32Value" | "UInt64Value" => Val::Uint(number(value)?),
+        "FloatValue" | "DoubleValue" => Val::Double(double(value)?),
+        "StringValue" => Val::str(value.as_str()?),
+        "BytesValue" => bytes(value)?,
+        "Duration" => Val::Duration(machinery::time::parse_duration(value.as_str()?).ok()?),
+        "Struct" | "ListValue" | "Value" => plain(value),
+        _ => return None,
+    })
+}
+
+/// JSON whose numbers are floats.
+fn plain(v: &Json) -> Val<'static> {
+    match v {
+        Json::Null => Val::Null,
+        Json::Bool(b) => Val::Bool(*b),
+        Json::Number(n) => Val::Double(n.as_f64().unwrap()),
+        Json::String(s) => Val::str(s.as_str()),
+        Json::Array(items) => Val::list(items.iter().map(plain).collect()),
+        Json::Object(entries) => {
+            let mut map = MapBuilder::default();
+            for (name, value) in entries {
+                map.set(Val::str(name.as_str()), plain(value));
+            }
+            map.build()
+        }
     }
-    let mut vars = question["vars"].as_array().into_iter().flatten();
-    vars.any(|v| !v["value"].is_null() && parse_value(&v["value"]).is_none())
 }
