@@ -94,8 +94,10 @@ fn join<'a>(a: &List<'a>, b: &List<'a>) -> Res<'a> {
 }
 
 fn shift<'a>(t: &Timestamp, by: i64) -> Res<'a> {
-    let nanos = i128::from(t.seconds) * 1_000_000_000 + i128::from(t.nanos) + i128::from(by);
-    let seconds = nanos.div_euclid(1_000_000_000) as i64;
+    let nanos = i64::from(t.nanos) + by % 1_000_000_000;
+    let whole = t.seconds.checked_add(by / 1_000_000_000);
+    let seconds = whole.and_then(|s| s.checked_add(nanos.div_euclid(1_000_000_000)));
+    let seconds = seconds.ok_or_else(int_overflow)?;
     if !SECONDS.contains(&seconds) {
         return Err(timestamp_overflow());
     }

@@ -78,8 +78,10 @@ impl Timestamp {
 
     /// The civil date and time at an offset.
     pub(crate) fn civil(&self, offset: i32) -> Civil {
-        let seconds = i128::from(self.seconds) + i128::from(offset);
-        Civil::new(seconds, self.nanos)
+        // Go counts from the year -292277022399, and the times before that are those after the last.
+        const FIRST: u64 = 9_223_372_028_715_321_600;
+        let absolute = (self.seconds as u64).wrapping_add_signed(offset.into()).wrapping_add(FIRST);
+        Civil::new(i128::from(absolute) - i128::from(FIRST), self.nanos)
     }
 
     /// RFC 3339 with as many digits of the second as are not zero.
@@ -143,7 +145,9 @@ fn atoi(text: &str) -> Result<i64, String> {
 
 impl PartialOrd for Timestamp {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some((self.seconds, self.nanos).cmp(&(other.seconds, other.nanos)))
+        // Go counts from the year 1, and the furthest times overflow.
+        let key = |t: &Self| (t.seconds.wrapping_add(-SECONDS.start()), t.nanos);
+        Some(key(self).cmp(&key(other)))
     }
 }
 
@@ -162,6 +166,7 @@ mod tests {
             (-62_135_596_800, 1, 1, 1, 0, 1),
             (-62_135_596_801, 0, 12, 31, 365, 0),
             (9_223_372_036_854_775_807, 292_277_026_596, 12, 4, 338, 0),
+            (-9_223_372_036_854_775_807, 292_277_026_596, 12, 4, 338, 0),
         ] {
             let civil = Timestamp::utc(seconds, 0).civil(0);
             let found = (civil.year, civil.month, civil.day, civil.day_of_year, civil.weekday);

@@ -7,6 +7,7 @@ use crate::eval::{EvalError, Res};
 use crate::val::{MapBuilder, Val};
 use machinery::proto::wire::{BYTES, FIXED64, VARINT, Wire};
 use std::fmt::Write;
+use std::sync::Arc;
 
 const FIXED32: u8 = 5;
 /// Messages within each other that are read (Go protowire `DefaultRecursionLimit` allows 10,000, which a stack may not).
@@ -22,20 +23,28 @@ pub(super) fn unpack<'a>(fields: &[Field]) -> Res<'a> {
     packed(&url, &bytes, MAX_DEPTH).unwrap_or_else(|| {
         Err(EvalError::new(format!(
             "unsupported conversion to ref.Val: (*dynamicpb.Message){}",
-            text(&url, &bytes)
+            text(&url, &bytes, MAX_DEPTH)
         )))
     })
 }
 
 fn packed<'a>(url: &str, bytes: &[u8], depth: u32) -> Option<Res<'a>> {
+    read(named(url)?, bytes, depth.checked_sub(1)?)
+}
+
+/// The message a URL names.
+fn named(url: &str) -> Option<Kind> {
     let name = url.rsplit('/').next().unwrap_or_default();
-    let kind = super::kind(name).filter(|kind| *kind != Kind::StructEntry)?;
-    read(kind, bytes, depth.checked_sub(1)?)
+    super::kind(name).filter(|kind| *kind != Kind::StructEntry)
 }
 
 /// A message of a kind; nothing if its bytes are none.
 fn read<'a>(kind: Kind, bytes: &[u8], depth: u32) -> Option<Res<'a>> {
     match kind {
+        Kind::Any => {
+            let (url, bytes) = read_any(bytes)?;
+            return packed(&url, &bytes, depth);
+        }
         Kind::Empty => return Some(Ok(Val::object(Message::empty(unknown(bytes)?)))),
         Kind::Struct => return Some(Ok(structure(bytes, depth)?)),
         Kind::Value => return Some(Ok(value(bytes, depth)?)),
@@ -43,7 +52,6 @@ fn read<'a>(kind: Kind, bytes: &[u8], depth: u32) -> Option<Res<'a>> {
         _ => {}
     }
     let (names, natives): (&[&str], &[Native]) = match kind {
-        Kind::Any => (&["type_url", "value"], &[Native::String, Native::Bytes]),
         Kind::Duration | Kind::Timestamp => (&["seconds", "nanos"], &[Native::Int64, Native::Int32]),
         Kind::Wrapper(native) => (&["value"], &[native]),
         _ => return None,
@@ -57,15 +65,21 @@ fn read<'a>(kind: Kind, bytes: &[u8], depth: u32) -> Option<Res<'a>> {
         fields.push((names[at].into(), scalar(*native, from)?));
         Some(true)
     })?;
-    if kind == Kind::Any {
-        let url = get(&fields, "type_url").and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-        let inner = match get(&fields, "value") {
-            Some(Val::Bytes(b)) => b,
-            _ => [].into(),
-        };
-        return packed(&url, &inner, depth);
-    }
     Some(build(kind, &fields))
+}
+
+fn read_any(bytes: &[u8]) -> Option<(String, Arc<[u8]>)> {
+    let mut url = String::new();
+    let mut packed: Arc<[u8]> = [].into();
+    each(bytes, |number, wire, from| {
+        match (number, wire) {
+            (1, BYTES) => url = std::str::from_utf8(from.bytes().ok()?).ok()?.to_owned(),
+            (2, BYTES) => packed = from.bytes().ok()?.into(),
+            _ => return Some(false),
+        }
+        Some(true)
+    })?;
+    Some((url, packed))
 }
 
 /// Goes over fields; `known` answers whether it took the value, nothing if that is broken.
@@ -176,8 +190,13 @@ fn value(bytes: &[u8], depth: u32) -> Option<Val<'static>> {
     Some(out)
 }
 
-/// The message as Go prints it (protobuf-go encoding/prototext).
-fn text(url: &str, bytes: &[u8]) -> String {
+/// The message as Go prints it (protobuf-go encoding/prototext): what it packs in full if that can be read, which
+/// only an `Any` can and be of no use.
+fn text(url: &str, bytes: &[u8], depth: u32) -> String {
+    let inner = (depth > 0).then(|| named(url)).flatten().filter(|kind| *kind == Kind::Any);
+    if let Some((url_inside, inside)) = inner.and_then(|_| read_any(bytes)) {
+        return format!("[{url}]:{{{}}}", text(&url_inside, &inside, depth - 1));
+    }
     let mut out = String::new();
     if !url.is_empty() {
         let _ = write!(out, "type_url:{}", quote(url.as_bytes()));

@@ -11,6 +11,7 @@ mod native;
 
 use crate::eval::{EvalError, Res};
 use crate::types::Type;
+use crate::val::convert::plain_type;
 use crate::val::{Timestamp, Val};
 use machinery::Str;
 pub(crate) use message::Message;
@@ -141,7 +142,8 @@ fn set(message: &str, kind: Kind, fields: &[(Str, Val<'_>)]) -> Result<Vec<Field
         let native = field(kind, name).ok_or_else(|| format!("no such field: {name}"))?;
         let held = native.of(value).map_err(|e| match e {
             native::Error::Shape => {
-                format!("unsupported field type for {message}.{name}: {}", value.type_name())
+                let shown = plain_type(&value.type_value());
+                format!("unsupported field type for {message}.{name}: {shown}")
             }
             native::Error::Conversion(e) => {
                 format!("field type conversion error for {message}.{name} value type: {e}")
