@@ -111,27 +111,31 @@ impl Env {
         self.0.variables.get(name)
     }
 
+    /// Whether a name is found where objects are made; types that nothing makes are only refused then.
     pub(crate) fn has_struct(&self, name: &str) -> bool {
-        self.makes(name) || self.0.structs.contains_key(name) || well_known::type_named(name).is_some()
+        self.makes(name)
+            || self.0.structs.contains_key(name)
+            || self.is_scalar(name)
+            || well_known::type_named(name).is_some()
     }
 
-    /// Whether a name is found where objects are made; types that nothing makes are only refused then.
-    pub(crate) fn finds_struct(&self, name: &str) -> bool {
-        let scalar = matches!(
-            name,
-            "bool"
-                | "bytes"
-                | "double"
-                | "duration"
-                | "int"
-                | "list"
-                | "map"
-                | "null_type"
-                | "string"
-                | "timestamp"
-                | "uint"
-        );
-        self.has_struct(name) || self.0.declared && scalar
+    /// Whether the name is one of those that whatever knows declared types knows too (Kubernetes' pkg/cel/types.go
+    /// `findScalar`).
+    fn is_scalar(&self, name: &str) -> bool {
+        let scalars = [
+            "bool",
+            "bytes",
+            "double",
+            "duration",
+            "int",
+            "list",
+            "map",
+            "null_type",
+            "string",
+            "timestamp",
+            "uint",
+        ];
+        self.0.declared && scalars.contains(&name)
     }
 
     /// Whether expressions can make objects of this name.
@@ -143,7 +147,11 @@ impl Env {
         if self.makes(name) {
             return Some(made::field_type(name, field));
         }
-        let Some(fields) = self.0.structs.get(name) else { return well_known::field_type(name, field) };
+        let Some(fields) = self.0.structs.get(name) else {
+            // A declared map has every field.
+            let dynamic = name == "map" && self.is_scalar(name);
+            return if dynamic { Some(Type::Dyn) } else { well_known::field_type(name, field) };
+        };
         let found = fields.get(field).or_else(|| {
             let reserved = self.features().keyword_fields && crate::escape::RESERVED.contains(&field);
             reserved.then(|| fields.get(format!("__{field}__").as_str()))?
@@ -157,9 +165,8 @@ impl Env {
             return Some(Type::object(name));
         }
         let scalar = || match name {
-            // Known by these names to what knows declared types (Kubernetes' pkg/cel/types.go `findScalar`).
-            "duration" if self.0.declared => Some(Type::Duration),
-            "timestamp" if self.0.declared => Some(Type::Timestamp),
+            "duration" if self.is_scalar(name) => Some(Type::Duration),
+            "timestamp" if self.is_scalar(name) => Some(Type::Timestamp),
             _ => None,
         };
         let named = library::types::named(name, self.features());

@@ -72,7 +72,7 @@ impl Planner<'_> {
             Kind::Call { target, function, args } => self.call(e.id, target.as_deref(), function, args),
             Kind::List { elements, optional } => self.list(elements, optional),
             Kind::Map(entries) => self.map(entries),
-            Kind::Struct { name, .. } if !self.env.finds_struct(name) => Err(format!("unknown type: {name}")),
+            Kind::Struct { name, .. } if !self.env.has_struct(name) => Err(format!("unknown type: {name}")),
             Kind::Struct { name, fields } => {
                 let field = |f: &ast::Field| {
                     Ok(StructField {

@@ -40,6 +40,10 @@ impl Object for NamedFormat {
         NAME
     }
 
+    fn native_text(&self) -> Option<std::string::String> {
+        None
+    }
+
     fn equals(&self, other: &dyn Object) -> Option<bool> {
         Some(self.0.name == other.as_any().downcast_ref::<Self>()?.0.name)
     }

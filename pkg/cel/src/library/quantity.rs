@@ -25,6 +25,10 @@ impl Object for QuantityVal {
         NAME
     }
 
+    fn native_text(&self) -> Option<std::string::String> {
+        Some(self.0.to_string())
+    }
+
     fn equals(&self, other: &dyn Object) -> Option<bool> {
         Some(self.0 == other.as_any().downcast_ref::<Self>()?.0)
     }

@@ -169,6 +169,10 @@ impl Object for Semver {
         NAME
     }
 
+    fn native_text(&self) -> Option<std::string::String> {
+        Some(self.to_string())
+    }
+
     fn equals(&self, other: &dyn Object) -> Option<bool> {
         Some(self.precedence(other.as_any().downcast_ref()?).is_eq())
     }

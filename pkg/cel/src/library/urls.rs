@@ -21,6 +21,10 @@ impl Object for UrlVal {
         NAME
     }
 
+    fn native_text(&self) -> Option<std::string::String> {
+        Some(self.0.to_string())
+    }
+
     fn equals(&self, other: &dyn Object) -> Option<bool> {
         Some(self.0.to_string() == other.as_any().downcast_ref::<Self>()?.0.to_string())
     }

@@ -55,6 +55,11 @@ pub trait Object: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The text that Go's value of it converts to, if it does.
+    fn native_text(&self) -> Option<String> {
+        self.text()
+    }
+
     /// The text `string()` converts to, if it does.
     fn text(&self) -> Option<String> {
         None

@@ -127,7 +127,12 @@ impl Timestamp {
             "" | "UTC" | "Local" => return Ok(0),
             other => TimeZone::get(other).map_err(|_| format!("unknown time zone {other}"))?,
         };
-        let at = jiff::Timestamp::new(self.seconds, 0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        // Rules repeat with the calendar, every 400 years; before them there was one offset.
+        const CYCLE: i64 = 146_097 * 86_400;
+        let at = jiff::Timestamp::new(self.seconds, 0).unwrap_or_else(|_| match self.seconds {
+            ..0 => jiff::Timestamp::MIN,
+            late => jiff::Timestamp::new(15 * CYCLE + late % CYCLE, 0).unwrap_or(jiff::Timestamp::MAX),
+        });
         Ok(zone.to_offset(at).seconds())
     }
 }

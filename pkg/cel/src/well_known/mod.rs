@@ -189,8 +189,8 @@ pub(crate) fn text(v: &Val<'_>) -> Result<Val<'static>, String> {
 /// Nanoseconds of seconds and nanoseconds, the furthest that can be told if they are too many (Go durationpb
 /// `AsDuration`).
 fn duration(seconds: i64, nanos: i64) -> i64 {
-    let sum = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    i64::try_from(sum).unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
+    let sum = seconds.checked_mul(1_000_000_000).and_then(|sum| sum.checked_add(nanos));
+    sum.unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// A time of any year, also of those that texts cannot tell.

@@ -120,11 +120,10 @@ impl Native {
             }
             (N::Uint64, Val::Uint(u)) => Val::Uint(*u),
             (N::String, Val::Str(s)) => Val::str(&**s),
-            (N::String, Val::Object(o))
-                if o.text().is_some() && o.type_name() != "kubernetes.NamedFormat" =>
-            {
-                Val::str(o.text().unwrap_or_default())
-            }
+            (N::String, Val::Object(o)) => match o.native_text() {
+                Some(text) => Val::str(text),
+                None => return Err(unsupported(v, "string")),
+            },
             (N::Struct, Val::Map(map)) if !map.is_typed_tree() => return map_json(map),
             (N::Struct, Val::Made(made)) if !made.is_patch() => return json(v),
             (N::ListValue, Val::List(list)) if !list.is_typed_tree() => return list_json(list),
@@ -149,8 +148,12 @@ fn unsupported(v: &Val<'_>, to: &str) -> String {
         Val::Int(_) | Val::Uint(_) => format!("unsupported type conversion from '{}' to {to}", v.type_name()),
         Val::Str(_) => format!("unsupported native conversion from string to '{to}'"),
         Val::Null => format!("type conversion error from 'null_type' to '{to}'"),
-        Val::List(list) if list.is_typed_tree() => format!("type conversion error from 'list' to '{to}'"),
-        Val::Map(map) if map.is_typed_tree() => format!("type conversion error from 'map' to '{to}'"),
+        Val::List(list) if list.is_typed_tree() => {
+            format!("type conversion error from 'list(dyn)' to '{to}'")
+        }
+        Val::Map(map) if map.is_typed_tree() => {
+            format!("type conversion error from 'map(dyn, dyn)' to '{to}'")
+        }
         Val::List(_) => format!("type conversion error from list to '{to}'"),
         Val::Map(map) if to.starts_with('*') => no_field(map, to),
         Val::Map(_) => format!("type conversion error from map to '{to}'"),
@@ -161,9 +164,13 @@ fn unsupported(v: &Val<'_>, to: &str) -> String {
         ),
         Val::Made(made) if made.is_patch() => format!("cannot convert to native type: {to}"),
         Val::Made(_) => format!("unable to convert to {to}"),
-        Val::Object(o) if o.is_message() => {
-            format!("type conversion error from '*dynamicpb.Message' to '{to}'")
-        }
+        Val::Object(o) if o.is_message() => match to.strip_prefix("*structpb.") {
+            Some(message) => format!(
+                "type conversion error: pb.Merge() arguments must be the same type. got: google.protobuf.{message}, {}",
+                o.type_name()
+            ),
+            None => format!("type conversion error from '*dynamicpb.Message' to '{to}'"),
+        },
         Val::Object(o) => {
             let name = o.type_name().rsplit('.').next().unwrap_or_default();
             format!("type conversion error from '{}' to '{to}'", name.replace("NamedFormat", "Format"))
@@ -171,15 +178,21 @@ fn unsupported(v: &Val<'_>, to: &str) -> String {
     }
 }
 
-/// A map whose keys are taken for the fields of a Go structure.
+/// A map whose keys are taken for the fields of a Go structure (cel-go common/types/map.go `upperCamelCase`).
 fn no_field(map: &Map<'_>, to: &str) -> String {
     let first = map.keys().into_iter().next().map(|k| k.display()).unwrap_or_default();
-    let upper = first.split('_').map(|part| {
-        let mut chars = part.chars();
-        chars.next().map(|c| c.to_uppercase().chain(chars).collect::<String>()).unwrap_or_default()
-    });
-    let (name, to) = (upper.collect::<String>(), to.trim_start_matches('*'));
-    format!("type conversion error, no such field '{name}' in type '{to}'")
+    let (mut name, mut before) = (String::new(), None);
+    for c in first.trim().chars() {
+        let starts = before.is_none_or(|b| matches!(b, '_' | '-'));
+        match c {
+            '_' | '-' => {}
+            c if starts => name.extend(c.to_uppercase()),
+            c if before.is_some_and(|b| b.is_lowercase()) => name.push(c),
+            c => name.extend(c.to_lowercase()),
+        }
+        before = Some(c);
+    }
+    format!("type conversion error, no such field '{name}' in type '{}'", to.trim_start_matches('*'))
 }
 
 /// Numbers as bytes: a list is assigned element by element.

@@ -170,6 +170,13 @@ impl<'a> Val<'a> {
                 return Err("cannot convert to native type: *structpb.Value".into());
             }
             Val::Made(made) => made.tree(Numbers::Floats)?,
+            Val::Object(o) if o.is_message() => {
+                let mut map = machinery::Map::default();
+                for (name, value) in o.fields() {
+                    map.insert(name, value.to_json()?);
+                }
+                Value::Map(map)
+            }
             Val::Object(o) => {
                 let name = o.type_name().rsplit('.').next().unwrap_or_default();
                 return Err(format!("type conversion error from '{name}' to '*structpb.Value'"));
@@ -194,7 +201,7 @@ impl<'a> Val<'a> {
             Val::Type(t) => Ok(Val::str(t.runtime_name())),
             Val::Optional(Some(inner)) => inner.as_field(),
             Val::Optional(None) => Ok(Val::Null),
-            Val::Object(o) => Err(EvalError::new(format!(
+            Val::Object(o) if !o.is_message() => Err(EvalError::new(format!(
                 "unsupported conversion to ref.Val: ({}){}",
                 self.native_type(),
                 self.as_object::<QuantityVal>().map(|q| q.0.to_string()).or(o.text()).unwrap_or_default()
@@ -232,6 +239,7 @@ impl<'a> Val<'a> {
                 "kubernetes.Semver" => "semver.Version",
                 "net.IP" => "netip.Addr",
                 "net.CIDR" => "netip.Prefix",
+                _ if o.is_message() => "*dynamicpb.Message",
                 _ => "ref.Val",
             },
             Val::Unknown(_) => "interface {}",
