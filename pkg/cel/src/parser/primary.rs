@@ -249,11 +249,11 @@ impl Parser<'_, '_> {
 
     fn literal(&mut self) -> Parsed<Node> {
         let at = self.at();
+        if self.la() == T::Minus && !matches!(self.la2(), T::Int | T::Float) {
+            return self.not_viable();
+        }
         let negative = self.accept_if(T::Minus);
         let (kind, text) = (self.la(), self.tokens[self.pos].text);
-        if negative && !matches!(kind, T::Int | T::Float) {
-            return self.mismatch(Set::of(&[T::Float, T::Int]));
-        }
         self.accept();
         let value = match kind {
             T::True => Literal::Bool(true),

@@ -24,6 +24,13 @@ fn syntax_errors_read_as_upstreams() {
              ERROR: <input>:1:5: Syntax error: token recognition error at: '| '\n | *@a | b\n | ....^\n\
              ERROR: <input>:1:7: Syntax error: extraneous input 'b' expecting <EOF>\n | *@a | b\n | ......^",
         ),
+        (
+            "!!-@",
+            "ERROR: <input>:1:4: Syntax error: token recognition error at: '@'\n | !!-@\n | ...^\n\
+             ERROR: <input>:1:5: Syntax error: no viable alternative at input '-'\n | !!-@\n | ....^\n\
+             ERROR: <input>:1:5: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', \
+             'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | !!-@\n | ....^",
+        ),
         ("1.all(2, 3)", "ERROR: <input>:1:7: argument must be a simple name\n | 1.all(2, 3)\n | ......^"),
         ("has(a)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(a)\n | ....^"),
         (
