@@ -355,7 +355,7 @@ fn damage(rng: &mut Rng, expr: &mut String, tokens: &[&str]) {
         return;
     };
     match rng.below(3) {
-        0 => expr.truncate(at.max(1)),
+        0 => expr.truncate(at.max(expr.chars().next().map_or(0, char::len_utf8))),
         1 => expr.insert_str(at, rng.pick(tokens)),
         _ => {
             let character = expr[at..].chars().next().map_or(0, char::len_utf8);

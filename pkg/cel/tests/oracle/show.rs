@@ -61,9 +61,14 @@ pub fn show(v: &Val<'_>) -> String {
         Val::Object(o) => match (v.as_object::<QuantityVal>(), v.as_object::<Semver>()) {
             (Some(q), _) => format!("quantity {}", q.0),
             (_, Some(s)) => format!("semver {s}"),
+            _ if o.type_name() == "kubernetes.NamedFormat" => {
+                let shown = format!("{o:?}");
+                let name = shown.split(" name: \"").nth(1).and_then(|rest| rest.split('"').next());
+                format!("format {}", name.unwrap_or(&shown))
+            }
             _ => {
                 let kind = o.type_name().rsplit('.').next().unwrap_or_default().to_lowercase();
-                format!("{} {}", kind.replace("namedformat", "format"), o.text().unwrap_or_default())
+                format!("{kind} {}", o.native_text().unwrap_or_default())
             }
         },
         Val::Made(made) if made.type_name() == cel::JSON_PATCH => {
