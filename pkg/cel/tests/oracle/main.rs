@@ -188,15 +188,32 @@ fn list(differences: &[Difference]) -> String {
 const ASKED_AGAIN: usize = 100;
 
 /// What differs still when upstream is asked again and again: it goes through maps in any order, so where the order
-/// shows, each of its answers is right.
+/// shows, each of its answers is right, and if there are several, so is one of the same elements in another order.
 fn insist(oracle: &str, differences: Vec<Difference>) -> Vec<Difference> {
     let each = differences.iter().flat_map(|d| std::iter::repeat_n(&d.question, ASKED_AGAIN));
     let questions: Vec<Json> = each.cloned().collect();
     let again = answers(oracle, &questions);
-    let same =
-        |d: &Difference, all: &[Json]| all.iter().any(|theirs| differences_of(&d.ours, theirs).is_empty());
+    let same = |d: &Difference, all: &[Json]| {
+        let varied = all.iter().any(|theirs| *theirs != all[0]);
+        let ours = unordered(&d.ours);
+        all.iter().any(|theirs| {
+            differences_of(&d.ours, theirs).is_empty()
+                || varied && differences_of(&ours, &unordered(theirs)).is_empty()
+        })
+    };
     let pairs = differences.into_iter().zip(again.chunks(ASKED_AGAIN));
     pairs.filter(|(d, all)| !same(d, all)).map(|(d, _)| d).collect()
+}
+
+/// The answer with the elements of its value in one order.
+fn unordered(answer: &Json) -> Json {
+    let mut out = answer.clone();
+    if let Some(value) = answer["value"].as_str() {
+        let mut elements: Vec<&str> = value.trim_matches(['[', ']']).split(", ").collect();
+        elements.sort_unstable();
+        out["value"] = json!(elements.join(", "));
+    }
+    out
 }
 
 fn lines(path: &str) -> impl Iterator<Item = Json> {
