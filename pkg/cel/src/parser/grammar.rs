@@ -316,9 +316,11 @@ impl Parser<'_, '_> {
 
     fn optional_selection(&mut self, at: u32, operand: Node, follow: Follow) -> Parsed<Node> {
         let name_at = self.at();
-        let Some(field) = self.field_name(follow)?.map(str::to_owned) else {
-            return Ok(self.error(name_at, "unsupported ident kind"));
-        };
+        let field = self.field_name(follow)?.map(str::to_owned);
+        if field.is_none() {
+            self.errors.report(Some(name_at), "unsupported ident kind");
+        }
+        let field = field.unwrap_or_default();
         let depth = self.deeper(operand.depth)?;
         if !self.options.optional_syntax {
             return Ok(self.error(at, "unsupported syntax '.?'"));

@@ -47,7 +47,11 @@ impl Parser<'_, '_> {
             T::LParen => {
                 self.accept();
                 let inner = self.expr(follow.within(PAREN))?;
-                self.expect(T::RParen, follow.next)?;
+                match self.expect(T::RParen, follow.next) {
+                    // What is in parentheses is there even if they do not close, for macros to look at.
+                    Err(Stop::Syntax) => self.recover(Site::Primary, follow)?,
+                    other => other?,
+                }
                 Ok(inner)
             }
             T::LBracket => self.list(follow),
@@ -111,7 +115,11 @@ impl Parser<'_, '_> {
         let at = self.at();
         self.accept();
         let keys = Set::of(&[T::Question, T::Ident, T::EscIdent]);
-        self.sync(keys.or(COMMA).or(BRACE))?;
+        if let Err(stop) = self.sync(keys.or(COMMA).or(BRACE)) {
+            let Stop::Syntax = stop else { return Err(stop) };
+            self.recover(Site::Primary, follow)?;
+            return Ok(self.leaf(at, Kind::Unspecified));
+        }
         let first = self.at();
         let mut fields = Vec::new();
         let mut depth = 0;

@@ -230,10 +230,7 @@ impl Parser<'_, '_> {
             let token = &self.tokens[i];
             if i > from {
                 let before = &self.tokens[i - 1];
-                let gap = &self.text[before.start + before.text.len()..token.start];
-                // What was no token at all is left out; white space is not.
-                let hidden = gap.trim().is_empty() || gap.trim_start().starts_with("//");
-                text.push_str(if hidden { gap } else { "" });
+                push_hidden(&mut text, &self.text[before.start + before.text.len()..token.start]);
             }
             text.push_str(if token.kind == T::Eof { "" } else { token.text });
         }
@@ -324,5 +321,23 @@ impl Parser<'_, '_> {
             self.consume();
         }
         Ok(())
+    }
+}
+
+/// White space and comments between two tokens; what was no token at all is left out.
+fn push_hidden(out: &mut String, gap: &str) {
+    let mut rest = gap;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
+            // The lexer looks for a second one, and drops what it finds instead too.
+            '&' | '|' => rest.chars().take(2).map(char::len_utf8).sum(),
+            '"' | '\'' => rest.len(),
+            c => c.len_utf8(),
+        };
+        if c.is_whitespace() || rest.starts_with("//") {
+            out.push_str(&rest[..length]);
+        }
+        rest = &rest[length..];
     }
 }

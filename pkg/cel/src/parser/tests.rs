@@ -31,6 +31,17 @@ fn syntax_errors_read_as_upstreams() {
              ERROR: <input>:1:5: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', \
              'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | !!-@\n | ....^",
         ),
+        (
+            "has((a",
+            "ERROR: <input>:1:6: invalid argument to has() macro\n | has((a\n | .....^\n\
+             ERROR: <input>:1:7: Syntax error: mismatched input '<EOF>' expecting ')'\n | has((a\n | ......^",
+        ),
+        (
+            "has(a{",
+            "ERROR: <input>:1:6: invalid argument to has() macro\n | has(a{\n | .....^\n\
+             ERROR: <input>:1:7: Syntax error: mismatched input '<EOF>' expecting {'}', ',', '?', IDENTIFIER, \
+             ESC_IDENTIFIER}\n | has(a{\n | ......^",
+        ),
         ("1.all(2, 3)", "ERROR: <input>:1:7: argument must be a simple name\n | 1.all(2, 3)\n | ......^"),
         ("has(a)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(a)\n | ....^"),
         (
