@@ -19,7 +19,12 @@ impl<'a> Frame<'a, '_> {
     }
 
     pub(super) fn presence(&mut self, attr: &'a Attr) -> Res<'a> {
-        match self.resolve(attr)? {
+        let result = self.resolve(attr);
+        // Upstream takes back what reading costs, also of a choice, which has cost nothing by itself.
+        if matches!(attr.base, Base::Choice(_)) {
+            self.cost = self.cost.saturating_sub(crate::cost::IDENT);
+        }
+        match result? {
             Val::Optional(v) => Ok(Val::Bool(v.is_some())),
             other => Ok(other),
         }

@@ -47,10 +47,8 @@ impl Parser<'_, '_> {
             T::LParen => {
                 self.accept();
                 let inner = self.expr(follow.within(PAREN))?;
-                match self.expect(T::RParen, follow.next) {
-                    // What is in parentheses is there even if they do not close, for macros to look at.
-                    Err(Stop::Syntax) => self.recover(Site::Primary, follow)?,
-                    other => other?,
+                if let Err(stop) = self.expect(T::RParen, follow.next) {
+                    self.unfinished(stop, follow)?;
                 }
                 Ok(inner)
             }
@@ -116,9 +114,11 @@ impl Parser<'_, '_> {
         self.accept();
         let keys = Set::of(&[T::Question, T::Ident, T::EscIdent]);
         if let Err(stop) = self.sync(keys.or(COMMA).or(BRACE)) {
-            let Stop::Syntax = stop else { return Err(stop) };
-            self.recover(Site::Primary, follow)?;
-            return Ok(self.leaf(at, Kind::Unspecified));
+            self.unfinished(stop, follow)?;
+            return Ok(Node {
+                expr: self.node(at, Kind::Struct { name: name.into(), fields: Vec::new() }),
+                depth: 0,
+            });
         }
         let first = self.at();
         let mut fields = Vec::new();
@@ -142,9 +142,7 @@ impl Parser<'_, '_> {
             self.accept();
         }
         if let Err(stop) = self.close(T::RBrace, follow) {
-            let Stop::Syntax = stop else { return Err(stop) };
-            self.recover(Site::Primary, follow)?;
-            return Ok(self.leaf(at, Kind::Unspecified));
+            self.unfinished(stop, follow)?;
         }
         Ok(Node { expr: self.node(at, Kind::Struct { name: name.into(), fields }), depth })
     }
@@ -166,6 +164,14 @@ impl Parser<'_, '_> {
             return Ok((None, value.depth));
         };
         Ok((Some(Field { id, name: name.into(), value: value.expr, optional }), value.depth))
+    }
+
+    /// After an operand's end was not found: what was read of it is there all the same, for macros to look at.
+    fn unfinished(&mut self, stop: Stop, follow: Follow) -> Parsed<()> {
+        match stop {
+            Stop::Syntax => self.recover(Site::Primary, follow),
+            Stop::Abort => Err(stop),
+        }
     }
 
     /// An optional trailing comma and the closing token.
@@ -203,7 +209,9 @@ impl Parser<'_, '_> {
                 self.accept();
             }
         }
-        self.close(T::RBracket, follow)?;
+        if let Err(stop) = self.close(T::RBracket, follow) {
+            self.unfinished(stop, follow)?;
+        }
         Ok(Node { expr: Expr { id, kind: Kind::List { elements, optional } }, depth })
     }
 
@@ -238,7 +246,9 @@ impl Parser<'_, '_> {
                 self.accept();
             }
         }
-        self.close(T::RBrace, follow)?;
+        if let Err(stop) = self.close(T::RBrace, follow) {
+            self.unfinished(stop, follow)?;
+        }
         Ok(Node { expr: Expr { id, kind: Kind::Map(entries) }, depth })
     }
 
