@@ -145,8 +145,8 @@ CEL_COUNT ?= 100000
 .PHONY: oracle-cel bench-cel
 oracle-cel:      ## our expressions against upstream's engine: the language's conformance cases, CEL_COUNT generated ones (needs Go)
 	mkdir -p target/oracle
-	cd e2e/oracle && go build -o ../../target/oracle/ ./cel
-	target/oracle/cel conformance $$(cd e2e/oracle && go list -m -f '{{.Dir}}' cel.dev/expr)/tests/simple/testdata > target/oracle/cel-conformance.jsonl
+	cd e2e/oracle && go build -o ../../target/oracle/ ./cel ./cel/cases
+	target/oracle/cases $$(cd e2e/oracle && go list -m -f '{{.Dir}}' cel.dev/expr)/tests/simple/testdata > target/oracle/cel-conformance.jsonl
 	CEL_ORACLE=$(CURDIR)/target/oracle/cel CEL_QUESTIONS=$(CURDIR)/target/oracle/cel-conformance.jsonl CEL_COUNT=$(CEL_COUNT) CEL_BROKEN=$(CEL_COUNT) \
 	  cargo test -p cel --test oracle --locked live_answers -- --nocapture
 

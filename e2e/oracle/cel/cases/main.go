@@ -1,3 +1,7 @@
+// Prints the language's own conformance cases, those in a folder, as questions to upstream's engine.
+//
+// A program of its own, because it links the messages that cases mention: what answers must know no others than
+// Kubernetes does.
 package main
 
 import (
@@ -6,19 +10,22 @@ import (
 	"os"
 	"path/filepath"
 
-	celpb "cel.dev/expr"
 	// The messages that cases mention.
 	_ "cel.dev/expr/conformance/proto2"
 	_ "cel.dev/expr/conformance/proto3"
 	testpb "cel.dev/expr/conformance/test"
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
-	"github.com/google/cel-go/common/types/ref"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/prototext"
 )
 
-// A variable of a conformance case: its type as the checker prints it and its value as cel.expr.Value in JSON.
+// A question: see ../main.go.
+type request struct {
+	Expr string     `json:"expr"`
+	Vars []variable `json:"vars,omitempty"`
+}
+
 type variable struct {
 	Name  string          `json:"name"`
 	Type  string          `json:"type"`
@@ -83,36 +90,13 @@ func caseQuestion(test *testpb.SimpleTest) (*request, error) {
 	return question, nil
 }
 
-func declare(vars []variable) (opts []cel.EnvOption, err error) {
-	for _, v := range vars {
-		var proto celpb.Type
-		if err := protojson.Unmarshal(v.Proto, &proto); err != nil {
-			return nil, err
-		}
-		t, err := types.ProtoAsType(&proto)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, cel.Variable(v.Name, t))
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: cases FOLDER")
+		os.Exit(2)
 	}
-	return opts, nil
-}
-
-func bind(env *cel.Env, vars []variable, into map[string]any) error {
-	for _, v := range vars {
-		if v.Value == nil {
-			continue
-		}
-		var proto celpb.Value
-		if err := protojson.Unmarshal(v.Value, &proto); err != nil {
-			return err
-		}
-		var value ref.Val
-		value, err := cel.ProtoAsValue(env.CELTypeAdapter(), &proto)
-		if err != nil {
-			return err
-		}
-		into[v.Name] = value
+	if err := conformance(os.Args[1], json.NewEncoder(os.Stdout)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	return nil
 }
