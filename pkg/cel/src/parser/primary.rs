@@ -94,7 +94,7 @@ impl Parser<'_, '_> {
         }
         let paren = self.at();
         self.accept();
-        let (args, _) = self.arguments(Site::Primary, follow, follow)?;
+        let (args, _) = self.arguments(Site::Call, follow, follow)?;
         if RESERVED.contains(&text) {
             return Ok(self.error(start, format!("reserved identifier: {text}")));
         }

@@ -126,6 +126,8 @@ pub(super) enum Site {
     Unary,
     Member,
     Primary,
+    /// The arguments of a function.
+    Call,
     Entry,
     Name,
 }

@@ -133,6 +133,8 @@ fn ask(setups: &mut HashMap<String, Setup>, question: &Json) -> Json {
 fn differences_of(ours: &Json, theirs: &Json) -> Vec<String> {
     let field = |v: &Json, f: &str| match &v[f] {
         Json::String(s) if s.is_empty() => Json::Null,
+        // Go's binaries choose once which space they print after "proto:", and how many between a message's fields.
+        Json::String(s) => json!(s.replace("proto:\u{a0}", "proto: ").replace("  value:", " value:")),
         other => other.clone(),
     };
     if !field(ours, "error").is_null() || !field(theirs, "error").is_null() {
