@@ -103,7 +103,11 @@ fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
+/// Whether the pod sets only kernel parameters that it may set.
+///
+/// # Errors
+/// The first one that it may not.
+pub fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
     let spec = pod.spec();
     let forbidden = |message: String| Rejection { reason: "SysctlForbidden".to_owned(), message };
     for sysctl in spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()) {

@@ -28,6 +28,7 @@ use crate::cgroup::fs::Hierarchy;
 use crate::cgroup::{allocatable as reserve, detect};
 use crate::config::Settings;
 use crate::container::limits::{NodeLimits, page_size_name};
+use crate::cpumanager::CpuManager;
 use crate::events::Events;
 use crate::eviction;
 use crate::housekeeping;
@@ -156,7 +157,9 @@ impl Parts {
         let events = Events::new(recorder);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
-        let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths));
+        let cpus = CpuManager::new(settings, &options.gates, &paths.root)
+            .map_err(|e| format!("failed to initialize cpu manager: {e}"))?;
+        let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths, cpus));
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
@@ -260,6 +263,11 @@ impl Parts {
             let workers = self.workers.clone();
             tasks.spawn("pod-certificates", certificates.clone().run(move |uid| workers.poke(uid)));
         }
+        let cpus = kubelet.node.limits.cpus.clone();
+        if let Some(cpus) = &cpus {
+            let period = options.settings.reconcile_period();
+            tasks.spawn("cpu-manager", cpus.clone().reconcile(kubelet.clone(), period, stop.clone()));
+        }
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let eviction = eviction::manager::run(
             kubelet.clone(),
@@ -276,6 +284,9 @@ impl Parts {
         tasks.spawn("housekeeping", async move {
             // Until all sources have spoken, everything on the runtime would look unwanted.
             if sources_ready.await {
+                if let Some(cpus) = &cpus {
+                    cpus.sources_ready();
+                }
                 housekeeping::run(kubelet, pleg, settings, stop).await;
             }
         });
@@ -594,6 +605,7 @@ fn facts(
     hostname: &str,
     hierarchy: &Hierarchy,
     paths: &Paths,
+    cpus: CpuManager,
 ) -> NodeFacts {
     let settings = &options.settings;
     let storage = disk(&paths.root).unwrap_or_default().capacity;
@@ -623,6 +635,7 @@ fn facts(
             memory_qos: v2 && options.gates.enabled(Gate::MemoryQoS),
             throttling: settings.memory_throttling_factor,
             allocatable_memory: allocatable.memory,
+            cpus: Some(Arc::new(cpus)),
         },
         allocatable,
         seccomp_default: settings.seccomp_default,

@@ -19,7 +19,8 @@ use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::node_facts::NodeFacts;
 use crate::paths::{Paths, make_dir};
-use crate::pod::resources::pod_requests;
+use crate::pod::qos::{QosClass, qos_class};
+use crate::pod::resources::{container_requests, pod_requests};
 use crate::pod::restart;
 use crate::pod::store::PodStore;
 use crate::pod::view::{PodView, init_containers};
@@ -176,8 +177,9 @@ impl Kubelet {
                 return pod.clone();
             };
             let same = known.pod.as_ref().is_some_and(|old| same_resources(old, pod));
+            let promised = known.pod.clone();
             drop(all);
-            if same { None } else { self.admit(pod).err() }
+            if same { None } else { self.may_resize(pod, promised.as_deref()).err() }
         };
         let mut all = self.allocations.lock();
         let entry = all.entry(pod.uid().to_owned()).or_default();
@@ -190,7 +192,9 @@ impl Kubelet {
             Some(rejection) => {
                 let requests = pod_requests(pod);
                 let room = &self.node.allocatable;
-                let never = requests.milli("cpu") > room.cpu_milli || requests.whole("memory") > room.memory;
+                let never = rejection.reason == "Infeasible"
+                    || requests.milli("cpu") > room.cpu_milli
+                    || requests.whole("memory") > room.memory;
                 let reason = if never { "Infeasible" } else { "Deferred" };
                 entry.pending = Some(Rejection { reason: reason.to_owned(), message: rejection.message });
                 entry.pod.as_ref().map_or_else(|| pod.clone(), |old| Arc::new(with_resources(pod, old)))
@@ -396,7 +400,7 @@ impl Kubelet {
     }
 
     /// Pods that have not ended, or of which something may still run.
-    fn active_pods(&self) -> Vec<Arc<Pod>> {
+    pub fn active_pods(&self) -> Vec<Arc<Pod>> {
         let workers = self.workers();
         let active = |pod: &Arc<Pod>| {
             let status = self.status.get(pod.uid()).unwrap_or_else(|| pod.api_status().clone());
@@ -412,6 +416,31 @@ impl Kubelet {
     /// # Errors
     /// The reason why it does not.
     pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
+        admission::sysctls(pod, &self.unsafe_sysctls)?;
+        if let Some(cpus) = &self.node.limits.cpus {
+            cpus.admit(pod, &self.active_pods())?;
+        }
+        self.has_room(pod)
+    }
+
+    /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in
+    /// pkg/kubelet/allocation/handlers.go.
+    fn may_resize(&self, pod: &Pod, promised: Option<&Pod>) -> Result<(), Rejection> {
+        let cpus = |pod: &Pod| -> Vec<i64> {
+            let spec = pod.spec();
+            let containers = init_containers(spec).iter().chain(&spec.containers);
+            containers.map(|c| container_requests(c).milli("cpu")).collect()
+        };
+        let pinned = self.node.limits.cpus.as_ref().is_some_and(|cpus| cpus.is_static())
+            && qos_class(pod) == QosClass::Guaranteed;
+        if pinned && promised.is_some_and(|old| cpus(old) != cpus(pod)) {
+            let message = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+            return Err(Rejection { reason: "Infeasible".to_owned(), message: message.to_owned() });
+        }
+        self.has_room(pod)
+    }
+
+    fn has_room(&self, pod: &Pod) -> Result<(), Rejection> {
         let all = self.active_pods();
         let others: Vec<&Pod> =
             all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();

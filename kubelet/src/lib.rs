@@ -1,7 +1,7 @@
 //! The kubelet: runs the pods that the API server assigns to this node on a container runtime.
 //!
 //! Decisions are pure functions ([`runtime::actions`], [`status::generate`]); effects are thin shells around them. It
-//! does not contain the container runtime, device managers, dynamic resources or CSI. Start reading at
+//! does not contain the container runtime, managers of devices and memory, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
 mod admission;
@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod cgroup;
 pub mod config;
 pub mod container;
+pub mod cpumanager;
 mod events;
 pub mod eviction;
 mod flags;
@@ -33,6 +34,7 @@ pub mod probe;
 pub mod runtime;
 pub mod server;
 pub mod status;
+pub mod topologymanager;
 pub mod userns;
 pub mod volume;
 pub mod worker;

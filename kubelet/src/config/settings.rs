@@ -58,6 +58,12 @@ pub struct Settings {
     pub cgroup_driver: String,
     #[serde(rename = "singleProcessOOMKill")]
     pub single_process_oom_kill: Option<bool>,
+    pub cpu_manager_policy: String,
+    pub cpu_manager_policy_options: BTreeMap<String, String>,
+    pub cpu_manager_reconcile_period: GoDuration,
+    pub topology_manager_policy: String,
+    pub topology_manager_scope: String,
+    pub topology_manager_policy_options: BTreeMap<String, String>,
     pub runtime_request_timeout: GoDuration,
     pub max_pods: i64,
     #[serde(rename = "podCIDR")]
@@ -241,6 +247,14 @@ impl Settings {
     pub fn longest_restart_pause(&self) -> Duration {
         match self.crash_loop_back_off.max_container_restart_period.to_std() {
             Duration::ZERO => Duration::from_secs(300),
+            given => given,
+        }
+    }
+
+    /// How often containers' processors are looked at.
+    pub fn reconcile_period(&self) -> Duration {
+        match self.cpu_manager_reconcile_period.to_std() {
+            Duration::ZERO => Duration::from_secs(10),
             given => given,
         }
     }

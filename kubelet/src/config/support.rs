@@ -19,8 +19,7 @@ pub enum Support {
 use Support::{NoEffect, Only};
 
 const GO: &str = "there is no Go runtime to profile";
-const STATIC_ONLY: &str =
-    "the managers of processors, memory and topology are not supported by this kubelet yet";
+const STATIC_ONLY: &str = "the memory manager is not supported by this kubelet yet";
 
 /// Fields, by path.
 pub const FIELDS: &[(&str, Support)] = &[
@@ -42,16 +41,7 @@ pub const FIELDS: &[(&str, Support)] = &[
         Only(&[], "moving the kubelet is not supported yet; let its supervisor start it in that cgroup"),
     ),
     ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
-    ("cpuManagerPolicy", Only(&["\"none\""], STATIC_ONLY)),
-    ("cpuManagerPolicyOptions", Only(&[], STATIC_ONLY)),
-    (
-        "cpuManagerReconcilePeriod",
-        NoEffect("cpuManagerPolicy none, the only one supported, reconciles nothing"),
-    ),
     ("memoryManagerPolicy", Only(&["\"None\""], STATIC_ONLY)),
-    ("topologyManagerPolicy", Only(&["\"none\""], STATIC_ONLY)),
-    ("topologyManagerScope", NoEffect("topologyManagerPolicy none, the only one supported, has no scope")),
-    ("topologyManagerPolicyOptions", Only(&[], STATIC_ONLY)),
     ("reservedMemory", Only(&[], STATIC_ONLY)),
     ("qosReserved", Only(&[], "reserving memory for service classes is not supported by this kubelet")),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
@@ -224,13 +214,13 @@ mod tests {
     #[test]
     fn refuses_clearly() {
         assert_eq!(
-            problems(&json!({"cpuManagerPolicy": "none", "shutdownGracePeriod": "0s", "tracing": {}})),
+            problems(&json!({"memoryManagerPolicy": "None", "shutdownGracePeriod": "0s", "tracing": {}})),
             [""; 0]
         );
-        let found = problems(&json!({"cpuManagerPolicy": "static", "shutdownGracePeriod": "30s"}));
+        let found = problems(&json!({"memoryManagerPolicy": "Static", "shutdownGracePeriod": "30s"}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[0].starts_with("invalid configuration: cpuManagerPolicy: \"static\": the managers"),
+            found[0].starts_with("invalid configuration: memoryManagerPolicy: \"Static\": the memory"),
             "{found:?}"
         );
     }

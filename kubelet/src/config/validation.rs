@@ -117,6 +117,14 @@ fn images(settings: &Settings, out: &mut Problems) {
 }
 
 fn pods(settings: &Settings, document: &Value, out: &mut Problems) {
+    let policy = settings.topology_manager_policy.as_str();
+    out.refuse(!matches!(policy, "none" | "best-effort" | "restricted" | "single-numa-node"), || {
+        format!("topologyManagerPolicy (--topology-manager-policy) {policy:?} must be one of: [\"none\" \"best-effort\" \"restricted\" \"single-numa-node\"]")
+    });
+    let scope = settings.topology_manager_scope.as_str();
+    out.refuse(!matches!(scope, "container" | "pod"), || {
+        format!("topologyManagerScope (--topology-manager-scope) {scope:?} must be one of: \"container\", or \"pod\"")
+    });
     let swap = settings.memory_swap.swap_behavior.as_str();
     out.refuse(!matches!(swap, "" | "NoSwap" | "LimitedSwap"), || {
         format!("memorySwap.swapBehavior {swap:?} must be one of: \"\", \"LimitedSwap\" or \"NoSwap\"")

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::expansion::expand;
 use super::limits::NodeLimits;
 use super::security::{self, Defaults, ImageUser};
+use crate::pod::view::PodView;
 use crate::runtime::labels;
 
 /// What is known when a container is about to be created.
@@ -70,6 +71,10 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<v1::ContainerConfig, secur
             mount.gid_mappings.clone_from(&userns.gids);
         }
     }
+    let mut resources = inputs.node.container(pod, container);
+    if let Some(cpus) = inputs.node.cpus.as_ref().and_then(|all| all.cpus_of(pod.uid(), &container.name)) {
+        resources.cpuset_cpus = cpus;
+    }
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: inputs.restart_count }),
         image: Some(v1::ImageSpec {
@@ -93,7 +98,7 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<v1::ContainerConfig, secur
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(v1::LinuxContainerConfig {
-            resources: Some(inputs.node.container(pod, container)),
+            resources: Some(resources),
             security_context: Some(security),
         }),
         stop_signal: stop_signal(container),

@@ -3,10 +3,12 @@
 //! Upstream: pkg/kubelet/cm/helpers_linux.go and pkg/kubelet/kuberuntime/kuberuntime_container_linux.go, v1.37.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::cpumanager::CpuManager;
 use crate::pod::qos::{QosClass, oom_score_adj, qos_class};
 use crate::pod::resources::{
     Amounts, container_limits, container_requests, has_pod_level, pod_limits, pod_requests, without_overhead,
@@ -46,6 +48,8 @@ pub struct NodeLimits {
     pub throttling: Option<f64>,
     /// Memory that pods may have, in bytes.
     pub allocatable_memory: i64,
+    /// Who has processors of its own; these have no quota.
+    pub cpus: Option<Arc<CpuManager>>,
 }
 
 /// Thousandths of a core as shares.
@@ -105,6 +109,10 @@ impl NodeLimits {
         let cpu_limit = pick("cpu").milli("cpu");
         let request = if requests.has("cpu") { requests.milli("cpu") } else { cpu_limit };
         let mut out = self.basic(request, cpu_limit, pick("memory").whole("memory"));
+        let exclusive = |cpus: &Arc<CpuManager>| cpus.is_exclusive(pod.uid(), &container.name);
+        if self.cpu_cfs_quota && self.cpus.as_ref().is_some_and(exclusive) {
+            out.cpu_quota = -1;
+        }
         out.oom_score_adj = oom_score_adj(pod, container, self.memory_capacity);
         out.hugepage_limits = self.huge_pages(&limits, &of_pod);
         if self.swap_controller {
@@ -196,7 +204,15 @@ impl NodeLimits {
     pub fn sandbox(&self, pod: &Pod) -> v1::LinuxContainerResources {
         let (requests, limits) = (without_overhead(pod, false), without_overhead(pod, true));
         let request = if requests.has("cpu") { requests.milli("cpu") } else { limits.milli("cpu") };
-        self.basic(request, limits.milli("cpu"), limits.whole("memory"))
+        let mut out = self.basic(request, limits.milli("cpu"), limits.whole("memory"));
+        if self.cpu_cfs_quota && self.has_exclusive_cpus(pod) {
+            out.cpu_quota = -1;
+        }
+        out
+    }
+
+    fn has_exclusive_cpus(&self, pod: &Pod) -> bool {
+        self.cpus.as_ref().is_some_and(|cpus| cpus.has_exclusive(pod.uid()))
     }
 
     /// Resources that the runtime itself needs for the pod.
@@ -249,8 +265,10 @@ impl NodeLimits {
                     .chain(&spec.containers)
                     .all(|c| container_limits(c).milli(name) > 0)
         };
-        let quota =
-            if self.cpu_cfs_quota { milli_to_quota(limits.milli("cpu"), self.cpu_period_us) } else { -1 };
+        let quota = match self.cpu_cfs_quota && !self.has_exclusive_cpus(pod) {
+            true => milli_to_quota(limits.milli("cpu"), self.cpu_period_us),
+            false => -1,
+        };
         let cpu = Some((quota, self.cpu_period_us));
         let memory = Some(limits.whole("memory"));
         let shares = Some(milli_to_shares(requests.milli("cpu")));

@@ -1,0 +1,23 @@
+//! Processors of their own for containers: which ones, and keeping everything else off them.
+//!
+//! [`policy_static`] decides, [`assignment`] chooses the processors, [`manager`] keeps the state on disk and tells the
+//! runtime. Pods with resources of their own get none, as upstream without PodLevelResourceManagers; neither that gate nor
+//! resizing of exclusive processors is supported. Start reading at [`policy_static::StaticPolicy`].
+//! Upstream: pkg/kubelet/cm/cpumanager, v1.37.
+
+pub mod accumulator;
+pub mod assignment;
+pub mod checkpoint;
+mod combinations;
+pub mod cpuset;
+pub mod discover;
+pub mod manager;
+pub mod options;
+pub mod policy_static;
+pub mod state;
+pub mod topology;
+
+#[cfg(test)]
+mod oracle_tests;
+
+pub use manager::CpuManager;

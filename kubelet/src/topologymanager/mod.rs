@@ -1,0 +1,114 @@
+//! Keeping what a container gets close together: one choice of NUMA nodes for all that is given to it.
+//!
+//! Providers say where they could take from ([`hint`]), [`policy`] merges that into one choice or refuses, [`Manager::admit`]
+//! lets them take. The only provider is the CPU manager: memory and devices are not managed by this kubelet.
+//! Upstream: pkg/kubelet/cm/topologymanager, v1.37.
+
+pub mod hint;
+pub mod merge;
+pub mod policy;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::admission::Rejection;
+use crate::cpumanager::topology::Topology;
+use crate::pod::view::{PodView, init_containers};
+use hint::{Hint, Mask};
+use policy::{Kind, Policy, PolicyOptions};
+
+/// What containers are given together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each container's for itself.
+    Container,
+    /// All containers of a pod.
+    Pod,
+}
+
+/// Something that gives containers a part of the machine.
+pub trait Provider {
+    /// Where a container's part could come from; `None` if that does not matter.
+    fn hints(&mut self, pod: &Pod, container: &Container) -> Option<Vec<Hint>>;
+    /// The same for all containers of a pod.
+    fn pod_hints(&mut self, pod: &Pod) -> Option<Vec<Hint>>;
+    /// Gives a container its part, from these nodes if possible.
+    ///
+    /// # Errors
+    /// If it cannot have it.
+    fn allocate(&mut self, pod: &Pod, container: &Container, affinity: Option<Mask>)
+    -> Result<(), Rejection>;
+}
+
+/// The configured policy and scope.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    policy: Policy,
+    scope: Scope,
+}
+
+fn not_aligned() -> Rejection {
+    Rejection {
+        reason: "TopologyAffinityError".to_owned(),
+        message: "Resources cannot be allocated with Topology locality".to_owned(),
+    }
+}
+
+impl Manager {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// If it is wrong or the machine has too many nodes.
+    pub fn new(
+        policy: &str,
+        scope: &str,
+        options: &BTreeMap<String, String>,
+        machine: &Topology,
+    ) -> Result<Self, String> {
+        let none = Self { policy: Policy::none(), scope: Scope::Container };
+        if policy == "none" || policy.is_empty() {
+            return Ok(none);
+        }
+        let options = PolicyOptions::parse(options)?;
+        let policy = Policy::new(policy, options, &machine.nodes)?;
+        let scope = match scope {
+            "container" => Scope::Container,
+            "pod" => Scope::Pod,
+            _ => return Err(format!("unknown scope: {scope:?}")),
+        };
+        Ok(Self { policy, scope })
+    }
+
+    /// The policy.
+    pub fn kind(&self) -> Kind {
+        self.policy.kind()
+    }
+
+    /// The scope.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Lets the provider give all containers of a pod their part.
+    ///
+    /// # Errors
+    /// The first reason why one cannot have it; what others have got then is taken back once the pod is not active.
+    pub fn admit(&self, pod: &Pod, provider: &mut dyn Provider) -> Result<(), Rejection> {
+        let spec = pod.spec();
+        let merged = |hints: Option<Vec<Hint>>| self.policy.merge(hints).ok_or_else(not_aligned);
+        let of_pod = match (self.kind(), self.scope) {
+            (Kind::None, _) => Some(None),
+            (_, Scope::Pod) => Some(merged(provider.pod_hints(pod))?),
+            (_, Scope::Container) => None,
+        };
+        for container in init_containers(spec).iter().chain(&spec.containers) {
+            let affinity = match of_pod {
+                Some(affinity) => affinity,
+                None => merged(provider.hints(pod, container))?,
+            };
+            provider.allocate(pod, container, affinity)?;
+        }
+        Ok(())
+    }
+}
