@@ -43,6 +43,8 @@ use crate::node::manager::{NodeManager, allocatable, update_pod_cidr};
 use crate::node::status::Pressure;
 use crate::node::tunables;
 use crate::node_facts::NodeFacts;
+use crate::nodeshutdown::NodeShutdown;
+use crate::nodeshutdown::pods::NodePods;
 use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
@@ -157,9 +159,7 @@ impl Parts {
         let events = Events::new(recorder);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
-        let cpus = CpuManager::new(settings, &options.gates, &paths.root)
-            .map_err(|e| format!("failed to initialize cpu manager: {e}"))?;
-        let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths, cpus));
+        let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
@@ -204,6 +204,7 @@ impl Parts {
             node,
             pods,
             events,
+            shutdown: NodeShutdown::new(settings, &options.gates, &paths.root).map(Arc::new),
             paths,
             client,
             node_object,
@@ -277,6 +278,11 @@ impl Parts {
             stop.clone(),
         );
         tasks.spawn("eviction", eviction);
+        if let Some(shutdown) = &kubelet.shutdown {
+            let pods =
+                NodePods { kubelet: kubelet.clone(), workers: self.workers.clone(), report: wake.clone() };
+            tasks.spawn("node-shutdown", shutdown.clone().run(Arc::new(pods), stop.clone()));
+        }
         if let Some(client) = &kubelet.client {
             self.start_node(client, options, process, (pressure, wake));
         }
@@ -605,9 +611,10 @@ fn facts(
     hostname: &str,
     hierarchy: &Hierarchy,
     paths: &Paths,
-    cpus: CpuManager,
-) -> NodeFacts {
+) -> Result<NodeFacts, Error> {
     let settings = &options.settings;
+    let cpus = CpuManager::new(settings, &options.gates, &paths.root)
+        .map_err(|e| format!("failed to initialize cpu manager: {e}"))?;
     let storage = disk(&paths.root).unwrap_or_default().capacity;
     let given: Vec<String> = (options.node_ips.iter())
         .filter(|ip| !matches!(ip.as_str(), "" | "0.0.0.0" | "::"))
@@ -621,7 +628,7 @@ fn facts(
     let swap_v2 = v2 && machine.swap > 0;
     let allocatable = allocatable(settings, machine, storage);
     let period = i64::try_from(settings.cpu_cfs_quota_period.to_std().as_micros()).unwrap_or(100_000);
-    NodeFacts {
+    Ok(NodeFacts {
         name: hostname.to_owned(),
         limits: NodeLimits {
             cgroup_v2: v2,
@@ -650,7 +657,7 @@ fn facts(
         host_ips: RwLock::new(Arc::new(ips)),
         recursive_read_only: RwLock::default(),
         user_namespaces: RwLock::default(),
-    }
+    })
 }
 
 /// The programs that know registry credentials, if there are some.

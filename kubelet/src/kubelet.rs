@@ -18,6 +18,7 @@ use crate::admission::{self, Rejection};
 use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::node_facts::NodeFacts;
+use crate::nodeshutdown::{self, NodeShutdown};
 use crate::paths::{Paths, make_dir};
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::resources::{container_requests, pod_requests};
@@ -95,6 +96,8 @@ pub struct Kubelet {
     pub unsafe_sysctls: Vec<String>,
     /// Why the runtime's network is not ready, if so.
     pub network_error: RwLock<Option<String>>,
+    /// What is done before the machine is shut down; absent if nothing is.
+    pub shutdown: Option<Arc<NodeShutdown>>,
     /// Ends with the process.
     pub stop: CancellationToken,
     /// Why containers could not be started, by pod.
@@ -420,7 +423,12 @@ impl Kubelet {
         if let Some(cpus) = &self.node.limits.cpus {
             cpus.admit(pod, &self.active_pods())?;
         }
-        self.has_room(pod)
+        self.has_room(pod)?;
+        if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
+            let (reason, message) = nodeshutdown::REJECTED;
+            return Err(Rejection { reason: reason.to_owned(), message: message.to_owned() });
+        }
+        Ok(())
     }
 
     /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in

@@ -25,6 +25,7 @@ mod metrics;
 pub mod network;
 pub mod node;
 mod node_facts;
+pub mod nodeshutdown;
 pub mod options;
 mod paths;
 mod pleg;

@@ -3,6 +3,7 @@
 //! Not all of upstream's are here: those of parts that this kubelet lacks, and those about Go code, are missing.
 
 pub mod cpus;
+pub mod shutdown;
 pub mod work;
 
 use std::sync::OnceLock;
@@ -97,6 +98,7 @@ fn families() -> &'static Families {
 pub fn install(node: &str) {
     families();
     cpus::install();
+    shutdown::install();
     work::install();
     let name = Opts::new("kubelet_node_name", "The node's name. The count is always 1.").labels(&["node"]);
     Family::<Gauge>::registered(name, &[], default_registry()).with(&[node]).set(1.0);

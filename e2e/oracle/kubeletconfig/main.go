@@ -46,6 +46,10 @@ var changes = []string{
 	`{"podLogsDir": "var/log"}`, `{"podLogsDir": "/var/../log"}`, `{"podLogsDir": "/var/log/"}`, `{"podLogsDir": "/vär"}`,
 	`{"crashLoopBackOff": {"maxContainerRestartPeriod": "500ms"}, "featureGates": {"KubeletCrashLoopBackOffMax": true}}`,
 	`{"crashLoopBackOff": {"maxContainerRestartPeriod": "301s"}, "featureGates": {"KubeletCrashLoopBackOffMax": true}}`,
+	`{"topologyManagerPolicy": "x"}`, `{"topologyManagerPolicy": "restricted", "topologyManagerScope": "x"}`,
+	`{"shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "40s"}`, `{"shutdownGracePeriod": "500ms", "shutdownGracePeriodCriticalPods": "-1s"}`,
+	`{"shutdownGracePeriod": "30s", "shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 1}]}`,
+	`{"shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 1}], "featureGates": {"GracefulNodeShutdownBasedOnPodPriority": false}}`,
 	`{"maxPods": -1, "podsPerCore": -1, "containerLogMaxFiles": 0}`,
 }
 

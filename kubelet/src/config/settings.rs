@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::eviction::threshold::{self, Signal, Source, Threshold};
+use crate::nodeshutdown::plan::Step;
 use crate::pod::resources::whole;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -107,6 +108,9 @@ pub struct Settings {
     pub server_tls_bootstrap: bool,
     pub rotate_certificates: bool,
     pub feature_gates: BTreeMap<String, bool>,
+    pub shutdown_grace_period: GoDuration,
+    pub shutdown_grace_period_critical_pods: GoDuration,
+    pub shutdown_grace_period_by_pod_priority: Vec<Step>,
     pub sync_frequency: GoDuration,
     pub tls_cipher_suites: Vec<String>,
     pub tls_curve_preferences: Vec<i64>,

@@ -69,9 +69,6 @@ pub const FIELDS: &[(&str, Support)] = &[
             "memory is looked at every ten seconds; notifications by the kernel are not supported",
         ),
     ),
-    ("shutdownGracePeriod", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
-    ("shutdownGracePeriodCriticalPods", Only(&["\"0s\"", "\"0\""], SHUTDOWN)),
-    ("shutdownGracePeriodByPodPriority", Only(&[], SHUTDOWN)),
     ("tracing", Only(&[], "tracing is not supported by this kubelet")),
     ("volumeStatsAggPeriod", NoEffect("figures of single volumes are not shown yet")),
     (
@@ -80,8 +77,6 @@ pub const FIELDS: &[(&str, Support)] = &[
     ),
     ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
 ];
-
-const SHUTDOWN: &str = "graceful shutdown of the node is not supported by this kubelet yet";
 
 /// Flags that belong to no field and that nothing reads.
 pub const FLAGS: &[(&str, Support)] = &[
@@ -214,13 +209,13 @@ mod tests {
     #[test]
     fn refuses_clearly() {
         assert_eq!(
-            problems(&json!({"memoryManagerPolicy": "None", "shutdownGracePeriod": "0s", "tracing": {}})),
+            problems(&json!({"memoryManagerPolicy": "None", "kubeletCgroups": "", "tracing": {}})),
             [""; 0]
         );
-        let found = problems(&json!({"memoryManagerPolicy": "Static", "shutdownGracePeriod": "30s"}));
+        let found = problems(&json!({"memoryManagerPolicy": "Static", "kubeletCgroups": "/x"}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[0].starts_with("invalid configuration: memoryManagerPolicy: \"Static\": the memory"),
+            found[1].starts_with("invalid configuration: memoryManagerPolicy: \"Static\": the memory"),
             "{found:?}"
         );
     }

@@ -125,6 +125,7 @@ fn pods(settings: &Settings, document: &Value, out: &mut Problems) {
     out.refuse(!matches!(scope, "container" | "pod"), || {
         format!("topologyManagerScope (--topology-manager-scope) {scope:?} must be one of: \"container\", or \"pod\"")
     });
+    shutdown(settings, out);
     let swap = settings.memory_swap.swap_behavior.as_str();
     out.refuse(!matches!(swap, "" | "NoSwap" | "LimitedSwap"), || {
         format!("memorySwap.swapBehavior {swap:?} must be one of: \"\", \"LimitedSwap\" or \"NoSwap\"")
@@ -137,6 +138,34 @@ fn pods(settings: &Settings, document: &Value, out: &mut Problems) {
     let hairpin = get(document, "hairpinMode").and_then(Value::as_str).unwrap_or_default();
     out.refuse(!matches!(hairpin, "none" | "hairpin-veth" | "promiscuous-bridge"), || {
         format!("option {hairpin:?} specified for hairpinMode (--hairpin-mode). Valid options are \"none\", \"hairpin-veth\" or \"promiscuous-bridge\"")
+    });
+}
+
+fn shutdown(settings: &Settings, out: &mut Problems) {
+    let on = |gate: &str| settings.feature_gates.get(gate).copied().unwrap_or(true);
+    let (whole, critical) = (settings.shutdown_grace_period, settings.shutdown_grace_period_critical_pods);
+    let (graceful, given) = (on("GracefulNodeShutdown"), whole.0 > 0 || critical.0 > 0);
+    out.refuse(graceful && critical.0 > whole.0, || {
+        format!("shutdownGracePeriodCriticalPods {{{critical}}} must be <= shutdownGracePeriod {{{whole}}}")
+    });
+    for (name, period) in [("shutdownGracePeriod", whole), ("shutdownGracePeriodCriticalPods", critical)] {
+        out.refuse(graceful && period.0 != 0 && period.0 < 1_000_000_000, || {
+            format!("{name} {{{period}}} must be either zero or otherwise >= 1 sec")
+        });
+    }
+    out.refuse(given && !graceful, || {
+        "specifying shutdownGracePeriod or shutdownGracePeriodCriticalPods requires feature gate GracefulNodeShutdown"
+            .to_owned()
+    });
+    let by_priority = !settings.shutdown_grace_period_by_pod_priority.is_empty();
+    let possible = on("GracefulNodeShutdownBasedOnPodPriority");
+    out.refuse(possible && by_priority && given, || {
+        "Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"
+            .to_owned()
+    });
+    out.refuse(!possible && by_priority, || {
+        "Specifying shutdownGracePeriodByPodPriority requires feature gate GracefulNodeShutdownBasedOnPodPriority"
+            .to_owned()
     });
 }
 

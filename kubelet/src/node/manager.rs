@@ -100,7 +100,10 @@ impl NodeManager {
 
     async fn status(&self, old: &NodeStatus) -> NodeStatus {
         let (capacity, allocatable) = self.resources();
-        let health = self.health.read().clone();
+        let mut health = self.health.read().clone();
+        if self.kubelet.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
+            health.errors.push("node is shutting down".to_owned());
+        }
         let images = self.images().await;
         let ips = self.kubelet.node.host_ips.read().clone();
         let pressure = *self.pressure.read();

@@ -115,7 +115,7 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         out.reason = old.reason.clone().or_else(|| pod.api_status().reason.clone());
         out.message = old.message.clone().or_else(|| pod.api_status().message.clone());
     }
-    let evicted = inputs.eviction.as_ref().filter(|e| e.reason == "Evicted");
+    let evicted = inputs.eviction.as_ref().filter(|e| matches!(e.reason.as_str(), "Evicted" | "Terminated"));
     if let Some(eviction) = &inputs.eviction {
         phase = "Failed".to_owned();
         out.reason = Some(eviction.reason.clone());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use mailbox::Kill;
@@ -66,13 +67,15 @@ pub struct Workers {
     /// A pod without events is looked at again after this time, plus up to half of it.
     resync: Duration,
     entries: Mutex<HashMap<String, Entry>>,
+    /// A worker is done.
+    done: Notify,
     stop: CancellationToken,
 }
 
 impl Workers {
     /// Workers end with `stop`; what they stopped half way is taken up after the next start.
     pub fn new(steps: Arc<dyn Steps>, resync: Duration, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { steps, resync, entries: Mutex::default(), stop })
+        Arc::new(Self { steps, resync, entries: Mutex::default(), done: Notify::new(), stop })
     }
 
     /// A pod is new or has changed.
@@ -167,6 +170,24 @@ impl Workers {
     fn set_phase(&self, uid: &str, phase: Phase) {
         if let Some(entry) = self.entries.lock().get_mut(uid) {
             entry.phase = phase;
+        }
+        if phase == Phase::Finished {
+            self.done.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is left to do for these pods.
+    pub async fn until_finished(&self, uids: &[String]) {
+        loop {
+            let done = self.done.notified();
+            tokio::pin!(done);
+            // Before the look, so that nothing is missed between it and the wait.
+            done.as_mut().enable();
+            let finished = |uid: &String| matches!(self.phase(uid), None | Some(Phase::Finished));
+            if uids.iter().all(finished) {
+                return;
+            }
+            done.await;
         }
     }
 
@@ -270,7 +291,6 @@ fn spread(base: Duration) -> Duration {
 mod tests {
     use super::*;
     use serde_json::json;
-    use tokio::sync::Notify;
 
     #[derive(Default)]
     struct Recorder {
