@@ -250,6 +250,11 @@ impl CgroupManager {
         tree::pod(&self.root, qos_class(pod), pod.uid())
     }
 
+    /// Path of the group of all pods below the mount.
+    pub fn all_pods_path(&self) -> String {
+        self.path(&tree::pods(&self.root))
+    }
+
     /// Path of a pod's group below the mount.
     pub fn pod_path(&self, pod: &Pod) -> String {
         self.path(&self.pod_name(pod))

@@ -98,7 +98,7 @@ pub const NETWORK: [(&str, usize, &str); 8] = [
     ("container_network_transmit_packets_total", 9, "Cumulative count of packets transmitted"),
 ];
 
-fn text(dir: Option<&PathBuf>, file: &str) -> Option<String> {
+pub(super) fn text(dir: Option<&PathBuf>, file: &str) -> Option<String> {
     fs::read_to_string(dir?.join(file)).ok()
 }
 
@@ -108,7 +108,7 @@ fn number(text: Option<String>) -> Option<f64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
-fn keyed(text: Option<&str>, key: &str) -> Option<f64> {
+pub(super) fn keyed(text: Option<&str>, key: &str) -> Option<f64> {
     let line = text?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse::<u64>().ok().map(|n| n as f64)
 }
@@ -250,8 +250,14 @@ pub fn network(hierarchy: &Hierarchy, id: &str) -> Vec<(String, Vec<f64>)> {
     let process = if id == "/" {
         Some("self".to_owned())
     } else {
-        let dir = hierarchy.controller_dir("memory", id.trim_start_matches('/'));
-        text(dir.as_ref(), "cgroup.procs").and_then(|list| list.lines().next().map(str::to_owned))
+        let path = id.trim_start_matches('/');
+        let first = |path: &str| {
+            let dir = hierarchy.controller_dir("memory", path);
+            text(dir.as_ref(), "cgroup.procs").and_then(|list| list.lines().next().map(str::to_owned))
+        };
+        // A pod's processes are in the groups of its containers.
+        let below = || hierarchy.children(path).iter().find_map(|name| first(&format!("{path}/{name}")));
+        first(path).or_else(below)
     };
     let table = process.and_then(|pid| fs::read_to_string(root.join(pid).join("net/dev")).ok());
     table.map(|text| interfaces(&text)).unwrap_or_default()

@@ -4,6 +4,7 @@
 
 mod cadvisor;
 mod checkpoint;
+mod figures;
 mod files;
 mod guard;
 mod journal;

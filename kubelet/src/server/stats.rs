@@ -16,6 +16,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cadvisor::{self, Group};
+use super::figures::{self, Figures, Swap};
+use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
 use crate::node::machine::{Disk, disk, kibibytes};
 use crate::options::Options;
@@ -103,7 +105,7 @@ impl Stats {
         let now = Timestamp::now();
         let disk = disk(&self.root).unwrap_or_default();
         let memory = self.kubelet.node.limits.memory_capacity;
-        let node = json!({
+        let mut node = json!({
             "nodeName": self.kubelet.node.name,
             "startTime": boot_time(),
             "cpu": cpu(&self.node(), now),
@@ -111,7 +113,11 @@ impl Stats {
             "fs": fs_of(&disk, now),
             "runtime": {"imageFs": fs_of(&disk, now), "containerFs": fs_of(&disk, now)},
             "rlimit": {"time": now, "maxpid": number("/proc/sys/kernel/pid_max"), "curproc": processes()},
+            "network": figures::network(&cadvisor::network(self.hierarchy(), "/"), now),
+            "systemContainers": self.system_containers(now),
         });
+        let whole = Figures { swap: Some(swap_of_machine()), ..figures::read(self.hierarchy(), "/") };
+        whole.add_to(&mut node, now);
         let mut pods: BTreeMap<(String, String, String), Vec<Container>> = BTreeMap::new();
         for container in containers {
             pods.entry(container.pod.clone()).or_default().push(container);
@@ -120,7 +126,45 @@ impl Stats {
             .into_iter()
             .map(|(pod, containers)| self.pod_summary(&pod, &containers, &disk, now))
             .collect();
-        body::json(StatusCode::OK, &json!({"node": node, "pods": pods}))
+        body::json(StatusCode::OK, &figures::without_nulls(json!({"node": node, "pods": pods})))
+    }
+
+    fn hierarchy(&self) -> &Hierarchy {
+        self.kubelet.runtime.cgroups.hierarchy()
+    }
+
+    /// The groups of all pods and of the kubelet itself.
+    fn system_containers(&self, now: Timestamp) -> Vec<Value> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let kubelet = own_group(&own).filter(|path| *path != "/");
+        let pods = format!("/{}", self.kubelet.runtime.cgroups.all_pods_path());
+        let groups = [("kubelet", kubelet.map(str::to_owned)), ("pods", Some(pods))];
+        let one = |(name, path): (&str, Option<String>)| {
+            let path = path?;
+            let usage = self.group(path.trim_start_matches('/'));
+            let mut out = json!({
+                "name": name, "startTime": figures::made(self.hierarchy(), &path),
+                "cpu": cpu(&usage, now), "memory": memory_of(&usage, now, None),
+            });
+            figures::read(self.hierarchy(), &path).add_to(&mut out, now);
+            Some(out)
+        };
+        groups.into_iter().filter_map(one).collect()
+    }
+
+    /// Figures of a container's own group, if it can be told which one that is.
+    fn figures(&self, container: &Container) -> Option<Figures> {
+        let cgroups = &self.kubelet.runtime.cgroups;
+        let pod = self.kubelet.pods.get(&container.pod.2)?;
+        let paths = cgroups.container_paths(&pod);
+        let path = paths.iter().find(|path| path.contains(&container.id))?;
+        Some(figures::read(self.hierarchy(), path))
+    }
+
+    /// A container's swap: from its group, else what the runtime says.
+    fn swap(&self, container: &Container) -> Option<Swap> {
+        let own = self.figures(container).and_then(|figures| figures.swap);
+        own.or_else(|| container.usage.swap.map(|used| Swap { used, limit: None }))
     }
 
     fn pod_summary(
@@ -134,9 +178,10 @@ impl Stats {
         let usage = self.pod(&self.kubelet.pods, uid).unwrap_or_else(|| sum(containers));
         let started = self.kubelet.status.get(uid).and_then(|s| s.start_time).map(|t| t.0);
         let used: u64 = containers.iter().filter_map(|c| c.disk.as_ref()?.used_bytes).map(|b| b.value).sum();
-        let of = |c: &Container| {
+        let all: Vec<Option<Figures>> = containers.iter().map(|c| self.figures(c)).collect();
+        let of = |(c, figures): (&Container, &Option<Figures>)| {
             let own = c.disk.as_ref();
-            json!({
+            let mut out = json!({
                 "name": c.name,
                 "startTime": started,
                 "cpu": cpu(&c.usage, now),
@@ -147,16 +192,28 @@ impl Stats {
                     "inodesUsed": own.and_then(|d| d.inodes_used).map(|i| i.value),
                 },
                 "logs": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity},
-            })
+            });
+            if let Some(figures) = figures {
+                figures.add_to(&mut out, now);
+            }
+            out
         };
-        json!({
+        let processes = all.iter().flatten().filter_map(|f| f.processes).reduce(u64::saturating_add);
+        let mut out = json!({
             "podRef": {"name": name, "namespace": namespace, "uid": uid},
             "startTime": started,
-            "containers": containers.iter().map(of).collect::<Vec<_>>(),
+            "containers": containers.iter().zip(&all).map(of).collect::<Vec<_>>(),
+            "process_stats": processes.map(|count| json!({"process_count": count})),
             "cpu": cpu(&usage, now),
             "memory": memory_of(&usage, now, None),
             "ephemeral-storage": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": used},
-        })
+        });
+        if let Some(pod) = self.kubelet.pods.get(uid) {
+            let path = self.kubelet.runtime.cgroups.pod_path(&pod);
+            out["network"] = json!(figures::network(&cadvisor::network(self.hierarchy(), &path), now));
+            figures::read(self.hierarchy(), &path).add_to(&mut out, now);
+        }
+        out
     }
 
     /// `/metrics/resource`.
@@ -179,22 +236,13 @@ impl Stats {
                 page.sample(&c.labels(), at);
             }
         }
-        page.family(
-            "container_swap_usage_bytes",
-            "gauge",
-            "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
-        );
-        for c in &containers {
-            if let Some(swap) = c.usage.swap {
-                page.sample(&c.labels(), float(swap));
-            }
-        }
+        self.container_swap(&mut page, &containers);
         page.family(
             "node_swap_usage_bytes",
             "gauge",
             "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems",
         );
-        page.sample(&[], float(swap_in_use()));
+        page.sample(&[], float(swap_of_machine().used));
         page.family(
             "container_cpu_usage_seconds_total",
             "counter",
@@ -240,12 +288,47 @@ impl Stats {
         );
         totals.iter().for_each(|(labels, usage)| page.sample(labels, float(usage.working_set)));
         page.family(
+            "pod_swap_usage_bytes",
+            "gauge",
+            "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems",
+        );
+        for (labels, usage) in &totals {
+            if let Some(swap) = usage.swap {
+                page.sample(labels, float(swap));
+            }
+        }
+        page.family(
             "resource_scrape_error",
             "gauge",
             "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
         );
         page.sample(&[], failed);
         body::response(StatusCode::OK, METRICS, page.0)
+    }
+
+    fn container_swap(&self, page: &mut Page, containers: &[Container]) {
+        let swaps: BTreeMap<&String, Swap> =
+            containers.iter().filter_map(|c| Some((&c.id, self.swap(c)?))).collect();
+        page.family(
+            "container_swap_usage_bytes",
+            "gauge",
+            "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+        );
+        for c in containers {
+            if let Some(swap) = swaps.get(&c.id) {
+                page.sample(&c.labels(), float(swap.used));
+            }
+        }
+        page.family(
+            "container_swap_limit_bytes",
+            "gauge",
+            "[ALPHA] Current amount of the container swap limit in bytes. Reported only on non-windows systems",
+        );
+        for c in containers {
+            if let Some(limit) = swaps.get(&c.id).and_then(|swap| swap.limit) {
+                page.sample(&c.labels(), float(limit));
+            }
+        }
     }
 
     /// When a container started, in seconds since 1970, as the pod's status has it.
@@ -447,6 +530,7 @@ fn split(cpuacct: Option<&Path>, memory: Option<&Path>) -> Usage {
         usage.memory = number(dir.join("memory.usage_in_bytes"));
         usage.working_set = usage.memory.saturating_sub(keyed(&stat, "total_inactive_file"));
         usage.rss = keyed(&stat, "total_rss");
+        usage.swap = Some(keyed(&stat, "total_swap"));
     }
     usage
 }
@@ -485,11 +569,21 @@ fn fs_of(disk: &Disk, now: Timestamp) -> Value {
     })
 }
 
-fn swap_in_use() -> u64 {
+fn swap_of_machine() -> Swap {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let bytes =
         |name: &str| u64::try_from(kibibytes(&meminfo, name)).unwrap_or_default().saturating_mul(1024);
-    bytes("SwapTotal:").saturating_sub(bytes("SwapFree:"))
+    let total = bytes("SwapTotal:");
+    Swap { used: total.saturating_sub(bytes("SwapFree:")), limit: Some(total) }
+}
+
+/// The group of a process, from its list of groups: of version 2, else of memory.
+fn own_group(text: &str) -> Option<&str> {
+    let of = |controller: &str| {
+        let mut fields = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        fields.find(|(names, _)| names.split(',').any(|name| name == controller)).map(|(_, path)| path)
+    };
+    of("memory").or_else(|| of(""))
 }
 
 fn boot_time() -> Option<Timestamp> {
@@ -532,6 +626,13 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_groups() {
+        let v1 = "12:pids:/a\n5:memory:/system.slice/kubelet.service\n1:name=systemd:/b\n0::/c\n";
+        assert_eq!(own_group(v1), Some("/system.slice/kubelet.service"));
+        assert_eq!((own_group("0::/kubelet\n"), own_group("x")), (Some("/kubelet"), None));
+    }
 
     #[test]
     fn text_form() {
