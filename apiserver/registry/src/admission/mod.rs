@@ -282,7 +282,9 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "ServiceAccount" => Arc::new(service_account::ServiceAccount),
         "NodeRestriction" => Arc::new(node_restriction::NodeRestriction),
         "TaintNodesByCondition" => Arc::new(objects::TaintNodesByCondition),
-        "PodSecurity" => Arc::new(pod_security::PodSecurity),
+        "PodSecurity" => {
+            Arc::new(pod_security::PodSecurity::new(&pod_security::Configuration::default()).ok()?)
+        }
         "Priority" => Arc::new(pods::Priority),
         "DefaultTolerationSeconds" => Arc::new(pods::DefaultTolerationSeconds),
         "DefaultStorageClass" => Arc::new(objects::DefaultStorageClass),
