@@ -28,7 +28,7 @@ use crate::assemble::audiences::AudienceAgnostic;
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
-use crate::assemble::{auditor, files, followers, reload, store};
+use crate::assemble::{admission, auditor, files, followers, reload, store};
 use crate::chain;
 use crate::chain::authenticate::{Anonymous, Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
@@ -159,8 +159,7 @@ fn default_address() -> Option<IpAddr> {
 
 fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, Error> {
     let served = config.clone();
-    let admission =
-        registry::admission::Chain::standard(&config.enable_admission, &config.disable_admission)?;
+    let admission = admission::chain(config)?;
     Ok(ApiRegistry::new(registry::Config {
         store,
         prefix: config.prefix.clone(),

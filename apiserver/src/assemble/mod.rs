@@ -1,4 +1,5 @@
 //! The parts of the server that need files or the store to be built.
+pub(crate) mod admission;
 pub(crate) mod audiences;
 pub(crate) mod auditor;
 pub(crate) mod authorization;

@@ -15,6 +15,7 @@ use component::features::Gates;
 use component::flags::FlagSet;
 use component::serving::SecureServing;
 use ipnet::IpNet;
+use registry::admission::{all_names, is_known};
 
 use crate::chain::cors::Cors;
 use crate::server::Limits;
@@ -71,6 +72,54 @@ pub struct AuthorizationConfig {
     pub webhook_ttl: (Duration, Duration),
     /// `--authorization-config`, instead of all but the policy file.
     pub file: Option<PathBuf>,
+}
+
+/// Which admission plugins run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdmissionPlugins {
+    /// Besides the default ones; these win.
+    pub enable: Vec<String>,
+    /// Of the default ones.
+    pub disable: Vec<String>,
+}
+
+impl AdmissionPlugins {
+    /// Upstream: both `AdmissionOptions.Validate`, `computePluginNames`.
+    fn from_flags(flags: &FlagSet, problems: &mut Vec<String>) -> Self {
+        let (enable, disable) =
+            (flags.list("enable-admission-plugins"), flags.list("disable-admission-plugins"));
+        let all = flags.list("admission-control");
+        if flags.changed("admission-control")
+            && (flags.changed("enable-admission-plugins") || flags.changed("disable-admission-plugins"))
+        {
+            problems.push(
+                "admission-control and enable-admission-plugins/disable-admission-plugins flags are mutually exclusive"
+                    .to_owned(),
+            );
+        }
+        for (flag, names) in [
+            ("admission-control", all),
+            ("enable-admission-plugins", enable),
+            ("disable-admission-plugins", disable),
+        ] {
+            let unknown = names.iter().filter(|name| !is_known(name));
+            problems.extend(unknown.map(|name| format!("{flag} plugin {name:?} is unknown")));
+        }
+        let mut both: Vec<&str> = enable.iter().filter(|n| disable.contains(n)).map(String::as_str).collect();
+        both.sort_unstable();
+        both.dedup();
+        if !both.is_empty() {
+            problems.push(format!(
+                "[{}] in enable-admission-plugins and disable-admission-plugins overlapped",
+                both.join(" ")
+            ));
+        }
+        if !flags.changed("admission-control") {
+            return Self { enable: enable.to_vec(), disable: disable.to_vec() };
+        }
+        let others = all_names().filter(|name| !all.iter().any(|n| n == name));
+        Self { enable: all.to_vec(), disable: others.map(str::to_owned).collect() }
+    }
 }
 
 /// How kubelets are reached.
@@ -137,10 +186,10 @@ pub struct Config {
     pub event_ttl: Duration,
     /// `--delete-collection-workers`
     pub delete_collection_workers: usize,
-    /// `--enable-admission-plugins`
-    pub enable_admission: Vec<String>,
-    /// `--disable-admission-plugins`
-    pub disable_admission: Vec<String>,
+    /// `--enable-admission-plugins` and `--disable-admission-plugins`, or what `--admission-control` says instead.
+    pub admission: AdmissionPlugins,
+    /// `--admission-control-config-file`
+    pub admission_file: Option<PathBuf>,
     /// `--proxy-client-cert-file` and `--proxy-client-key-file`
     pub proxy_client: Option<(PathBuf, PathBuf)>,
     /// `--aggregator-reject-forwarding-redirect`
@@ -203,6 +252,7 @@ impl Config {
         let issuers = issuers(flags, &service_accounts, &mut problems);
         let audit = audit::Config::from_flags(flags, &mut problems);
         let encryption = encryption(flags, &mut problems);
+        let admission = AdmissionPlugins::from_flags(flags, &mut problems);
         let notes = unbuilt::check(flags, &mut problems);
         let mut keep = |e: Vec<String>| problems.extend(e);
         let serving = SecureServing::from_flags(flags, "apiserver", true).map_err(&mut keep);
@@ -244,17 +294,7 @@ impl Config {
                 audiences.to_vec()
             },
             service_accounts,
-            authorization: AuthorizationConfig {
-                modes,
-                policy_file: path(flags, "authorization-policy-file"),
-                webhook_file: path(flags, "authorization-webhook-config-file"),
-                webhook_version: flags.string("authorization-webhook-version").to_owned(),
-                webhook_ttl: (
-                    flags.duration("authorization-webhook-cache-authorized-ttl"),
-                    flags.duration("authorization-webhook-cache-unauthorized-ttl"),
-                ),
-                file: path(flags, "authorization-config"),
-            },
+            authorization: authorization(flags, modes),
             token_webhook: path(flags, "authentication-token-webhook-config-file").map(|file| {
                 let version = flags.string("authentication-token-webhook-version").to_owned();
                 (file, version, flags.duration("authentication-token-webhook-cache-ttl"))
@@ -266,8 +306,8 @@ impl Config {
             kubernetes_node_port: u16::try_from(flags.int("kubernetes-service-node-port")).unwrap_or(0),
             event_ttl: flags.duration("event-ttl"),
             delete_collection_workers: size(flags, "delete-collection-workers").max(1),
-            enable_admission: flags.list("enable-admission-plugins").to_vec(),
-            disable_admission: flags.list("disable-admission-plugins").to_vec(),
+            admission,
+            admission_file: path(flags, "admission-control-config-file"),
             proxy_client: pair(flags, "proxy-client-cert-file", "proxy-client-key-file"),
             reject_redirects: flags.bool("aggregator-reject-forwarding-redirect"),
             aggregator_routing: flags.bool("enable-aggregator-routing"),
@@ -539,6 +579,20 @@ fn authorization_modes(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<Strin
         problems.push(format!("authorization-mode {modes:?} has mode specified more than once"));
     }
     modes
+}
+
+fn authorization(flags: &FlagSet, modes: Vec<String>) -> AuthorizationConfig {
+    AuthorizationConfig {
+        modes,
+        policy_file: path(flags, "authorization-policy-file"),
+        webhook_file: path(flags, "authorization-webhook-config-file"),
+        webhook_version: flags.string("authorization-webhook-version").to_owned(),
+        webhook_ttl: (
+            flags.duration("authorization-webhook-cache-authorized-ttl"),
+            flags.duration("authorization-webhook-cache-unauthorized-ttl"),
+        ),
+        file: path(flags, "authorization-config"),
+    }
 }
 
 fn service_accounts(flags: &FlagSet, problems: &mut Vec<String>) -> ServiceAccounts {

@@ -23,8 +23,6 @@ const REMOVE: &str = "remove the flag";
 const DEPRECATED: &str = "deprecated, without effect";
 
 const TABLE: &[(&str, Unbuilt)] = &[
-    ("admission-control", Refused("use --enable-admission-plugins and --disable-admission-plugins")),
-    ("admission-control-config-file", Refused("admission plugins take no configuration files")),
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
     ("apiserver-count", Inert(DEPRECATED)),
     ("contention-profiling", Inert("there is no Go runtime to profile")),

@@ -20,7 +20,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const CAPACITY: usize = 8192;
 
 /// Whether a failure may pass. Upstream: `webhook.DefaultShouldRetry`.
-fn transient(error: &Error) -> bool {
+pub(crate) fn transient(error: &Error) -> bool {
     match error {
         Error::Transport { .. } => true,
         other => {

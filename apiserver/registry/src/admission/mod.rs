@@ -3,21 +3,35 @@
 //! [`Chain::standard`] is the order (`pkg/kubeapiserver/options/plugins.go`); [`Attributes`] is what a plugin sees.
 //! Mutating passes run before the strategy, validating passes after it.
 
+mod always;
+mod always_pull_images;
 pub(crate) mod certificates;
+mod deny_service_external_ips;
+pub mod event_rate_limit;
 pub mod expressions;
+mod extended_resource_toleration;
+pub mod image_policy_webhook;
+mod limit_pod_hard_anti_affinity_topology;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
+mod namespaces;
+mod node_declared_feature_validator;
 mod node_restriction;
 mod objects;
-mod pod_security;
+mod owner_references_permission_enforcement;
+mod pod_node_selector;
+mod pod_resize_validator;
+pub mod pod_security;
+pub mod pod_toleration_restriction;
 mod pods;
 pub mod policy;
 mod reinvocation;
-mod resource_quota;
+pub mod resource_quota;
 mod service_account;
 pub mod webhook;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::api::resources::RowKind;
@@ -170,33 +184,16 @@ impl Chain {
         Chain(plugins)
     }
 
-    /// The plugins that are on by default, and those named in `enable`, without those in `disable`.
+    /// The plugins of these names, in upstream's order.
     ///
     /// # Errors
-    /// Names the plugins asked for that this server does not have.
-    pub fn standard(enable: &[String], disable: &[String]) -> Result<Self, String> {
-        let unknown: Vec<&str> = enable
-            .iter()
-            .chain(disable)
-            .map(String::as_str)
-            .filter(|n| !UPSTREAM_ORDER.iter().any(|(name, _)| name == n))
-            .collect();
-        if !unknown.is_empty() {
-            return Err(format!("unknown admission plugins: {}", unknown.join(", ")));
-        }
+    /// Names the plugin that lacks its configuration.
+    pub fn of(names: &[&str], configuration: &Configuration) -> Result<Self, String> {
         let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
-        for (name, default) in UPSTREAM_ORDER {
-            let named = |list: &[String]| list.iter().any(|n| n == name);
-            if (!default && !named(enable)) || named(disable) {
-                continue;
-            }
-            match build(name) {
-                Some(plugin) => plugins.push(plugin),
-                None if named(enable) && !default => {
-                    return Err(format!("admission plugin {name} is not implemented by this server"));
-                }
-                None => {}
-            }
+        for name in names {
+            let plugin = configured(name, configuration)
+                .map_err(|why| format!("couldn't init admission plugin {name:?}: {why}"))?;
+            plugins.extend(plugin.or_else(|| build(name)));
         }
         Ok(Chain(plugins))
     }
@@ -274,17 +271,88 @@ const UPSTREAM_ORDER: [(&str, bool); 39] = [
     ("AlwaysDeny", false),
 ];
 
-/// A plugin by upstream's name. Absent: plugins of features that are off.
+/// Whether upstream has a plugin of this name.
+pub fn is_known(name: &str) -> bool {
+    UPSTREAM_ORDER.iter().any(|(known, _)| *known == name)
+}
+
+/// All names in order.
+pub fn all_names() -> impl Iterator<Item = &'static str> {
+    UPSTREAM_ORDER.iter().map(|(name, _)| *name)
+}
+
+/// The names of the plugins that are on by default without those in `disable`, and of those in `enable`, in order.
+pub fn enabled(enable: &[String], disable: &[String]) -> Vec<&'static str> {
+    let named = |list: &[String], name: &str| list.iter().any(|n| n == name);
+    let on = |(name, default): &&(&str, bool)| named(enable, name) || (*default && !named(disable, name));
+    UPSTREAM_ORDER.iter().filter(on).map(|(name, _)| *name).collect()
+}
+
+/// What plugins are configured with, decoded and checked (`--admission-control-config-file`).
+#[derive(Clone, Default)]
+pub struct Configuration {
+    /// Of EventRateLimit, which has no default.
+    pub event_rate_limit: event_rate_limit::Configuration,
+    /// Of ImagePolicyWebhook, which has no default: its way to the webhook.
+    pub image_policy: Option<Arc<image_policy_webhook::ImagePolicyWebhook>>,
+    /// Of PodNodeSelector.
+    pub pod_node_selector: BTreeMap<String, String>,
+    /// Of PodSecurity.
+    pub pod_security: pod_security::Configuration,
+    /// Of PodTolerationRestriction.
+    pub pod_toleration_restriction: pod_toleration_restriction::Configuration,
+    /// Of ResourceQuota.
+    pub resource_quota: resource_quota::Configuration,
+}
+
+/// A plugin that can be configured; `None` for others.
+fn configured(name: &str, with: &Configuration) -> Result<Option<Arc<dyn Plugin>>, String> {
+    Ok(Some(match name {
+        "EventRateLimit" => {
+            with.event_rate_limit.check()?;
+            Arc::new(event_rate_limit::EventRateLimit::new(&with.event_rate_limit))
+        }
+        "ImagePolicyWebhook" => with.image_policy.clone().ok_or("no config specified")?,
+        "PodNodeSelector" => Arc::new(pod_node_selector::PodNodeSelector(with.pod_node_selector.clone())),
+        "PodSecurity" => Arc::new(pod_security::PodSecurity::new(&with.pod_security)?),
+        "PodTolerationRestriction" => {
+            let configuration = &with.pod_toleration_restriction;
+            configuration.check()?;
+            Arc::new(pod_toleration_restriction::PodTolerationRestriction(configuration.clone()))
+        }
+        "ResourceQuota" => {
+            with.resource_quota.check()?;
+            Arc::new(resource_quota::ResourceQuota(with.resource_quota.clone()))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// A plugin without configuration by upstream's name. Absent: PodGroupProtection, whose feature (GenericWorkload) is off.
 fn build(name: &str) -> Option<Arc<dyn Plugin>> {
     Some(match name {
+        "AlwaysAdmit" => Arc::new(always::AlwaysAdmit),
+        "NamespaceAutoProvision" => Arc::new(namespaces::NamespaceAutoProvision),
+        "NamespaceExists" => Arc::new(namespaces::NamespaceExists),
+        "LimitPodHardAntiAffinityTopology" => {
+            Arc::new(limit_pod_hard_anti_affinity_topology::LimitPodHardAntiAffinityTopology)
+        }
+        "AlwaysPullImages" => Arc::new(always_pull_images::AlwaysPullImages),
+        "ExtendedResourceToleration" => Arc::new(extended_resource_toleration::ExtendedResourceToleration),
+        "OwnerReferencesPermissionEnforcement" => {
+            Arc::new(owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement)
+        }
+        "DenyServiceExternalIPs" => Arc::new(deny_service_external_ips::DenyServiceExternalIPs),
+        "NodeDeclaredFeatureValidator" => {
+            Arc::new(node_declared_feature_validator::NodeDeclaredFeatureValidator)
+        }
+        "PodResizeValidator" => Arc::new(pod_resize_validator::PodResizeValidator),
+        "AlwaysDeny" => Arc::new(always::AlwaysDeny),
         "NamespaceLifecycle" => Arc::new(namespace_lifecycle::NamespaceLifecycle),
         "LimitRanger" => Arc::new(limit_ranger::LimitRanger),
         "ServiceAccount" => Arc::new(service_account::ServiceAccount),
         "NodeRestriction" => Arc::new(node_restriction::NodeRestriction),
         "TaintNodesByCondition" => Arc::new(objects::TaintNodesByCondition),
-        "PodSecurity" => {
-            Arc::new(pod_security::PodSecurity::new(&pod_security::Configuration::default()).ok()?)
-        }
         "Priority" => Arc::new(pods::Priority),
         "DefaultTolerationSeconds" => Arc::new(pods::DefaultTolerationSeconds),
         "DefaultStorageClass" => Arc::new(objects::DefaultStorageClass),
@@ -301,7 +369,39 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "MutatingAdmissionWebhook" => Arc::new(webhook::MutatingAdmissionWebhook),
         "ValidatingAdmissionPolicy" => Arc::new(policy::validating::ValidatingAdmissionPolicy),
         "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook),
-        "ResourceQuota" => Arc::new(resource_quota::ResourceQuota),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plugin_is_here() {
+        let mut configuration = Configuration::default();
+        configuration.event_rate_limit.limits.push(event_rate_limit::Limit {
+            kind: "Server".to_owned(),
+            qps: 1,
+            burst: 1,
+            cache_size: 0,
+        });
+        let absent = ["ImagePolicyWebhook", "PodGroupProtection"];
+        let names: Vec<&str> = all_names().filter(|name| !absent.contains(name)).collect();
+        assert_eq!(Chain::of(&names, &configuration).unwrap().names(), names);
+    }
+
+    #[test]
+    fn enabled_ones() {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(enabled(&[], &[]).len(), 25);
+        let some = enabled(&list(&["AlwaysDeny", "NodeRestriction"]), &list(&["LimitRanger"]));
+        assert_eq!((some.len(), some[0], some[2]), (26, "NamespaceLifecycle", "NodeRestriction"));
+        assert_eq!(some.last(), Some(&"AlwaysDeny"));
+        let error = Chain::of(&["EventRateLimit"], &Configuration::default()).map(drop).unwrap_err();
+        assert_eq!(
+            error,
+            "couldn't init admission plugin \"EventRateLimit\": limits: Invalid value: null: must not be empty"
+        );
+    }
 }

@@ -2,8 +2,13 @@
 //! status by a conditional update before the object is stored; the quota controller corrects what was not stored.
 //! Upstream: `apiserver/pkg/admission/plugin/resourcequota`, evaluators in `pkg/quota/v1/evaluator/core`.
 
+use std::collections::BTreeSet;
+
+use ::api::validation::field::{Error, Path, aggregate};
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ScopedResourceSelectorRequirement;
 use machinery::{Map, Quantity, Value};
+use serde::Deserialize;
 
 use super::{Attributes, Operation, Plugin};
 use crate::errors::ApiError;
@@ -11,8 +16,109 @@ use crate::pod_resources::{self, Amounts};
 use crate::store::write_back;
 use crate::strategy::Call;
 
+/// The plugin's configuration: what may be used under a quota only.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Configuration {
+    /// All of it.
+    pub limited_resources: Vec<LimitedResource>,
+}
+
+/// What of a resource may be used under a quota only.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LimitedResource {
+    /// Its group.
+    pub api_group: String,
+    /// Its plural name.
+    pub resource: String,
+    /// Parts of the names of what is used.
+    pub match_contains: Vec<String>,
+    /// Scopes of pods.
+    pub match_scopes: Vec<ScopedResourceSelectorRequirement>,
+}
+
+impl Configuration {
+    /// # Errors
+    /// Upstream's text.
+    pub fn check(&self) -> Result<(), String> {
+        let root = Path::new("limitedResources");
+        let unnamed =
+            self.limited_resources.iter().enumerate().filter(|(_, limited)| limited.resource.is_empty());
+        let errors: Vec<Error> =
+            unnamed.map(|(index, _)| Error::required(&root.index(index).child("resource"), "")).collect();
+        if errors.is_empty() { Ok(()) } else { Err(aggregate(&errors)) }
+    }
+
+    /// Refuses what must be under a quota and is under none of these.
+    fn check_covered(&self, a: &Attributes<'_>, object: &Value, quotas: &[Value]) -> Result<(), ApiError> {
+        if self.limited_resources.is_empty() {
+            return Ok(());
+        }
+        let used = grown(a, object);
+        if used.values().all(|amount| amount.sign() <= 0) {
+            return Ok(());
+        }
+        let covered: BTreeSet<String> = quotas
+            .iter()
+            .filter(|quota| in_scope(quota, a, object))
+            .flat_map(|quota| hard(quota, "status").into_keys())
+            .collect();
+        let open: Vec<String> = self.limited(a, &usage(a, object)).difference(&covered).cloned().collect();
+        if !open.is_empty() {
+            return Err(a.forbidden(format!("insufficient quota to consume: {}", open.join(","))));
+        }
+        let of_quotas: BTreeSet<String> = quotas
+            .iter()
+            .flat_map(scopes)
+            .filter(|(scope, operator, values)| matches_scope(object, scope, operator, values))
+            .map(|(scope, _, _)| scope)
+            .collect();
+        let open: Vec<String> = self
+            .limited_scopes(a, object)
+            .filter(|required| !of_quotas.contains(&required.scope_name))
+            .map(|r| {
+                format!(
+                    "{{{} {} [{}]}}",
+                    r.scope_name,
+                    r.operator,
+                    r.values.as_deref().unwrap_or_default().join(" ")
+                )
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        // An error without a status of its own.
+        let why = format!("insufficient quota to match these scopes: [{}]", open.join(" "));
+        Err(ApiError::new(500, "", why))
+    }
+
+    /// The names of what is used that must be under a quota.
+    fn limited(&self, a: &Attributes<'_>, used: &Amounts) -> BTreeSet<String> {
+        let of = self.limited_resources.iter().filter(|l| a.is_resource(&l.api_group, &l.resource));
+        let parts: Vec<&String> = of.flat_map(|limited| &limited.match_contains).collect();
+        let used = used.iter().filter(|(_, amount)| amount.sign() > 0).map(|(name, _)| name);
+        used.filter(|name| parts.iter().any(|part| name.contains(part.as_str()))).cloned().collect()
+    }
+
+    /// The scopes of a pod that must be those of a quota.
+    fn limited_scopes<'a>(
+        &'a self,
+        a: &Attributes<'_>,
+        object: &'a Value,
+    ) -> impl Iterator<Item = &'a ScopedResourceSelectorRequirement> {
+        let pods = a.is_resource("", "pods");
+        let all = self.limited_resources.iter().flat_map(|limited| &limited.match_scopes);
+        all.filter(move |r| {
+            pods && matches_scope(object, &r.scope_name, &r.operator, r.values.as_deref().unwrap_or_default())
+        })
+    }
+}
+
 /// The plugin.
-pub struct ResourceQuota;
+#[derive(Debug, Default)]
+pub struct ResourceQuota(pub Configuration);
 
 #[async_trait]
 impl Plugin for ResourceQuota {
@@ -39,21 +145,28 @@ impl Plugin for ResourceQuota {
             return Ok(());
         }
         let Some(object) = a.object.as_ref() else { return Ok(()) };
-        for quota in a.call.core.find_all("", "resourcequotas", &a.namespace).await? {
+        let quotas = a.call.core.find_all("", "resourcequotas", &a.namespace).await?;
+        self.0.check_covered(a, object, &quotas)?;
+        for quota in quotas {
             if !in_scope(&quota, a, object) {
                 continue;
             }
-            let mut delta = usage(a, object);
-            if let Some(old) = a.old.as_ref().filter(|_| a.operation == Operation::Update) {
-                for (name, amount) in usage(a, old) {
-                    delta.entry(name).or_insert_with(Quantity::zero).sub(&amount);
-                }
-            }
             must_specify(a, &quota, object)?;
-            charge(a, &quota, delta).await?;
+            charge(a, &quota, grown(a, object)).await?;
         }
         Ok(())
     }
+}
+
+/// What the object uses more than it did.
+fn grown(a: &Attributes<'_>, object: &Value) -> Amounts {
+    let mut delta = usage(a, object);
+    if let Some(old) = a.old.as_ref().filter(|_| a.operation == Operation::Update) {
+        for (name, amount) in usage(a, old) {
+            delta.entry(name).or_insert_with(Quantity::zero).sub(&amount);
+        }
+    }
+    delta
 }
 
 fn hard(quota: &Value, place: &str) -> Amounts {
@@ -152,6 +265,13 @@ fn claim_usage(claim: &Value) -> Amounts {
 
 /// Scopes narrow a quota to some pods.
 fn in_scope(quota: &Value, a: &Attributes<'_>, object: &Value) -> bool {
+    scopes(quota).iter().all(|(scope, operator, values)| {
+        a.is_resource("", "pods") && matches_scope(object, scope, operator, values)
+    })
+}
+
+/// The scopes of a quota: name, operator, values.
+fn scopes(quota: &Value) -> Vec<(String, String, Vec<String>)> {
     let scopes = quota.list_at(&["spec", "scopes"]).into_iter().flat_map(|l| l.iter());
     let plain = scopes.filter_map(Value::as_str).map(|s| (s.to_owned(), "Exists".to_owned(), Vec::new()));
     let selector = quota.list_at(&["spec", "scopeSelector", "matchExpressions"]);
@@ -161,9 +281,7 @@ fn in_scope(quota: &Value, a: &Attributes<'_>, object: &Value) -> bool {
         let text = |f: &str| e.str_at(&[f]).unwrap_or("").to_owned();
         (text("scopeName"), text("operator"), values)
     });
-    plain.chain(expressions).all(|(scope, operator, values)| {
-        a.is_resource("", "pods") && matches_scope(object, &scope, &operator, &values)
-    })
+    plain.chain(expressions).collect()
 }
 
 fn matches_scope(pod: &Value, scope: &str, operator: &str, values: &[String]) -> bool {

@@ -1,10 +1,14 @@
 //! POST of a new object.
 
+use std::sync::Arc;
+
+use auth::{API_SERVER_USER, SYSTEM_PRIVILEGED_GROUP, UserInfo};
 use machinery::Value;
 
 use super::before;
 use crate::admission::{Attributes, Operation};
-use crate::api::Body;
+use crate::api::{Body, FieldValidation, MediaType, RequestContext, RequestInfo, Warnings};
+use crate::core::Core;
 use crate::errors::ApiError;
 use crate::managed_fields;
 use crate::meta;
@@ -21,6 +25,44 @@ pub async fn create(call: &Call<'_>, body: &Body) -> Result<Value, ApiError> {
     before::ensure_namespace(&mut object, expected_namespace(call))?;
     before::dedup_owners(call, &mut object, false);
     create_object(call, object).await
+}
+
+/// Creates an object of the server's own making, of a resource that is in no namespace, by the whole way a request takes.
+///
+/// # Errors
+/// As of a request.
+pub async fn by_server(
+    core: &Core,
+    group: &str,
+    resource: &str,
+    object: &serde_json::Value,
+) -> Result<(), ApiError> {
+    let resource = core.any_version(group, resource)?;
+    let kind = resource.row.kind;
+    let info = RequestInfo {
+        is_resource_request: true,
+        verb: "create".to_owned(),
+        api_prefix: if kind.group.is_empty() { "api" } else { "apis" }.to_owned(),
+        api_group: kind.group.to_owned(),
+        api_version: kind.version.to_owned(),
+        resource: resource.row.resource.to_owned(),
+        ..RequestInfo::default()
+    };
+    let request = RequestContext {
+        user: Arc::new(UserInfo::new(API_SERVER_USER, &[SYSTEM_PRIVILEGED_GROUP])),
+        info: Arc::new(info),
+        dry_run: false,
+        field_manager: "kube-apiserver".to_owned(),
+        field_validation: FieldValidation::Strict,
+        user_agent: "kube-apiserver".to_owned(),
+        audit_id: String::new(),
+        warnings: Warnings::default(),
+        audit: Default::default(),
+    };
+    let bytes = serde_json::to_vec(object).map_err(ApiError::internal)?;
+    let body = Body { media_type: MediaType::Json, bytes: bytes.into() };
+    let call = Call { request: &request, resource, subresource: "", now: core.now(), core };
+    create(&call, &body).await.map(drop)
 }
 
 /// A namespace object is admitted "in" itself but lives in none.
