@@ -94,7 +94,8 @@ impl KubernetesService {
         store: Arc<dyn Store>,
         address: SocketAddr,
     ) -> Result<Self, String> {
-        let reconciler = Reconciler::of(&config.endpoint_reconciler, local, store, &config.prefix);
+        let (name, count) = &config.endpoint_reconciler;
+        let reconciler = Reconciler::of(name, *count, local, store, &config.prefix);
         let ip = address.ip();
         reconciler
             .validate_ip(ip)
@@ -109,7 +110,8 @@ impl KubernetesService {
     pub(super) async fn prepare(&self) -> Result<(), ApiError> {
         self.ensure_service().await?;
         match self.reconciler.remove(self.facts.address, &self.facts.ports()).await {
-            Ok(()) if matches!(self.reconciler, Reconciler::None) => {}
+            // Only a lease says that there was something.
+            Ok(()) if !matches!(self.reconciler, Reconciler::Lease(_)) => {}
             Ok(()) => tracing::error!(
                 "Found stale data, removed previous endpoints on kubernetes service, apiserver didn't exit successfully previously"
             ),

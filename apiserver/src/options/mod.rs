@@ -206,10 +206,10 @@ pub struct Config {
     pub livez_grace: Duration,
     /// `--enable-priority-and-fairness`
     pub priority_and_fairness: bool,
-    /// `--endpoint-reconciler-type`
-    pub endpoint_reconciler: String,
-    /// `--shutdown-delay-duration`
-    pub shutdown_delay: Duration,
+    /// `--endpoint-reconciler-type`, `--apiserver-count`
+    pub endpoint_reconciler: (String, usize),
+    /// `--shutdown-*`
+    pub shutdown: Shutdown,
     /// How kubelets are reached.
     pub kubelet: KubeletClient,
     /// Limits and times.
@@ -316,8 +316,11 @@ impl Config {
             livez_grace: flags.duration("livez-grace-period"),
             priority_and_fairness: flags.bool("enable-priority-and-fairness"),
             in_flight: (size(flags, "max-requests-inflight"), size(flags, "max-mutating-requests-inflight")),
-            endpoint_reconciler: flags.string("endpoint-reconciler-type").to_owned(),
-            shutdown_delay: flags.duration("shutdown-delay-duration"),
+            endpoint_reconciler: (
+                flags.string("endpoint-reconciler-type").to_owned(),
+                size(flags, "apiserver-count"),
+            ),
+            shutdown: shutdown(flags),
             kubelet: KubeletClient {
                 client: pair(flags, "kubelet-client-certificate", "kubelet-client-key"),
                 ca: path(flags, "kubelet-certificate-authority"),
@@ -469,6 +472,11 @@ fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
     if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
         problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());
     }
+    let servers = flags.int("apiserver-count");
+    if servers <= 0 {
+        problems
+            .push(format!("--apiserver-count should be a positive number, but value '{servers}' provided"));
+    }
     let node_port = flags.int("kubernetes-service-node-port");
     if !(0..=65535).contains(&node_port) {
         problems.push(format!(
@@ -497,9 +505,7 @@ fn check_names(flags: &FlagSet, problems: &mut Vec<String>) {
         )),
     }
     match flags.string("endpoint-reconciler-type") {
-        "lease" | "none" => {}
-        "master-count" => problems
-            .push("--endpoint-reconciler-type=master-count is not implemented: use lease or none".to_owned()),
+        "lease" | "none" | "master-count" => {}
         other => problems.push(format!(
             "--endpoint-reconciler-type {other:?} must be one of: [lease, master-count, none]"
         )),

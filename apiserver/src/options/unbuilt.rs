@@ -24,7 +24,6 @@ const DEPRECATED: &str = "deprecated, without effect";
 
 const TABLE: &[(&str, Unbuilt)] = &[
     ("allow-metric-labels-manifest", Refused("use --allow-metric-labels")),
-    ("apiserver-count", Inert(DEPRECATED)),
     ("contention-profiling", Inert("there is no Go runtime to profile")),
     ("coordinated-leadership-lease-duration", Refused(ELECTION)),
     ("coordinated-leadership-renew-deadline", Refused(ELECTION)),

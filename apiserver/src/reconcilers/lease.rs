@@ -13,13 +13,12 @@ use machinery::value::from_value;
 use registry::errors::ApiError;
 use storage::Store;
 
-use super::endpointsadapter::mirror;
 use super::masterleases::MasterLeases;
 use super::{Error, SERVICE};
 use crate::local::{Gvr, Local};
 
 /// Keeps the controller manager from mirroring the Endpoints; this server does.
-const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+pub(super) const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 
 /// What one run is about.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +84,7 @@ pub(super) fn decide(found: Option<Endpoints>, leases: &[String], aim: Aim<'_>) 
     Ok(if create { Step::Create(endpoints) } else { Step::Update(endpoints) })
 }
 
-fn unnamed() -> Endpoints {
+pub(super) fn unnamed() -> Endpoints {
     let mut endpoints = Endpoints::default();
     endpoints.metadata.name = Some(SERVICE.to_owned());
     endpoints.metadata.namespace = Some("default".to_owned());
@@ -102,7 +101,7 @@ fn same_addresses(subset: &EndpointSubset, leases: &[String]) -> bool {
 /// The canonical form of one subset: addresses once and in the order of their text, none without addresses. An address
 /// that is not ready somewhere is not ready. Ports stay in their order; upstream's is that of a hash, which differs only
 /// for several ports that somebody else wrote. Upstream: `RepackSubsets` of `pkg/api/v1/endpoints/util.go`.
-fn repack(subset: EndpointSubset) -> Vec<EndpointSubset> {
+pub(super) fn repack(subset: EndpointSubset) -> Vec<EndpointSubset> {
     let mut all: BTreeMap<(String, String), (EndpointAddress, bool)> = BTreeMap::new();
     let ready = subset.addresses.into_iter().flatten().map(|address| (address, true));
     let unready = subset.not_ready_addresses.into_iter().flatten().map(|address| (address, false));
@@ -182,23 +181,6 @@ impl Lease {
         if matches!(step, Step::Create(_) | Step::Update(_)) {
             tracing::warn!(service = SERVICE, addresses = leases.join(","), "Resetting endpoints");
         }
-        let body = |endpoints: &Endpoints| serde_json::to_value(endpoints).map_err(ApiError::internal);
-        let endpoints = match step {
-            Step::Nothing => return Ok(()),
-            Step::Mirror(endpoints) => endpoints,
-            Step::Create(endpoints) => {
-                match local.create(Gvr::ENDPOINTS, "default", &body(&endpoints)?).await {
-                    // Another server was faster; the next run compares with what it wrote.
-                    Err(error) if error.reason == "AlreadyExists" => return Ok(()),
-                    created => created?,
-                }
-                endpoints
-            }
-            Step::Update(endpoints) => {
-                local.update(Gvr::ENDPOINTS, "default", &body(&endpoints)?).await?;
-                endpoints
-            }
-        };
-        Ok(mirror(local, &endpoints).await?)
+        Ok(super::apply(local, step).await?)
     }
 }

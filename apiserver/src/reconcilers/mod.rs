@@ -1,13 +1,14 @@
 //! Endpoint reconcilers: who keeps the addresses behind the Service `default/kubernetes`, and how.
 //!
 //! [`Reconciler::Lease`] lists every API server that holds a lease in the store: several servers, ours and upstream's
-//! mixed, agree on one list. [`Reconciler::None`] leaves the addresses to somebody else. Not built: `master-count`, which
-//! upstream keeps for old clusters; the flags refuse it.
+//! mixed, agree on one list. [`Reconciler::MasterCount`] is the old way without leases, [`Reconciler::None`] leaves the
+//! addresses to somebody else.
 //!
 //! Start reading at [`lease::decide`], which says what is to be done; [`masterleases`] keeps the leases,
 //! [`endpointsadapter`] the slice beside the Endpoints. Upstream: `pkg/controlplane/reconcilers`.
 
 mod endpointsadapter;
+mod instancecount;
 mod lease;
 mod masterleases;
 #[cfg(test)]
@@ -18,13 +19,15 @@ use std::sync::Arc;
 
 use api::validation::core::ip::validate_endpoint_ip;
 use api::validation::field::{Path, aggregate};
-use k8s_openapi::api::core::v1::EndpointPort;
+use k8s_openapi::api::core::v1::{EndpointPort, Endpoints};
 use registry::errors::ApiError;
 use storage::Store;
 
-use crate::local::Local;
+use crate::local::{Gvr, Local};
 
+pub(crate) use instancecount::MasterCount;
 pub(crate) use lease::Lease;
+use lease::Step;
 
 /// Name of the Service, of its Endpoints and of their slice; all live in the namespace `default`.
 pub(crate) const SERVICE: &str = "kubernetes";
@@ -56,15 +59,18 @@ impl Error {
 pub(crate) enum Reconciler {
     /// `lease`: the addresses of all servers with a lease.
     Lease(Box<Lease>),
+    /// `master-count`: so many addresses.
+    MasterCount(Box<MasterCount>),
     /// `none`: nothing is written.
     None,
 }
 
 impl Reconciler {
-    /// The one of that name; keys of the store begin with `prefix`.
-    pub(crate) fn of(name: &str, local: &Local, store: Arc<dyn Store>, prefix: &str) -> Self {
+    /// The one of that name; keys of the store begin with `prefix`, and `count` servers are expected.
+    pub(crate) fn of(name: &str, count: usize, local: &Local, store: Arc<dyn Store>, prefix: &str) -> Self {
         match name {
             "none" => Self::None,
+            "master-count" => Self::MasterCount(Box::new(MasterCount::new(local.clone(), count))),
             _ => Self::Lease(Box::new(Lease::new(local.clone(), store, prefix))),
         }
     }
@@ -88,6 +94,7 @@ impl Reconciler {
     pub(crate) async fn reconcile(&self, ip: IpAddr, ports: &[EndpointPort]) -> Result<(), Error> {
         match self {
             Self::Lease(lease) => lease.reconcile(ip, ports, false).await,
+            Self::MasterCount(all) => all.reconcile(ip, ports, false).await,
             Self::None => Ok(()),
         }
     }
@@ -99,14 +106,39 @@ impl Reconciler {
     pub(crate) async fn remove(&self, ip: IpAddr, ports: &[EndpointPort]) -> Result<(), Error> {
         match self {
             Self::Lease(lease) => lease.remove(ip, ports).await,
+            Self::MasterCount(all) => all.remove(ip).await,
             Self::None => Ok(()),
         }
     }
 
     /// From now on [`Reconciler::reconcile`] does nothing.
     pub(crate) fn stop(&self) {
-        if let Self::Lease(lease) = self {
-            lease.stop();
+        match self {
+            Self::Lease(lease) => lease.stop(),
+            Self::MasterCount(all) => all.stop(),
+            Self::None => {}
         }
     }
+}
+
+/// Does what was decided about the Endpoints, and mirrors them.
+async fn apply(local: &Local, step: Step) -> Result<(), ApiError> {
+    let body = |endpoints: &Endpoints| serde_json::to_value(endpoints).map_err(ApiError::internal);
+    let endpoints = match step {
+        Step::Nothing => return Ok(()),
+        Step::Mirror(endpoints) => endpoints,
+        Step::Create(endpoints) => {
+            match local.create(Gvr::ENDPOINTS, "default", &body(&endpoints)?).await {
+                // Another server was faster; the next run compares with what it wrote.
+                Err(error) if error.reason == "AlreadyExists" => return Ok(()),
+                created => created?,
+            }
+            endpoints
+        }
+        Step::Update(endpoints) => {
+            local.update(Gvr::ENDPOINTS, "default", &body(&endpoints)?).await?;
+            endpoints
+        }
+    };
+    endpointsadapter::mirror(local, &endpoints).await
 }

@@ -12,7 +12,7 @@ const FOO: &[Port] = &[("foo", 8080, "TCP")];
 const TWO: &[Port] = &[("foo", 8080, "TCP"), ("bar", 1000, "TCP")];
 const THREE: &[Port] = &[("foo", 8080, "TCP"), ("bar", 1000, "TCP"), ("baz", 1010, "TCP")];
 
-fn ports(of: &[Port]) -> Vec<EndpointPort> {
+pub(super) fn ports(of: &[Port]) -> Vec<EndpointPort> {
     let port = |&(name, port, protocol): &Port| EndpointPort {
         name: Some(name.to_owned()),
         port,
@@ -22,12 +22,12 @@ fn ports(of: &[Port]) -> Vec<EndpointPort> {
     of.iter().map(port).collect()
 }
 
-fn addresses(of: &[&str]) -> Vec<EndpointAddress> {
+pub(super) fn addresses(of: &[&str]) -> Vec<EndpointAddress> {
     of.iter().map(|ip| EndpointAddress { ip: (*ip).to_owned(), ..EndpointAddress::default() }).collect()
 }
 
 /// Addresses separated by blanks; without addresses and ports there is no subset.
-fn endpoints(ips: &str, of: &[Port]) -> Endpoints {
+pub(super) fn endpoints(ips: &str, of: &[Port]) -> Endpoints {
     let ips: Vec<&str> = ips.split_whitespace().collect();
     let mut all = Endpoints::default();
     all.metadata.name = Some("kubernetes".to_owned());
