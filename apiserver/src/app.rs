@@ -39,13 +39,14 @@ use crate::endpoints::index;
 use crate::endpoints::openid::OpenId;
 use crate::flowcontrol;
 use crate::hooks;
+use crate::lifecycle::Lifecycle;
 use crate::local::{Gvr, Local};
 use crate::oidc;
 use crate::options::{Config, flags};
 use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 use crate::outbound::resolve::Resolver;
 use crate::reviewers::tokens::TokenWebhook;
-use crate::server::{Connection, Lifecycle, Limiter, Server};
+use crate::server::{Connection, Limiter, Server};
 use crate::webhooks;
 
 /// The daemon.
@@ -93,24 +94,23 @@ pub struct Running {
 impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
-        let Self { server, secure, config, kubernetes, shutdown } = self;
+        let Self { server, mut secure, config, kubernetes, shutdown } = self;
         let auditor = server.auditor.clone();
         let lifecycle = server.lifecycle.clone();
-        let drain = lifecycle.draining.clone();
         let certificates = secure.certificates.watch(shutdown.clone());
-        let watchdog = async move {
+        secure.options.drain = config.shutdown.http_timeout(config.limits.request_timeout);
+        let stop_http = CancellationToken::new();
+        let closed = stop_http.clone();
+        let end = async move {
             shutdown.cancelled().await;
-            lifecycle.shutting_down.cancel();
-            // Load balancers see `/readyz` fail, pods the address gone, before anything is refused.
-            tokio::join!(tokio::time::sleep(config.shutdown_delay), kubernetes.stop());
-            lifecycle.draining.cancel();
+            lifecycle.end(&config.shutdown, kubernetes.stop(), &closed).await;
         };
         let each_connection = move |info: &Arc<serving::ConnInfo>| {
             let (server, connection) = (server.clone(), Arc::new(Connection::new(info)));
             move |request| chain::serve(server.clone(), connection.clone(), request)
         };
-        let serving = serving::serve_each(secure.listener, secure.options, each_connection, drain);
-        tokio::join!(serving, watchdog, certificates);
+        let serving = serving::serve_each(secure.listener, secure.options, each_connection, stop_http);
+        tokio::join!(serving, end, certificates);
         if let Some(auditor) = auditor {
             auditor.finish().await;
         }
@@ -231,7 +231,6 @@ fn secure_server(
     let bundles = bundles.client.iter().chain(&bundles.front_proxy);
     let subjects: Vec<Vec<u8>> = bundles.flat_map(|b| b.subjects().iter().cloned()).collect();
     let mut server = secure.on(listener, &subjects)?;
-    server.options.drain = config.limits.request_timeout;
     server.options.half_close = false;
     Ok(server)
 }
@@ -292,7 +291,7 @@ pub async fn build(
     let local = Local::new(resources.clone());
     objects.set(local.clone());
 
-    let lifecycle = Lifecycle::default();
+    let lifecycle = Lifecycle::new(&config.shutdown);
     let kubernetes = hooks::KubernetesService::new(&config, &local, store.clone(), public(&config, address))?;
     let kubernetes = Arc::new(kubernetes);
     let health = health(store, &lifecycle, config.store_timeouts, config.livez_grace);

@@ -10,6 +10,7 @@ mod discovery;
 mod endpoints;
 pub mod flowcontrol;
 mod hooks;
+pub mod lifecycle;
 mod local;
 mod metrics;
 mod oidc;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use auth::{Authorizer, UserInfo};
 use registry::api::{Registry, RequestInfo, Warnings};
 use rustls_pki_types::CertificateDer;
-use tokio_util::sync::CancellationToken;
 
 use crate::chain::authenticate::Authentication;
 use crate::chain::in_flight::InFlight;
 use crate::endpoints::health::Health;
 use crate::flowcontrol::controller::Controller;
 use crate::flowcontrol::filter::Claim;
+use crate::lifecycle::Lifecycle;
 use crate::web::query::Query;
 
 /// Limits and times that flags set.
@@ -41,15 +41,6 @@ impl Default for Limits {
             hsts: None,
         }
     }
-}
-
-/// Stages of the server's life that requests see.
-#[derive(Debug, Clone, Default)]
-pub struct Lifecycle {
-    /// Shutdown has begun: `/readyz` fails.
-    pub shutting_down: CancellationToken,
-    /// No new requests are accepted, watches end, connections drain.
-    pub draining: CancellationToken,
 }
 
 /// What limits the requests that are handled at once.

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, RETRY_AFTER,
+};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -28,6 +30,7 @@ use registry::errors::ApiError;
 
 use crate::endpoints;
 use crate::flowcontrol::filter;
+use crate::lifecycle::{Asked, Refusal};
 use crate::metrics::Labels;
 use crate::server::{Call, Connection, Limiter, Server};
 use crate::web::query::Query;
@@ -164,12 +167,16 @@ fn without_body(response: Response) -> Response {
 
 /// Refuses new requests while draining, then runs the rest under the request's deadline.
 async fn gate(server: &Arc<Server>, call: Call, body: Incoming) -> Response {
-    if server.lifecycle.draining.is_cancelled() && !call.long_running {
-        let text = "apiserver is shutting down, please try again later.";
-        let mut response = respond::plain(StatusCode::SERVICE_UNAVAILABLE, text);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return response;
+    let asked = Asked {
+        user_agent: call.user_agent(),
+        path: call.parts.uri.path(),
+        long_running: call.long_running,
+        watch: matches!(call.info.verb.as_str(), "watch" | "watchlist"),
+    };
+    if let Some(refusal) = server.lifecycle.refuses(&asked) {
+        return shutting_down(refusal);
     }
+    let _open = (!call.long_running).then(|| server.lifecycle.requests.token());
     let (headers, query) = (call.parts.headers.clone(), call.query.clone());
     let long_running = call.long_running;
     let deadline = call.deadline;
@@ -181,6 +188,34 @@ async fn gate(server: &Arc<Server>, call: Call, body: Incoming) -> Response {
         let error = ApiError::timeout("request did not complete within the allotted timeout", 0);
         respond::error(&error, &headers, &query)
     })
+}
+
+/// Upstream: `WithRetryAfter`, `waitGroupWriteRetryAfterToResponse` of apiserver/pkg/server/filters.
+fn shutting_down(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::TooManyRequests => {
+            let text = "The apiserver is shutting down, please try again later.";
+            let mut response = respond::plain(StatusCode::TOO_MANY_REQUESTS, text);
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        Refusal::Unavailable => {
+            let mut json = ApiError::service_unavailable("apiserver is shutting down").to_json();
+            while json.last() == Some(&b'\n') {
+                json.pop();
+            }
+            json.extend_from_slice(b"\n\n");
+            let mut response = Response::new(body::full(json));
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+            response
+        }
+    }
 }
 
 /// Reads what is left of a refused request's body, within reason: an HTTP/2 stream that is answered and closed while

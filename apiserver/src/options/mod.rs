@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use registry::admission::{all_names, is_known};
 
 use crate::chain::cors::Cors;
+use crate::lifecycle::Shutdown;
 use crate::server::Limits;
 
 /// Where objects are kept.
@@ -421,6 +422,14 @@ fn limits(flags: &FlagSet) -> Limits {
     }
 }
 
+fn shutdown(flags: &FlagSet) -> Shutdown {
+    Shutdown {
+        delay: flags.duration("shutdown-delay-duration"),
+        send_retry_after: flags.bool("shutdown-send-retry-after"),
+        watch_grace: flags.duration("shutdown-watch-termination-grace-period"),
+    }
+}
+
 fn front_proxy(flags: &FlagSet) -> RequestHeaderConfig {
     let list = |name: &str| flags.list(name).to_vec();
     RequestHeaderConfig {
@@ -466,8 +475,17 @@ fn check_numbers(flags: &FlagSet, problems: &mut Vec<String>) {
                 .to_owned(),
         );
     }
-    if flags.go_duration("livez-grace-period").0 < 0 {
-        problems.push("--livez-grace-period can not be a negative value".to_owned());
+    for (name, text) in [
+        ("livez-grace-period", "--livez-grace-period can not be a negative value"),
+        ("shutdown-delay-duration", "--shutdown-delay-duration can not be negative value"),
+        (
+            "shutdown-watch-termination-grace-period",
+            "shutdown-watch-termination-grace-period, if provided, can not be a negative value",
+        ),
+    ] {
+        if flags.go_duration(name).0 < 0 {
+            problems.push(text.to_owned());
+        }
     }
     if !(0.0..=0.02).contains(&flags.float("goaway-chance")) {
         problems.push("--goaway-chance can not be less than 0 or greater than 0.02".to_owned());

@@ -19,7 +19,6 @@ use Unbuilt::{Inert, Refused};
 const EMULATION: &str = "this server emulates no other version than its own";
 const PEERS: &str = "requests are never passed on to other API servers";
 const ELECTION: &str = "coordinated leader election is not implemented";
-const REMOVE: &str = "remove the flag";
 const DEPRECATED: &str = "deprecated, without effect";
 
 const TABLE: &[(&str, Unbuilt)] = &[
@@ -51,8 +50,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("peer-ca-file", Refused(PEERS)),
     ("runtime-config-emulation-forward-compatible", Refused(EMULATION)),
     ("service-account-signing-endpoint", Refused("use --service-account-signing-key-file")),
-    ("shutdown-send-retry-after", Refused(REMOVE)),
-    ("shutdown-watch-termination-grace-period", Refused(REMOVE)),
     ("storage-initialization-timeout", Inert("the server answers before the store does, and /readyz tells")),
     ("tracing-config-file", Refused("traces are not exported")),
     ("watch-cache", Refused("reads are always served from the watch cache")),

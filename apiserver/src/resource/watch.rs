@@ -12,10 +12,12 @@ use futures::{Stream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use registry::api::{Format, ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
 use registry::errors::ApiError;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Target, context, encode, framing};
 use crate::flowcontrol::controller::Watching;
 use crate::flowcontrol::filter::Initializing;
+use crate::lifecycle::{Lifecycle, OpenWatch};
 use crate::metrics::Labels;
 use crate::server::{Call, Server};
 use crate::tables;
@@ -178,9 +180,8 @@ fn respond(
     let sent = crate::metrics::watch_events(&call.info);
     let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
     let framer = Framer { output, table, sent, _running, query: call.query.clone() };
-    let stop = server.lifecycle.draining.clone();
-    let (initializing, stop) = (call.claim.take(), Box::pin(stop.cancelled_owned()));
-    let frames = Frames { events, framer, stop, ended: false, initializing, _watching: None };
+    let (initializing, life) = (call.claim.take(), Life::new(&server.lifecycle));
+    let frames = Frames { events, framer, life, ended: false, initializing, _watching: None };
     let mut response = Response::new(body::stream(frames));
     let content_type = match media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -193,12 +194,39 @@ fn respond(
 /// How many bytes of ready events are joined into one chunk.
 const BATCH_BYTES: usize = 32 << 10;
 
+/// A watch in the life of the server: when the server drains nothing more is sent, and the watch ends when it is its turn.
+struct Life {
+    open: OpenWatch,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    turn: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Life {
+    fn new(lifecycle: &Lifecycle) -> Self {
+        Self {
+            open: lifecycle.watches.enter(),
+            draining: Box::pin(lifecycle.draining.clone().cancelled_owned()),
+            turn: None,
+        }
+    }
+
+    /// Whether the watch ends now; `None` while the server does not drain.
+    fn leaves(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        if self.turn.is_none() {
+            if self.draining.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            self.turn = Some(Box::pin(self.open.turn()));
+        }
+        self.turn.as_mut().map(|turn| turn.as_mut().poll(cx))
+    }
+}
+
 /// The body of a watch: what is ready, joined into chunks. A chunk of one event is the frame shared with other watches.
 struct Frames {
     events: WatchStream,
     framer: Framer,
-    /// The server drains.
-    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    life: Life,
     ended: bool,
     /// Seats, until the events there are have been sent: nothing more is ready then.
     initializing: Option<Initializing>,
@@ -222,8 +250,11 @@ impl Stream for Frames {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.ended || this.stop.as_mut().poll(cx).is_ready() {
+        if this.ended {
             return Poll::Ready(None);
+        }
+        if let Some(left) = this.life.leaves(cx) {
+            return left.map(|()| None);
         }
         let next = this.events.poll_next_unpin(cx);
         if next.is_pending()
