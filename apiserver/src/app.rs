@@ -407,17 +407,28 @@ fn health(
     for name in ["ping", "log"] {
         health.add(name, &everywhere, || Box::pin(async { Ok(()) }));
     }
-    for (name, pages, limit) in
-        [("etcd", &everywhere[..], health_timeout), ("etcd-readiness", &[Page::Readyz][..], ready_timeout)]
-    {
-        let store = store.clone();
-        health.add(name, pages, move || {
+    let stores = std::iter::once((String::new(), String::new(), store.clone())).chain(
+        store
+            .others()
+            .into_iter()
+            .zip(0..)
+            .map(|(other, n)| (format!("-override-{n}"), format!("-{n}"), other)),
+    );
+    for (of, number, store) in stores {
+        let ready = if of.is_empty() { String::new() } else { "-override".to_owned() };
+        for (name, pages, limit) in [
+            (format!("etcd{of}"), &everywhere[..], health_timeout),
+            (format!("etcd{ready}-readiness{number}"), &[Page::Readyz][..], ready_timeout),
+        ] {
             let store = store.clone();
-            Box::pin(async move {
-                let asked = tokio::time::timeout(limit, store.health()).await;
-                asked.map_err(|_| "timed out".to_owned())?.map_err(|e| e.to_string())
-            })
-        });
+            health.add(&name, pages, move || {
+                let store = store.clone();
+                Box::pin(async move {
+                    let asked = tokio::time::timeout(limit, store.health()).await;
+                    asked.map_err(|_| "timed out".to_owned())?.map_err(|e| e.to_string())
+                })
+            });
+        }
     }
     let stopping = lifecycle.shutting_down.clone();
     health.add("shutdown", &[Page::Readyz], move || {

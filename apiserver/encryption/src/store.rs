@@ -195,4 +195,13 @@ impl Store for Encrypted {
     async fn size(&self) -> Result<Option<u64>> {
         self.inner.size().await
     }
+
+    fn part(&self, prefix: &str) -> Option<Arc<dyn Store>> {
+        let inner = self.inner.part(prefix)?;
+        Some(Arc::new(Self { inner, decoder: self.decoder.clone() }))
+    }
+
+    fn others(&self) -> Vec<Arc<dyn Store>> {
+        self.inner.others()
+    }
 }

@@ -1,13 +1,15 @@
 //! Opens the store that the flags name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::resources::resources;
 use component::app::Tasks;
 use encryption::{Current, Encrypted};
-use storage::Store;
 use storage::etcd::{Etcd, EtcdOptions};
+use storage::{Routed, Store};
 
-use crate::options::{Config, StoreConfig};
+use crate::options::{Config, EtcdConfig, Override, StoreConfig};
 
 /// Puts encryption before the store, if the flags ask for it.
 pub(crate) async fn encrypted(
@@ -29,13 +31,50 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, String> {
             let store = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
             Ok(Arc::new(store))
         }
-        StoreConfig::Etcd { servers, ca, client, compaction } => {
-            let mut options = EtcdOptions::new(servers.iter().cloned());
-            options.ca_file.clone_from(ca);
-            (options.cert_file, options.key_file) = client.clone().unzip();
-            options.prefix.clone_from(&config.prefix);
-            options.compaction = *compaction;
-            Ok(Arc::new(Etcd::connect(options).await.map_err(|e| e.to_string())?))
+        StoreConfig::Etcd(etcd) => {
+            let main = connect(config, etcd, &etcd.servers).await?;
+            let parts = elsewhere(config, etcd).await?;
+            Ok(if parts.is_empty() { main } else { Arc::new(Routed::new(main, parts)) })
         }
     }
+}
+
+async fn connect(config: &Config, etcd: &EtcdConfig, servers: &[String]) -> Result<Arc<dyn Store>, String> {
+    let mut options = EtcdOptions::new(servers.iter().cloned());
+    options.ca_file.clone_from(&etcd.ca);
+    (options.cert_file, options.key_file) = etcd.client.clone().unzip();
+    options.prefix.clone_from(&config.prefix);
+    options.compaction = etcd.compaction;
+    Ok(Arc::new(Etcd::connect(options).await.map_err(|e| e.to_string())?))
+}
+
+/// The stores of `--etcd-servers-overrides`, one per set of servers. Resources that are stored as others (events of
+/// events.k8s.io) are where those are.
+async fn elsewhere(config: &Config, etcd: &EtcdConfig) -> Result<Vec<(String, Arc<dyn Store>)>, String> {
+    let mut stores: Vec<(BTreeSet<&String>, Arc<dyn Store>)> = Vec::new();
+    let mut parts = Vec::new();
+    for Override { group, resource, servers } in &etcd.overrides {
+        let row = resources().iter().find(|row| row.kind.group == group && row.resource == resource);
+        let Some(key) = row.and_then(|row| row.stored.as_ref()).map(|stored| stored.key) else {
+            tracing::warn!(
+                group,
+                resource,
+                "--etcd-servers-overrides names a resource that is not stored here"
+            );
+            continue;
+        };
+        let set: BTreeSet<&String> = servers.iter().collect();
+        let store = match stores.iter().find(|(known, _)| *known == set) {
+            Some((_, store)) => store.clone(),
+            None => {
+                let store = connect(config, etcd, servers).await?;
+                stores.push((set, store.clone()));
+                store
+            }
+        };
+        parts.push((format!("{}/{key}/", config.prefix), store));
+    }
+    // The last of several for one resource counts.
+    parts.reverse();
+    Ok(parts)
 }

@@ -26,17 +26,51 @@ use crate::server::Limits;
 pub enum StoreConfig {
     /// A directory of our own.
     Embedded(PathBuf),
-    /// An etcd cluster.
-    Etcd {
-        /// `--etcd-servers`
-        servers: Vec<String>,
-        /// `--etcd-cafile`
-        ca: Option<PathBuf>,
-        /// `--etcd-certfile` and `--etcd-keyfile`
-        client: Option<(PathBuf, PathBuf)>,
-        /// `--etcd-compaction-interval`
-        compaction: Duration,
-    },
+    /// etcd clusters.
+    Etcd(EtcdConfig),
+}
+
+/// etcd clusters.
+#[derive(Debug, Clone)]
+pub struct EtcdConfig {
+    /// `--etcd-servers`
+    pub servers: Vec<String>,
+    /// `--etcd-servers-overrides`
+    pub overrides: Vec<Override>,
+    /// `--etcd-cafile`
+    pub ca: Option<PathBuf>,
+    /// `--etcd-certfile` and `--etcd-keyfile`
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// `--etcd-compaction-interval`
+    pub compaction: Duration,
+}
+
+/// A resource that is kept on servers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Its group.
+    pub group: String,
+    /// Its plural name.
+    pub resource: String,
+    /// The servers.
+    pub servers: Vec<String>,
+}
+
+impl Override {
+    /// `group/resource#server;server`. Upstream: `ParseEtcdServersOverrides`.
+    fn parse(text: &str) -> Option<Self> {
+        let mut halves = text.split('#');
+        let (Some(of), Some(servers), None) = (halves.next(), halves.next(), halves.next()) else {
+            return None;
+        };
+        let mut parts = of.split('/');
+        let (Some(group), Some(resource), None) = (parts.next(), parts.next(), parts.next()) else {
+            return None;
+        };
+        let servers: Vec<String> = servers.split(';').map(str::to_owned).collect();
+        let named = servers.iter().all(|server| !server.is_empty());
+        named.then(|| Self { group: group.to_owned(), resource: resource.to_owned(), servers })
+    }
 }
 
 /// Service account tokens.
@@ -245,7 +279,7 @@ impl Config {
         }
         check_numbers(flags, &mut problems);
         check_names(flags, &mut problems);
-        let store = store(flags);
+        let store = store(flags, &mut problems);
         let service_cidrs = service_cidrs(flags, &mut problems);
         let modes = authorization_modes(flags, &mut problems);
         let service_accounts = service_accounts(flags, &mut problems);
@@ -441,17 +475,26 @@ fn front_proxy(flags: &FlagSet) -> RequestHeaderConfig {
     }
 }
 
-fn store(flags: &FlagSet) -> StoreConfig {
-    let servers = flags.list("etcd-servers");
+fn store(flags: &FlagSet, problems: &mut Vec<String>) -> StoreConfig {
+    let (servers, written) = (flags.list("etcd-servers"), flags.list("etcd-servers-overrides"));
+    let overrides: Option<Vec<Override>> = written.iter().map(|text| Override::parse(text)).collect();
+    if overrides.is_none() {
+        problems.push("--etcd-servers-overrides invalid, must be of format: group/resource#servers, where servers are URLs, semicolon separated".to_owned());
+    }
+    let overrides = overrides.unwrap_or_default();
     if servers.is_empty() {
+        if !overrides.is_empty() {
+            problems.push("--etcd-servers must be specified with --etcd-servers-overrides".to_owned());
+        }
         return StoreConfig::Embedded(flags.string("data-dir").into());
     }
-    StoreConfig::Etcd {
+    StoreConfig::Etcd(EtcdConfig {
         servers: servers.to_vec(),
+        overrides,
         ca: path(flags, "etcd-cafile"),
         client: pair(flags, "etcd-certfile", "etcd-keyfile"),
         compaction: flags.duration("etcd-compaction-interval"),
-    }
+    })
 }
 
 /// `low-high`, as the flag's own check left it.
@@ -688,6 +731,46 @@ mod tests {
                 "either `--service-account-key-file` or `--service-account-signing-endpoint` must be set",
                 "--service-account-signing-key-file, --service-account-issuer, and --api-audiences should be specified \
                  together",
+            ]
+        );
+    }
+
+    #[test]
+    fn resources_elsewhere() {
+        let parsed = Override::parse("/events#http://a:1;http://b:2").unwrap();
+        assert_eq!(
+            (parsed.group.as_str(), parsed.resource.as_str(), parsed.servers.len()),
+            ("", "events", 2)
+        );
+        for odd in
+            ["", "/events", "events#http://a", "a/b/c#http://a", "/events#", "/events#http://a;", "/e#a#b"]
+        {
+            assert_eq!(Override::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn admission_plugins() {
+        let read = |args: &[&str]| {
+            let mut set = flags::COMMAND.flag_set();
+            set.parse(args.iter().map(|a| (*a).to_owned())).unwrap();
+            let mut problems = Vec::new();
+            (AdmissionPlugins::from_flags(&set, &mut problems), problems)
+        };
+        let (plugins, problems) = read(&["--admission-control=AlwaysPullImages,LimitRanger"]);
+        assert_eq!((plugins.enable.len(), plugins.disable.len(), problems.len()), (2, 37, 0));
+        let (_, problems) = read(&[
+            "--admission-control=Foo",
+            "--enable-admission-plugins=Bar,EventRateLimit,LimitRanger",
+            "--disable-admission-plugins=LimitRanger,EventRateLimit",
+        ]);
+        assert_eq!(
+            problems,
+            [
+                "admission-control and enable-admission-plugins/disable-admission-plugins flags are mutually exclusive",
+                "admission-control plugin \"Foo\" is unknown",
+                "enable-admission-plugins plugin \"Bar\" is unknown",
+                "[EventRateLimit LimitRanger] in enable-admission-plugins and disable-admission-plugins overlapped",
             ]
         );
     }

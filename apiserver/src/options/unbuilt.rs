@@ -36,7 +36,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("enable-logs-handler", Refused("/logs is not served")),
     ("etcd-count-metric-poll-period", Inert("object counts come from the watch cache")),
     ("etcd-db-metric-poll-interval", Inert("the size of etcd's database is not published")),
-    ("etcd-servers-overrides", Refused("all resources are kept in --etcd-servers")),
     ("kubelet-port", Inert(DEPRECATED)),
     ("kubelet-read-only-port", Inert(DEPRECATED)),
     ("lease-reuse-duration-seconds", Refused("leases of keys in etcd are shared for 60 seconds")),

@@ -262,6 +262,16 @@ pub trait Store: Send + Sync + 'static {
     async fn size(&self) -> Result<Option<u64>> {
         Ok(None)
     }
+
+    /// The store that the keys of a prefix are in, where that may be another one; revisions are that one's.
+    fn part(&self, _prefix: &str) -> Option<Arc<dyn Store>> {
+        None
+    }
+
+    /// The stores besides this one that keys may be in, each once.
+    fn others(&self) -> Vec<Arc<dyn Store>> {
+        Vec::new()
+    }
 }
 
 /// The smallest key greater than every key starting with `prefix`; empty when there is none (as in etcd requests).

@@ -168,12 +168,14 @@ fn cache(
         trusted: Arc::clone(trusted),
     };
     let decode: Decode = Arc::new(move |kv| decoder.decode(kv));
+    let root = format!("{prefix}/{}/", stored.key);
+    let store = store.part(&root).unwrap_or_else(|| Arc::clone(store));
     let config = Config {
         // The one field by which upstream indexes: kubelets watch the pods of their node.
         index: fields.iter().position(|f| row.resource == "pods" && f == "spec.nodeName"),
         // Upstream's default watch cache size of events is 0.
         cached: row.resource != "events",
-        ..Config::new(Arc::clone(store), format!("{prefix}/{}/", stored.key), decode)
+        ..Config::new(store, root, decode)
     };
     (Cacher::new(config), fields)
 }
