@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ::api::resources::RowKind;
 use ::api::validation::content;
@@ -27,7 +29,40 @@ struct Recorder {
     response: bool,
     omit_managed_fields: bool,
     recorded: Mutex<Recorded>,
+    /// Nanoseconds by [`Layer`].
+    latencies: [AtomicU64; LAYERS.len()],
 }
+
+/// A part of the server that a request spends its time in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// Who is asking.
+    Authentication,
+    /// May they.
+    Authorization,
+    /// May they be somebody else.
+    Impersonation,
+    /// Waiting for seats.
+    Queue,
+    /// The store.
+    Storage,
+    /// Webhooks that change.
+    MutatingWebhooks,
+    /// Webhooks that refuse; they are called at the same time.
+    ValidatingWebhooks,
+}
+
+/// Each layer, upstream's name, and whether its times add up; otherwise the longest counts.
+/// Upstream: `apiserver/pkg/endpoints/request/webhook_duration.go`.
+const LAYERS: [(Layer, &str, bool); 7] = [
+    (Layer::Authentication, "authentication", true),
+    (Layer::Authorization, "authorization", false),
+    (Layer::Impersonation, "impersonation", true),
+    (Layer::Queue, "apf-queue-wait", false),
+    (Layer::Storage, "etcd", true),
+    (Layer::MutatingWebhooks, "mutating-webhook", true),
+    (Layer::ValidatingWebhooks, "validating-webhook", false),
+];
 
 /// What the parts of the server said.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +125,40 @@ impl Audit {
                 "Failed to set admission audit annotation: annotation key {key:?} has invalid format"
             );
         }
+    }
+
+    /// Notes how long a layer took.
+    pub fn took(&self, layer: Layer, time: Duration) {
+        let Some(recorder) = &self.0 else { return };
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        for ((known, _, adds_up), latency) in LAYERS.iter().zip(&recorder.latencies) {
+            if *known != layer {
+                continue;
+            }
+            if *adds_up {
+                latency.fetch_add(nanos, Ordering::Relaxed);
+            } else {
+                latency.fetch_max(nanos, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Runs a part of the work of a layer and notes how long it took.
+    pub async fn timed<F: Future>(&self, layer: Layer, work: F) -> F::Output {
+        if !self.enabled() {
+            return work.await;
+        }
+        let start = Instant::now();
+        let result = work.await;
+        self.took(layer, start.elapsed());
+        result
+    }
+
+    /// The layers that took time, by upstream's names.
+    pub fn latencies(&self) -> Vec<(&'static str, Duration)> {
+        let latencies = self.0.iter().flat_map(|r| &r.latencies).map(|l| l.load(Ordering::Relaxed));
+        let named = LAYERS.iter().zip(latencies).filter(|(_, nanos)| *nanos > 0);
+        named.map(|((_, name, _), nanos)| (*name, Duration::from_nanos(nanos))).collect()
     }
 
     /// Whether anything is recorded.
@@ -167,6 +236,12 @@ mod tests {
         let recorded = audit.recorded();
         assert_eq!(recorded.annotations, [("k".to_owned(), "1".to_owned())].into());
         assert!(recorded.request_object.is_none());
+        audit.took(Layer::Storage, Duration::from_nanos(2));
+        audit.took(Layer::Storage, Duration::from_nanos(3));
+        audit.took(Layer::Queue, Duration::from_nanos(2));
+        audit.took(Layer::Queue, Duration::from_nanos(1));
+        let nanos = [("apf-queue-wait", 2), ("etcd", 5)].map(|(name, n)| (name, Duration::from_nanos(n)));
+        assert_eq!(audit.latencies(), nanos);
         Audit::default().annotate("k", "1");
         assert!(!Audit::default().enabled());
     }

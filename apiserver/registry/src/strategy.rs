@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::Value;
 
 use crate::api::{DeleteOptions, RequestContext};
+use crate::audit::Layer;
 use crate::core::{Core, Resource};
 use crate::errors::ApiError;
 use crate::meta;
@@ -36,6 +37,11 @@ impl Call<'_> {
     /// Whether the request writes the status subresource.
     pub fn is_status(&self) -> bool {
         self.subresource == "status"
+    }
+
+    /// Work of the store on behalf of the request: its time is noted.
+    pub(crate) async fn stored<F: Future>(&self, work: F) -> F::Output {
+        self.request.audit.timed(Layer::Storage, work).await
     }
 
     /// Adds a warning for the client.

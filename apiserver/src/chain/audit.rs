@@ -11,17 +11,18 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use audit::event::{AuthenticationMetadata, ObjectReference, Status as EventStatus, User};
 use audit::{Auditor, Event, Level, Settled, Stage};
 use bytes::Bytes;
+use component::duration::GoDuration;
 use futures::FutureExt;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use registry::audit::Audit;
+use registry::audit::{Audit, Layer};
 use registry::errors::ApiError;
 use serde_json::value::RawValue;
 
@@ -50,12 +51,14 @@ pub(crate) struct Open {
 pub(super) async fn recorded<F>(
     server: &Arc<Server>,
     mut call: Call,
+    authentication: Duration,
     rest: impl FnOnce(Call) -> F,
 ) -> Response
 where
     F: Future<Output = Response>,
 {
     let Some(open) = begin(server, &call, true) else { return rest(call).await };
+    open.audit.took(Layer::Authentication, authentication);
     if !open.stage(Stage::RequestReceived).await {
         audit::rejected();
         return super::internal(&call.parts.uri, "failed to store audit event".to_owned());
@@ -169,6 +172,17 @@ fn source_ips(call: &Call) -> Vec<String> {
     ips.iter().map(ToString::to_string).collect()
 }
 
+/// Where the time of a slow request went. Upstream: `writeLatencyToAnnotation`.
+fn slow(total: Duration, layers: &[(&'static str, Duration)]) -> Vec<(String, String)> {
+    const SLOW: Duration = Duration::from_millis(500);
+    if total <= SLOW || layers.is_empty() {
+        return Vec::new();
+    }
+    let all = layers.iter().copied().chain([("total", total)]);
+    all.map(|(layer, time)| (format!("apiserver.latency.k8s.io/{layer}"), GoDuration::from(time).to_string()))
+        .collect()
+}
+
 /// JSON as it goes into the event.
 fn raw(json: &[u8], without_managed_fields: bool) -> Option<Arc<RawValue>> {
     let text = std::str::from_utf8(json).ok()?;
@@ -225,6 +239,10 @@ impl Open {
         let bare = self.audit.omits_managed_fields();
         event.response_object = recorded.response_object.and_then(|json| raw(&json, bare));
         event.annotations = recorded.annotations;
+        if stage == Stage::ResponseComplete {
+            let total = event.stage_timestamp.duration_since(event.request_received_timestamp);
+            event.annotations.extend(slow(total.unsigned_abs(), &self.audit.latencies()));
+        }
         event
     }
 
@@ -303,4 +321,27 @@ pub(crate) fn error(error: &ApiError, call: &Call) -> Response {
 pub(crate) fn with_status(mut response: Response, document: impl Into<Bytes>) -> Response {
     response.extensions_mut().insert(StatusDocument(document.into()));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_requests_say_where() {
+        let millis = Duration::from_millis;
+        let layers = [("etcd", millis(450)), ("authorization", Duration::from_nanos(1500))];
+        assert!(slow(millis(500), &layers).is_empty());
+        assert!(slow(millis(501), &[]).is_empty());
+        let texts: Vec<String> = slow(millis(501), &layers).iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let prefix = "apiserver.latency.k8s.io";
+        assert_eq!(
+            texts,
+            [
+                format!("{prefix}/etcd=450ms"),
+                format!("{prefix}/authorization=1.5µs"),
+                format!("{prefix}/total=501ms")
+            ]
+        );
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use auth::request_header::unescape_key;
 use auth::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, Attributes, NODES_GROUP, UserInfo};
 use http::HeaderMap;
+use registry::audit::Layer;
 use registry::errors::ApiError;
 
 use super::authorize;
@@ -23,12 +24,17 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// Switches the request's user, if the headers ask for it and the real user may.
 pub(crate) async fn apply(server: &Server, call: &mut Call) -> Result<(), ApiError> {
     let Some(wanted) = take_headers(&mut call.parts.headers)? else { return Ok(()) };
+    let audit = call.audit.clone();
+    audit.timed(Layer::Impersonation, impersonate(server, call, &wanted)).await
+}
+
+async fn impersonate(server: &Server, call: &mut Call, wanted: &UserInfo) -> Result<(), ApiError> {
     let mut first = None;
     for mode in [Mode::AssociatedNode, Mode::ArbitraryNode, Mode::ServiceAccount, Mode::UserInfo] {
-        if !mode.fits(&wanted, &call.user) {
+        if !mode.fits(wanted, &call.user) {
             continue;
         }
-        match constrained(server, call, mode, &wanted).await {
+        match constrained(server, call, mode, wanted).await {
             Ok(user) => {
                 become_user(call, user, Some(format!("impersonate:{}", mode.name())));
                 return Ok(());
@@ -36,7 +42,7 @@ pub(crate) async fn apply(server: &Server, call: &mut Call) -> Result<(), ApiErr
             Err(error) => first = first.or(Some(error)),
         }
     }
-    let legacy = checked_user(server, &call.user, "impersonate", None, &wanted).await;
+    let legacy = checked_user(server, &call.user, "impersonate", None, wanted).await;
     let user = legacy.map_err(|error| first.unwrap_or(error))?;
     tracing::info!(requestor = %call.user.name, user = %user.name, "impersonating");
     become_user(call, user, None);

@@ -26,6 +26,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use registry::api::{RequestInfo, Warnings};
+use registry::audit::Layer;
 use registry::errors::ApiError;
 
 use crate::endpoints;
@@ -249,6 +250,7 @@ async fn admit(server: Arc<Server>, call: Call, body: Incoming) -> Response {
 
 /// Authentication, then the rest under the eyes of the auditor.
 async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
+    let started = Instant::now();
     let Some(user) = server.authentication.authenticate(&mut call).await else {
         drain(body).await;
         let error = ApiError::unauthorized();
@@ -256,9 +258,10 @@ async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Resp
         let response = audit::with_status(response, error.to_json());
         return audit::unauthenticated(&server, &call, response).await;
     };
+    let authentication = started.elapsed();
     call.user = user;
     let rest = |call| permitted(server.clone(), call, body);
-    audit::recorded(&server, call, rest).await
+    audit::recorded(&server, call, authentication, rest).await
 }
 
 /// Impersonation, priority and fairness (or requests in flight), then the rest.
@@ -309,7 +312,7 @@ fn too_many(retry_after: u64) -> Response {
 
 /// Authorization, endpoint.
 async fn authorized(server: Arc<Server>, call: Call, body: Incoming) -> Response {
-    match authorize::check(&server, &call).await {
+    match call.audit.timed(Layer::Authorization, authorize::check(&server, &call)).await {
         Ok(()) => endpoints::route(server.clone(), call, body).await,
         Err(authorize::Refusal::Forbidden(error)) => {
             drain(body).await;

@@ -146,7 +146,7 @@ pub(super) async fn store_new(call: &Call<'_>, mut object: Value) -> Result<Valu
         }
     } else {
         let ttl = call.core.ttl(row);
-        call.core.store.create(&key, bytes, ttl).await.map(Some)
+        call.stored(call.core.store.create(&key, bytes, ttl)).await.map(Some)
     };
     match written {
         Ok(Some(revision)) => meta::set(&mut object, "resourceVersion", revision.to_string()),

@@ -62,7 +62,8 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
     let row = call.resource.row;
     let key = call.core.key(row, &call.request.info.namespace, name)?;
     let mut options = options.clone();
-    let mut current = call.core.store.get(&key, 0).await.map_err(|e| store_errors::delete(e, row, name))?.kv;
+    let got = call.stored(call.core.store.get(&key, 0)).await;
+    let mut current = got.map_err(|e| store_errors::delete(e, row, name))?.kv;
     let mut marked: Option<Value> = None;
     loop {
         let Some(kv) = current.take() else {
@@ -99,7 +100,7 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
 }
 
 async fn reread(call: &Call<'_>, key: &str, name: &str) -> Result<Option<KeyValue>, ApiError> {
-    let got = call.core.store.get(key, 0).await;
+    let got = call.stored(call.core.store.get(key, 0)).await;
     Ok(got.map_err(|e| store_errors::delete(e, call.resource.row, name))?.kv)
 }
 
@@ -298,7 +299,7 @@ async fn mark(
     if call.request.dry_run || bytes == kv.value {
         return Ok(Ok(object));
     }
-    match call.core.store.update(key, bytes, kv.mod_revision, None).await {
+    match call.stored(call.core.store.update(key, bytes, kv.mod_revision, None)).await {
         Ok(revision) => {
             meta::set(&mut object, "resourceVersion", revision.to_string());
             Ok(Ok(object))
@@ -319,7 +320,7 @@ async fn remove(
     if call.request.dry_run {
         return Ok(Ok(object));
     }
-    match call.core.store.delete(key, kv.mod_revision).await {
+    match call.stored(call.core.store.delete(key, kv.mod_revision)).await {
         Ok(revision) => {
             meta::set(&mut object, "resourceVersion", revision.to_string());
             Ok(Ok(object))
@@ -357,7 +358,7 @@ pub(super) async fn delete_after_update(
     object: Value,
 ) -> Result<Outcome, ApiError> {
     if !call.request.dry_run {
-        match call.core.store.delete(key, kv.mod_revision).await {
+        match call.stored(call.core.store.delete(key, kv.mod_revision)).await {
             Ok(_) | Err(storage::Error::NotFound { .. }) => {}
             Err(error) => return Err(store_errors::delete(error, call.resource.row, meta::name(&object))),
         }

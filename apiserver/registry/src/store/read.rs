@@ -27,7 +27,7 @@ async fn find(call: &Call<'_>, resource_version: &str) -> Result<Arc<Stored>, Ap
     let key = call.core.key(row, &info.namespace, &info.name)?;
     parse_version(resource_version)?;
     let at = At::for_get(resource_version).map_err(ApiError::bad_request)?;
-    let found = call.resource.source()?.cacher.get(&key, at).await;
+    let found = call.stored(call.resource.source()?.cacher.get(&key, at)).await;
     let found = found.map_err(|e| cache_error(e, row, |e| store_errors::get(e, row, &info.name)))?;
     found.object.ok_or_else(|| ApiError::not_found(row.kind.group, row.resource, &info.name))
 }
@@ -161,7 +161,7 @@ async fn select(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Arc<Store
         .map_err(ApiError::bad_request)?;
     let scope = scope(call, &filter)?;
     let request = ListRequest { scope, at, limit, filter: filter.on_headers(&source.fields) };
-    let found = source.cacher.list(request).await;
+    let found = call.stored(source.cacher.list(request)).await;
     let found = found.map_err(|e| cache_error(e, row, |e| store_errors::list(e, row)))?;
     let list = List {
         gvk: source.list_gvk.clone(),

@@ -100,16 +100,18 @@ async fn attempt_all(call: &Call<'_>, source: &dyn Source, track: bool) -> Resul
     let row = call.resource.row;
     let name = &call.request.info.name;
     let key = call.core.key(row, &call.request.info.namespace, name)?;
-    let mut current = call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, name))?.kv;
+    let read = async || {
+        let got = call.stored(call.core.store.get(&key, 0)).await;
+        got.map(|got| got.kv).map_err(|e| store_errors::get(e, row, name))
+    };
+    let mut current = read().await?;
     loop {
         match attempt(call, source, &key, current.take(), track).await? {
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Lost(now) => {
                 current = match now {
                     Some(kv) => Some(kv),
-                    None => {
-                        call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, name))?.kv
-                    }
+                    None => read().await?,
                 };
             }
         }
@@ -279,7 +281,8 @@ async fn write(call: &Call<'_>, key: &str, kv: &KeyValue, mut object: Value) -> 
         return Ok(Attempt::Done(Outcome { object, created: false }));
     }
     // Events live for their TTL again after each update; nothing else has one.
-    match call.core.store.update(key, bytes, kv.mod_revision, call.core.ttl(row)).await {
+    let written = call.core.store.update(key, bytes, kv.mod_revision, call.core.ttl(row));
+    match call.stored(written).await {
         Ok(revision) => {
             meta::set(&mut object, "resourceVersion", revision.to_string());
             call.resource.strategy.decorate(&mut object);

@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{Attributes, Operation, Plugin};
+use crate::audit::Layer;
 use crate::errors::ApiError;
 use ::api::validation::admissionregistration::EXCLUDED;
 
@@ -205,7 +206,11 @@ impl Plugin for MutatingAdmissionWebhook {
             return Ok(());
         }
         match attributes.call.core.webhooks.ready(attributes, Phase::Mutating).await? {
-            Some(ready) => dispatch::mutate(attributes, &ready.hooks, &*ready.backend).await,
+            Some(ready) => {
+                let audit = attributes.call.request.audit.clone();
+                let work = dispatch::mutate(attributes, &ready.hooks, &*ready.backend);
+                audit.timed(Layer::MutatingWebhooks, work).await
+            }
             None => Ok(()),
         }
     }
@@ -229,7 +234,10 @@ impl Plugin for ValidatingAdmissionWebhook {
             return Ok(());
         }
         match attributes.call.core.webhooks.ready(attributes, Phase::Validating).await? {
-            Some(ready) => dispatch::validate(attributes, &ready.hooks, &*ready.backend).await,
+            Some(ready) => {
+                let work = dispatch::validate(attributes, &ready.hooks, &*ready.backend);
+                attributes.call.request.audit.timed(Layer::ValidatingWebhooks, work).await
+            }
             None => Ok(()),
         }
     }
