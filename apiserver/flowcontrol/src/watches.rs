@@ -3,62 +3,74 @@
 
 use std::collections::HashMap;
 
-/// What a watch looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Scope {
+/// What a watch looks at, or what a request changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope<'a> {
     /// API group.
-    pub group: String,
+    pub group: &'a str,
     /// Resource.
-    pub resource: String,
+    pub resource: &'a str,
     /// Namespace, or empty for all.
-    pub namespace: String,
+    pub namespace: &'a str,
     /// Name, or empty for all.
-    pub name: String,
+    pub name: &'a str,
 }
 
-/// The running watches by what they look at.
+/// The running watches by what they look at: group, resource, namespace, name. Nested, so that every changing request
+/// can look them up by the texts it has.
 #[derive(Debug, Default)]
-pub struct Watches(HashMap<(String, String), HashMap<(String, String), usize>>);
+pub struct Watches(Of<Of<Of<Of<usize>>>>);
+
+type Of<T> = HashMap<String, T>;
 
 impl Watches {
     /// A watch begins.
-    pub fn add(&mut self, scope: &Scope) {
-        let of_resource = self.0.entry((scope.group.clone(), scope.resource.clone())).or_default();
-        *of_resource.entry((scope.namespace.clone(), scope.name.clone())).or_default() += 1;
+    pub fn add(&mut self, scope: Scope<'_>) {
+        let resources = self.0.entry(scope.group.to_owned()).or_default();
+        let namespaces = resources.entry(scope.resource.to_owned()).or_default();
+        let names = namespaces.entry(scope.namespace.to_owned()).or_default();
+        *names.entry(scope.name.to_owned()).or_default() += 1;
     }
 
     /// A watch ends.
-    pub fn remove(&mut self, scope: &Scope) {
-        let resource = (scope.group.clone(), scope.resource.clone());
-        let Some(of_resource) = self.0.get_mut(&resource) else { return };
-        let object = (scope.namespace.clone(), scope.name.clone());
-        if let Some(count) = of_resource.get_mut(&object) {
-            *count -= 1;
-            if *count == 0 {
-                of_resource.remove(&object);
-            }
-        }
-        if of_resource.is_empty() {
-            self.0.remove(&resource);
-        }
+    pub fn remove(&mut self, scope: Scope<'_>) {
+        shrink(&mut self.0, scope.group, |resources| {
+            shrink(resources, scope.resource, |namespaces| {
+                shrink(namespaces, scope.namespace, |names| {
+                    shrink(names, scope.name, |count| {
+                        *count -= 1;
+                        *count == 0
+                    })
+                })
+            })
+        });
     }
 
     /// The watches that may see what a request about a scope changes: of the resource, its namespace, its object.
     #[must_use]
-    pub fn interested(&self, scope: &Scope) -> usize {
-        let Some(of_resource) = self.0.get(&(scope.group.clone(), scope.resource.clone())) else { return 0 };
+    pub fn interested(&self, scope: Scope<'_>) -> usize {
+        let of_resource = self.0.get(scope.group).and_then(|resources| resources.get(scope.resource));
+        let Some(of_resource) = of_resource else { return 0 };
         let count = |namespace: &str, name: &str| {
-            of_resource.get(&(namespace.to_owned(), name.to_owned())).copied().unwrap_or(0)
+            of_resource.get(namespace).and_then(|names| names.get(name)).copied().unwrap_or(0)
         };
         let mut all = count("", "");
         if !scope.namespace.is_empty() {
-            all += count(&scope.namespace, "");
+            all += count(scope.namespace, "");
         }
         if !scope.name.is_empty() {
-            all += count(&scope.namespace, &scope.name);
+            all += count(scope.namespace, scope.name);
         }
         all
     }
+}
+
+/// Changes an entry, which goes when `change` says that nothing is left of it; tells whether that leaves nothing.
+fn shrink<T>(map: &mut Of<T>, key: &str, change: impl FnOnce(&mut T) -> bool) -> bool {
+    if map.get_mut(key).is_some_and(change) {
+        map.remove(key);
+    }
+    map.is_empty()
 }
 
 /// Whether a watch counts. Watches of pods on one node are indexed: an event reaches few of them, so none is counted.
@@ -77,22 +89,17 @@ mod tests {
 
     #[test]
     fn interested() {
-        let scope = |namespace: &str, name: &str| Scope {
-            group: String::new(),
-            resource: "pods".into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        };
+        let scope = |namespace, name| Scope { group: "", resource: "pods", namespace, name };
         let mut watches = Watches::default();
         for (namespace, name) in [("", ""), ("", ""), ("a", ""), ("a", "x"), ("b", "")] {
-            watches.add(&scope(namespace, name));
+            watches.add(scope(namespace, name));
         }
-        assert_eq!(watches.interested(&scope("", "")), 2);
-        assert_eq!(watches.interested(&scope("a", "")), 3);
-        assert_eq!(watches.interested(&scope("a", "x")), 4);
-        assert_eq!(watches.interested(&scope("c", "x")), 2);
+        assert_eq!(watches.interested(scope("", "")), 2);
+        assert_eq!(watches.interested(scope("a", "")), 3);
+        assert_eq!(watches.interested(scope("a", "x")), 4);
+        assert_eq!(watches.interested(scope("c", "x")), 2);
         for (namespace, name) in [("", ""), ("", ""), ("a", ""), ("a", "x"), ("b", "")] {
-            watches.remove(&scope(namespace, name));
+            watches.remove(scope(namespace, name));
         }
         assert!(watches.0.is_empty());
     }

@@ -12,6 +12,7 @@ use flowcontrol::estimate::Stored;
 use flowcontrol::matching::Digest;
 use flowcontrol::watches::{Scope, Watches};
 use parking_lot::Mutex;
+use registry::api::RequestInfo;
 use tokio::sync::Notify;
 
 use super::flow::Flow;
@@ -24,6 +25,9 @@ const SIZES: Duration = Duration::from_secs(60);
 /// The flow schemas in the order they are tried, the last being the catch-all.
 struct Table(Vec<Arc<Flow>>);
 
+/// The average size of a resource's objects in bytes, and when it was asked for.
+type Measured = (Instant, u64);
+
 /// Limits the requests that are handled at once.
 pub struct Controller {
     table: ArcSwap<Table>,
@@ -34,8 +38,8 @@ pub struct Controller {
     /// Told when a level nobody wants is idle.
     pub(super) idle: Arc<Notify>,
     watches: Mutex<Watches>,
-    /// Average sizes of objects by group and resource.
-    sizes: Mutex<HashMap<(String, String), (Instant, u64)>>,
+    /// By group and resource.
+    sizes: Mutex<HashMap<String, HashMap<String, Measured>>>,
 }
 
 impl Controller {
@@ -141,14 +145,14 @@ impl Controller {
     }
 
     /// The watches that see what a request changes.
-    pub(crate) fn interested(&self, scope: &Scope) -> usize {
+    pub(crate) fn interested(&self, scope: Scope<'_>) -> usize {
         self.watches.lock().interested(scope)
     }
 
     /// Counts a watch while the returned value lives.
-    pub(crate) fn watching(self: &Arc<Self>, scope: Scope) -> Watching {
-        self.watches.lock().add(&scope);
-        Watching { controller: self.clone(), scope }
+    pub(crate) fn watching(self: &Arc<Self>, info: &Arc<RequestInfo>) -> Watching {
+        self.watches.lock().add(scope(info));
+        Watching { controller: self.clone(), info: info.clone() }
     }
 
     /// What is stored of a resource, its average size remembered for a while.
@@ -160,12 +164,14 @@ impl Controller {
         size: impl FnOnce() -> u64,
     ) -> Stored {
         let mut sizes = self.sizes.lock();
-        let entry = sizes.entry((group.to_owned(), resource.to_owned()));
-        let (at, average) = entry.or_insert_with(|| (self.epoch, 0));
-        if *average == 0 || at.elapsed() > SIZES {
-            (*at, *average) = (Instant::now(), size());
+        let known = sizes.get(group).and_then(|of| of.get(resource));
+        if let Some((_, average)) = known.filter(|(at, average)| *average > 0 && at.elapsed() <= SIZES) {
+            return Stored { count, average_bytes: *average };
         }
-        Stored { count, average_bytes: *average }
+        let average = size();
+        let of_group = sizes.entry(group.to_owned()).or_default();
+        of_group.insert(resource.to_owned(), (Instant::now(), average));
+        Stored { count, average_bytes: average }
     }
 }
 
@@ -176,14 +182,19 @@ fn publish(level: &str, limits: &Limits) {
     all.upper_limit_seats.with(&[level]).set(limits.max as f64);
 }
 
+/// What a request is about.
+pub(super) fn scope(info: &RequestInfo) -> Scope<'_> {
+    Scope { group: &info.api_group, resource: &info.resource, namespace: &info.namespace, name: &info.name }
+}
+
 /// A running watch.
 pub(crate) struct Watching {
     controller: Arc<Controller>,
-    scope: Scope,
+    info: Arc<RequestInfo>,
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.controller.watches.lock().remove(&self.scope);
+        self.controller.watches.lock().remove(scope(&self.info));
     }
 }

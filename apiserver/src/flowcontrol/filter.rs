@@ -8,12 +8,11 @@ use flowcontrol::estimate::{self, ListQuery};
 use flowcontrol::matching::Digest;
 use flowcontrol::queueset::Refusal;
 use flowcontrol::seats::Work;
-use flowcontrol::watches::{self, Scope};
-use http::HeaderMap;
+use flowcontrol::watches;
 use http::header::HeaderName;
 use parking_lot::Mutex;
 
-use super::controller::{Controller, Watching};
+use super::controller::{Controller, Watching, scope};
 use super::flow::Flow;
 use super::level::{Ticket, Waiter};
 use super::metrics::{Executing, metrics};
@@ -52,7 +51,7 @@ impl Claim {
 
     /// Takes them.
     pub(crate) fn take(&self) -> Option<Initializing> {
-        let Admitted { ticket, _counted, _watching } = self.0.lock().take()?;
+        let Admitted { ticket, _counted, _watching, .. } = self.0.lock().take()?;
         Some(Initializing { _ticket: ticket, _counted, watching: _watching })
     }
 }
@@ -106,7 +105,7 @@ pub(crate) async fn enter(
             Ok(Some(Admitted {
                 ticket,
                 _counted: (crate::metrics::seat(read_only), Executing::of(info)),
-                _watching: counts.then(|| controller.watching(scope(call))),
+                _watching: counts.then(|| controller.watching(info)),
             }))
         }
         Err(why) => Err(refuse(flow, why)),
@@ -124,16 +123,6 @@ fn wait_until(call: &Call) -> Instant {
     call.started + quarter.min(LONGEST_WAIT)
 }
 
-fn scope(call: &Call) -> Scope {
-    let info = &call.info;
-    Scope {
-        group: info.api_group.clone(),
-        resource: info.resource.clone(),
-        namespace: info.namespace.clone(),
-        name: info.name.clone(),
-    }
-}
-
 /// Upstream: `workEstimator.estimate`.
 fn estimate(controller: &Controller, server: &Server, call: &Call, flow: &Flow) -> Work {
     let info = &call.info;
@@ -144,7 +133,7 @@ fn estimate(controller: &Controller, server: &Server, call: &Call, flow: &Flow) 
             if info.resource == "serviceaccounts" && info.subresource == "token" {
                 return Work::seats(1);
             }
-            let watches = controller.interested(&scope(call));
+            let watches = controller.interested(scope(info));
             let labels = [flow.level.name.as_str(), flow.spec.name.as_str()];
             metrics().watch_count_samples.with(&labels).observe(watches as f64);
             estimate::change(watches, flow.max_seats)
