@@ -37,7 +37,7 @@ impl Encrypted {
     fn seal(&self, key: &str, value: Bytes) -> Result<Bytes> {
         let Some(resource) = self.decoder.places.resource(key) else { return Ok(value) };
         let written = self.decoder.current.get().write(&resource, value, key.as_bytes());
-        written.map_err(Error::Corrupt)
+        written.map_err(|why| Error::Transform { key: key.to_owned(), why })
     }
 
     /// A failed write, with the current version of the key in the clear.
@@ -67,7 +67,7 @@ impl Decoder {
             Ok(plain) => Ok(Some(plain)),
             Err(why) => {
                 tracing::error!(key = %key, err = why, "failed to decrypt data");
-                Err(Error::Corrupt(format!("unable to transform key {key:?}: {why}")))
+                Err(Error::Transform { key: key.into_owned(), why })
             }
         }
     }

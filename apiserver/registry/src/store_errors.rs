@@ -23,6 +23,8 @@ fn common(error: Error, row: &ResourceRow, name: &str, operation: &str) -> ApiEr
         Error::Unavailable(_) | Error::Timeout(_) => {
             ApiError::server_timeout(group, resource, operation, RETRY_AFTER)
         }
+        // Only of lists upstream says which key it was.
+        Error::Transform { why, .. } if operation != "list" => ApiError::internal(why),
         Error::TooLarge => ApiError::new(500, "", error.to_string()),
         other => ApiError::internal(other),
     }
@@ -65,4 +67,23 @@ pub fn too_large_resource_version(wanted: i64, current: i64) -> ApiError {
         });
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_cannot_be_decrypted() {
+        let row = api::resources::resources().iter().find(|row| row.resource == "secrets").unwrap();
+        let error = || Error::Transform {
+            key: "/registry/secrets/a/b".into(),
+            why: "no matching prefix found".into(),
+        };
+        assert_eq!(get(error(), row, "b").message, "Internal error occurred: no matching prefix found");
+        assert_eq!(
+            list(error(), row).message,
+            "Internal error occurred: unable to transform key \"/registry/secrets/a/b\": no matching prefix found"
+        );
+    }
 }

@@ -69,6 +69,14 @@ pub enum Error {
     /// The store holds or answered something that cannot be right.
     #[error("storage: corrupt: {0}")]
     Corrupt(String),
+    /// A value could not be encrypted, or what is stored not decrypted.
+    #[error("unable to transform key {key:?}: {why}")]
+    Transform {
+        /// The complete key.
+        key: String,
+        /// What the provider says.
+        why: String,
+    },
     /// The request itself is wrong.
     #[error("storage: invalid request: {0}")]
     Invalid(String),
