@@ -141,6 +141,11 @@ impl Labels {
         Self { verb, scope, dry_run: if dry_run { "All" } else { "" }, info: info.clone(), path }
     }
 
+    /// The verb, `LIST` or `APPLY` among them.
+    pub(crate) fn verb(&self) -> &str {
+        &self.verb
+    }
+
     fn subresource(&self) -> &str {
         if self.info.is_resource_request { &self.info.subresource } else { &self.path }
     }

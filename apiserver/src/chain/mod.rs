@@ -10,6 +10,7 @@ pub(crate) mod authenticate;
 pub(crate) mod authorize;
 pub(crate) mod cors;
 mod deadline;
+pub(crate) mod http_log;
 pub(crate) mod impersonate;
 pub(crate) mod in_flight;
 
@@ -109,6 +110,7 @@ async fn resolve(
     let long_running = call.long_running;
     let http2 = call.parts.version == http::Version::HTTP_2;
     let warnings = call.warnings.clone();
+    let line = http_log::Line::of(&call, labels.verb());
     let mut response = gate(&server, call, body).await;
     let headers = response.headers_mut();
     if !headers.contains_key(CACHE_CONTROL) {
@@ -122,6 +124,9 @@ async fn resolve(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     labels.finished(&response, started.elapsed(), long_running);
+    if let Some(line) = line {
+        response = line.finish(response);
+    }
     if head {
         response = without_body(response);
     }
@@ -275,21 +280,22 @@ async fn permitted(server: Arc<Server>, mut call: Call, body: Incoming) -> Respo
             Err(refused) => {
                 drain(body).await;
                 let mut response = too_many(refused.retry_after);
-                refused.mark().on(response.headers_mut());
+                refused.mark().on(&mut response, None);
                 response
             }
             Ok(None) => authorized(server, call, body).await,
             Ok(Some(admitted)) => {
                 let mark = admitted.mark();
-                let mut response = if call.long_running {
+                let begun = Instant::now();
+                let (mut response, ran) = if call.long_running {
                     call.claim.put(admitted);
-                    authorized(server, call, body).await
+                    (authorized(server, call, body).await, None)
                 } else {
                     let response = authorized(server.clone(), call, body).await;
                     drop(admitted);
-                    response
+                    (response, Some(begun.elapsed()))
                 };
-                mark.on(response.headers_mut());
+                mark.on(&mut response, ran);
                 response
             }
         },

@@ -16,8 +16,10 @@ use super::controller::{Controller, Watching, scope};
 use super::flow::Flow;
 use super::level::{Ticket, Waiter};
 use super::metrics::{Executing, metrics};
+use crate::chain::http_log::Classified;
 use crate::metrics::Running;
 use crate::server::{Call, Server};
+use crate::web::Response;
 
 static SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 static LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
@@ -27,6 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A request that may run.
 pub(crate) struct Admitted {
     ticket: Ticket,
+    work: Work,
     _counted: (Running, Executing),
     _watching: Option<Watching>,
 }
@@ -34,6 +37,7 @@ pub(crate) struct Admitted {
 /// A request that may not.
 pub(crate) struct Refused {
     flow: Arc<Flow>,
+    work: Work,
     /// Seconds.
     pub(crate) retry_after: u64,
 }
@@ -104,17 +108,18 @@ pub(crate) async fn enter(
             let counts = watch && watches::counts(&info.resource, &info.field_selector);
             Ok(Some(Admitted {
                 ticket,
+                work,
                 _counted: (crate::metrics::seat(read_only), Executing::of(info)),
                 _watching: counts.then(|| controller.watching(info)),
             }))
         }
-        Err(why) => Err(refuse(flow, why)),
+        Err(why) => Err(refuse(flow, work, why)),
     }
 }
 
-fn refuse(flow: Arc<Flow>, why: Refusal) -> Refused {
+fn refuse(flow: Arc<Flow>, work: Work, why: Refusal) -> Refused {
     let retry_after = flow.level.retry_after(&flow, why);
-    Refused { flow, retry_after }
+    Refused { flow, work, retry_after }
 }
 
 /// A quarter of the time it has, and not more than a minute. Upstream: `getRequestWaitContext`.
@@ -167,24 +172,28 @@ fn estimate_list(controller: &Controller, server: &Server, call: &Call, flow: &F
 impl Admitted {
     /// Tells the client how its request was classified.
     pub(crate) fn mark(&self) -> Mark {
-        Mark(self.ticket.flow.clone())
+        Mark(self.ticket.flow.clone(), self.work)
     }
 }
 
 impl Refused {
     /// Tells the client how its request was classified.
     pub(crate) fn mark(&self) -> Mark {
-        Mark(self.flow.clone())
+        Mark(self.flow.clone(), self.work)
     }
 }
 
 /// How a request was classified: by uid, so that names are not disclosed.
-pub(crate) struct Mark(Arc<Flow>);
+pub(crate) struct Mark(Arc<Flow>, Work);
 
 impl Mark {
-    pub(crate) fn on(&self, headers: &mut HeaderMap) {
-        let [schema, level] = &self.0.uids;
+    /// Puts it on the response of a request that ran so long.
+    pub(crate) fn on(self, response: &mut Response, ran: Option<Duration>) {
+        let Self(flow, work) = self;
+        let [schema, level] = &flow.uids;
+        let headers = response.headers_mut();
         headers.insert(SCHEMA_UID.clone(), schema.clone());
         headers.insert(LEVEL_UID.clone(), level.clone());
+        Classified { flow, work, ran }.note(response);
     }
 }

@@ -6,7 +6,7 @@
 pub mod controller;
 pub(crate) mod dump;
 pub(crate) mod filter;
-mod flow;
+pub(crate) mod flow;
 pub(crate) mod level;
 mod metrics;
 pub(crate) mod tasks;
