@@ -333,8 +333,8 @@ fn push_hidden(out: &mut String, gap: &str) {
         let length = match c {
             '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
             // The lexer looks for a second one, and drops what it finds instead too.
-            '&' | '|' => rest.chars().take(2).map(char::len_utf8).sum(),
-            '"' | '\'' => rest.len(),
+            '&' | '|' | '=' => rest.chars().take(2).map(char::len_utf8).sum(),
+            '"' | '\'' | '`' => rest.len(),
             c => c.len_utf8(),
         };
         if c.is_whitespace() || rest.starts_with("//") {
