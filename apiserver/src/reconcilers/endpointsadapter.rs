@@ -7,10 +7,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use machinery::value::from_value;
 use registry::errors::ApiError;
 
-use super::SERVICE;
+use super::{SERVICE, found};
 use crate::local::{Gvr, Local};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -31,10 +30,7 @@ pub(super) enum Step {
 /// What the registry says.
 pub(super) async fn mirror(local: &Local, endpoints: &Endpoints) -> Result<(), ApiError> {
     let wanted = slice_of(endpoints);
-    let present = match local.get(Gvr::SLICES, "default", SERVICE).await? {
-        Some(value) => Some(from_value::<EndpointSlice>(&value).map_err(ApiError::internal)?),
-        None => None,
-    };
+    let present = found::<EndpointSlice>(local, Gvr::SLICES).await?;
     let step = decide(present.as_ref(), &wanted);
     let object = serde_json::to_value(&wanted).map_err(ApiError::internal)?;
     match step {

@@ -8,12 +8,11 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
-use machinery::value::from_value;
 use registry::errors::ApiError;
 
 use super::endpointsadapter::mirror;
 use super::lease::{SKIP_MIRROR, Step, repack, unnamed};
-use super::{Error, SERVICE};
+use super::{Error, found};
 use crate::local::{Gvr, Local};
 
 /// Compares the Endpoints that were found with this server's address and the number of servers.
@@ -101,11 +100,6 @@ impl MasterCount {
         self.stopped.store(true, Ordering::Release);
     }
 
-    async fn found(&self) -> Result<Option<Endpoints>, ApiError> {
-        let found = self.local.get(Gvr::ENDPOINTS, "default", SERVICE).await?;
-        found.map(|value| from_value::<Endpoints>(&value).map_err(ApiError::internal)).transpose()
-    }
-
     pub(super) async fn reconcile(
         &self,
         ip: IpAddr,
@@ -116,13 +110,22 @@ impl MasterCount {
         if self.stopped.load(Ordering::Acquire) {
             return Ok(());
         }
-        let step = decide(self.found().await?, &ip.to_string(), ports, self.count, ports_too);
+        let step = decide(
+            found::<Endpoints>(&self.local, Gvr::ENDPOINTS).await?,
+            &ip.to_string(),
+            ports,
+            self.count,
+            ports_too,
+        );
         Ok(super::apply(&self.local, step).await?)
     }
 
     pub(super) async fn remove(&self, ip: IpAddr) -> Result<(), Error> {
         let _running = self.running.lock().await;
-        let Some(endpoints) = self.found().await?.and_then(|found| without(found, &ip.to_string())) else {
+        let Some(endpoints) = found::<Endpoints>(&self.local, Gvr::ENDPOINTS)
+            .await?
+            .and_then(|found| without(found, &ip.to_string()))
+        else {
             return Ok(());
         };
         let body = serde_json::to_value(&endpoints).map_err(ApiError::internal)?;

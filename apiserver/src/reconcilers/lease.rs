@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
-use machinery::value::from_value;
-use registry::errors::ApiError;
 use storage::Store;
 
 use super::masterleases::MasterLeases;
-use super::{Error, SERVICE};
+use super::{Error, SERVICE, found};
 use crate::local::{Gvr, Local};
 
 /// Keeps the controller manager from mirroring the Endpoints; this server does.
@@ -171,10 +169,7 @@ impl Lease {
 
     async fn run(&self, ports: &[EndpointPort], ports_too: bool) -> Result<(), Error> {
         let local = &self.local;
-        let found = match local.get(Gvr::ENDPOINTS, "default", SERVICE).await? {
-            Some(value) => Some(from_value::<Endpoints>(&value).map_err(ApiError::internal)?),
-            None => None,
-        };
+        let found = found::<Endpoints>(local, Gvr::ENDPOINTS).await?;
         let leases = self.leases.list().await?;
         let aim = Aim { ports, ports_too, stopping: self.stopping() };
         let step = decide(found, &leases, aim)?;

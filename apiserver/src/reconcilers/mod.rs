@@ -20,7 +20,9 @@ use std::sync::Arc;
 use api::validation::core::ip::validate_endpoint_ip;
 use api::validation::field::{Path, aggregate};
 use k8s_openapi::api::core::v1::{EndpointPort, Endpoints};
+use machinery::value::from_value;
 use registry::errors::ApiError;
+use serde::de::DeserializeOwned;
 use storage::Store;
 
 use crate::local::{Gvr, Local};
@@ -53,6 +55,12 @@ impl Error {
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Leases(error) if error.is_not_found())
     }
+}
+
+/// The object of the Service's name, if there is one.
+async fn found<T: DeserializeOwned>(local: &Local, gvr: Gvr) -> Result<Option<T>, ApiError> {
+    let found = local.get(gvr, "default", SERVICE).await?;
+    found.map(|value| from_value(&value).map_err(ApiError::internal)).transpose()
 }
 
 /// `--endpoint-reconciler-type`
