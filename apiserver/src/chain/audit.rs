@@ -8,9 +8,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use audit::event::{AuthenticationMetadata, ObjectReference, Status as EventStatus, User};
@@ -18,8 +16,6 @@ use audit::{Auditor, Event, Level, Settled, Stage};
 use bytes::Bytes;
 use component::duration::GoDuration;
 use futures::FutureExt;
-use http_body::Frame;
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use registry::audit::{Audit, Layer};
@@ -28,8 +24,7 @@ use serde_json::value::RawValue;
 
 use super::authorize;
 use crate::server::{Call, Server};
-use crate::web::body::{Body, BodyError};
-use crate::web::{Response, respond};
+use crate::web::{Response, body, respond};
 
 /// A `Status` that is the body of a response, as JSON; for the event, not for the client.
 #[derive(Debug, Clone)]
@@ -81,7 +76,7 @@ where
         return response;
     }
     open.stage(Stage::ResponseStarted).await;
-    response.map(|inner| Streamed { inner, _open: open }.boxed_unsync())
+    response.map(|inner| body::held(inner, open))
 }
 
 /// Records a request that could not be authenticated.
@@ -282,32 +277,6 @@ impl Drop for Open {
             ..EventStatus::default()
         });
         self.auditor.record_later(&self.settled, self.at(Stage::ResponseComplete));
-    }
-}
-
-/// The body of a long-running response, which keeps the request open.
-struct Streamed {
-    inner: Body,
-    _open: Arc<Open>,
-}
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
     }
 }
 

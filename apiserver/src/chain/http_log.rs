@@ -4,21 +4,15 @@
 //! step of the chain took (`fl_*`), and stacks. Upstream: `k8s.io/apiserver/pkg/server/httplog/httplog.go`.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use component::duration::GoDuration;
 use flowcontrol::seats::Work;
-use http_body::Frame;
-use http_body_util::BodyExt;
 
 use crate::flowcontrol::flow::Flow;
 use crate::server::Call;
-use crate::web::Response;
-use crate::web::body::{Body, BodyError};
+use crate::web::{Response, body};
 
 /// Upstream: `withLoggingLevel`.
 const LEVEL: i32 = 3;
@@ -81,7 +75,7 @@ impl Line {
         self.code = response.status().as_u16();
         self.classified = response.extensions_mut().remove::<Classified>();
         if self.long_running {
-            return response.map(|inner| Logged { inner, line: self }.boxed_unsync());
+            return response.map(|inner| body::held(inner, AtEnd(self)));
         }
         self.write();
         response
@@ -111,34 +105,11 @@ impl Line {
     }
 }
 
-/// The body of a long-running response; the line is written when it is dropped.
-struct Logged {
-    inner: Body,
-    line: Line,
-}
+/// A line that is written when it is dropped, which the response's body does at its end.
+struct AtEnd(Line);
 
-impl Drop for Logged {
+impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.line.write();
-    }
-}
-
-impl http_body::Body for Logged {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
+        self.0.write();
     }
 }

@@ -44,6 +44,36 @@ where
     StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
 }
 
+/// A body that holds a value as long as it lives: to its end, or until the client leaves.
+pub(crate) fn held<T: Send + Unpin + 'static>(inner: Body, held: T) -> Body {
+    Held { inner, _held: held }.boxed_unsync()
+}
+
+struct Held<T> {
+    inner: Body,
+    _held: T,
+}
+
+impl<T: Unpin> http_body::Body for Held<T> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 /// A body made of shared pieces, copied out in frames of [`CHUNK`] bytes as the client reads.
 pub(crate) struct Splice {
     pieces: VecDeque<Bytes>,
