@@ -274,6 +274,9 @@ impl Parts {
             kubelet.clone(),
             options.settings.clone(),
             pressure.clone(),
+        let (volumes, period) = (kubelet.runtime.volumes.stats.clone(), settings.volume_stats_agg_period);
+        metrics::default_registry().register_collector(volumes.clone());
+        tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
             wake.clone(),
             stop.clone(),
         );

@@ -6,6 +6,7 @@ pub mod cpus;
 pub mod shutdown;
 pub mod work;
 
+pub mod volumes;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ pub fn install(node: &str) {
     let name = Opts::new("kubelet_node_name", "The node's name. The count is always 1.").labels(&["node"]);
     Family::<Gauge>::registered(name, &[], default_registry()).with(&[node]).set(1.0);
     cri::observe(|operation, took, failed| {
+    volumes::install();
         let all = families();
         all.operations.with(&[operation]).inc();
         all.durations.with(&[operation]).observe_duration(took);

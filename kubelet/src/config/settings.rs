@@ -72,6 +72,7 @@ pub struct Settings {
     pub pod_pids_limit: i64,
     pub resolv_conf: String,
     #[serde(rename = "cpuCFSQuota")]
+    pub volume_stats_agg_period: GoDuration,
     pub cpu_cfs_quota: bool,
     #[serde(rename = "cpuCFSQuotaPeriod")]
     pub cpu_cfs_quota_period: GoDuration,

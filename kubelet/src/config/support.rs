@@ -70,7 +70,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         ),
     ),
     ("tracing", Only(&[], "tracing is not supported by this kubelet")),
-    ("volumeStatsAggPeriod", NoEffect("figures of single volumes are not shown yet")),
     (
         "memoryReservationPolicy",
         Only(&["\"None\""], "reserving memory by cgroup is not supported by this kubelet yet"),

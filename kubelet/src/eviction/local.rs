@@ -2,38 +2,54 @@
 //!
 //! Only pods with such limits are measured. Upstream: localStorageEviction in pkg/kubelet/eviction/eviction_manager.go, v1.37.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::disk::PodLayers;
 use crate::paths::Paths;
 use crate::pod::resources::{container_limits, pod_limits, whole};
+use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::view::{PodView, init_containers};
+use crate::volume::stats::Mounted;
+use crate::volume::usage::{DiskUsage, disk_usage};
 
 const STORAGE: &str = "ephemeral-storage";
 
 /// What a pod uses, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// emptyDir volumes on disk.
+    /// Volumes on disk that go with the pod.
     pub volumes: BTreeMap<String, i64>,
-    /// Containers' logs and, on the same file system, their writable layers.
-    pub containers: BTreeMap<String, i64>,
+    /// Containers' logs.
+    pub logs: BTreeMap<String, i64>,
+    /// Containers' writable layers.
+    pub layers: BTreeMap<String, i64>,
     /// The pod's hosts file and the like.
     pub other: i64,
 }
 
 impl Usage {
     fn total(&self) -> i64 {
-        self.volumes
-            .values()
-            .chain(self.containers.values())
-            .fold(self.other, |sum, n| sum.saturating_add(*n))
+        let all = self.volumes.values().chain(self.logs.values()).chain(self.layers.values());
+        all.fold(self.other, |sum, n| sum.saturating_add(*n))
     }
+
+    /// Layers on a file system of their own do not count against a container's limit.
+    fn container(&self, name: &str, dedicated: bool) -> i64 {
+        let of = |map: &BTreeMap<String, i64>| map.get(name).copied().unwrap_or_default();
+        of(&self.logs).saturating_add(if dedicated { 0 } else { of(&self.layers) })
+    }
+}
+
+/// Why a pod has to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excess {
+    /// Upstream's name of the limit, for metrics.
+    pub signal: &'static str,
+    /// For people.
+    pub message: String,
 }
 
 /// The limit of an emptyDir volume on disk; the kernel keeps those in memory within theirs.
@@ -47,77 +63,58 @@ pub fn is_limited(pod: &Pod) -> bool {
     pod.spec().volumes.iter().flatten().any(|v| limit(v).is_some()) || pod_limits(pod).has(STORAGE)
 }
 
-/// Why the pod has to go, if it does.
-pub fn excess(pod: &Pod, usage: &Usage) -> Option<String> {
+/// Why the pod has to go, if it does; `dedicated` if writable layers have a file system of their own.
+pub fn excess(pod: &Pod, usage: &Usage, dedicated: bool) -> Option<Excess> {
+    let excess = |signal, message| Some(Excess { signal, message });
     for volume in pod.spec().volumes.iter().flatten() {
         let Some(most) = limit(volume) else { continue };
         if usage.volumes.get(&volume.name).is_some_and(|used| *used > whole(most)) {
-            return Some(format!(
-                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
-                volume.name, most.0
-            ));
+            let message =
+                format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}. ", volume.name, most.0);
+            return excess("emptydirfs.limit", message);
         }
     }
     let limits = pod_limits(pod);
     if limits.has(STORAGE) && usage.total() > limits.whole(STORAGE) {
         let shown = crate::node::status::binary(limits.whole(STORAGE)).0;
-        return Some(format!(
-            "Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "
-        ));
+        let message =
+            format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. ");
+        return excess("ephemeralpodfs.limit", message);
     }
     let sidecars =
         init_containers(pod.spec()).iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     for container in pod.spec().containers.iter().chain(sidecars) {
         let most = container_limits(container);
-        let used = usage.containers.get(&container.name).copied().unwrap_or_default();
+        let used = usage.container(&container.name, dedicated);
         if most.whole(STORAGE) > 0 && used > most.whole(STORAGE) {
             let shown = container.resources.as_ref().and_then(|r| r.limits.as_ref()?.get(STORAGE));
             let shown = shown.map(|q| q.0.as_str()).unwrap_or_default();
-            return Some(format!(
+            let message = format!(
                 "Container {} exceeded its local ephemeral storage limit {shown:?}. ",
                 container.name
-            ));
+            );
+            return excess("ephemeralcontainerfs.limit", message);
         }
     }
     None
 }
 
-/// Measures a pod; `layers` are the sizes of its containers' writable layers. Blocking.
-pub fn measure(pod: &Pod, paths: &Paths, layers: &BTreeMap<String, i64>) -> Usage {
-    let mut usage = Usage::default();
-    for volume in pod.spec().volumes.iter().flatten() {
-        if volume.empty_dir.as_ref().is_some_and(|s| s.medium.as_deref() != Some("Memory")) {
-            let place = paths.volume(pod.uid(), "kubernetes.io/empty-dir", &volume.name);
-            usage.volumes.insert(volume.name.clone(), size(&place));
-        }
+/// Measures a pod's volumes and files; `layers` are its containers' writable layers. Blocking.
+pub fn measure(pod: &Pod, paths: &Paths, layers: &PodLayers, mounted: &[Mounted]) -> Usage {
+    let bytes = |usage: DiskUsage| i64::try_from(usage.bytes).unwrap_or(i64::MAX);
+    let named = |map: &BTreeMap<String, DiskUsage>| {
+        map.iter().map(|(name, usage)| (name.clone(), bytes(*usage))).collect()
+    };
+    let volume = |v: &Mounted| disk_usage(&v.path).ok().map(|usage| (v.name.clone(), bytes(usage)));
+    let names: Vec<String> = pod.all_containers().map(|c| c.to_container().name.clone()).collect();
+    let owner = Owner { namespace: pod.namespace(), name: pod.name(), uid: pod.uid() };
+    let files = HostFiles::measure(paths, owner, names.iter().map(String::as_str));
+    Usage {
+        volumes: mounted.iter().filter(|v| v.local).filter_map(volume).collect(),
+        logs: named(&files.logs),
+        layers: named(layers),
+        other: bytes(files.other()),
     }
-    let logs = crate::logs::pod_log_directory(&paths.pod_logs, pod.namespace(), pod.name(), pod.uid());
-    for container in pod.all_containers() {
-        let name = container.to_container().name.clone();
-        let own = size(&Path::new(&logs).join(&name));
-        usage.containers.insert(name.clone(), own + layers.get(&name).copied().unwrap_or_default());
-    }
-    usage.other = size(&paths.hosts(pod.uid()));
-    usage
-}
-
-/// Bytes on disk of a file or of all below a folder on one file system; what vanishes meanwhile counts nothing.
-fn size(path: &Path) -> i64 {
-    let Ok(root) = fs::symlink_metadata(path) else { return 0 };
-    let mut seen = HashSet::new();
-    let mut pending: Vec<PathBuf> = vec![path.to_owned()];
-    let mut bytes = 0i64;
-    while let Some(path) = pending.pop() {
-        let Ok(found) = fs::symlink_metadata(&path) else { continue };
-        if found.dev() != root.dev() || (found.nlink() > 1 && !found.is_dir() && !seen.insert(found.ino())) {
-            continue;
-        }
-        bytes = bytes.saturating_add(i64::try_from(found.blocks().saturating_mul(512)).unwrap_or(i64::MAX));
-        if found.is_dir() {
-            pending.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -131,19 +128,19 @@ mod tests {
             "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
             "containers": [{"name": "c", "resources": {"limits": {"ephemeral-storage": "2Mi"}}}]}}))
         .unwrap();
-        let check = |volume: i64, container: i64| {
-            let volumes = BTreeMap::from([("v".to_owned(), volume), ("m".to_owned(), 9 << 20)]);
-            let containers = BTreeMap::from([("c".to_owned(), container)]);
-            excess(&pod, &Usage { volumes, containers, other: -(9 << 20) })
+        let usage = |volume: i64, log: i64, layer: i64| {
+            let one = |name: &str, n| BTreeMap::from([(name.to_owned(), n)]);
+            Usage { volumes: one("v", volume), logs: one("c", log), layers: one("c", layer), other: 0 }
         };
+        let check = |volume: i64, log: i64| excess(&pod, &usage(volume, log, 0), false);
         assert!(is_limited(&pod));
         assert_eq!(check(1 << 20, 1 << 20), None);
         assert_eq!(
-            check(1 + (1 << 20), 0).unwrap(),
+            check(1 + (1 << 20), 0).unwrap().message,
             "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "
         );
         assert_eq!(
-            check(1 << 20, 1 + (1 << 20)).unwrap(),
+            check(1 << 20, 1 + (1 << 20)).unwrap().message,
             "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "
         );
         assert!(!is_limited(
@@ -152,13 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn measures() {
-        let dir = tempfile::tempdir().unwrap();
-        let empty = size(dir.path());
-        fs::write(dir.path().join("a"), vec![1u8; 64 << 10]).unwrap();
-        fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
-        let used = size(dir.path()) - empty;
-        assert!((64 << 10..128 << 10).contains(&used), "{used}");
-        assert_eq!(size(&dir.path().join("none")), 0);
+    fn layers_of_their_own() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"ephemeral-storage": "1Mi"}}}, {"name": "d"}]}}))
+        .unwrap();
+        let mut usage = Usage { layers: BTreeMap::from([("c".to_owned(), 2 << 20)]), ..Usage::default() };
+        // The pod as a whole is over its limit wherever the layer is.
+        assert_eq!(excess(&pod, &usage, true).unwrap().signal, "ephemeralpodfs.limit");
+        usage.other = -(2 << 20);
+        assert_eq!(excess(&pod, &usage, true), None);
+        assert_eq!(
+            excess(&pod, &usage, false).unwrap().message,
+            "Container c exceeded its local ephemeral storage limit \"1Mi\". "
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Watches the levels and stops one pod at a time while something is short.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Candidate, History, Level, Levels, Signal, Threshold, local, message, rank, step};
+use super::disk::{self, Layers, PodLayers};
+use super::local::{self, Excess};
+use super::{Candidate, History, Level, Levels, Signal, Threshold, message, rank, step};
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
-use crate::node::machine::{Disk, disk, kibibytes};
+use crate::node::machine::{self, Disk, kibibytes};
 use crate::node::status::Pressure;
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
@@ -89,7 +91,7 @@ async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
             out.insert(inodes, Level { available: disk.inodes_free, capacity: disk.inodes });
         }
     };
-    add(disk(&kubelet.paths.root), Signal::NodeSpace, Signal::NodeInodes);
+    add(machine::disk(&kubelet.paths.root), Signal::NodeSpace, Signal::NodeInodes);
     if wanted(Signal::ImageSpace) || wanted(Signal::ImageInodes) {
         add(image_disk(kubelet).await, Signal::ImageSpace, Signal::ImageInodes);
     }
@@ -105,7 +107,7 @@ async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
 async fn image_disk(kubelet: &Kubelet) -> Option<Disk> {
     let answer = kubelet.runtime.cri.image_fs_info(v1::ImageFsInfoRequest::default()).await.ok()?;
     let place = answer.image_filesystems.into_iter().next()?.fs_id?.mountpoint;
-    disk(Path::new(&place))
+    machine::disk(Path::new(&place))
 }
 
 /// Stops pods that use more local storage than they may; true if there was one.
@@ -118,52 +120,35 @@ async fn evict_excess(kubelet: &Arc<Kubelet>) -> bool {
     if limited.is_empty() {
         return false;
     }
-    let layers = writable_layers(kubelet).await;
-    let paths = kubelet.paths.clone();
+    let layers = Layers::read(kubelet).await;
+    let (paths, stats) = (kubelet.paths.clone(), kubelet.runtime.volumes.stats.clone());
     let measured = tokio::task::spawn_blocking(move || {
-        let none = BTreeMap::new();
+        let none = PodLayers::new();
         let excess = |pod: &Arc<Pod>| {
-            let usage = local::measure(pod, &paths, layers.get(pod.uid()).unwrap_or(&none));
-            local::excess(pod, &usage)
+            let own = layers.pods.get(pod.uid()).unwrap_or(&none);
+            let usage = local::measure(pod, &paths, own, &stats.mounted(pod.uid()));
+            local::excess(pod, &usage, layers.dedicated)
         };
-        limited.into_iter().filter_map(|pod| excess(&pod).map(|message| (pod, message))).collect::<Vec<_>>()
+        limited.into_iter().filter_map(|pod| excess(&pod).map(|found| (pod, found))).collect::<Vec<_>>()
     });
     let found = measured.await.unwrap_or_default();
-    for (pod, message) in &found {
+    for (pod, Excess { signal, message }) in &found {
         kubelet.events.warning(pod, "Evicted", message);
+        crate::metrics::evicted(signal);
         let reason = Eviction { reason: "Evicted".to_owned(), message: message.clone() };
         kubelet.evict(pod.uid(), Some(GRACE), reason);
     }
     !found.is_empty()
 }
 
-/// Sizes of containers' writable layers by pod and container, where they are on the kubelet's file system.
-async fn writable_layers(kubelet: &Kubelet) -> HashMap<String, BTreeMap<String, i64>> {
-    let device = |path: &Path| std::fs::metadata(path).map(|m| std::os::unix::fs::MetadataExt::dev(&m)).ok();
-    let own = device(&kubelet.paths.root);
-    let answer = kubelet.runtime.cri.list_container_stats(v1::ListContainerStatsRequest::default()).await;
-    let mut out: HashMap<String, BTreeMap<String, i64>> = HashMap::new();
-    for stats in answer.map(|a| a.stats).unwrap_or_default() {
-        let Some(layer) = stats.writable_layer else { continue };
-        let place = layer.fs_id.map(|id| id.mountpoint).unwrap_or_default();
-        let used = layer.used_bytes.map_or(0, |b| i64::try_from(b.value).unwrap_or(i64::MAX));
-        let own_labels = stats.attributes.map(|a| a.labels).unwrap_or_default();
-        if let (Some(uid), Some(name)) =
-            (own_labels.get(labels::POD_UID), own_labels.get(labels::CONTAINER_NAME))
-            && device(Path::new(&place)) == own
-        {
-            out.entry(uid.clone()).or_default().insert(name.clone(), used);
-        }
-    }
-    out
-}
-
 /// Stops the pod that goes first; false if there is none.
 async fn evict_one(kubelet: &Arc<Kubelet>, threshold: &Threshold, level: &Level, most: i64) -> bool {
     let Some(workers) = kubelet.workers() else { return false };
-    let used = usage(kubelet, threshold.signal).await;
-    let mut candidates: Vec<Candidate> = (kubelet.pods.list().iter())
-        .filter(|pod| !pod.is_critical() && workers.phase(pod.uid()) == Some(crate::worker::Phase::Syncing))
+    let syncing = |uid: &str| workers.phase(uid) == Some(crate::worker::Phase::Syncing);
+    let mut pods = kubelet.pods.list();
+    pods.retain(|pod| !pod.is_critical() && syncing(pod.uid()));
+    let used = usage(kubelet, &pods, threshold.signal).await;
+    let mut candidates: Vec<Candidate> = (pods.iter())
         .map(|pod| {
             let requests = pod_requests(pod);
             let request = match threshold.signal {
@@ -202,17 +187,20 @@ async fn evict_one(kubelet: &Arc<Kubelet>, threshold: &Threshold, level: &Level,
     true
 }
 
-/// What each pod uses of a resource, as far as the runtime tells.
-async fn usage(kubelet: &Kubelet, signal: Signal) -> HashMap<String, i64> {
+/// What each pod uses of a resource, as far as can be told.
+async fn usage(kubelet: &Kubelet, pods: &[Arc<Pod>], signal: Signal) -> HashMap<String, i64> {
+    match signal {
+        Signal::Memory => memory(kubelet).await,
+        Signal::Pids => HashMap::new(),
+        _ => disk::usage(kubelet, pods, signal).await,
+    }
+}
+
+async fn memory(kubelet: &Kubelet) -> HashMap<String, i64> {
     let answer = kubelet.runtime.cri.list_container_stats(v1::ListContainerStatsRequest::default()).await;
     let mut out: HashMap<String, i64> = HashMap::new();
     for stats in answer.map(|a| a.stats).unwrap_or_default() {
-        let value = match signal {
-            Signal::Memory => stats.memory.and_then(|m| m.working_set_bytes),
-            Signal::NodeSpace | Signal::ImageSpace => stats.writable_layer.and_then(|l| l.used_bytes),
-            Signal::NodeInodes | Signal::ImageInodes => stats.writable_layer.and_then(|l| l.inodes_used),
-            Signal::Pids => None,
-        };
+        let value = stats.memory.and_then(|m| m.working_set_bytes);
         let uid = stats.attributes.and_then(|a| a.labels.get(labels::POD_UID).cloned());
         if let (Some(value), Some(uid)) = (value, uid) {
             let entry = out.entry(uid).or_default();

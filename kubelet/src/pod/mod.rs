@@ -8,6 +8,7 @@ pub mod qos;
 pub mod resources;
 pub mod restart;
 pub mod source;
+pub mod storage;
 pub mod store;
 
 pub mod view;

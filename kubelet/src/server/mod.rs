@@ -12,6 +12,7 @@ mod logs;
 mod pods;
 mod port;
 pub mod stats;
+mod storage;
 mod streams;
 
 use std::net::IpAddr;

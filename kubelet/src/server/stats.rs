@@ -3,7 +3,7 @@
 //! Containers' figures come from the runtime, pods' and the node's from their control groups. Everything is read when
 //! asked for; nothing is sampled in the background. Upstream: pkg/kubelet/server/stats and pkg/kubelet/metrics/collectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,15 @@ use serde_json::{Value, json};
 
 use super::cadvisor::{self, Group};
 use super::figures::{self, Figures, Swap};
+use super::storage;
 use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
 use crate::node::machine::{Disk, disk, kibibytes};
 use crate::options::Options;
+use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::store::PodStore;
 use crate::runtime::labels;
+use crate::volume::usage::DiskUsage;
 
 /// Content type of metrics in text form.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -56,6 +59,18 @@ struct Container {
     id: String,
     usage: Usage,
     disk: Option<v1::FilesystemUsage>,
+}
+
+/// Containers by their pod's namespace, name and id.
+type Pods = BTreeMap<(String, String, String), Vec<Container>>;
+
+/// What all of one page is seen against.
+struct View {
+    /// The kubelet's file system.
+    root: Disk,
+    /// Other file systems by their place.
+    known: HashMap<String, Option<Disk>>,
+    now: Timestamp,
 }
 
 impl Stats {
@@ -102,7 +117,9 @@ impl Stats {
             Ok(containers) => containers,
             Err(error) => return body::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         };
+        let images = self.kubelet.runtime.cri.image_fs_info(v1::ImageFsInfoRequest::default()).await;
         let now = Timestamp::now();
+        let images = images.ok().and_then(|answer| storage::images(&answer, now));
         let disk = disk(&self.root).unwrap_or_default();
         let memory = self.kubelet.node.limits.memory_capacity;
         let mut node = json!({
@@ -110,23 +127,46 @@ impl Stats {
             "startTime": boot_time(),
             "cpu": cpu(&self.node(), now),
             "memory": memory_of(&self.node(), now, u64::try_from(memory).ok()),
-            "fs": fs_of(&disk, now),
-            "runtime": {"imageFs": fs_of(&disk, now), "containerFs": fs_of(&disk, now)},
+            "fs": storage::whole(&disk, now),
+            "runtime": {"imageFs": images, "containerFs": images},
             "rlimit": {"time": now, "maxpid": number("/proc/sys/kernel/pid_max"), "curproc": processes()},
             "network": figures::network(&cadvisor::network(self.hierarchy(), "/"), now),
             "systemContainers": self.system_containers(now),
         });
         let whole = Figures { swap: Some(swap_of_machine()), ..figures::read(self.hierarchy(), "/") };
         whole.add_to(&mut node, now);
-        let mut pods: BTreeMap<(String, String, String), Vec<Container>> = BTreeMap::new();
+        let mut pods = Pods::new();
         for container in containers {
             pods.entry(container.pod.clone()).or_default().push(container);
         }
-        let pods: Vec<Value> = pods
-            .into_iter()
-            .map(|(pod, containers)| self.pod_summary(&pod, &containers, &disk, now))
+        let files = self.host_files(&pods).await;
+        let mut view = View { root: disk, known: HashMap::new(), now };
+        let pods: Vec<Value> = (pods.iter())
+            .map(|(pod, containers)| {
+                let none = HostFiles::default();
+                self.pod_summary(pod, containers, files.get(&pod.2).unwrap_or(&none), &mut view)
+            })
             .collect();
         body::json(StatusCode::OK, &figures::without_nulls(json!({"node": node, "pods": pods})))
+    }
+
+    /// Measures logs and the like of all pods, by the pod's id.
+    async fn host_files(&self, pods: &Pods) -> HashMap<String, HostFiles> {
+        let named = |((namespace, name, uid), containers): (&(String, String, String), &Vec<Container>)| {
+            let names: Vec<String> = containers.iter().map(|c| c.name.clone()).collect();
+            ((namespace.clone(), name.clone(), uid.clone()), names)
+        };
+        let wanted: Vec<_> = pods.iter().map(named).collect();
+        let paths = self.kubelet.paths.clone();
+        let measured = tokio::task::spawn_blocking(move || {
+            let one = |((namespace, name, uid), containers): ((String, String, String), Vec<String>)| {
+                let owner = Owner { namespace: &namespace, name: &name, uid: &uid };
+                let found = HostFiles::measure(&paths, owner, containers.iter().map(String::as_str));
+                (uid, found)
+            };
+            wanted.into_iter().map(one).collect()
+        });
+        measured.await.unwrap_or_default()
     }
 
     fn hierarchy(&self) -> &Hierarchy {
@@ -171,27 +211,26 @@ impl Stats {
         &self,
         pod: &(String, String, String),
         containers: &[Container],
-        disk: &Disk,
-        now: Timestamp,
+        files: &HostFiles,
+        view: &mut View,
     ) -> Value {
+        let now = view.now;
         let (namespace, name, uid) = pod;
         let usage = self.pod(&self.kubelet.pods, uid).unwrap_or_else(|| sum(containers));
         let started = self.kubelet.status.get(uid).and_then(|s| s.start_time).map(|t| t.0);
-        let used: u64 = containers.iter().filter_map(|c| c.disk.as_ref()?.used_bytes).map(|b| b.value).sum();
+        let layers = containers.iter().map(|c| (c.name.clone(), c.layer())).collect();
+        let volumes = self.kubelet.runtime.volumes.stats.latest(uid);
+        let used = storage::total(&layers, files, volumes.as_ref());
         let all: Vec<Option<Figures>> = containers.iter().map(|c| self.figures(c)).collect();
-        let of = |(c, figures): (&Container, &Option<Figures>)| {
-            let own = c.disk.as_ref();
+        let mut of = |(c, figures): (&Container, &Option<Figures>)| {
+            let logs = files.logs.get(&c.name);
             let mut out = json!({
                 "name": c.name,
                 "startTime": started,
                 "cpu": cpu(&c.usage, now),
                 "memory": memory_of(&c.usage, now, None),
-                "rootfs": {
-                    "time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity,
-                    "usedBytes": own.and_then(|d| d.used_bytes).map(|b| b.value),
-                    "inodesUsed": own.and_then(|d| d.inodes_used).map(|i| i.value),
-                },
-                "logs": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity},
+                "rootfs": storage::root_fs(c.disk.as_ref(), &mut view.known, now),
+                "logs": logs.map(|l| storage::part(&view.root, Some(l.bytes), Some(l.inodes), now)),
             });
             if let Some(figures) = figures {
                 figures.add_to(&mut out, now);
@@ -202,11 +241,12 @@ impl Stats {
         let mut out = json!({
             "podRef": {"name": name, "namespace": namespace, "uid": uid},
             "startTime": started,
-            "containers": containers.iter().zip(&all).map(of).collect::<Vec<_>>(),
+            "containers": containers.iter().zip(&all).map(&mut of).collect::<Vec<_>>(),
             "process_stats": processes.map(|count| json!({"process_count": count})),
             "cpu": cpu(&usage, now),
             "memory": memory_of(&usage, now, None),
-            "ephemeral-storage": {"time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": used},
+            "volume": volumes.filter(|all| !all.is_empty()).map(|all| all.iter().map(|v| v.summary(namespace)).collect::<Vec<_>>()),
+            "ephemeral-storage": storage::part(&view.root, Some(used.bytes), Some(used.inodes), now),
         });
         if let Some(pod) = self.kubelet.pods.get(uid) {
             let path = self.kubelet.runtime.cgroups.pod_path(&pod);
@@ -468,6 +508,16 @@ fn group_labels(group: &Group) -> [(&str, &str); 6] {
 }
 
 impl Container {
+    /// What its writable layer takes.
+    fn layer(&self) -> DiskUsage {
+        let value = |of: Option<v1::UInt64Value>| of.map(|n| n.value).unwrap_or_default();
+        let layer = self.disk.as_ref();
+        layer.map_or_else(DiskUsage::default, |l| DiskUsage {
+            bytes: value(l.used_bytes),
+            inodes: value(l.inodes_used),
+        })
+    }
+
     fn labels(&self) -> [(&str, &str); 3] {
         [("container", &self.name), ("namespace", &self.pod.0), ("pod", &self.pod.1)]
     }
@@ -559,13 +609,6 @@ fn memory_of(usage: &Usage, now: Timestamp, capacity: Option<u64>) -> Value {
     json!({
         "time": now, "availableBytes": available, "usageBytes": usage.memory,
         "workingSetBytes": usage.working_set, "rssBytes": usage.rss,
-    })
-}
-
-fn fs_of(disk: &Disk, now: Timestamp) -> Value {
-    json!({
-        "time": now, "availableBytes": disk.available, "capacityBytes": disk.capacity, "usedBytes": disk.used,
-        "inodes": disk.inodes, "inodesFree": disk.inodes_free, "inodesUsed": disk.inodes - disk.inodes_free,
     })
 }
 

@@ -19,8 +19,10 @@ use super::objects::Objects;
 use super::payload::{self, Defaults, Files};
 use super::persistent::{self, Source};
 use super::place::{self, Access};
+use super::stats::{Mounted, VolumeStats};
 use super::token::Tokens;
 use super::trust_bundle::TrustBundles;
+use super::usage::Measure;
 use super::{atomic, host_path, ownership};
 use crate::container::downward::{Addresses, NodeAllocatable};
 use crate::container::env::Fetched;
@@ -64,6 +66,8 @@ pub struct VolumeManager {
     claims: Claims,
     pub(super) trust_bundles: TrustBundles,
     pub(super) certificates: Option<Arc<PodCertificates>>,
+    /// What the volumes take.
+    pub stats: Arc<VolumeStats>,
 }
 
 /// What the volumes of a pod may show of the world.
@@ -93,6 +97,19 @@ enum Work {
     Image,
 }
 
+impl Work {
+    /// How much it takes is found so.
+    fn measure(&self) -> Measure {
+        match self {
+            Work::EmptyDir { .. } | Work::Files { .. } => Measure::Files,
+            Work::Mount { source: Source::Local { .. } | Source::Nfs { .. }, .. } => Measure::FileSystem,
+            Work::Mount { source: Source::HostPath { .. }, .. } | Work::HostPath { .. } | Work::Image => {
+                Measure::Nothing
+            }
+        }
+    }
+}
+
 struct Item {
     name: String,
     volume: Volume,
@@ -113,7 +130,8 @@ impl VolumeManager {
         let secrets = client.clone().map(|c| Objects::new(c, "secret", "secrets", stop.child_token()));
         let claims = Claims::new(client.clone());
         let tokens = Tokens::default();
-        Self { paths, client, config_maps, secrets, tokens, claims, trust_bundles, certificates }
+        let stats = Arc::default();
+        Self { paths, client, config_maps, secrets, tokens, claims, trust_bundles, certificates, stats }
     }
 
     /// A ConfigMap of the pod's namespace.
@@ -142,6 +160,10 @@ impl VolumeManager {
             items.push(self.prepare(pod, spec, context).await?);
         }
         let volumes = items.iter().map(|item| (item.name.clone(), item.volume.clone())).collect();
+        let measured = |(spec, item): (&VolumeSpec, &Item)| {
+            Mounted::new(pod, spec, item.volume.path.clone(), item.work.measure())
+        };
+        let mounted = pod.spec().volumes.iter().flatten().zip(&items).map(measured).collect();
         let settings = pod.spec().security_context.clone().unwrap_or_default();
         let group = settings.fs_group.and_then(|g| u32::try_from(g).ok());
         let lazily = settings.fs_group_change_policy.as_deref() == Some("OnRootMismatch");
@@ -153,7 +175,10 @@ impl VolumeManager {
             })
         });
         match made.await {
-            Ok(result) => result.map(|()| volumes),
+            Ok(result) => result.map(|()| {
+                self.stats.record(pod, mounted);
+                volumes
+            }),
             Err(error) => Err(Error::SetUp { volume: "*".into(), reason: error.to_string() }),
         }
     }
@@ -239,6 +264,7 @@ impl VolumeManager {
     pub async fn unmount(&self, uid: &str) -> io::Result<()> {
         self.tokens.forget(uid, Timestamp::now());
         self.claims.forget(uid);
+        self.stats.forget(uid);
         if let Some(objects) = &self.config_maps {
             objects.forget(uid);
         }
