@@ -34,6 +34,8 @@ use crate::eviction;
 use crate::housekeeping;
 use crate::image::manager::ImageManager;
 use crate::image::provider::Providers;
+use crate::image::pullmanager::policy::Policy;
+use crate::image::pullmanager::{Listed, PullManager};
 use crate::kubelet::{Kubelet, WorkerSteps};
 use crate::network::{self, dns};
 use crate::node::health::{RuntimeHealth, next_look, runtime_health};
@@ -182,6 +184,7 @@ impl Parts {
                 paths.root.clone(),
             ),
             cri: cri.clone(),
+                pull_manager(options, &paths, &cri).await?,
             name: version.runtime_name.clone(),
             events: events.clone(),
             volumes,
@@ -689,6 +692,30 @@ fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
 fn volumes(
     options: &Options,
     paths: &Paths,
+/// The memory of who pulled what, if that matters.
+async fn pull_manager(
+    options: &Options,
+    paths: &Paths,
+    cri: &cri::Client,
+) -> Result<Option<PullManager>, Error> {
+    if !options.gates.enabled(Gate::KubeletEnsureSecretPulledImages) {
+        return Ok(None);
+    }
+    let settings = &options.settings;
+    let allowlist = &settings.preloaded_images_verification_allowlist;
+    let policy = Policy::new(&settings.image_pull_credentials_verification_policy, allowlist)?;
+    let manager = PullManager::open(&paths.root, policy)
+        .map_err(|e| format!("failed to setup the FSPullRecordsAccessor: {e}"))?;
+    if manager.is_interrupted() {
+        match cri.list_images(v1::ListImagesRequest::default()).await {
+            Ok(answer) => manager
+                .adopt(&answer.images.into_iter().map(Listed::from).collect::<Vec<_>>(), Timestamp::now()),
+            Err(error) => tracing::error!(%error, "Failed to list images"),
+        }
+    }
+    Ok(Some(manager))
+}
+
     client: Option<&Client>,
     certificates: Option<Arc<PodCertificates>>,
     stop: &CancellationToken,

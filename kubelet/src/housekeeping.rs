@@ -210,6 +210,7 @@ async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usag
         })
         .collect();
     usage.observe(&images, |image| image.pinned, now);
+    let mut present: HashSet<String> = images.iter().map(|image| image.id.clone()).collect();
     let policy = Policy {
         high: settings.image_gc_high_threshold_percent,
         low: settings.image_gc_low_threshold_percent,
@@ -224,10 +225,12 @@ async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usag
     for image in usage.plan(&images, wanted, &policy, now) {
         tracing::info!(image = image.id, size = image.size, "Removing image to free bytes");
         let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
-        if let Err(error) = cri.remove_image(v1::RemoveImageRequest { image: Some(spec) }).await {
-            tracing::error!(image = image.id, %error, "Failed to remove image");
+        match cri.remove_image(v1::RemoveImageRequest { image: Some(spec) }).await {
+            Ok(_) => drop(present.remove(&image.id)),
+            Err(error) => tracing::error!(image = image.id, %error, "Failed to remove image"),
         }
     }
+    kubelet.runtime.images.prune(&present, now);
 }
 
 /// Rotates the logs of running containers that have grown too large.

@@ -3,6 +3,8 @@
 //! Not all of upstream's are here: those of parts that this kubelet lacks, and those about Go code, are missing.
 
 pub mod cpus;
+pub mod images;
+pub mod memory;
 pub mod shutdown;
 pub mod work;
 
@@ -99,6 +101,8 @@ fn families() -> &'static Families {
 pub fn install(node: &str) {
     families();
     cpus::install();
+    images::install();
+    memory::install();
     shutdown::install();
     work::install();
     let name = Opts::new("kubelet_node_name", "The node's name. The count is always 1.").labels(&["node"]);

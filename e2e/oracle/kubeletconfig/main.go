@@ -51,6 +51,12 @@ var changes = []string{
 	`{"shutdownGracePeriod": "30s", "shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 1}]}`,
 	`{"shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 1}], "featureGates": {"GracefulNodeShutdownBasedOnPodPriority": false}}`,
 	`{"maxPods": -1, "podsPerCore": -1, "containerLogMaxFiles": 0}`,
+	`{"imagePullCredentialsVerificationPolicy": "x"}`, `{"imagePullCredentialsVerificationPolicy": "AlwaysVerify"}`, `{"imagePullCredentialsVerificationPolicy": "NeverVerify"}`,
+	`{"preloadedImagesVerificationAllowlist": ["a"]}`,
+	`{"imagePullCredentialsVerificationPolicy": "NeverVerifyAllowlistedImages", "preloadedImagesVerificationAllowlist": ["reg.io/team/*", "busybox"]}`,
+	`{"imagePullCredentialsVerificationPolicy": "NeverVerifyAllowlistedImages", "preloadedImagesVerificationAllowlist": ["a", "a:1", "*"]}`,
+	`{"featureGates": {"KubeletEnsureSecretPulledImages": false}, "preloadedImagesVerificationAllowlist": ["a"]}`,
+	`{"featureGates": {"KubeletEnsureSecretPulledImages": false}, "imagePullCredentialsVerificationPolicy": ""}`,
 }
 
 type record struct {

@@ -27,6 +27,7 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
     prune(&mut document);
     for row in ROWS {
         if let Some(flag) = row.flag.filter(|f| flags.has(f) && (!with_files || flags.changed(f))) {
+    let verifies = get(&document, VERIFICATION).is_some();
             let value = flag_value(row, flag, flags);
             // A map that was not given is absent, which is not the same as empty.
             if flags.changed(flag) || !value.as_object().is_some_and(Map::is_empty) {
@@ -45,6 +46,11 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
     }
     put(&mut document, "featureGates", Value::Object(gates));
     put(&mut document, "kind", Value::from("KubeletConfiguration"));
+    // Without the gate there is no default. Upstream: SetDefaults_KubeletConfiguration.
+    let off = gates.get("KubeletEnsureSecretPulledImages") == Some(&Value::Bool(false));
+    if let Some(object) = document.as_object_mut().filter(|_| off && !verifies) {
+        object.remove(VERIFICATION);
+    }
     put(&mut document, "apiVersion", Value::from("kubelet.config.k8s.io/v1beta1"));
     if problems.is_empty() { Ok(document) } else { Err(problems) }
 }
@@ -201,6 +207,8 @@ fn default(document: &mut Value, row: &Row) {
 
 /// Numbers that are no pointers upstream: zero means the default.
 const ZERO_IS_ABSENT: [&str; 7] = [
+const VERIFICATION: &str = "imagePullCredentialsVerificationPolicy";
+
     "port",
     "registryBurst",
     "eventBurst",

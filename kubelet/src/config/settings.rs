@@ -54,6 +54,8 @@ pub struct Settings {
     #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: u64,
     pub cgroup_root: String,
+    pub image_pull_credentials_verification_policy: String,
+    pub preloaded_images_verification_allowlist: Vec<String>,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
     pub cgroup_driver: String,

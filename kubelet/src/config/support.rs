@@ -23,17 +23,6 @@ const STATIC_ONLY: &str = "the memory manager is not supported by this kubelet y
 
 /// Fields, by path.
 pub const FIELDS: &[(&str, Support)] = &[
-    (
-        "imagePullCredentialsVerificationPolicy",
-        Only(
-            &["\"NeverVerify\"", "\"NeverVerifyPreloadedImages\""],
-            "this kubelet keeps no records of who pulled an image yet and verifies none; set NeverVerify",
-        ),
-    ),
-    (
-        "preloadedImagesVerificationAllowlist",
-        Only(&[], "images that are present are not verified by this kubelet yet"),
-    ),
     ("enableContentionProfiling", NoEffect(GO)),
     ("enableProfilingHandler", NoEffect(GO)),
     (
@@ -145,13 +134,6 @@ pub fn remark(document: &Value, flags: &component::flags::FlagSet) {
         if let (NoEffect(why), true) = (support, flags.changed(name)) {
             tracing::warn!(flag = name, why, "A flag has no effect");
         }
-    }
-    if get(document, "imagePullCredentialsVerificationPolicy")
-        .is_some_and(|v| v == "NeverVerifyPreloadedImages")
-    {
-        tracing::warn!(
-            "Images that another pod pulled with credentials are not verified again for this one (imagePullCredentialsVerificationPolicy NeverVerify)"
-        );
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Settings;
 use super::load::get;
 use super::settings::cpu_count;
+use crate::image::pullmanager::policy::{self, Policy};
 
 /// Names what is reserved for whom.
 static ENFORCEMENTS: [&str; 4] =
@@ -43,6 +44,7 @@ pub fn problems(settings: &Settings, document: &Value) -> Vec<String> {
     images(settings, &mut out);
     pods(settings, document, &mut out);
     enforcement(settings, &mut out);
+    verification(settings, &mut out);
     reserves(settings, document, &mut out);
     logs(settings, document, &mut out);
     out.0
@@ -214,6 +216,34 @@ fn enforcement(settings: &Settings, out: &mut Problems) {
             out.refuse(true, || format!("{field} must be specified when {:?} or {:?} included in enforceNodeAllocatable (--enforce-node-allocatable)", kinds[0], kinds[1]));
         }
         out.refuse(!settings.cgroups_per_qos, || format!("cgroupsPerQOS (--cgroups-per-qos) must be set to true when {level:?} contained in enforceNodeAllocatable (--enforce-node-allocatable)"));
+    }
+}
+
+fn verification(settings: &Settings, out: &mut Problems) {
+    let policy = settings.image_pull_credentials_verification_policy.as_str();
+    let allowlist = &settings.preloaded_images_verification_allowlist;
+    if settings.feature_gates.get("KubeletEnsureSecretPulledImages") == Some(&false) {
+        for (name, given) in [
+            ("imagePullCredentialsVerificationPolicy", !policy.is_empty()),
+            ("preloadedImagesVerificationAllowlist", !allowlist.is_empty()),
+        ] {
+            out.refuse(given, || {
+                format!(
+                    "`{name}` must not be set if KubeletEnsureSecretPulledImages feature gate is not enabled"
+                )
+            });
+        }
+        return;
+    }
+    out.refuse(Policy::new(policy, &[]).is_err(), || {
+        format!("option {policy:?} specified for imagePullCredentialsVerificationPolicy. Valid options are \"NeverVerify\", \"NeverVerifyPreloadedImages\", \"NeverVerifyAllowlistedImages\" or \"AlwaysVerify\"")
+    });
+    if !allowlist.is_empty() && policy != "NeverVerifyAllowlistedImages" {
+        out.refuse(true, || "can't set `preloadedImagesVerificationAllowlist` if `imagePullCredentialsVertificationPolicy` is not \"NeverVerifyAllowlistedImages\"".to_owned());
+    } else if let Some(error) = allowlist.iter().find_map(|pattern| policy::validate(pattern).err()) {
+        out.refuse(true, || {
+            format!("invalid image pattern in `preloadedImagesVerificationAllowlist`: {error}")
+        });
     }
 }
 

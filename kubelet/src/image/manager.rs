@@ -1,6 +1,8 @@
-//! Making sure that a container's image is on the node. Upstream: pkg/kubelet/images/image_manager.go, v1.37.
+//! Making sure that a container's image is on the node, and that its pod may use it.
+//!
+//! Upstream: pkg/kubelet/images/image_manager.go, v1.37.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +14,15 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::credentials;
+use super::credentials::{Found, Keyring};
 use super::provider::Providers;
-use super::reference::with_default_tag;
+use super::pullmanager::credentials::Access;
+use super::pullmanager::records::Credentials;
+use super::pullmanager::{Check, PullManager};
+use super::reference::{repository, with_default_tag};
 use crate::backoff::Backoff;
 use crate::events::Events;
+use crate::metrics;
 use crate::pod::view::PodView;
 use crate::runtime::labels;
 use crate::status::generate::StartFailure;
@@ -46,6 +52,43 @@ pub struct ImageManager {
     rate: Option<Mutex<Bucket>>,
     started: Instant,
     failed: Mutex<(Backoff, HashMap<String, String>)>,
+    /// Who pulled what; absent if nobody wants to know.
+    pulls: Option<PullManager>,
+}
+
+/// A pull under way. Dropped without an outcome, it has failed.
+struct Pull<'a> {
+    manager: Option<&'a PullManager>,
+    image: &'a str,
+}
+
+impl<'a> Pull<'a> {
+    fn begin(manager: Option<&'a PullManager>, image: &'a str) -> Result<Self, String> {
+        manager.map_or(Ok(()), |manager| manager.intend(image))?;
+        Ok(Self { manager, image })
+    }
+
+    fn done(mut self, image_ref: &str, used: Option<Found>) {
+        let Some(manager) = self.manager.take() else { return };
+        let secret = used.and_then(|found| found.secret);
+        let credentials = secret.map_or_else(Credentials::of_node, Credentials::of_secret);
+        manager.pulled(self.image, image_ref, &credentials, Timestamp::now());
+    }
+}
+
+impl Drop for Pull<'_> {
+    fn drop(&mut self) {
+        if let Some(manager) = self.manager {
+            manager.failed(self.image);
+        }
+    }
+}
+
+/// What was found out about an image, for metrics.
+#[derive(Default)]
+struct Seen {
+    present: Option<bool>,
+    pull: Option<bool>,
 }
 
 /// What is asked for, and on whose behalf.
@@ -75,6 +118,7 @@ impl ImageManager {
         rate: Option<Bucket>,
         providers: Providers,
         root: PathBuf,
+        pulls: Option<PullManager>,
     ) -> Self {
         let slots = if parallel == 0 { Semaphore::MAX_PERMITS } else { parallel };
         let failed = Mutex::new((Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), HashMap::new()));
@@ -88,16 +132,30 @@ impl ImageManager {
             rate,
             started: Instant::now(),
             failed,
+            pulls,
         }
     }
 
-    /// Makes sure that the image is there.
+    /// Forgets who pulled images that are no longer there, unless they were pulled after `until`.
+    pub fn prune(&self, present: &HashSet<String>, until: Timestamp) {
+        if let Some(pulls) = &self.pulls {
+            pulls.prune(present, until);
+        }
+    }
+
+    /// Makes sure that the image is there and that the pod may use it.
     ///
     /// # Errors
-    /// If it is not and cannot or must not be pulled.
+    /// If it is not there and cannot or must not be pulled.
     pub async fn ensure(&self, request: &Request<'_>) -> Result<Present, StartFailure> {
+        let mut seen = Seen::default();
+        let result = self.find_or_pull(request, &mut seen).await;
+        metrics::images::requested(request.policy, seen.present, seen.pull);
+        result
+    }
+
+    async fn find_or_pull(&self, request: &Request<'_>, seen: &mut Seen) -> Result<Present, StartFailure> {
         let Request { pod, container, image, .. } = *request;
-        let failure = |reason: &str, message: String| StartFailure { reason: reason.to_owned(), message };
         let full = with_default_tag(image).map_err(|error| {
             let message = format!("Failed to apply default image tag {image:?}: {error}");
             self.events.container_warning(pod, container, "InspectFailed", &message);
@@ -117,24 +175,79 @@ impl ImageManager {
                 self.events.container_warning(pod, container, "InspectFailed", &message);
                 failure("ImageInspectError", message)
             })?;
+            seen.present = Some(found.image.is_some());
             if let Some(found) = found.image {
-                let message = format!(
-                    "Container image {image:?} already present on machine and can be accessed by the pod"
-                );
-                self.events.container_normal(pod, container, "Pulled", &message);
-                return Ok(Present { id: found.id });
+                seen.pull = Some(false);
+                let access =
+                    self.access(request, &spec, &found.id).await.inspect_err(|_| seen.pull = None)?;
+                if access {
+                    let known = if self.pulls.is_some() { " and can be accessed by the pod" } else { "" };
+                    let message = format!("Container image {image:?} already present on machine{known}");
+                    self.events.container_normal(pod, container, "Pulled", &message);
+                    return Ok(Present { id: found.id });
+                }
+                seen.pull = Some(true);
             }
+            // That an image is there is not told to those who may not use it.
             if request.policy == "Never" {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
                 self.events.container_warning(pod, container, "ErrImageNeverPull", &message);
                 return Err(failure("ErrImageNeverPull", message));
             }
         }
-        self.pull(request, spec).await
+        seen.pull = Some(true);
+        let credentials = self.credentials(request, &spec).await?;
+        self.pull(request, spec, credentials).await
     }
 
-    async fn pull(&self, request: &Request<'_>, spec: v1::ImageSpec) -> Result<Present, StartFailure> {
+    /// Whether the pod may use an image that is here without asking the registry.
+    async fn access(
+        &self,
+        request: &Request<'_>,
+        spec: &v1::ImageSpec,
+        image_ref: &str,
+    ) -> Result<bool, StartFailure> {
+        let Some(pulls) = &self.pulls else { return Ok(true) };
+        match pulls.check(request.image, image_ref) {
+            Check::Present => Ok(true),
+            Check::Pull => Ok(false),
+            Check::Compare(known) => {
+                let found = self.credentials(request, spec).await.inspect_err(|_| {
+                    metrics::images::checked(metrics::images::Checked::Error);
+                })?;
+                let secrets = found.into_iter().filter_map(|found| found.secret).collect();
+                let access = Access { secrets, account: None };
+                Ok(pulls.may_use(request.image, image_ref, &known, &access, Timestamp::now()))
+            }
+        }
+    }
+
+    /// Credentials to try: of the pod's secrets first, then what the node has, then what programs know.
+    async fn credentials(
+        &self,
+        request: &Request<'_>,
+        spec: &v1::ImageSpec,
+    ) -> Result<Vec<Found>, StartFailure> {
+        let wanted = repository(&spec.image);
+        let of_pod = Keyring::of_secrets(request.secrets).map_err(|error| failure(&error, error.clone()))?;
+        let mut out = of_pod.lookup(&wanted);
+        out.extend(Keyring::of_node(&self.root).lookup(&wanted));
+        out.extend(self.providers.for_image(&spec.image).await.lookup(&wanted));
+        Ok(out)
+    }
+
+    async fn pull(
+        &self,
+        request: &Request<'_>,
+        spec: v1::ImageSpec,
+        credentials: Vec<Found>,
+    ) -> Result<Present, StartFailure> {
         let Request { pod, container, image, .. } = *request;
+        let pull = Pull::begin(self.pulls.as_ref(), image).map_err(|error| {
+            let message =
+                format!("Failed to record image pull intent for container image {image:?}: {error}");
+            failure(&error, message)
+        })?;
         let key = format!("{}_{image}", pod.uid());
         if let Some(failure) = self.held_back(&key, image) {
             self.events.container_normal(
@@ -149,10 +262,11 @@ impl ImageManager {
         let started = Instant::now();
         let slot = self.slots.acquire().await;
         let begun = Instant::now();
-        let result = self.pull_with_credentials(request, &spec).await;
+        let result = self.pull_with_credentials(request, &spec, credentials).await;
         drop(slot);
         match result {
-            Ok(id) => {
+            Ok((id, used)) => {
+                pull.done(&id, used);
                 let size = self.image_size(&spec).await;
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size} bytes.",
@@ -191,33 +305,29 @@ impl ImageManager {
         Some(StartFailure { reason: "ImagePullBackOff".to_owned(), message })
     }
 
-    /// Tries the credentials one after the other; without any, once without.
+    /// Tries the credentials one after the other; without any, once without. Tells which ones were good.
     async fn pull_with_credentials(
         &self,
         request: &Request<'_>,
         spec: &v1::ImageSpec,
-    ) -> cri::Result<String> {
-        let mut credentials: Vec<Option<v1::AuthConfig>> =
-            credentials::for_image(&spec.image, request.secrets).into_iter().map(Some).collect();
-        // The pod's own secrets go first, then what the node has, as upstream.
-        let mut of_node = credentials::of_node(&self.root);
-        of_node.extend(self.providers.for_image(&spec.image).await);
-        credentials.extend(credentials::pick(&spec.image, of_node).into_iter().map(Some));
+        credentials: Vec<Found>,
+    ) -> cri::Result<(String, Option<Found>)> {
+        let mut credentials: Vec<Option<Found>> = credentials.into_iter().map(Some).collect();
         if credentials.is_empty() {
             credentials.push(None);
         }
         let mut last = Err(cri::Error::Incomplete { call: "PullImage", part: "an answer" });
-        for auth in credentials {
+        for found in credentials {
             // Upstream fails at once instead of waiting; the back-off between attempts follows.
             if self.rate.as_ref().is_some_and(|rate| !rate.lock().try_take(self.started.elapsed())) {
                 return Err(cri::Error::Refused("pull QPS exceeded"));
             }
             let message = v1::PullImageRequest {
                 image: Some(spec.clone()),
-                auth,
+                auth: found.as_ref().map(|found| found.login.auth()),
                 sandbox_config: Some(request.sandbox.clone()),
             };
-            last = self.cri.pull_image(message).await.map(|answer| answer.image_ref);
+            last = self.cri.pull_image(message).await.map(|answer| (answer.image_ref, found));
             if last.is_ok() {
                 break;
             }
@@ -229,6 +339,10 @@ impl ImageManager {
         let status = v1::ImageStatusRequest { image: Some(spec.clone()), verbose: false };
         self.cri.image_status(status).await.ok().and_then(|answer| answer.image).map_or(0, |image| image.size)
     }
+}
+
+fn failure(reason: &str, message: String) -> StartFailure {
+    StartFailure { reason: reason.to_owned(), message }
 }
 
 /// Reason and message of a failed pull; some runtimes put a reason in front of their message.

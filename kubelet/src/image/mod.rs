@@ -6,4 +6,5 @@ pub mod credentials;
 pub mod gc;
 pub mod manager;
 pub mod provider;
+pub mod pullmanager;
 pub mod reference;

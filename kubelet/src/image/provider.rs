@@ -9,14 +9,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use component::duration::GoDuration;
-use cri::v1::AuthConfig;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::credentials::{covers, normalized};
+use super::credentials::{Keyring, Login, matches};
 use super::reference::repository;
 
 /// A program that takes longer is ended.
@@ -72,19 +71,19 @@ struct Response {
     api_version: String,
     cache_key_type: String,
     cache_duration: Option<GoDuration>,
-    auth: BTreeMap<String, Login>,
+    auth: BTreeMap<String, Answer>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Login {
+struct Answer {
     username: String,
     password: String,
 }
 
 struct Cached {
     until: Instant,
-    auth: BTreeMap<String, Login>,
+    auth: BTreeMap<String, Answer>,
 }
 
 struct Provider {
@@ -136,24 +135,22 @@ impl Providers {
         Ok(Self(all.into_iter().map(provider).collect()))
     }
 
-    /// Servers and credentials for an image, from every provider that is there for it.
-    pub async fn for_image(&self, image: &str) -> Vec<(String, AuthConfig)> {
+    /// Credentials by server for an image, from every provider that is there for it.
+    pub async fn for_image(&self, image: &str) -> Keyring {
         let wanted = repository(image);
-        let mut out = Vec::new();
+        let mut out = Keyring::default();
         for provider in &self.0 {
-            if !provider.config.match_images.iter().any(|pattern| covers(&normalized(pattern), &wanted)) {
+            if !provider.config.match_images.iter().any(|pattern| matches(pattern, &wanted)) {
                 continue;
             }
             match provider.ask(&wanted).await {
-                Ok(auth) => out.extend(auth.into_iter().map(|(server, login)| {
-                    let auth = AuthConfig {
-                        username: login.username,
-                        password: login.password,
-                        server_address: server.clone(),
-                        ..AuthConfig::default()
+                Ok(auth) => {
+                    let login = |(server, answer): (String, Answer)| {
+                        let Answer { username, password } = answer;
+                        (server, Login { username, password, ..Login::default() })
                     };
-                    (server, auth)
-                })),
+                    out.add(None, auth.into_iter().map(login));
+                }
                 Err(error) => {
                     tracing::error!(
                         provider = provider.config.name,
@@ -232,7 +229,7 @@ fn problems(providers: &[ProviderConfig], bin: &Path) -> Vec<String> {
 }
 
 impl Provider {
-    async fn ask(&self, repository: &str) -> Result<BTreeMap<String, Login>, String> {
+    async fn ask(&self, repository: &str) -> Result<BTreeMap<String, Answer>, String> {
         if let Some(known) = self.cached(repository, Instant::now()) {
             return Ok(known);
         }
@@ -261,7 +258,7 @@ impl Provider {
         Ok(response.auth)
     }
 
-    fn cached(&self, repository: &str, now: Instant) -> Option<BTreeMap<String, Login>> {
+    fn cached(&self, repository: &str, now: Instant) -> Option<BTreeMap<String, Answer>> {
         let cache = self.cache.lock();
         let keys = [repository, registry(repository), ""];
         keys.iter()
@@ -352,19 +349,21 @@ mod tests {
         let script = format!("cat > /dev/null; echo x >> {}; printf '{answer}' $WORD", count.display());
         let providers = config(dir.path(), &script, "  env: [{name: WORD, value: secret}]\n").unwrap();
         for image in ["a.reg.io/team/app:1", "a.reg.io/team/other"] {
-            let found = providers.for_image(image).await;
-            assert_eq!(found[0].1.password, "secret");
+            let found = providers.for_image(image).await.lookup(&repository(image));
+            assert_eq!(found[0].login.password, "secret");
         }
         assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
-        assert!(providers.for_image("busybox").await.is_empty());
-        assert!(providers.for_image("a.reg.io/elsewhere").await.is_empty());
+        for image in ["busybox", "a.reg.io/elsewhere"] {
+            assert!(providers.for_image(image).await.lookup(&repository(image)).is_empty());
+        }
     }
 
     #[tokio::test]
     async fn failures_give_nothing() {
         let dir = tempfile::tempdir().unwrap();
         for script in ["exit 3", "echo nonsense", r#"echo '{"apiVersion": "x"}'"#] {
-            assert!(config(dir.path(), script, "").unwrap().for_image("a.reg.io/team/x").await.is_empty());
+            let found = config(dir.path(), script, "").unwrap().for_image("a.reg.io/team/x").await;
+            assert!(found.lookup("a.reg.io/team/x").is_empty());
         }
     }
 

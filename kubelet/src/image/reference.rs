@@ -1,5 +1,63 @@
 //! Names of images. Upstream: github.com/distribution/reference and pkg/util/parsers, v1.37.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// The form of a reference: name, tag and digest. Upstream: regexp.go of that package.
+static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let label = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
+    let host = format!(r"(?:{label}(?:\.{label})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?");
+    let component = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
+    let path = format!("{component}(?:/{component})*");
+    let tag = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
+    let digest = "[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}";
+    let whole = format!("^((?:{host}/)?({path}))(?::({tag}))?(?:@({digest}))?$");
+    regex::RegexBuilder::new(&whole).size_limit(10 << 20).build().ok()
+});
+
+/// The name of an image without tag and digest, as it was given. Upstream: Parse of that package, and
+/// trimImageTagDigest in pkg/kubelet/images/pullmanager/image_pull_policies.go.
+///
+/// # Errors
+/// Why it is not an image's name.
+pub fn without_tag(image: &str) -> Result<&str, &'static str> {
+    const INVALID: &str = "invalid reference format";
+    let form = REFERENCE.as_ref().ok_or(INVALID)?;
+    let Some(found) = form.captures(image) else {
+        return Err(match image {
+            "" => "repository name must have at least one component",
+            _ if form.is_match(&image.to_lowercase()) => "repository name must be lowercase",
+            _ => INVALID,
+        });
+    };
+    if found.get(2).is_some_and(|path| path.len() > 255) {
+        return Err("repository name must not be more than 255 characters");
+    }
+    if let Some(digest) = found.get(4) {
+        check_digest(digest.as_str())?;
+    }
+    Ok(found.get(1).map_or(image, |name| name.as_str()))
+}
+
+/// Upstream: github.com/opencontainers/go-digest.
+fn check_digest(digest: &str) -> Result<(), &'static str> {
+    const INVALID: &str = "invalid checksum digest format";
+    let (algorithm, hex) = digest.split_once(':').ok_or(INVALID)?;
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ if algorithm.bytes().any(|b| b.is_ascii_uppercase()) => return Err(INVALID),
+        _ => return Err("unsupported digest algorithm"),
+    };
+    if hex.len() != length {
+        return Err("invalid checksum digest length");
+    }
+    let lower = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if lower { Ok(()) } else { Err(INVALID) }
+}
+
 /// A name that is not an image's.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("couldn't parse image name {0:?}: invalid reference format")]
@@ -65,10 +123,14 @@ pub fn repository(image: &str) -> String {
         Some(at) => &name[..last_start + at],
         None => name,
     };
-    match name.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => name.to_owned(),
-        Some(_) => format!("docker.io/{name}"),
-        None => format!("docker.io/library/{name}"),
+    let (host, path) = match name.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => ("docker.io", name),
+    };
+    match host {
+        "docker.io" | "index.docker.io" if !path.contains('/') => format!("docker.io/library/{path}"),
+        "index.docker.io" => format!("docker.io/{path}"),
+        _ => format!("{host}/{path}"),
     }
 }
 
@@ -98,5 +160,6 @@ mod tests {
         assert_eq!(repository("busybox:1"), "docker.io/library/busybox");
         assert_eq!(repository("a/b"), "docker.io/a/b");
         assert_eq!(repository("reg:5000/a:1"), "reg:5000/a");
+        assert_eq!(repository("index.docker.io/a"), "docker.io/library/a");
     }
 }
