@@ -30,13 +30,14 @@ use crate::config::Settings;
 use crate::container::limits::{NodeLimits, page_size_name};
 use crate::cpumanager::CpuManager;
 use crate::events::Events;
-use crate::eviction;
+use crate::eviction::{self, Signal};
 use crate::housekeeping;
 use crate::image::manager::ImageManager;
 use crate::image::provider::Providers;
 use crate::image::pullmanager::policy::Policy;
 use crate::image::pullmanager::{Listed, PullManager};
 use crate::kubelet::{Kubelet, WorkerSteps};
+use crate::memorymanager::MemoryManager;
 use crate::network::{self, dns};
 use crate::node::health::{RuntimeHealth, next_look, runtime_health};
 use crate::node::lease;
@@ -50,6 +51,7 @@ use crate::nodeshutdown::pods::NodePods;
 use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
+use crate::pod::resources::Amounts;
 use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
@@ -175,16 +177,8 @@ impl Parts {
             });
         let volumes = volumes(options, &paths, client.as_ref(), certificates.clone(), &stop);
         let runtime = Arc::new(Runtime {
-            images: ImageManager::new(
-                cri.clone(),
-                events.clone(),
-                settings.parallel_pulls(),
-                pull_rate(settings),
-                providers(options)?,
-                paths.root.clone(),
-            ),
+            images: images(options, &paths, &cri, &events).await?,
             cri: cri.clone(),
-                pull_manager(options, &paths, &cri).await?,
             name: version.runtime_name.clone(),
             events: events.clone(),
             volumes,
@@ -272,14 +266,14 @@ impl Parts {
             let period = options.settings.reconcile_period();
             tasks.spawn("cpu-manager", cpus.clone().reconcile(kubelet.clone(), period, stop.clone()));
         }
+        let (volumes, period) = (kubelet.runtime.volumes.stats.clone(), settings.volume_stats_agg_period);
+        metrics::default_registry().register_collector(volumes.clone());
+        tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let eviction = eviction::manager::run(
             kubelet.clone(),
             options.settings.clone(),
             pressure.clone(),
-        let (volumes, period) = (kubelet.runtime.volumes.stats.clone(), settings.volume_stats_agg_period);
-        metrics::default_registry().register_collector(volumes.clone());
-        tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
             wake.clone(),
             stop.clone(),
         );
@@ -298,6 +292,9 @@ impl Parts {
             if sources_ready.await {
                 if let Some(cpus) = &cpus {
                     cpus.sources_ready();
+                }
+                if let Some(memory) = &kubelet.node.limits.memory {
+                    memory.sources_ready();
                 }
                 housekeeping::run(kubelet, pleg, settings, stop).await;
             }
@@ -611,6 +608,14 @@ fn pull_rate(settings: &Settings) -> Option<Bucket> {
     (settings.registry_pull_qps > 0).then(|| Bucket::new(settings.registry_pull_qps as f64, burst))
 }
 
+/// Memory that pods may not have, in thousandths of bytes. Upstream: GetNodeAllocatableReservation.
+fn reserved_memory(settings: &Settings, machine: &Machine) -> Amounts {
+    let kept = settings.hard_threshold(Signal::Memory, machine.memory).saturating_mul(1000);
+    let whole = settings.reserved_milli("memory").saturating_add(kept);
+    let named = (whole != 0).then(|| ("memory".to_owned(), i128::from(whole)));
+    Amounts(named.into_iter().collect())
+}
+
 fn facts(
     options: &Options,
     machine: &Machine,
@@ -621,6 +626,9 @@ fn facts(
     let settings = &options.settings;
     let cpus = CpuManager::new(settings, &options.gates, &paths.root)
         .map_err(|e| format!("failed to initialize cpu manager: {e}"))?;
+    let whole = reserved_memory(settings, machine);
+    let memory = MemoryManager::new(settings, &options.gates, &whole, &paths.root)
+        .map_err(|e| format!("failed to initialize memory manager: {e}"))?;
     let storage = disk(&paths.root).unwrap_or_default().capacity;
     let given: Vec<String> = (options.node_ips.iter())
         .filter(|ip| !matches!(ip.as_str(), "" | "0.0.0.0" | "::"))
@@ -649,6 +657,7 @@ fn facts(
             throttling: settings.memory_throttling_factor,
             allocatable_memory: allocatable.memory,
             cpus: Some(Arc::new(cpus)),
+            memory: Some(Arc::new(memory)),
         },
         allocatable,
         seccomp_default: settings.seccomp_default,
@@ -675,23 +684,25 @@ fn providers(options: &Options) -> Result<Providers, Error> {
     }
 }
 
-fn user_namespaces(settings: &Settings, paths: &Paths) -> Result<UserNamespaces, Error> {
-    let length = u32::try_from(settings.user_namespaces.ids_per_pod.unwrap_or(65_536)).unwrap_or_default();
-    let pods = u32::try_from(settings.max_pods).unwrap_or_default();
-    let failed = |e: String| format!("create user namespace manager: {e}");
-    let ids = userns::available_ids(length).map_err(failed)?;
-    Ok(UserNamespaces::new(paths.clone(), length, ids, pods).map_err(failed)?)
-}
-
-/// The node's own object, for its labels.
-fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
-    let options = InformerOptions::default().fields(&format!("metadata.name={name}"));
-    factory.map(|f| f.informer::<Node>(options).store())
-}
-
-fn volumes(
+/// What pulls images, as fast as configured.
+async fn images(
     options: &Options,
     paths: &Paths,
+    cri: &cri::Client,
+    events: &Events,
+) -> Result<ImageManager, Error> {
+    let settings = &options.settings;
+    Ok(ImageManager::new(
+        cri.clone(),
+        events.clone(),
+        settings.parallel_pulls(),
+        pull_rate(settings),
+        providers(options)?,
+        paths.root.clone(),
+        pull_manager(options, paths, cri).await?,
+    ))
+}
+
 /// The memory of who pulled what, if that matters.
 async fn pull_manager(
     options: &Options,
@@ -716,6 +727,23 @@ async fn pull_manager(
     Ok(Some(manager))
 }
 
+fn user_namespaces(settings: &Settings, paths: &Paths) -> Result<UserNamespaces, Error> {
+    let length = u32::try_from(settings.user_namespaces.ids_per_pod.unwrap_or(65_536)).unwrap_or_default();
+    let pods = u32::try_from(settings.max_pods).unwrap_or_default();
+    let failed = |e: String| format!("create user namespace manager: {e}");
+    let ids = userns::available_ids(length).map_err(failed)?;
+    Ok(UserNamespaces::new(paths.clone(), length, ids, pods).map_err(failed)?)
+}
+
+/// The node's own object, for its labels.
+fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
+    let options = InformerOptions::default().fields(&format!("metadata.name={name}"));
+    factory.map(|f| f.informer::<Node>(options).store())
+}
+
+fn volumes(
+    options: &Options,
+    paths: &Paths,
     client: Option<&Client>,
     certificates: Option<Arc<PodCertificates>>,
     stop: &CancellationToken,

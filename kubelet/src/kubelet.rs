@@ -33,6 +33,7 @@ use crate::runtime::query;
 use crate::runtime::resize;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
+use crate::topologymanager::Provider;
 use crate::volume::manager::{Context, Volumes, remove_pod_dir};
 use crate::worker::{Kill, Steps, Synced, Workers};
 
@@ -421,7 +422,9 @@ impl Kubelet {
     pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
         admission::sysctls(pod, &self.unsafe_sysctls)?;
         if let Some(cpus) = &self.node.limits.cpus {
-            cpus.admit(pod, &self.active_pods())?;
+            let active = self.active_pods();
+            let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
+            cpus.admit(pod, &active, memory.as_mut().map(|memory| memory as &mut dyn Provider))?;
         }
         self.has_room(pod)?;
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
@@ -434,16 +437,30 @@ impl Kubelet {
     /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in
     /// pkg/kubelet/allocation/handlers.go.
     fn may_resize(&self, pod: &Pod, promised: Option<&Pod>) -> Result<(), Rejection> {
-        let cpus = |pod: &Pod| -> Vec<i64> {
+        let requests = |pod: &Pod, resource: &str| -> Vec<i64> {
             let spec = pod.spec();
             let containers = init_containers(spec).iter().chain(&spec.containers);
-            containers.map(|c| container_requests(c).milli("cpu")).collect()
+            containers.map(|c| container_requests(c).milli(resource)).collect()
         };
-        let pinned = self.node.limits.cpus.as_ref().is_some_and(|cpus| cpus.is_static())
-            && qos_class(pod) == QosClass::Guaranteed;
-        if pinned && promised.is_some_and(|old| cpus(old) != cpus(pod)) {
-            let message = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
-            return Err(Rejection { reason: "Infeasible".to_owned(), message: message.to_owned() });
+        let limits = &self.node.limits;
+        let pinned = [
+            (
+                "cpu",
+                limits.cpus.as_ref().is_some_and(|cpus| cpus.is_static()),
+                "CPU Manager policy \"static\"",
+            ),
+            (
+                "memory",
+                limits.memory.as_ref().is_some_and(|memory| memory.is_static()),
+                "Memory Manager policy \"Static\"",
+            ),
+        ];
+        for (resource, is_pinned, policy) in pinned {
+            let changed = |old: &Pod| requests(old, resource) != requests(pod, resource);
+            if is_pinned && qos_class(pod) == QosClass::Guaranteed && promised.is_some_and(changed) {
+                let message = format!("Resize is infeasible for Guaranteed Pods alongside {policy}");
+                return Err(Rejection { reason: "Infeasible".to_owned(), message });
+            }
         }
         self.has_room(pod)
     }

@@ -1,7 +1,7 @@
 //! The kubelet: runs the pods that the API server assigns to this node on a container runtime.
 //!
 //! Decisions are pure functions ([`runtime::actions`], [`status::generate`]); effects are thin shells around them. It
-//! does not contain the container runtime, managers of devices and memory, dynamic resources or CSI. Start reading at
+//! does not contain the container runtime, managers of devices, dynamic resources or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
 mod admission;
@@ -21,6 +21,7 @@ mod http_get;
 pub mod image;
 pub mod kubelet;
 pub mod logs;
+pub mod memorymanager;
 mod metrics;
 pub mod network;
 pub mod node;

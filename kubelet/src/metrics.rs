@@ -6,9 +6,9 @@ pub mod cpus;
 pub mod images;
 pub mod memory;
 pub mod shutdown;
+pub mod volumes;
 pub mod work;
 
-pub mod volumes;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -104,11 +104,11 @@ pub fn install(node: &str) {
     images::install();
     memory::install();
     shutdown::install();
+    volumes::install();
     work::install();
     let name = Opts::new("kubelet_node_name", "The node's name. The count is always 1.").labels(&["node"]);
     Family::<Gauge>::registered(name, &[], default_registry()).with(&[node]).set(1.0);
     cri::observe(|operation, took, failed| {
-    volumes::install();
         let all = families();
         all.operations.with(&[operation]).inc();
         all.durations.with(&[operation]).observe_duration(took);

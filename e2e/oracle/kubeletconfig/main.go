@@ -57,6 +57,9 @@ var changes = []string{
 	`{"imagePullCredentialsVerificationPolicy": "NeverVerifyAllowlistedImages", "preloadedImagesVerificationAllowlist": ["a", "a:1", "*"]}`,
 	`{"featureGates": {"KubeletEnsureSecretPulledImages": false}, "preloadedImagesVerificationAllowlist": ["a"]}`,
 	`{"featureGates": {"KubeletEnsureSecretPulledImages": false}, "imagePullCredentialsVerificationPolicy": ""}`,
+	`{"reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}, {"numaNode": 1, "limits": {"hugepages-2Mi": "2Mi"}}]}`,
+	`{"reservedMemory": [{"numaNode": 0, "limits": {"cpu": "1"}}, {"numaNode": 1, "limits": {"memory": "0"}}]}`,
+	`{"reservedMemory": [{"numaNode": 1, "limits": {"memory": "1"}}, {"numaNode": 1, "limits": {"memory": 7}}], "memoryThrottlingFactor": 2}`,
 }
 
 type record struct {

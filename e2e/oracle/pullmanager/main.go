@@ -105,7 +105,7 @@ type lookup struct {
 func place(server string) string {
 	text := strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://") + "/"
 	text = strings.NewReplacer("/v1/", "/", "/v2/", "/").Replace(text)
-	return strings.TrimSuffix(text, "/")
+	return strings.TrimRight(text, "/")
 }
 
 func lookups(out *json.Encoder) {

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use component::duration::GoDuration;
 use component::flags::FlagSet;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::table::{Kind, ROWS, Row};
+use crate::memorymanager::reserved::{self, MemoryReservation};
 
 /// Merges the drop-in folder over the file, both over the defaults, and the given flags over all.
 ///
@@ -25,9 +27,9 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
         }
     }
     prune(&mut document);
+    let verifies = get(&document, VERIFICATION).is_some();
     for row in ROWS {
         if let Some(flag) = row.flag.filter(|f| flags.has(f) && (!with_files || flags.changed(f))) {
-    let verifies = get(&document, VERIFICATION).is_some();
             let value = flag_value(row, flag, flags);
             // A map that was not given is absent, which is not the same as empty.
             if flags.changed(flag) || !value.as_object().is_some_and(Map::is_empty) {
@@ -44,13 +46,13 @@ pub fn load(flags: &FlagSet) -> Result<Value, Vec<String>> {
             gates.insert(name.trim().to_owned(), Value::Bool(value.trim().eq_ignore_ascii_case("true")));
         }
     }
-    put(&mut document, "featureGates", Value::Object(gates));
-    put(&mut document, "kind", Value::from("KubeletConfiguration"));
     // Without the gate there is no default. Upstream: SetDefaults_KubeletConfiguration.
     let off = gates.get("KubeletEnsureSecretPulledImages") == Some(&Value::Bool(false));
     if let Some(object) = document.as_object_mut().filter(|_| off && !verifies) {
         object.remove(VERIFICATION);
     }
+    put(&mut document, "featureGates", Value::Object(gates));
+    put(&mut document, "kind", Value::from("KubeletConfiguration"));
     put(&mut document, "apiVersion", Value::from("kubelet.config.k8s.io/v1beta1"));
     if problems.is_empty() { Ok(document) } else { Err(problems) }
 }
@@ -205,10 +207,10 @@ fn default(document: &mut Value, row: &Row) {
     }
 }
 
-/// Numbers that are no pointers upstream: zero means the default.
-const ZERO_IS_ABSENT: [&str; 7] = [
 const VERIFICATION: &str = "imagePullCredentialsVerificationPolicy";
 
+/// Numbers that are no pointers upstream: zero means the default.
+const ZERO_IS_ABSENT: [&str; 7] = [
     "port",
     "registryBurst",
     "eventBurst",
@@ -233,8 +235,35 @@ fn flag_value(row: &Row, flag: &str, flags: &FlagSet) -> Value {
             Some(text) => Value::from(text),
             None => Value::Null,
         },
+        Kind::Any if flag == "reserved-memory" => {
+            let text = flags.list(flag).join(";");
+            // A text that cannot be read stays one, and is refused with the reason later.
+            reserved::parse(&text)
+                .ok()
+                .and_then(|list| serde_json::to_value(list).ok())
+                .unwrap_or(Value::from(text))
+        }
         Kind::Any => Value::from(flags.rendered().remove(flag).unwrap_or_default()),
     }
+}
+
+/// `reservedMemory`: a list, in which amounts may be plain numbers, or a flag's text that could not be read.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn reservations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MemoryReservation>, D::Error> {
+    let mut value = Value::deserialize(deserializer)?;
+    if let Some(text) = value.as_str() {
+        return reserved::parse(text).map_err(serde::de::Error::custom);
+    }
+    let limits = value.as_array_mut().into_iter().flatten().filter_map(|entry| entry.get_mut("limits"));
+    for amount in limits.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        if let Value::Number(number) = amount {
+            *amount = Value::from(number.to_string());
+        }
+    }
+    let list = Option::<Vec<MemoryReservation>>::deserialize(value).map_err(serde::de::Error::custom)?;
+    Ok(list.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::eviction::threshold::{self, Signal, Source, Threshold};
+use crate::memorymanager::reserved::MemoryReservation;
 use crate::nodeshutdown::plan::Step;
 use crate::pod::resources::whole;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -53,9 +54,9 @@ pub struct Settings {
     pub image_gc_high_threshold_percent: u64,
     #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: u64,
-    pub cgroup_root: String,
     pub image_pull_credentials_verification_policy: String,
     pub preloaded_images_verification_allowlist: Vec<String>,
+    pub cgroup_root: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
     pub cgroup_driver: String,
@@ -64,17 +65,20 @@ pub struct Settings {
     pub cpu_manager_policy: String,
     pub cpu_manager_policy_options: BTreeMap<String, String>,
     pub cpu_manager_reconcile_period: GoDuration,
+    pub memory_manager_policy: String,
+    #[serde(deserialize_with = "super::load::reservations")]
+    pub reserved_memory: Vec<MemoryReservation>,
     pub topology_manager_policy: String,
     pub topology_manager_scope: String,
     pub topology_manager_policy_options: BTreeMap<String, String>,
     pub runtime_request_timeout: GoDuration,
+    pub volume_stats_agg_period: GoDuration,
     pub max_pods: i64,
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
     pub pod_pids_limit: i64,
     pub resolv_conf: String,
     #[serde(rename = "cpuCFSQuota")]
-    pub volume_stats_agg_period: GoDuration,
     pub cpu_cfs_quota: bool,
     #[serde(rename = "cpuCFSQuotaPeriod")]
     pub cpu_cfs_quota_period: GoDuration,

@@ -19,7 +19,6 @@ pub enum Support {
 use Support::{NoEffect, Only};
 
 const GO: &str = "there is no Go runtime to profile";
-const STATIC_ONLY: &str = "the memory manager is not supported by this kubelet yet";
 
 /// Fields, by path.
 pub const FIELDS: &[(&str, Support)] = &[
@@ -30,8 +29,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         Only(&[], "moving the kubelet is not supported yet; let its supervisor start it in that cgroup"),
     ),
     ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
-    ("memoryManagerPolicy", Only(&["\"None\""], STATIC_ONLY)),
-    ("reservedMemory", Only(&[], STATIC_ONLY)),
     ("qosReserved", Only(&[], "reserving memory for service classes is not supported by this kubelet")),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
     ("runOnce", Only(&["false"], "Runonce mode has been deprecated and should not be set")),
@@ -190,13 +187,13 @@ mod tests {
     #[test]
     fn refuses_clearly() {
         assert_eq!(
-            problems(&json!({"memoryManagerPolicy": "None", "kubeletCgroups": "", "tracing": {}})),
+            problems(&json!({"memoryReservationPolicy": "None", "kubeletCgroups": "", "tracing": {}})),
             [""; 0]
         );
-        let found = problems(&json!({"memoryManagerPolicy": "Static", "kubeletCgroups": "/x"}));
+        let found = problems(&json!({"memoryReservationPolicy": "x", "kubeletCgroups": "/x"}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[1].starts_with("invalid configuration: memoryManagerPolicy: \"Static\": the memory"),
+            found[1].starts_with("invalid configuration: memoryReservationPolicy: \"x\": reserving"),
             "{found:?}"
         );
     }

@@ -10,6 +10,7 @@ use super::Settings;
 use super::load::get;
 use super::settings::cpu_count;
 use crate::image::pullmanager::policy::{self, Policy};
+use crate::memorymanager::reserved;
 
 /// Names what is reserved for whom.
 static ENFORCEMENTS: [&str; 4] =
@@ -256,6 +257,9 @@ fn reserves(settings: &Settings, document: &Value, out: &mut Problems) {
             "unable to parse reservedSystemCPUs (--reserved-cpus) {cpus}, error: it must be a list like 0-3,8"
         )
     });
+    for problem in reserved::problems(&settings.reserved_memory) {
+        out.refuse(true, || problem);
+    }
     if let Some(factor) = settings.memory_throttling_factor {
         out.refuse(factor <= 0.0 || factor > 1.0, || {
             format!("memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0")

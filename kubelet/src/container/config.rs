@@ -75,6 +75,10 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<v1::ContainerConfig, secur
     if let Some(cpus) = inputs.node.cpus.as_ref().and_then(|all| all.cpus_of(pod.uid(), &container.name)) {
         resources.cpuset_cpus = cpus;
     }
+    let memory = inputs.node.memory.as_ref();
+    if let Some(nodes) = memory.and_then(|all| all.nodes_of(pod.uid(), &container.name)) {
+        resources.cpuset_mems = nodes;
+    }
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: inputs.restart_count }),
         image: Some(v1::ImageSpec {

@@ -9,6 +9,7 @@ use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::cpumanager::CpuManager;
+use crate::memorymanager::MemoryManager;
 use crate::pod::qos::{QosClass, oom_score_adj, qos_class};
 use crate::pod::resources::{
     Amounts, container_limits, container_requests, has_pod_level, pod_limits, pod_requests, without_overhead,
@@ -50,6 +51,8 @@ pub struct NodeLimits {
     pub allocatable_memory: i64,
     /// Who has processors of its own; these have no quota.
     pub cpus: Option<Arc<CpuManager>>,
+    /// Who has memory of its own.
+    pub memory: Option<Arc<MemoryManager>>,
 }
 
 /// Thousandths of a core as shares.

@@ -46,14 +46,14 @@ struct File {
 }
 
 /// FNV-1a, 32 bits.
-fn fnv(text: &str) -> u64 {
+pub(crate) fn fnv(text: &str) -> u64 {
     let hash =
         text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     u64::from(hash)
 }
 
 /// Checksum of the data of version 4.
-fn data_checksum(data: &str) -> u64 {
+pub(crate) fn data_checksum(data: &str) -> u64 {
     fnv(&format!("(string){data}"))
 }
 
@@ -106,7 +106,7 @@ pub fn write(policy: &str, state: &State) -> String {
     serde_json::to_string(&file).unwrap_or_default()
 }
 
-const CORRUPT: &str = "checkpoint is corrupted";
+pub(crate) const CORRUPT: &str = "checkpoint is corrupted";
 
 /// Reads a file that was written under the same policy.
 ///

@@ -29,7 +29,7 @@ use crate::kubelet::Kubelet;
 use crate::metrics::cpus as metrics;
 use crate::pod::resources::has_pod_level;
 use crate::pod::view::{PodView, init_containers};
-use crate::topologymanager::hint::{Hint, Mask};
+use crate::topologymanager::hint::Hint;
 use crate::topologymanager::policy::Kind;
 use crate::topologymanager::{Manager as TopologyManager, Provider, Scope};
 
@@ -120,18 +120,27 @@ impl CpuManager {
         self.complete.store(true, Ordering::Release);
     }
 
-    /// Gives a pod's containers their processors.
+    /// Gives a pod's containers their processors, and what `others` give them near to those.
     ///
     /// # Errors
     /// Why the node does not take the pod.
-    pub fn admit(&self, pod: &Pod, active: &[Arc<Pod>]) -> Result<(), Rejection> {
+    pub fn admit(
+        &self,
+        pod: &Pod,
+        active: &[Arc<Pod>],
+        others: Option<&mut dyn Provider>,
+    ) -> Result<(), Rejection> {
         let begin = Instant::now();
         let mut inner = self.inner.lock();
         let before = inner.state.clone();
         if self.complete.load(Ordering::Acquire) {
             inner.remove_stale(active);
         }
-        let result = self.alignment.admit(pod, &mut *inner);
+        let mut providers: Vec<&mut dyn Provider> = vec![&mut *inner];
+        if let Some(other) = others {
+            providers.push(&mut *other);
+        }
+        let result = self.alignment.admit(pod, &mut providers);
         self.keep(&inner, &before);
         drop(inner);
         let guaranteed = self.alignment.kind() == Kind::SingleNumaNode;
@@ -297,24 +306,20 @@ impl Inner {
 }
 
 impl Provider for Inner {
-    fn hints(&mut self, pod: &Pod, container: &Container) -> Option<Vec<Hint>> {
-        self.policy.as_ref()?.hints(&self.state, pod, container)
+    fn hints(&mut self, pod: &Pod, container: &Container) -> Vec<Vec<Hint>> {
+        let policy = self.policy.as_ref();
+        policy.and_then(|policy| policy.hints(&self.state, pod, container)).into_iter().collect()
     }
 
-    fn pod_hints(&mut self, pod: &Pod) -> Option<Vec<Hint>> {
-        self.policy.as_ref()?.pod_hints(&self.state, pod)
+    fn pod_hints(&mut self, pod: &Pod) -> Vec<Vec<Hint>> {
+        self.policy.as_ref().and_then(|policy| policy.pod_hints(&self.state, pod)).into_iter().collect()
     }
 
-    fn allocate(
-        &mut self,
-        pod: &Pod,
-        container: &Container,
-        affinity: Option<Mask>,
-    ) -> Result<(), Rejection> {
+    fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         let Some(policy) = &mut self.policy else { return Ok(()) };
         let wanted = exclusive_cpus(pod, container) > 0 && !has_pod_level(pod);
         let known = self.state.get(pod.uid(), &container.name).is_some();
-        let result = policy.allocate(&mut self.state, pod, container, affinity);
+        let result = policy.allocate(&mut self.state, pod, container, agreed.affinity);
         if wanted {
             metrics::pinned(result.is_err());
             if policy.full_cores() {
@@ -375,7 +380,7 @@ fn static_policy(
 ///
 /// # Errors
 /// What does not fit.
-pub(super) fn build_static(
+pub(crate) fn build_static(
     machine: Topology,
     reserved_milli: i64,
     reserved: &CpuSet,

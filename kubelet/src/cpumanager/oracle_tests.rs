@@ -15,7 +15,7 @@ use super::state::State;
 use super::topology::{CpuInfo, Topology};
 use crate::admission::Rejection;
 use crate::pod::view::PodView;
-use crate::topologymanager::hint::{Hint, Mask};
+use crate::topologymanager::hint::Hint;
 use crate::topologymanager::{Manager, Provider};
 
 fn lines(text: &str) -> Vec<Value> {
@@ -70,19 +70,14 @@ struct World {
 }
 
 impl Provider for World {
-    fn hints(&mut self, pod: &Pod, container: &Container) -> Option<Vec<Hint>> {
-        self.policy.hints(&self.state, pod, container)
+    fn hints(&mut self, pod: &Pod, container: &Container) -> Vec<Vec<Hint>> {
+        self.policy.hints(&self.state, pod, container).into_iter().collect()
     }
-    fn pod_hints(&mut self, pod: &Pod) -> Option<Vec<Hint>> {
-        self.policy.pod_hints(&self.state, pod)
+    fn pod_hints(&mut self, pod: &Pod) -> Vec<Vec<Hint>> {
+        self.policy.pod_hints(&self.state, pod).into_iter().collect()
     }
-    fn allocate(
-        &mut self,
-        pod: &Pod,
-        container: &Container,
-        affinity: Option<Mask>,
-    ) -> Result<(), Rejection> {
-        self.policy.allocate(&mut self.state, pod, container, affinity)
+    fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
+        self.policy.allocate(&mut self.state, pod, container, agreed.affinity)
     }
 }
 
@@ -157,7 +152,7 @@ fn stories() {
                 world.remove(&uid);
             }
             let pod = pod(step);
-            let verdict = manager.admit(&pod, &mut world).map_err(|r| (r.reason, r.message));
+            let verdict = manager.admit(&pod, &mut [&mut world]).map_err(|r| (r.reason, r.message));
             let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
             let expected =
                 if text("reason").is_empty() { Ok(()) } else { Err((text("reason"), text("message"))) };

@@ -22,6 +22,11 @@ pub fn milli(quantity: &Quantity) -> i128 {
     parse_milli(&quantity.0).unwrap_or_default()
 }
 
+/// True if the text is a quantity.
+pub fn is_quantity(quantity: &Quantity) -> bool {
+    parse_milli(&quantity.0).is_some()
+}
+
 /// Reads a quantity in whole units, rounded up.
 pub fn whole(quantity: &Quantity) -> i64 {
     to_whole(milli(quantity))

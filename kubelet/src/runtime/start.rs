@@ -56,6 +56,9 @@ impl PodSync<'_> {
             .map_err(|e| warn("Failed", failure("CreateContainerError", e.message())))?;
         self.runtime.events.container_normal(self.pod, &name, "Created", "Container created");
         let id = created.container_id;
+        if let Some(memory) = &self.runtime.node.limits.memory {
+            memory.started(self.pod, &name);
+        }
         self.runtime
             .cri
             .start_container(v1::StartContainerRequest { container_id: id.clone() })

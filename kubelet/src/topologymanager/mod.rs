@@ -1,7 +1,7 @@
 //! Keeping what a container gets close together: one choice of NUMA nodes for all that is given to it.
 //!
 //! Providers say where they could take from ([`hint`]), [`policy`] merges that into one choice or refuses, [`Manager::admit`]
-//! lets them take. The only provider is the CPU manager: memory and devices are not managed by this kubelet.
+//! lets them take. Providers are the CPU manager and the memory manager: devices are not managed by this kubelet.
 //! Upstream: pkg/kubelet/cm/topologymanager, v1.37.
 
 pub mod hint;
@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::admission::Rejection;
 use crate::cpumanager::topology::Topology;
 use crate::pod::view::{PodView, init_containers};
-use hint::{Hint, Mask};
+use hint::Hint;
 use policy::{Kind, Policy, PolicyOptions};
 
 /// What containers are given together.
@@ -29,16 +29,15 @@ pub enum Scope {
 
 /// Something that gives containers a part of the machine.
 pub trait Provider {
-    /// Where a container's part could come from; `None` if that does not matter.
-    fn hints(&mut self, pod: &Pod, container: &Container) -> Option<Vec<Hint>>;
+    /// Where a container's part could come from, one list per resource; no lists at all if that does not matter.
+    fn hints(&mut self, pod: &Pod, container: &Container) -> Vec<Vec<Hint>>;
     /// The same for all containers of a pod.
-    fn pod_hints(&mut self, pod: &Pod) -> Option<Vec<Hint>>;
-    /// Gives a container its part, from these nodes if possible.
+    fn pod_hints(&mut self, pod: &Pod) -> Vec<Vec<Hint>>;
+    /// Gives a container its part, from the agreed nodes if possible.
     ///
     /// # Errors
     /// If it cannot have it.
-    fn allocate(&mut self, pod: &Pod, container: &Container, affinity: Option<Mask>)
-    -> Result<(), Rejection>;
+    fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection>;
 }
 
 /// The configured policy and scope.
@@ -90,24 +89,26 @@ impl Manager {
         self.scope
     }
 
-    /// Lets the provider give all containers of a pod their part.
+    /// Lets the providers give all containers of a pod their part.
     ///
     /// # Errors
     /// The first reason why one cannot have it; what others have got then is taken back once the pod is not active.
-    pub fn admit(&self, pod: &Pod, provider: &mut dyn Provider) -> Result<(), Rejection> {
+    pub fn admit(&self, pod: &Pod, providers: &mut [&mut dyn Provider]) -> Result<(), Rejection> {
         let spec = pod.spec();
-        let merged = |hints: Option<Vec<Hint>>| self.policy.merge(hints).ok_or_else(not_aligned);
+        let merged = |hints: Vec<Vec<Vec<Hint>>>| self.policy.merge(hints).ok_or_else(not_aligned);
         let of_pod = match (self.kind(), self.scope) {
-            (Kind::None, _) => Some(None),
-            (_, Scope::Pod) => Some(merged(provider.pod_hints(pod))?),
+            (Kind::None, _) => Some(Hint { affinity: None, preferred: false }),
+            (_, Scope::Pod) => Some(merged(providers.iter_mut().map(|p| p.pod_hints(pod)).collect())?),
             (_, Scope::Container) => None,
         };
         for container in init_containers(spec).iter().chain(&spec.containers) {
-            let affinity = match of_pod {
-                Some(affinity) => affinity,
-                None => merged(provider.hints(pod, container))?,
+            let agreed = match of_pod {
+                Some(agreed) => agreed,
+                None => merged(providers.iter_mut().map(|p| p.hints(pod, container)).collect())?,
             };
-            provider.allocate(pod, container, affinity)?;
+            for provider in providers.iter_mut() {
+                provider.allocate(pod, container, agreed)?;
+            }
         }
         Ok(())
     }

@@ -104,24 +104,28 @@ impl Policy {
         self.kind
     }
 
-    /// The nodes that a container gets its part from (`Some(None)`: any); `None` if it cannot have it.
-    pub fn merge(&self, hints: Option<Vec<Hint>>) -> Option<Option<Mask>> {
+    /// What is agreed on from what each provider says, one list per resource; `None` if the container cannot have it.
+    pub fn merge(&self, hints: Vec<Vec<Vec<Hint>>>) -> Option<Hint> {
         let any = |preferred| vec![Hint { affinity: None, preferred }];
-        let mut list = match hints {
-            None => any(true),
-            Some(hints) if hints.is_empty() => any(false),
-            Some(hints) => hints,
-        };
+        let mut lists: Vec<Vec<Hint>> = Vec::new();
+        for of_provider in hints {
+            if of_provider.is_empty() {
+                lists.push(any(true));
+            }
+            lists.extend(of_provider.into_iter().map(|list| if list.is_empty() { any(false) } else { list }));
+        }
         let single = self.kind == Kind::SingleNumaNode;
         if single {
-            list.retain(|h| h.preferred && h.affinity.is_none_or(|mask| mask.count() == 1));
+            for list in &mut lists {
+                list.retain(|h| h.preferred && h.affinity.is_none_or(|mask| mask.count() == 1));
+            }
         }
-        let Merged { affinity, preferred } = merge(&self.info, &[list]);
+        let Merged { affinity, preferred } = merge(&self.info, &lists);
         let affinity = Some(affinity).filter(|mask| !(single && *mask == self.info.all));
         match self.kind {
-            Kind::None => Some(None),
-            Kind::BestEffort => Some(affinity),
-            Kind::Restricted | Kind::SingleNumaNode => preferred.then_some(affinity),
+            Kind::None => Some(Hint { affinity: None, preferred: false }),
+            Kind::BestEffort => Some(Hint { affinity, preferred }),
+            Kind::Restricted | Kind::SingleNumaNode => preferred.then_some(Hint { affinity, preferred }),
         }
     }
 }
