@@ -33,6 +33,13 @@ storage-tests: rust    ## upstream's storage tests on our embedded store (needs 
 	cargo build --release --locked -p storage --example etcd_facade
 	e2e/storage/run.sh $(BIN)/examples/etcd_facade
 
+.PHONY: kubectl-scripts
+kubectl-scripts: rust ## upstream's kubectl scripts against our API server and upstream's; WHAT="pod crd" runs some (needs Go, root)
+	@hack/deps.sh build
+	hack/upstream.sh $(UPSTREAM) kube-apiserver kube-controller-manager kubectl kubectl-convert etcd
+	cargo build --release --locked -p kube-apiserver
+	e2e/apiserver/kubectl-scripts.sh $(BIN)/kube-apiserver $(UPSTREAM) target/kubectl-scripts $(WHAT)
+
 STRATEGY_COUNT ?= 2000
 .PHONY: oracle-strategy
 oracle-strategy: ## our strategies against upstream's, STRATEGY_COUNT creates and updates of every kind (needs Go); records answers
