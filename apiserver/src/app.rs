@@ -129,6 +129,7 @@ fn everything(row: &api::resources::ResourceRow, config: &Config) -> bool {
     };
     setting(&format!("{version}/{}", row.resource))
         .or_else(|| setting(&version))
+        .or_else(|| setting("api/v1").filter(|_| version == "v1"))
         .or(by_stage)
         .or_else(|| setting("api/all"))
         .unwrap_or(row.stage == api::resources::Stage::Ga)

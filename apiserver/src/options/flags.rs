@@ -296,7 +296,7 @@ const AUTHORIZATION: &[Flag] = &[
 
 const API_ENABLEMENT: &[Flag] = &[flag(
     "runtime-config",
-    Kind::MapStringString,
+    Kind::ConfigurationMap,
     "",
     "which groups, versions and resources are served, as api/<name>=true|false",
 )];

@@ -52,7 +52,9 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::StringArray => "stringArray",
         Kind::Int32Slice => "int32Slice",
         Kind::StringToString => "stringToString",
-        Kind::MapStringString | Kind::MapNoSplit | Kind::LangleMap => "mapStringString",
+        Kind::MapStringString | Kind::MapNoSplit | Kind::ConfigurationMap | Kind::LangleMap => {
+            "mapStringString"
+        }
         Kind::MapStringBool => "mapStringBool",
         Kind::Multimap => "colonSeparatedMultimapStringString",
         Kind::Ip => "ip",

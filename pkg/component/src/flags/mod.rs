@@ -52,6 +52,8 @@ pub enum Kind {
     MapStringString,
     /// component-base's `k=v`, one pair per use.
     MapNoSplit,
+    /// component-base's `k=v,k2`: a key without a value has an empty one.
+    ConfigurationMap,
     /// component-base's `k<v,k2<v2` (eviction thresholds).
     LangleMap,
     /// `k=true,k2=false`, checked at once.

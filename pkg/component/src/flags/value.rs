@@ -86,6 +86,7 @@ impl Value {
             Kind::StringToString
             | Kind::MapStringString
             | Kind::MapNoSplit
+            | Kind::ConfigurationMap
             | Kind::LangleMap
             | Kind::MapStringBool => Value::Map(BTreeMap::new()),
             Kind::Ip => Value::Ip(None),
@@ -142,6 +143,7 @@ impl Value {
                 let (k, v) = text.split_once('=').ok_or("malformed pair, expect string=string")?;
                 merge(self, BTreeMap::from([(k.trim().to_string(), v.trim().to_string())]));
             }
+            Kind::ConfigurationMap => merge(self, parse_configuration(text)),
             Kind::LangleMap => merge(self, parse_map(text, '<', "malformed pair, expect string<string")?),
             Kind::MapStringBool => merge(self, parse_bools(text)?),
             Kind::Multimap => {
@@ -236,6 +238,15 @@ fn parse_map(text: &str, separator: char, malformed: &str) -> Result<BTreeMap<St
             Ok((k.trim().to_string(), v.trim().to_string()))
         })
         .collect()
+}
+
+/// Pairs, of which some may have no value.
+fn parse_configuration(text: &str) -> BTreeMap<String, String> {
+    let pair = |s: &str| {
+        let (k, v) = s.split_once('=').unwrap_or((s, ""));
+        (k.trim().to_string(), v.trim().to_string())
+    };
+    text.split(',').filter(|s| !s.is_empty()).map(pair).collect()
 }
 
 fn parse_bools(text: &str) -> Result<BTreeMap<String, String>, String> {
