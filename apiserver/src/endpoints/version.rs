@@ -10,6 +10,7 @@ pub(crate) fn document() -> Response {
 }
 
 fn text() -> String {
+    let info = component::version::info();
     let fields = [
         ("major", "1"),
         ("minor", "37"),
@@ -17,13 +18,13 @@ fn text() -> String {
         ("emulationMinor", "37"),
         ("minCompatibilityMajor", "1"),
         ("minCompatibilityMinor", "36"),
-        ("gitVersion", "v1.37.2"),
+        ("gitVersion", &info.git_version),
         ("gitCommit", ""),
         ("gitTreeState", ""),
         ("buildDate", "1970-01-01T00:00:00Z"),
         ("goVersion", ""),
         ("compiler", "rustc"),
-        ("platform", concat!("linux/", "amd64")),
+        ("platform", &info.platform),
     ];
     let lines: Vec<String> = fields.iter().map(|(k, v)| format!("  {k:?}: {v:?}")).collect();
     format!("{{\n{}\n}}", lines.join(",\n"))
