@@ -210,7 +210,7 @@ pub fn generic_prepare_for_update(call: &Call<'_>, object: &mut Value, old: &Val
     if call.resource.row.subresource("status").is_some() {
         keep(object, old, "status");
     }
-    if call.resource.row.generation && desired_state_changed(object, old) {
+    if call.resource.row.generation && desired_state_changed(call, object, old) {
         bump_generation(object, old);
     }
 }
@@ -265,13 +265,20 @@ pub fn keep_metadata(object: &mut Value, old: &Value) {
 }
 
 /// Whether anything but metadata and status differs.
-pub fn desired_state_changed(object: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (object.as_map(), old.as_map()) else { return false };
-    let skip = |k: &str| matches!(k, "metadata" | "status" | "apiVersion" | "kind");
-    let covers = |a: &machinery::Map, b: &machinery::Map| {
-        a.iter().filter(|(k, _)| !skip(k)).all(|(k, v)| v.semantic_eq(b.get(k).unwrap_or(&Value::Null)))
-    };
-    !(covers(new, old) && covers(old, new))
+pub fn desired_state_changed(call: &Call<'_>, object: &Value, old: &Value) -> bool {
+    let kind = crate::conversion::hub(call.resource.row.kind);
+    let table = api::types();
+    let Some(id) = table.kind(&kind.api_version(), kind.kind) else { return false };
+    let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
+    let mut fields = table.fields(id).filter(|field| counts(&field.name));
+    fields.any(|field| !table.field_eq(field, object.get(&field.name), old.get(&field.name)))
+}
+
+/// Whether what stands at a path is the same in both; `kind` is the Go name of its type: `core/v1.PodSpec`.
+pub fn same_at(object: &Value, old: &Value, path: &[&str], kind: &str) -> bool {
+    let table = api::types();
+    let at = |v: &Value| v.get_path(path).cloned().unwrap_or_default();
+    table.by_name(kind).is_some_and(|id| table.semantic_eq(id, &at(object), &at(old)))
 }
 
 /// Sets the generation to one more than the old object's.

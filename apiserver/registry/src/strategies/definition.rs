@@ -53,7 +53,7 @@ impl Strategy for CustomResourceDefinitions {
             return;
         }
         keep(object, old, "status");
-        if desired_state_changed(object, old) {
+        if desired_state_changed(call, object, old) {
             bump_generation(object, old);
         }
         store_version(object);

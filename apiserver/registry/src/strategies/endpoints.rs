@@ -59,9 +59,9 @@ impl Strategy for EndpointSlices {
         with_declared(call, errors, slice, None)
     }
 
-    fn prepare_for_update(&self, _call: &Call<'_>, slice: &mut Value, old: &Value) {
+    fn prepare_for_update(&self, call: &Call<'_>, slice: &mut Value, old: &Value) {
         let labels = |v: &Value| v.get_path(&["metadata", "labels"]).cloned().unwrap_or_default();
-        if desired_state_changed(slice, old) || !labels(slice).semantic_eq(&labels(old)) {
+        if desired_state_changed(call, slice, old) || !labels(slice).semantic_eq(&labels(old)) {
             bump_generation(slice, old);
         }
         drop_topology(slice, Some(old));

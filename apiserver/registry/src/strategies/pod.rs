@@ -18,7 +18,7 @@ use crate::meta;
 use crate::qos;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
-    reset_metadata_for_status,
+    reset_metadata_for_status, same_at,
 };
 
 /// Pod templates.
@@ -123,8 +123,7 @@ impl Strategy for Pods {
             }
         }
         gated::drop_from_pod(pod, Some(old), &[]);
-        let spec = |v: &Value| v.get("spec").cloned().unwrap_or_default();
-        if !spec(pod).semantic_eq(&spec(old)) {
+        if !same_at(pod, old, &["spec"], "core/v1.PodSpec") {
             bump_generation(pod, old);
         }
     }

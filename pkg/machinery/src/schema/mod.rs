@@ -7,6 +7,7 @@
 //! The table says nothing about resources (names, verbs, storage), prose or hand-written rules.
 
 mod build;
+mod equality;
 mod load;
 pub(crate) mod lookup;
 #[cfg(test)]
