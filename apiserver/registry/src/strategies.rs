@@ -25,6 +25,7 @@ mod trust_bundle;
 mod volume;
 mod webhook_configuration;
 mod workload;
+mod workload_groups;
 
 use std::sync::Arc;
 
@@ -59,10 +60,14 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
         ("autoscaling", "horizontalpodautoscalers") => Arc::new(checked::Autoscalers),
         ("coordination.k8s.io", "leases") => Arc::new(checked::Leases),
+        ("coordination.k8s.io", "leasecandidates") => Arc::new(checked::LeaseCandidates),
         ("policy", "poddisruptionbudgets") => Arc::new(checked::DisruptionBudgets),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificate::SigningRequests),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(endpoints::PriorityClasses),
+        ("scheduling.k8s.io", "workloads") => Arc::new(workload_groups::Workloads),
+        ("scheduling.k8s.io", "podgroups") => Arc::new(workload_groups::PodGroups),
+        ("scheduling.k8s.io", "compositepodgroups") => Arc::new(workload_groups::CompositePodGroups),
         ("storage.k8s.io", "volumeattachments") => Arc::new(checked::VOLUME_ATTACHMENTS),
         ("storage.k8s.io", "storageclasses") => Arc::new(checked::STORAGE_CLASSES),
         ("storage.k8s.io", "csidrivers") => Arc::new(checked::CSI_DRIVERS),
@@ -85,7 +90,7 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("networking.k8s.io", "ingresses") => Arc::new(checked::INGRESSES),
         ("networking.k8s.io", "ingressclasses") => Arc::new(checked::INGRESS_CLASSES),
         ("networking.k8s.io", "networkpolicies") => Arc::new(checked::NETWORK_POLICIES),
-        ("networking.k8s.io", "ipaddresses") => Arc::new(checked::IP_ADDRESSES),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(checked::IpAddresses),
         ("networking.k8s.io", "servicecidrs") => Arc::new(checked::SERVICE_CIDRS),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
             Arc::new(webhook_configuration::MUTATING)

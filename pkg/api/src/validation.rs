@@ -22,7 +22,9 @@ pub mod networking;
 pub mod node;
 pub mod objectmeta;
 pub mod policy;
+pub mod rbac;
 pub mod resource;
+pub mod scheduling;
 pub mod storage;
 pub mod storagemigration;
 
@@ -36,6 +38,11 @@ pub(crate) fn semantic_eq<T: serde::Serialize>(a: &T, b: &T) -> bool {
         (Ok(a), Ok(b)) => a.semantic_eq(&b),
         _ => false,
     }
+}
+
+/// [`semantic_eq`] of two pointers: nothing is no empty struct.
+pub(crate) fn same_pointer<T: serde::Serialize>(a: &Option<T>, b: &Option<T>) -> bool {
+    a.is_some() == b.is_some() && semantic_eq(a, b)
 }
 
 /// `field is immutable` unless both are semantically equal.

@@ -7,7 +7,8 @@ use ::api::warnings;
 use k8s_openapi::api::batch::v1::JobSpec;
 use machinery::{Map, Value};
 
-use super::{gated, validated, validated_update, warned};
+use super::workload::default_labels;
+use super::{gated, validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{Call, Strategy, generic_prepare_for_create, generic_prepare_for_update};
 
@@ -43,6 +44,10 @@ const JOB_TEMPLATE: &[&str] = &["spec", "template"];
 const CRON_JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
 
 impl Strategy for Jobs {
+    fn canonicalize(&self, job: &mut Value) {
+        default_labels(job);
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, job: &Value) -> Vec<String> {
         created(job, JOB_SPEC)
     }
@@ -145,14 +150,15 @@ impl Strategy for CronJobs {
         generic_prepare_for_update(call, object, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, batch::validate_cron_job)
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        with_declared(call, validated(object, batch::validate_cron_job), object, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
             return Vec::new();
         }
-        validated_update(object, old, batch::validate_cron_job_update)
+        let errors = validated_update(object, old, batch::validate_cron_job_update);
+        with_declared(call, errors, object, Some(old))
     }
 }

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use ::api::validation::field::Error as FieldError;
 use ::api::validation::objectmeta::{self, NameRule};
 use ::api::validation::{
-    autoscaling, coordination, core, flowcontrol, networking, node, policy, storage, storagemigration,
+    autoscaling, coordination, core, declarative, flowcontrol, networking, node, policy, storage,
+    storagemigration,
 };
 use ::api::warnings;
 use k8s_openapi::api::core::v1 as core_v1;
@@ -20,7 +21,7 @@ use super::{validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, keep_metadata,
-    reset_metadata_for_status,
+    reset_metadata_for_status, validate_metadata,
 };
 
 /// What a status update may change of the metadata.
@@ -160,10 +161,6 @@ pub const NETWORK_POLICIES: Checked<networking_v1::NetworkPolicy> =
     Checked::new(networking::network_policy::validate, networking::network_policy::validate_update)
         .warned(|policy, _| warnings::networking::network_policy(policy));
 
-/// Addresses of services.
-pub const IP_ADDRESSES: Checked<networking_v1::IPAddress> =
-    Checked::new(networking::ip_address::validate, networking::ip_address::validate_update);
-
 /// Networks of services.
 pub const SERVICE_CIDRS: Checked<networking_v1::ServiceCIDR> =
     Checked::new(networking::service_cidr::validate, networking::service_cidr::validate_update)
@@ -274,19 +271,47 @@ impl Strategy for Events {
     }
 }
 
-/// Autoscalers.
+/// Autoscalers, which are judged as what they are in v2.
 pub struct Autoscalers;
+
+fn with_declared_of_v2(written: Vec<FieldError>, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let Some(id) = ::api::types().kind("autoscaling/v2", "HorizontalPodAutoscaler") else { return written };
+    // The feature is on.
+    let declared = declarative::validate(id, object, old, &["HPAScaleToZero"]);
+    declarative::together(written, declared)
+}
 
 impl Strategy for Autoscalers {
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, autoscaling::validate)
+        with_declared_of_v2(validated(object, autoscaling::validate), object, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated_update(object, old, autoscaling::validate_status_update);
-        }
-        validated_update(object, old, autoscaling::validate_update)
+        let errors = if call.is_status() {
+            validated_update(object, old, autoscaling::validate_status_update)
+        } else {
+            validated_update(object, old, autoscaling::validate_update)
+        };
+        with_declared_of_v2(errors, object, Some(old))
+    }
+}
+
+/// Addresses of services.
+pub struct IpAddresses;
+
+fn parented(address: &Value) -> bool {
+    address.get_path(&["spec", "parentRef"]).is_some_and(|p| !p.is_null())
+}
+
+impl Strategy for IpAddresses {
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, |a| networking::ip_address::validate(a, parented(object)));
+        with_declared(call, errors, object, None)
+    }
+
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        let check = |new: &_, old: &_| networking::ip_address::validate_update(new, old, parented(object));
+        with_declared(call, validated_update(object, old, check), object, Some(old))
     }
 }
 
@@ -317,6 +342,29 @@ impl Strategy for Leases {
 
     fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         validated_update(object, old, coordination::validate_lease_update)
+    }
+}
+
+/// Candidates for leases. What a change may do to metadata is judged, metadata that stays is not.
+pub struct LeaseCandidates;
+
+impl Strategy for LeaseCandidates {
+    fn name_rule(&self) -> NameRule {
+        coordination::name_is_config_key
+    }
+
+    fn prepare_for_create(&self, _call: &Call<'_>, _candidate: &mut Value) {}
+
+    fn prepare_for_update(&self, _call: &Call<'_>, _candidate: &mut Value, _old: &Value) {}
+
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let mut errors = validate_metadata(call, object, self.name_rule());
+        errors.extend(validated(object, coordination::validate_candidate));
+        errors
+    }
+
+    fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        validated_update(object, old, coordination::validate_candidate_update)
     }
 }
 

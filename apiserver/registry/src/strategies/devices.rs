@@ -11,7 +11,7 @@ mod selector;
 
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use ::api::validation::objectmeta::{
-    name_is_subdomain, validate_object_meta_update, validate_template_object_meta,
+    name_is_subdomain, validate_long_named, validate_object_meta_update, validate_template_object_meta,
 };
 use ::api::validation::resource;
 use async_trait::async_trait;
@@ -37,18 +37,25 @@ fn spec(object: &Value) -> Value {
     object.get("spec").cloned().unwrap_or_default()
 }
 
+fn class_metadata(class: &Value) -> Vec<FieldError> {
+    match typed_metadata(class) {
+        Ok(metadata) => validate_long_named(&metadata, false, &Path::new("metadata")),
+        Err(error) => vec![error],
+    }
+}
+
 /// Device classes.
 pub struct DeviceClasses;
 
 impl Strategy for DeviceClasses {
     fn validate(&self, call: &Call<'_>, class: &Value) -> Vec<FieldError> {
-        let mut errors = validate_kube_metadata(call, class, name_is_subdomain);
+        let mut errors = class_metadata(class);
         errors.extend(resource::class::validate_spec(class, None, &selector::verdict));
         with_declared(call, errors, class, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, class: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = validate_kube_metadata(call, class, name_is_subdomain);
+        let mut errors = class_metadata(class);
         errors.extend(metadata_update(class, old));
         errors.extend(resource::class::validate_spec(class, Some(old), &selector::verdict));
         with_declared(call, errors, class, Some(old))

@@ -2,18 +2,18 @@
 //! role never changes. Upstream: `pkg/registry/rbac/*/policybased/storage.go`, `pkg/registry/rbac/escalation_check.go`,
 //! `component-helpers/auth/rbac/validation/policy_comparator.go`.
 
-use ::api::validation::content;
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use ::api::validation::objectmeta::{self, NameRule};
+use ::api::validation::rbac;
 use async_trait::async_trait;
 use auth::authorizer::Attributes as AuthzAttributes;
 use auth::rbac::rule::Rule;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::Value;
 
+use super::with_declared;
 use crate::errors::ApiError;
 use crate::meta;
-use crate::strategy::{Call, Finish, Strategy};
+use crate::strategy::{Call, Finish, Strategy, validate_kube_metadata};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -27,30 +27,19 @@ impl Strategy for Rbac {
     }
 
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = crate::strategy::validate_kube_metadata(call, object, self.name_rule());
-        if is_binding(call) {
-            errors.extend(validate_role_ref(call, object));
-        } else {
-            errors.extend(validate_rules(call, object));
-            errors.extend(validate_aggregation(object));
-        }
-        errors
+        let mut errors = validate_kube_metadata(call, object, self.name_rule());
+        errors.extend(validate_content(call, object));
+        with_declared(call, errors, object, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+        let mut errors = validate_content(call, object);
         let role = |v: &Value| v.get("roleRef").cloned().unwrap_or_default();
-        if is_binding(call) {
-            if !role(object).semantic_eq(&role(old)) {
-                let bad = Bad::Raw(role(object).to_string());
-                errors.push(FieldError::invalid(&Path::new("roleRef"), bad, "field is immutable"));
-            }
-            errors.extend(validate_role_ref(call, object));
-        } else {
-            errors.extend(validate_rules(call, object));
-            errors.extend(validate_aggregation(object));
+        if is_binding(call) && !role(object).semantic_eq(&role(old)) {
+            let bad = Bad::Raw(role(object).to_string());
+            errors.push(FieldError::invalid(&Path::new("roleRef"), bad, "field is immutable"));
         }
-        errors
+        with_declared(call, errors, object, Some(old))
     }
 
     async fn begin_create(
@@ -78,113 +67,13 @@ fn is_binding(call: &Call<'_>) -> bool {
     call.resource.row.resource.ends_with("bindings")
 }
 
-fn validate_role_ref(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-    let path = Path::new("roleRef");
-    let text = |f: &str| object.str_at(&["roleRef", f]).unwrap_or("");
-    let mut errors = Vec::new();
-    if text("apiGroup") != GROUP {
-        errors.push(FieldError::not_supported(&path.child("apiGroup"), text("apiGroup"), &[GROUP]));
+fn validate_content(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+    let namespaced = call.resource.row.namespaced;
+    if is_binding(call) {
+        return rbac::validate_binding(object, namespaced);
     }
-    let kinds: &[&str] =
-        if call.resource.row.namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
-    if !kinds.contains(&text("kind")) {
-        errors.push(FieldError::not_supported(&path.child("kind"), text("kind"), kinds));
-    }
-    if text("name").is_empty() {
-        errors.push(FieldError::required(&path.child("name"), ""));
-    }
-    for detail in content::path_segment(text("name"), false) {
-        errors.push(FieldError::invalid(&path.child("name"), text("name"), detail));
-    }
-    let subjects = Path::new("subjects");
-    for (i, subject) in object.list_at(&["subjects"]).into_iter().flat_map(|l| l.iter()).enumerate() {
-        let at = subjects.index(i);
-        let text = |f: &str| subject.str_at(&[f]).unwrap_or("");
-        if text("name").is_empty() {
-            errors.push(FieldError::required(&at.child("name"), ""));
-        }
-        if text("kind") == "ServiceAccount" && !text("name").is_empty() {
-            for detail in content::dns_subdomain(text("name")) {
-                errors.push(FieldError::invalid(&at.child("name"), text("name"), detail));
-            }
-        }
-        match (text("kind"), text("apiGroup")) {
-            ("ServiceAccount", "") => {
-                if text("namespace").is_empty() && !call.resource.row.namespaced {
-                    errors.push(FieldError::required(&at.child("namespace"), ""));
-                }
-            }
-            ("ServiceAccount", group) => {
-                errors.push(FieldError::not_supported(&at.child("apiGroup"), group, &[""]));
-            }
-            ("User" | "Group", GROUP) => {}
-            ("User" | "Group", group) => {
-                errors.push(FieldError::not_supported(&at.child("apiGroup"), group, &[GROUP]));
-            }
-            (kind, _) => {
-                let kinds = ["ServiceAccount", "User", "Group"];
-                errors.push(FieldError::not_supported(&at.child("kind"), kind, &kinds));
-            }
-        }
-    }
-    errors
-}
-
-fn validate_rules(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-    let path = Path::new("rules");
-    let mut errors = Vec::new();
-    for (i, rule) in object.list_at(&["rules"]).into_iter().flat_map(|l| l.iter()).enumerate() {
-        let at = path.index(i);
-        let empty = |f: &str| rule.list_at(&[f]).is_none_or(|l| l.is_empty());
-        if empty("verbs") {
-            errors.push(FieldError::required(&at.child("verbs"), ""));
-        }
-        if !empty("nonResourceURLs") {
-            let mut refuse = |text: &str| {
-                let bad = Bad::Raw(rule.get("nonResourceURLs").map(ToString::to_string).unwrap_or_default());
-                errors.push(FieldError::invalid(&at.child("nonResourceURLs"), bad, text));
-            };
-            if call.resource.row.namespaced {
-                refuse("namespaced rules cannot apply to non-resource URLs");
-            }
-            if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
-                refuse("rules cannot apply to both regular resources and non-resource URLs");
-            }
-            continue;
-        }
-        if empty("apiGroups") {
-            let detail = "resource rules must supply at least one api group";
-            errors.push(FieldError::required(&at.child("apiGroups"), detail));
-        }
-        if empty("resources") {
-            let detail = "resource rules must supply at least one resource";
-            errors.push(FieldError::required(&at.child("resources"), detail));
-        }
-    }
-    errors
-}
-
-/// Cluster roles that are made of others say which.
-fn validate_aggregation(object: &Value) -> Vec<FieldError> {
-    let Some(rule) = object.get("aggregationRule").filter(|r| !r.is_null()) else { return Vec::new() };
-    let path = Path::new("aggregationRule");
-    let list = path.child("clusterRoleSelectors");
-    let selectors = rule.list_at(&["clusterRoleSelectors"]);
-    let mut errors = Vec::new();
-    if selectors.is_none_or(|l| l.is_empty()) {
-        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
-        errors.push(FieldError::required(&list, detail));
-    }
-    for (i, selector) in selectors.into_iter().flatten().enumerate() {
-        let at = list.index(i);
-        match crate::strategy::typed::<LabelSelector>(selector) {
-            Ok(typed) => errors.extend(objectmeta::validate_label_selector(Some(&typed), &at)),
-            Err(error) => errors.push(error),
-        }
-        if machinery::labels::Selector::from_value(Some(selector)).is_err() {
-            errors.push(FieldError::invalid(&at, Bad::Raw("null".to_owned()), "invalid label selector."));
-        }
-    }
+    let mut errors = rbac::validate_rules(object, namespaced);
+    errors.extend(rbac::validate_aggregation(object));
     errors
 }
 

@@ -12,13 +12,12 @@ use machinery::Value;
 use super::{gated, validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{
-    Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
+    Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep, same_at,
     validate_kube_metadata,
 };
 
 fn template_changed(object: &Value, old: &Value) -> bool {
-    let template = |v: &Value| v.get_path(&["spec", "template"]).cloned().unwrap_or_default();
-    !template(object).semantic_eq(&template(old))
+    !same_at(object, old, TEMPLATE, "core/v1.PodTemplateSpec")
 }
 
 const TEMPLATE: &[&str] = &["spec", "template"];
@@ -55,24 +54,9 @@ fn changed_template_warnings(call: &Call<'_>, object: &Value, old: &Value) -> Ve
     if call.is_status() || same_generation(object, old) { Vec::new() } else { template_warnings(object) }
 }
 
-/// Typed objects do not tell an absent selector, which selects nothing, from an empty one.
-fn with_selector(object: &Value, required: bool, mut errors: Vec<FieldError>) -> Vec<FieldError> {
-    if object.get_path(&["spec", "selector"]).is_some_and(|s| !s.is_null()) {
-        return errors;
-    }
-    let (spec, null) = (Path::new("spec"), || Bad::Raw("null".to_owned()));
-    errors.retain(|e| e.field != "spec.selector" || !e.detail.starts_with("empty selector"));
-    for error in errors.iter_mut().filter(|e| e.field == "spec.selector") {
-        error.bad = null();
-    }
-    if required {
-        errors.push(FieldError::required(&spec.child("selector"), ""));
-    }
-    let labels = object.get_path(&["spec", "template", "metadata", "labels"]);
-    let bad = labels.map_or_else(null, |l| Bad::Raw(l.to_string()));
-    let (template, detail) = (spec.child("template"), "`selector` does not match template `labels`");
-    errors.push(FieldError::invalid(&template.child("metadata").child("labels"), bad, detail));
-    errors
+/// Whether there is a selector, which typed objects do not tell.
+fn selected(object: &Value) -> bool {
+    object.get_path(&["spec", "selector"]).is_some_and(|s| !s.is_null())
 }
 
 /// Deployments.
@@ -92,7 +76,7 @@ impl Strategy for Deployments {
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_selector(object, true, validated(object, apps::validate_deployment))
+        validated(object, |typed| apps::validate_deployment(typed, selected(object)))
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -110,7 +94,7 @@ impl Strategy for Deployments {
         if call.is_status() {
             return validated_update(object, old, apps::validate_deployment_status_update);
         }
-        with_selector(object, true, validated_update(object, old, apps::validate_deployment_update))
+        validated_update(object, old, |new, old| apps::validate_deployment_update(new, old, selected(object)))
     }
 }
 
@@ -135,14 +119,16 @@ impl Strategy for ReplicaSets {
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_selector(object, true, validated(object, apps::validate_replica_set))
+        validated(object, |typed| apps::validate_replica_set(typed, selected(object)))
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
             return validated(object, apps::validate_replica_set_status_update);
         }
-        with_selector(object, true, validated_update(object, old, apps::validate_replica_set_update))
+        validated_update(object, old, |new, old| {
+            apps::validate_replica_set_update(new, old, selected(object))
+        })
     }
 }
 
@@ -174,14 +160,16 @@ impl Strategy for StatefulSets {
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_selector(object, true, validated(object, apps::validate_stateful_set))
+        validated(object, |typed| apps::validate_stateful_set(typed, selected(object)))
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         if call.is_status() {
             return validated_update(object, old, apps::validate_stateful_set_status_update);
         }
-        with_selector(object, true, validated_update(object, old, apps::validate_stateful_set_update))
+        validated_update(object, old, |new, old| {
+            apps::validate_stateful_set_update(new, old, selected(object))
+        })
     }
 }
 
@@ -204,7 +192,7 @@ impl Strategy for DaemonSets {
     }
 
     fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_selector(object, false, validated(object, apps::validate_daemon_set))
+        validated(object, |typed| apps::validate_daemon_set(typed, selected(object)))
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -217,7 +205,7 @@ impl Strategy for DaemonSets {
         if call.is_status() {
             return validated_update(object, old, apps::validate_daemon_set_status_update);
         }
-        with_selector(object, false, validated_update(object, old, apps::validate_daemon_set_update))
+        validated_update(object, old, |new, old| apps::validate_daemon_set_update(new, old, selected(object)))
     }
 }
 
@@ -234,10 +222,25 @@ fn set_template_generation(object: &mut Value, generation: i64) {
     meta::set(object, "annotations", annotations);
 }
 
+/// What is read back has its template's labels when it has none: a status may come without any
+/// (`SetDefaults_ReplicationController`, `SetDefaults_Job`).
+pub(super) fn default_labels(object: &mut Value) {
+    if object.map_at(&["metadata", "labels"]).is_none_or(|l| l.is_empty())
+        && let Some(labels) = object.map_at(&["spec", "template", "metadata", "labels"]).cloned()
+        && !labels.is_empty()
+    {
+        meta::set(object, "labels", labels);
+    }
+}
+
 /// Replication controllers.
 pub struct ReplicationControllers;
 
 impl Strategy for ReplicationControllers {
+    fn canonicalize(&self, object: &mut Value) {
+        default_labels(object);
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
         name_warning(object).into_iter().chain(template_warnings(object)).collect()
     }
@@ -255,8 +258,8 @@ impl Strategy for ReplicationControllers {
         prepare_for_update(call, object, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, apps::validate_replication_controller)
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        with_declared(call, validated(object, apps::validate_replication_controller), object, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {

@@ -15,7 +15,7 @@ use super::core::pod::{validate_template, validate_template_metadata};
 use super::field::{Bad, Error, Path};
 use super::objectmeta::{
     name_is_label, name_is_subdomain, validate_kube_object_meta, validate_label_selector,
-    validate_nonnegative,
+    validate_long_named, validate_nonnegative,
 };
 use super::{
     dns_label, immutable, int_or_percent, int_or_percent_value, int_or_string_bad, items,
@@ -41,7 +41,13 @@ fn parsed(selector: &LabelSelector) -> Option<Selector> {
     Selector::from_value(Some(&value)).ok()
 }
 
-fn validate_selector(selector: &LabelSelector, kind: &str, path: &Path) -> Vec<Error> {
+/// A selector that is there, which typed objects do not tell from one that is not: `selected` does.
+fn given(selector: &LabelSelector, selected: bool) -> Option<&LabelSelector> {
+    selected.then_some(selector)
+}
+
+fn validate_selector(selector: Option<&LabelSelector>, kind: &str, path: &Path) -> Vec<Error> {
+    let Some(selector) = selector else { return vec![Error::required(path, "")] };
     let mut errors = validate_label_selector(Some(selector), path);
     if is_empty(selector) {
         let detail = format!("empty selector is invalid for {kind}");
@@ -66,25 +72,37 @@ fn validate_workload_template(
 }
 
 /// A selector that cannot be read, of which no template is judged.
-fn unreadable(selector: &LabelSelector, detail: &str, path: &Path) -> Option<Error> {
+fn unreadable(selector: Option<&LabelSelector>, detail: &str, path: &Path) -> Option<Error> {
+    let selector = selector?;
     parsed(selector).is_none().then(|| Error::invalid(path, Bad::json(selector), detail))
 }
 
+/// An absent selector selects nothing, an empty one is told elsewhere.
 fn validate_selected(
     template: &PodTemplateSpec,
     selector: Option<&LabelSelector>,
     path: &Path,
 ) -> Option<Error> {
-    validate_matched(template, &selector.filter(|s| !is_empty(s)).and_then(parsed)?, path)
+    match selector {
+        None => Some(mismatch(template, path)),
+        Some(selector) if is_empty(selector) => None,
+        Some(selector) => validate_matched(template, &parsed(selector)?, path),
+    }
+}
+
+fn labels_of(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
+    template.metadata.as_ref().and_then(|m| m.labels.as_ref())
+}
+
+fn mismatch(template: &PodTemplateSpec, path: &Path) -> Error {
+    let at = path.child("metadata").child("labels");
+    Error::invalid(&at, Bad::json(&labels_of(template)), "`selector` does not match template `labels`")
 }
 
 fn validate_matched(template: &PodTemplateSpec, selector: &Selector, path: &Path) -> Option<Error> {
     let none = BTreeMap::new();
-    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
-    let meta = path.child("metadata");
-    let detail = "`selector` does not match template `labels`";
-    (!selector.matches(labels.unwrap_or(&none)))
-        .then(|| Error::invalid(&meta.child("labels"), Bad::json(&labels), detail))
+    let matches = selector.matches(labels_of(template).unwrap_or(&none));
+    (!matches).then(|| mismatch(template, path))
 }
 
 fn validate_always(template: &PodTemplateSpec, kind: &str, path: &Path) -> Vec<Error> {
@@ -102,22 +120,28 @@ fn validate_always(template: &PodTemplateSpec, kind: &str, path: &Path) -> Vec<E
 }
 
 /// A new deployment.
-pub fn validate_deployment(deployment: &Deployment) -> Vec<Error> {
+pub fn validate_deployment(deployment: &Deployment, selected: bool) -> Vec<Error> {
     let mut errors = metadata(&deployment.metadata);
-    errors.extend(validate_deployment_spec(&deployment.spec, None, &Path::new("spec")));
+    let selector = given(&deployment.spec.selector, selected);
+    errors.extend(validate_deployment_spec(&deployment.spec, None, selector, &Path::new("spec")));
     errors
 }
 
-fn validate_deployment_spec(spec: &DeploymentSpec, old: Option<&DeploymentSpec>, path: &Path) -> Vec<Error> {
+fn validate_deployment_spec(
+    spec: &DeploymentSpec,
+    old: Option<&DeploymentSpec>,
+    selector: Option<&LabelSelector>,
+    path: &Path,
+) -> Vec<Error> {
     let mut errors: Vec<Error> = count(spec.replicas, &path.child("replicas")).into_iter().collect();
-    errors.extend(validate_selector(&spec.selector, "deployment", &path.child("selector")));
+    errors.extend(validate_selector(selector, "deployment", &path.child("selector")));
     let template = path.child("template");
-    match unreadable(&spec.selector, "invalid label selector", &path.child("selector")) {
+    match unreadable(selector, "invalid label selector", &path.child("selector")) {
         Some(error) => errors.push(error),
         None => errors.extend(validate_workload_template(
             &spec.template,
             old.map(|o| &o.template),
-            Some(&spec.selector),
+            selector,
             "ReplicaSet",
             &template,
         )),
@@ -168,12 +192,13 @@ fn validate_deployment_strategy(strategy: &DeploymentStrategy, path: &Path) -> V
 }
 
 /// A changed deployment.
-pub fn validate_deployment_update(new: &Deployment, old: &Deployment) -> Vec<Error> {
+pub fn validate_deployment_update(new: &Deployment, old: &Deployment, selected: bool) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    errors.extend(validate_deployment_spec(new, Some(old), &path));
-    errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
+    let selector = given(&new.selector, selected);
+    errors.extend(validate_deployment_spec(new, Some(old), selector, &path));
+    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
     errors
 }
 
@@ -187,14 +212,27 @@ struct Counts<'a> {
     ready: Option<i32>,
     available: Option<i32>,
     generation: Option<i64>,
+    /// How many fields are judged before the generation.
+    generation_at: usize,
     /// What the last text calls the ready ones.
     ready_name: &'static str,
 }
 
+fn generation(observed: Option<i64>, path: &Path) -> Option<Error> {
+    validate_nonnegative(observed.unwrap_or(0), &path.child("observedGeneration"))
+}
+
 fn validate_counts(counts: &Counts<'_>, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    errors.extend(validate_nonnegative(counts.generation.unwrap_or(0), &path.child("observedGeneration")));
-    errors.extend(counts.fields.iter().filter_map(|(field, value)| count(*value, &path.child(field))));
+    for (i, (field, value)) in counts.fields.iter().enumerate() {
+        if i == counts.generation_at {
+            errors.extend(generation(counts.generation, path));
+        }
+        errors.extend(count(*value, &path.child(field)));
+    }
+    if counts.generation_at == counts.fields.len() {
+        errors.extend(generation(counts.generation, path));
+    }
     let all = counts.replicas.unwrap_or(0);
     for (field, value) in counts.parts {
         if let Some(value) = value.filter(|v| *v > all) {
@@ -241,6 +279,7 @@ pub fn validate_deployment_status_update(new: &Deployment, old: &Deployment) -> 
         ready: status.ready_replicas,
         available: status.available_replicas,
         generation: status.observed_generation,
+        generation_at: 0,
         ready_name: "readyReplicas",
     };
     let mut errors = validate_counts(&counts, &path);
@@ -271,6 +310,7 @@ pub fn validate_replica_set_status_update(new: &ReplicaSet) -> Vec<Error> {
         ready: status.ready_replicas,
         available: status.available_replicas,
         generation: status.observed_generation,
+        generation_at: 4,
         ready_name: "readyReplicas",
     };
     validate_counts(&counts, &Path::new("status"))
@@ -297,6 +337,7 @@ pub fn validate_replication_controller_status_update(new: &ReplicationController
         ready: status.ready_replicas,
         available: status.available_replicas,
         generation: status.observed_generation,
+        generation_at: 4,
         ready_name: "readyReplicas",
     };
     validate_counts(&counts, &Path::new("status"))
@@ -327,6 +368,7 @@ pub fn validate_stateful_set_status_update(new: &StatefulSet, old: &StatefulSet)
         ready: status.ready_replicas,
         available: status.available_replicas,
         generation: status.observed_generation,
+        generation_at: 5,
         ready_name: "status.readyReplicas",
     };
     let mut errors = validate_counts(&counts, &path);
@@ -355,6 +397,7 @@ pub fn validate_daemon_set_status_update(new: &DaemonSet, old: &DaemonSet) -> Ve
         ready: None,
         available: None,
         generation: status.observed_generation,
+        generation_at: 4,
         ready_name: "",
     };
     let mut errors = validate_counts(&counts, &path);
@@ -364,24 +407,29 @@ pub fn validate_daemon_set_status_update(new: &DaemonSet, old: &DaemonSet) -> Ve
 }
 
 /// A new replica set.
-pub fn validate_replica_set(set: &ReplicaSet) -> Vec<Error> {
+pub fn validate_replica_set(set: &ReplicaSet, selected: bool) -> Vec<Error> {
     let mut errors = metadata(&set.metadata);
-    errors.extend(validate_replica_set_spec(&set.spec, None, &Path::new("spec")));
+    let selector = given(&set.spec.selector, selected);
+    errors.extend(validate_replica_set_spec(&set.spec, None, selector, &Path::new("spec")));
     errors
 }
 
-fn validate_replica_set_spec(spec: &ReplicaSetSpec, old: Option<&ReplicaSetSpec>, path: &Path) -> Vec<Error> {
+fn validate_replica_set_spec(
+    spec: &ReplicaSetSpec,
+    old: Option<&ReplicaSetSpec>,
+    selector: Option<&LabelSelector>,
+    path: &Path,
+) -> Vec<Error> {
     let mut errors: Vec<Error> = count(spec.replicas, &path.child("replicas")).into_iter().collect();
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
-    errors.extend(validate_selector(&spec.selector, "deployment", &path.child("selector")));
+    errors.extend(validate_selector(selector, "deployment", &path.child("selector")));
     let default = PodTemplateSpec::default();
     let template = spec.template.as_ref().unwrap_or(&default);
     let at = path.child("template");
     let before = old.and_then(|o| o.template.as_ref());
-    match unreadable(&spec.selector, "invalid label selector", &path.child("selector")) {
+    match unreadable(selector, "invalid label selector", &path.child("selector")) {
         Some(error) => errors.push(error),
         None => {
-            let selector = Some(&spec.selector);
             errors.extend(validate_workload_template(template, before, selector, "ReplicaSet", &at));
         }
     }
@@ -389,38 +437,39 @@ fn validate_replica_set_spec(spec: &ReplicaSetSpec, old: Option<&ReplicaSetSpec>
 }
 
 /// A changed replica set.
-pub fn validate_replica_set_update(new: &ReplicaSet, old: &ReplicaSet) -> Vec<Error> {
+pub fn validate_replica_set_update(new: &ReplicaSet, old: &ReplicaSet, selected: bool) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    errors.extend(validate_replica_set_spec(new, Some(old), &path));
-    errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
+    let selector = given(&new.selector, selected);
+    errors.extend(validate_replica_set_spec(new, Some(old), selector, &path));
+    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
     errors
 }
 
 /// A new stateful set.
-pub fn validate_stateful_set(set: &StatefulSet) -> Vec<Error> {
+pub fn validate_stateful_set(set: &StatefulSet, selected: bool) -> Vec<Error> {
     let mut errors = validate_kube_object_meta(&set.metadata, true, name_is_label, &Path::new("metadata"));
-    let path = Path::new("spec");
-    errors.extend(validate_stateful_set_spec(&set.spec, Some(&set.spec.template), None, &path));
-    let list = path.child("volumeClaimTemplates");
-    for (i, claim) in items(&set.spec.volume_claim_templates).iter().enumerate() {
-        let none = Default::default();
-        let spec = claim.spec.as_ref().unwrap_or(&none);
-        errors.extend(validate_claim_spec(spec, &list.index(i).child("spec")));
-    }
-    let name = text(&set.spec.service_name);
-    if !name.is_empty() {
-        errors.extend(dns_label(name, &path.child("serviceName")));
-    }
+    let judged = Judged { template: true, immutable: true, old: None };
+    let selector = given(&set.spec.selector, selected);
+    errors.extend(validate_stateful_set_spec(&set.spec, selector, &judged, &Path::new("spec")));
     errors
 }
 
-/// `template` is left out when the old set's is broken: it cannot be mended in every respect.
+/// What of a stateful set is judged.
+struct Judged<'a> {
+    /// The template: left alone where the stored set has faults, which then cannot be mended in every respect.
+    template: bool,
+    /// What never changes, of new sets only.
+    immutable: bool,
+    /// The stored template.
+    old: Option<&'a PodTemplateSpec>,
+}
+
 fn validate_stateful_set_spec(
     spec: &StatefulSetSpec,
-    template: Option<&PodTemplateSpec>,
-    old: Option<&PodTemplateSpec>,
+    selector: Option<&LabelSelector>,
+    judged: &Judged<'_>,
     path: &Path,
 ) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -437,36 +486,43 @@ fn validate_stateful_set_spec(
             errors.extend(supported(text(value), &["Retain", "Delete"], &at.child(field)));
         }
     }
+    let claims = path.child("volumeClaimTemplates");
+    for (i, claim) in items(&spec.volume_claim_templates).iter().enumerate().filter(|_| judged.immutable) {
+        let spec = claim.spec.clone().unwrap_or_default();
+        errors.extend(validate_claim_spec(&spec, &claims.index(i).child("spec")));
+    }
     errors.extend(count(spec.replicas, &path.child("replicas")));
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
     if let Some(ordinals) = &spec.ordinals {
         errors.extend(count(ordinals.start, &path.child("ordinals.start")));
     }
-    errors.extend(validate_selector(&spec.selector, "statefulset", &path.child("selector")));
+    let name = text(&spec.service_name);
+    if judged.immutable && !name.is_empty() {
+        errors.extend(dns_label(name, &path.child("serviceName")));
+    }
+    errors.extend(validate_selector(selector, "statefulset", &path.child("selector")));
     let at = path.child("template");
-    match unreadable(&spec.selector, "", &path.child("selector")) {
+    match unreadable(selector, "", &path.child("selector")) {
         Some(error) => errors.push(error),
-        None => errors.extend(validate_stateful_template(spec, template.is_some(), old, &at)),
+        None => errors.extend(validate_stateful_template(spec, selector, judged, &at)),
     }
     errors.extend(validate_always(&spec.template, "StatefulSet", &at));
     errors
 }
 
-/// `whole` unless the old set's template is broken.
 fn validate_stateful_template(
     spec: &StatefulSetSpec,
-    whole: bool,
-    old: Option<&PodTemplateSpec>,
+    selector: Option<&LabelSelector>,
+    judged: &Judged<'_>,
     path: &Path,
 ) -> Vec<Error> {
-    let mut errors: Vec<Error> =
-        validate_selected(&spec.template, Some(&spec.selector), path).into_iter().collect();
+    let mut errors: Vec<Error> = validate_selected(&spec.template, selector, path).into_iter().collect();
     let completed = with_claim_volumes(spec);
-    if whole {
-        errors.extend(validate_template(&completed, old, path));
+    if judged.template {
+        errors.extend(validate_template(&completed, judged.old, path));
     }
     // Upstream looks at labels and annotations once more.
-    errors.extend(validate_template_metadata(&completed, old, path));
+    errors.extend(validate_template_metadata(&completed, judged.old, path));
     errors
 }
 
@@ -525,13 +581,15 @@ fn with_claim_volumes(spec: &StatefulSetSpec) -> PodTemplateSpec {
 }
 
 /// A changed stateful set.
-pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet) -> Vec<Error> {
+pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet, selected: bool) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
-    let before = Some(&old.template);
-    let sound = validate_stateful_set_spec(old, before, before, &Path::ROOT).is_empty();
-    let mut errors = validate_stateful_set_spec(new, Some(&new.template).filter(|_| sound), before, &path);
-    errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
+    let whole = Judged { template: true, immutable: false, old: Some(&old.template) };
+    let sound = validate_stateful_set_spec(old, Some(&old.selector), &whole, &Path::ROOT).is_empty();
+    let selector = given(&new.selector, selected);
+    let judged = Judged { template: sound, ..whole };
+    let mut errors = validate_stateful_set_spec(new, selector, &judged, &path);
+    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
     errors.extend(immutable(
         &new.volume_claim_templates,
         &old.volume_claim_templates,
@@ -547,21 +605,28 @@ pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet) -> Vec
 }
 
 /// A new daemon set.
-pub fn validate_daemon_set(set: &DaemonSet) -> Vec<Error> {
+pub fn validate_daemon_set(set: &DaemonSet, selected: bool) -> Vec<Error> {
     let mut errors = metadata(&set.metadata);
-    errors.extend(validate_daemon_set_spec(&set.spec, None, &Path::new("spec")));
+    let selector = given(&set.spec.selector, selected);
+    errors.extend(validate_daemon_set_spec(&set.spec, None, selector, &Path::new("spec")));
     errors
 }
 
-fn validate_daemon_set_spec(spec: &DaemonSetSpec, old: Option<&DaemonSetSpec>, path: &Path) -> Vec<Error> {
-    let mut errors = validate_selector(&spec.selector, "daemonset", &path.child("selector"));
-    errors.extend(validate_workload_template(
-        &spec.template,
-        old.map(|o| &o.template),
-        Some(&spec.selector),
-        "DaemonSet",
-        &path.child("template"),
-    ));
+fn validate_daemon_set_spec(
+    spec: &DaemonSetSpec,
+    old: Option<&DaemonSetSpec>,
+    selector: Option<&LabelSelector>,
+    path: &Path,
+) -> Vec<Error> {
+    let (template, at) = (&spec.template, path.child("template"));
+    let mut errors = validate_label_selector(selector, &path.child("selector"));
+    errors.extend(validate_selected(template, selector, &at));
+    if selector.is_some_and(is_empty) {
+        let detail = "empty selector is invalid for daemonset";
+        errors.push(Error::invalid(&path.child("selector"), Bad::json(&selector), detail));
+    }
+    errors.extend(validate_template(template, old.map(|o| &o.template), &at));
+    errors.extend(validate_always(template, "DaemonSet", &at));
     errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
     let strategy = path.child("updateStrategy");
     let kind = spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("");
@@ -607,18 +672,19 @@ fn validate_daemon_set_spec(spec: &DaemonSetSpec, old: Option<&DaemonSetSpec>, p
 }
 
 /// A changed daemon set.
-pub fn validate_daemon_set_update(new: &DaemonSet, old: &DaemonSet) -> Vec<Error> {
+pub fn validate_daemon_set_update(new: &DaemonSet, old: &DaemonSet, selected: bool) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    errors.extend(immutable(&new.selector, &old.selector, &path.child("selector")));
-    errors.extend(validate_daemon_set_spec(new, Some(old), &path));
+    let selector = given(&new.selector, selected);
+    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
+    errors.extend(validate_daemon_set_spec(new, Some(old), selector, &path));
     errors
 }
 
 /// A new replication controller.
 pub fn validate_replication_controller(controller: &ReplicationController) -> Vec<Error> {
-    let mut errors = metadata(&controller.metadata);
+    let mut errors = validate_long_named(&controller.metadata, true, &Path::new("metadata"));
     errors.extend(validate_replication_controller_spec(controller, None));
     errors
 }
@@ -631,14 +697,15 @@ fn validate_replication_controller_spec(
     let mut errors = Vec::new();
     let none = ReplicationControllerSpec::default();
     let spec = controller.spec.as_ref().unwrap_or(&none);
-    errors.extend(count(spec.min_ready_seconds, &path.child("minReadySeconds")));
+    let covered = |value, name: &str| count(value, &path.child(name)).map(Error::covered);
+    errors.extend(covered(spec.min_ready_seconds, "minReadySeconds"));
     let selector = spec.selector.clone().unwrap_or_default();
     if selector.is_empty() {
         errors.push(Error::required(&path.child("selector"), ""));
     }
     match spec.replicas {
-        None => errors.push(Error::required(&path.child("replicas"), "")),
-        Some(_) => errors.extend(count(spec.replicas, &path.child("replicas"))),
+        None => errors.push(Error::required(&path.child("replicas"), "").covered()),
+        Some(_) => errors.extend(covered(spec.replicas, "replicas")),
     }
     let at = path.child("template");
     match &spec.template {

@@ -1,6 +1,4 @@
 //! Horizontal pod autoscalers. Upstream: `pkg/apis/autoscaling/validation/validation.go` and the strategy's options.
-//!
-//! What upstream validates both by hand and declaratively is reported once, last.
 
 use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
@@ -57,6 +55,18 @@ fn validate_spec(new: &HorizontalPodAutoscaler, old: Option<&HorizontalPodAutosc
     let path = Path::new("spec");
     let mut errors = Vec::new();
     let least = spec.min_replicas;
+    if let Some(least) = least.filter(|least| *least < 0) {
+        let detail = "must be greater than or equal to 0";
+        errors.push(Error::invalid(&path.child("minReplicas"), least, detail).covered());
+    }
+    let at = path.child("maxReplicas");
+    match spec.max_replicas {
+        0 => errors.push(Error::required(&at, "must be set and greater than 0").covered()),
+        most if most < 0 => {
+            errors.push(Error::invalid(&at, most, "must be greater than or equal to 1").covered());
+        }
+        _ => {}
+    }
     if least.is_some_and(|least| spec.max_replicas < least) {
         let detail = "must be greater than or equal to `minReplicas`";
         errors.push(Error::invalid(&path.child("maxReplicas"), spec.max_replicas, detail));
@@ -77,18 +87,6 @@ fn validate_spec(new: &HorizontalPodAutoscaler, old: Option<&HorizontalPodAutosc
         let at = path.child("behavior");
         errors.extend(validate_rules(behavior.scale_up.as_ref(), &at.child("scaleUp")));
         errors.extend(validate_rules(behavior.scale_down.as_ref(), &at.child("scaleDown")));
-    }
-    if let Some(least) = least.filter(|least| *least < 0) {
-        let detail = "must be greater than or equal to 0";
-        errors.push(Error::invalid(&path.child("minReplicas"), least, detail));
-    }
-    match spec.max_replicas {
-        0 => errors.push(Error::required(&path.child("maxReplicas"), "")),
-        most if most < 0 => {
-            let detail = "must be greater than or equal to 1";
-            errors.push(Error::invalid(&path.child("maxReplicas"), most, detail));
-        }
-        _ => {}
     }
     errors
 }

@@ -66,7 +66,7 @@ fn validate_spec(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: &Path) -> 
 fn validate_schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: &Path) -> Vec<Error> {
     let schedule = spec.schedule.as_str();
     if schedule.is_empty() {
-        return vec![Error::required(path, "")];
+        return vec![Error::required(path, "").covered()];
     }
     let mut errors: Vec<Error> =
         Schedule::parse(schedule).err().map(|why| Error::invalid(path, schedule, why)).into_iter().collect();

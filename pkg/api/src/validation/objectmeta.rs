@@ -49,6 +49,19 @@ pub fn name_is_path_segment(name: &str, prefix: bool) -> Refusals {
     content::path_segment(name, prefix)
 }
 
+/// Kinds whose own rules judge the name too: a DNS subdomain, and what it is generated from is not looked at
+/// (`ValidateObjectMetaWithOpts` with `validate.LongName`).
+pub fn name_is_long(name: &str, prefix: bool) -> Refusals {
+    if prefix { Vec::new() } else { super::declarative::format::refusals("k8s-long-name", name) }
+}
+
+/// [`validate_kube_object_meta`] of kinds with [`name_is_long`], whose own rules tell of the name where they can.
+pub fn validate_long_named(meta: &ObjectMeta, namespaced: bool, path: &Path) -> Vec<Error> {
+    let name = path.child("name").to_string();
+    let errors = validate_kube_object_meta(meta, namespaced, name_is_long, path);
+    errors.into_iter().map(|e| if e.field == name { e.covered() } else { e }).collect()
+}
+
 /// Validates metadata of a new object as Kubernetes' own kinds do (`core/validation.ValidateObjectMeta`): finalizers
 /// without a domain are from a short list.
 pub fn validate_kube_object_meta(

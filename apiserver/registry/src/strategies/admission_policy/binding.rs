@@ -5,7 +5,7 @@ use ::api::validation::field::Error as FieldError;
 use async_trait::async_trait;
 use machinery::Value;
 
-use super::super::validated;
+use super::super::{validated, with_declared};
 use super::authorize::{self, Policies};
 use crate::errors::ApiError;
 use crate::meta;
@@ -25,12 +25,12 @@ impl Bindings {
 
 #[async_trait]
 impl Strategy for Bindings {
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        self.check(object, true)
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        with_declared(call, self.check(object, true), object, None)
     }
 
-    fn validate_update(&self, _call: &Call<'_>, object: &Value, _old: &Value) -> Vec<FieldError> {
-        self.check(object, false)
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        with_declared(call, self.check(object, false), object, Some(old))
     }
 
     fn warnings_on_update(&self, _call: &Call<'_>, object: &Value, _old: &Value) -> Vec<String> {

@@ -47,7 +47,7 @@ fn validate_common(
     let mut errors = Vec::new();
     let at = path.child("policyName");
     match policy {
-        "" => errors.push(Error::required(&at, "")),
+        "" => errors.push(Error::required(&at, "").covered()),
         name => {
             let refusals = content::dns_subdomain(name);
             errors.extend(refusals.into_iter().map(|m| Error::invalid(&at, name, m)));
@@ -105,7 +105,7 @@ fn validate_actions(actions: &[String], path: &Path) -> Vec<Error> {
         errors.push(Error::invalid(path, Bad::json(&actions), detail));
     }
     if actions.is_empty() {
-        errors.push(Error::required(path, ""));
+        errors.push(Error::required(path, "at least one validation action is required").covered());
     }
     errors
 }

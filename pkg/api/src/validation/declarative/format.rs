@@ -5,27 +5,33 @@ use crate::validation::field::{Error, Path};
 
 /// What is wrong with a text that must have a format. Formats that no served type uses are not known here.
 pub(super) fn check(format: &str, value: &str, path: &Path) -> Vec<Error> {
+    match format {
+        "k8s-resource-pool-name" => pool_name(value, path),
+        "k8s-resource-fully-qualified-name" => fully_qualified(value, path),
+        _ => refusals(format, value).into_iter().map(|m| Error::invalid(path, value, m)).collect(),
+    }
+}
+
+/// What is said of a text that does not have a format of one part.
+pub(crate) fn refusals(format: &str, value: &str) -> Vec<String> {
+    let texts = match format {
+        "k8s-short-name" => content::dns_label(value),
+        "k8s-long-name" => content::dns_subdomain(value),
+        "k8s-long-name-caseless" => content::dns_subdomain_caseless(value),
+        "k8s-label-key" => content::qualified_name(value),
+        "k8s-prefixed-label-key" => prefixed_key(value),
+        "k8s-label-value" => content::label_value(value),
+        "k8s-path-segment-name" => content::path_segment(value, false),
+        "k8s-uuid" => uuid(value),
+        "k8s-extended-resource-name" => extended_resource(value),
+        _ => Vec::new(),
+    };
     // The same rules count characters where they are applied by hand (`validate/content`, `util/validation`).
     let in_bytes = |m: String| match m.strip_prefix("must be no more than ") {
         Some(_) => m.replace(" characters", " bytes"),
         None => m,
     };
-    let refuse =
-        |texts: Vec<String>| texts.into_iter().map(|m| Error::invalid(path, value, in_bytes(m))).collect();
-    match format {
-        "k8s-short-name" => refuse(content::dns_label(value)),
-        "k8s-long-name" => refuse(content::dns_subdomain(value)),
-        "k8s-long-name-caseless" => refuse(content::dns_subdomain_caseless(value)),
-        "k8s-label-key" => refuse(content::qualified_name(value)),
-        "k8s-prefixed-label-key" => refuse(prefixed_key(value)),
-        "k8s-label-value" => refuse(content::label_value(value)),
-        "k8s-path-segment-name" => refuse(content::path_segment(value, false)),
-        "k8s-uuid" => refuse(uuid(value)),
-        "k8s-extended-resource-name" => refuse(extended_resource(value)),
-        "k8s-resource-pool-name" => pool_name(value, path),
-        "k8s-resource-fully-qualified-name" => fully_qualified(value, path),
-        _ => Vec::new(),
-    }
+    texts.into_iter().map(in_bytes).collect()
 }
 
 fn prefixed_key(value: &str) -> Vec<String> {

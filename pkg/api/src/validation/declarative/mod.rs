@@ -3,7 +3,8 @@
 //! [`validate`] walks an object with its type and, on updates, with the stored object: what did not change is not
 //! judged again. Markers of the beta stage are enforced as those without a stage are (the gate
 //! `DeclarativeValidationBeta` is on by default); those of the alpha stage cut a branch short but report nothing, as
-//! upstream only counts their mismatches. Metadata has only alpha markers and is not walked. Rules that upstream
+//! upstream only counts their mismatches. Metadata has only alpha markers and is not walked, but for what
+//! a kind says of its own name. Rules that upstream
 //! implements in code (`customUnique`, `customValidation`) are left to the kinds' own validation, and so is whatever
 //! upstream's hand-written validation reports and marks as covered: it is reported here and must not be there.
 //!
@@ -131,10 +132,29 @@ impl Walk<'_> {
         }
         self.members(id, path, new, old);
         for field in self.table.fields(id) {
-            if field.name != "metadata" {
-                let before = old.map(|o| o.get(&field.name));
-                self.field(field, &path.child(&field.name), new.get(&field.name), before);
+            let (at, now) = (path.child(&field.name), new.get(&field.name));
+            let before = old.map(|o| o.get(&field.name));
+            if field.name == "metadata" {
+                self.subfields(field, &at, now, before.flatten());
+            } else {
+                self.field(field, &at, now, before);
             }
+        }
+    }
+
+    /// The rules of a kind about parts of its metadata, which are texts. What did not change is not judged again
+    /// (`validate.Subfield`).
+    fn subfields(&mut self, field: &'static Field, path: &Path, new: Option<&Value>, old: Option<&Value>) {
+        let rules: Vec<Rule<'_>> = self.rules(field).filter(|r| r.name == "subfield").collect();
+        for rule in rules {
+            let of = |metadata: Option<&Value>| metadata.and_then(|m| m.get(rule.argument)).cloned();
+            let (now, before) = (of(new), of(old));
+            let Some(text) = now.as_ref().and_then(Value::as_str).filter(|t| !t.is_empty()) else { continue };
+            if self.update && before.as_ref().and_then(Value::as_str) == Some(text) {
+                continue;
+            }
+            let Some(inner) = rule.nested(self.options) else { continue };
+            self.scalar(&inner, &path.child(rule.argument), &Value::from(text));
         }
     }
 
@@ -146,7 +166,7 @@ impl Walk<'_> {
         new: Option<&Value>,
         old: Option<Option<&Value>>,
     ) {
-        if self.update && old.is_some_and(|old| same(new, old)) {
+        if self.update && old.is_some_and(|old| self.table.field_eq(field, new, old)) {
             return;
         }
         let rules: Vec<Rule<'_>> = self.rules(field).collect();
@@ -201,6 +221,12 @@ impl Walk<'_> {
         let mut cut = false;
         for rule in rules {
             let length = new.and_then(Value::as_list).map_or(0, |l| l.len());
+            if matches!((rule.name, rule.payload), ("update", "NoAddItem" | "NoRemoveItem")) {
+                let moved = self.moved_items(rule, &keys_of(field, rules), path, new, old.flatten());
+                cut |= !moved.is_empty();
+                self.errors.extend(moved.into_iter().filter(|_| rule.enforced));
+                continue;
+            }
             let error = match (rule.name, rule.payload) {
                 ("required", _) if !set => Some(Error::required(path, "")),
                 ("forbidden", _) if set => Some(Error::forbidden(path, "")),
@@ -225,6 +251,29 @@ impl Walk<'_> {
             self.errors.extend(error.filter(|_| rule.enforced));
         }
         cut
+    }
+
+    /// Items that came or went, where the rule forbids that (`validate.ValSliceUpdate`).
+    fn moved_items(
+        &self,
+        rule: &Rule<'_>,
+        keys: &[&str],
+        path: &Path,
+        new: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Vec<Error> {
+        let items = |v: Option<&Value>| v.and_then(Value::as_list).cloned().unwrap_or_default();
+        let (new, old) = (items(new), items(old));
+        let lacks = |list: &machinery::List, item: &Value| !list.iter().any(|i| alike(keys, i, item));
+        if !self.update {
+            Vec::new()
+        } else if rule.payload == "NoAddItem" {
+            let added = new.iter().enumerate().filter(|(_, item)| lacks(&old, item));
+            added.map(|(i, _)| Error::forbidden(&path.index(i), "item may not be added")).collect()
+        } else {
+            let removed = old.iter().filter(|item| lacks(&new, item));
+            removed.map(|_| Error::forbidden(path, "item may not be removed")).collect()
+        }
     }
 
     /// Keys of lists that are maps, and items of lists that are sets, stand once.
@@ -310,7 +359,7 @@ impl Walk<'_> {
                 for (i, item) in list.iter().enumerate() {
                     let mut olds = old.and_then(Value::as_list).into_iter().flat_map(|l| l.iter());
                     let before = olds.find(|o| !keys.is_empty() && alike(&keys, o, item));
-                    if !(self.update && before.is_some_and(|b| b.semantic_eq(item))) {
+                    if !(self.update && before.is_some_and(|b| self.table.semantic_eq(id, b, item))) {
                         self.structure(id, &path.index(i), item, before);
                     }
                 }
@@ -319,7 +368,7 @@ impl Walk<'_> {
                 let Some(id) = inside(e) else { return };
                 for (key, item) in map.iter() {
                     let before = old.and_then(|o| o.get(key));
-                    if !(self.update && before.is_some_and(|b| b.semantic_eq(item))) {
+                    if !(self.update && before.is_some_and(|b| self.table.semantic_eq(id, b, item))) {
                         self.structure(id, &path.key(key), item, before);
                     }
                 }

@@ -39,7 +39,8 @@ impl<'t> Rule<'t> {
 
     /// The payload as a number.
     pub fn number(&self) -> Option<i64> {
-        self.payload.parse().ok()
+        // Markers may end in a comment.
+        self.payload.split(" #").next().unwrap_or_default().parse().ok()
     }
 }
 

@@ -5,7 +5,7 @@ use machinery::Value;
 use machinery::schema::{Field, TypeId};
 
 use super::rule::Rule;
-use super::{Walk, is_set, same};
+use super::{Walk, is_set};
 use crate::validation::field::{Error, Path};
 
 /// What a union lacks or has too much of.
@@ -52,7 +52,9 @@ impl Walk<'_> {
         for field in members {
             let value = new.get(&field.name);
             let before = old.map(|o| o.get(&field.name));
-            if before.is_some_and(|b| same(value, b)) && old.map(mode).as_deref() == Some(&mode(new)) {
+            if before.is_some_and(|b| table.field_eq(field, value, b))
+                && old.map(mode).as_deref() == Some(&mode(new))
+            {
                 continue;
             }
             let cases: Vec<Rule<'_>> = self.rules(field).filter(|r| r.name == "ifMode").collect();

@@ -13,13 +13,17 @@ pub fn name_is_address(name: &str, _prefix: bool) -> Refusals {
     validate_ip_strict(name, &Path::ROOT).into_iter().map(|e| e.detail).collect()
 }
 
-/// `ValidateIPAddress`.
-pub fn validate(address: &IPAddress) -> Vec<Error> {
+/// `ValidateIPAddress`. Typed objects do not tell an absent parent from an empty one: `parented` does.
+pub fn validate(address: &IPAddress, parented: bool) -> Vec<Error> {
     let mut errors =
         validate_kube_object_meta(&address.metadata, false, name_is_address, &Path::new("metadata"));
     let parent = &address.spec.parent_ref;
     let spec = Path::new("spec");
     let path = spec.child("parentRef");
+    if !parented {
+        errors.push(Error::required(&path, "").covered());
+        return errors;
+    }
     if !text(&parent.group).is_empty() {
         errors.extend(dns_subdomain(text(&parent.group), &path.child("group")));
     }
@@ -37,8 +41,8 @@ pub fn validate(address: &IPAddress) -> Vec<Error> {
 }
 
 /// `ValidateIPAddressUpdate`; that the parent stays is told by the type's own rules.
-pub fn validate_update(new: &IPAddress, old: &IPAddress) -> Vec<Error> {
-    let mut errors = validate(new);
+pub fn validate_update(new: &IPAddress, old: &IPAddress, parented: bool) -> Vec<Error> {
+    let mut errors = validate(new, parented);
     errors.extend(validate_object_meta_update(&new.metadata, &old.metadata, &Path::new("metadata")));
     errors
 }

@@ -7,7 +7,7 @@ use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_kube_object_meta, validate_label_selector_with, validate_object_meta_update,
 };
-use crate::validation::{dns_subdomain, semantic_eq};
+use crate::validation::{dns_subdomain, same_pointer};
 
 /// `ValidateCSIStorageCapacity`.
 pub fn validate(capacity: &CSIStorageCapacity) -> Vec<Error> {
@@ -34,7 +34,7 @@ pub fn validate_update(new: &CSIStorageCapacity, old: &CSIStorageCapacity) -> Ve
     let mut errors = check(new, any_values);
     errors.extend(validate_object_meta_update(&new.metadata, &old.metadata, &Path::new("metadata")));
     let immutable = "field is immutable";
-    if !semantic_eq(&new.node_topology, &old.node_topology) {
+    if !same_pointer(&new.node_topology, &old.node_topology) {
         let bad = Bad::json(&new.node_topology);
         errors.push(Error::invalid(&Path::new("nodeTopology"), bad, immutable));
     }
