@@ -17,17 +17,22 @@ import (
 	"slices"
 	"time"
 
+	extensions "k8s.io/apiextensions-apiserver/pkg/apiserver"
+	"k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/kubernetes/fake"
+	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
+	"k8s.io/kube-aggregator/pkg/registry/apiservice"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	"k8s.io/kubernetes/pkg/capabilities"
@@ -50,6 +55,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/certificates/clustertrustbundle"
 	"k8s.io/kubernetes/pkg/registry/certificates/podcertificaterequest"
 	"k8s.io/kubernetes/pkg/registry/coordination/lease"
+	"k8s.io/kubernetes/pkg/registry/coordination/leasecandidate"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/endpoint"
 	"k8s.io/kubernetes/pkg/registry/core/event"
@@ -84,7 +90,10 @@ import (
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
+	"k8s.io/kubernetes/pkg/registry/scheduling/compositepodgroup"
+	"k8s.io/kubernetes/pkg/registry/scheduling/podgroup"
 	"k8s.io/kubernetes/pkg/registry/scheduling/priorityclass"
+	"k8s.io/kubernetes/pkg/registry/scheduling/workload"
 	"k8s.io/kubernetes/pkg/registry/storage/csidriver"
 	"k8s.io/kubernetes/pkg/registry/storage/csinode"
 	"k8s.io/kubernetes/pkg/registry/storage/csistoragecapacity"
@@ -147,6 +156,12 @@ func (nothing) GetMutatingAdmissionPolicy(context.Context, string) (*admissionre
 
 var everyone = authorizerfactory.NewAlwaysAllowAuthorizer()
 
+var definitions = customresourcedefinition.NewStrategy(extensions.Scheme)
+
+var podGroups = podgroup.NewStrategy()
+
+var compositePodGroups = compositepodgroup.NewStrategy()
+
 var claims = resourceclaim.NewStrategy(namespaces, everyone)
 
 var kinds = map[string]kind{
@@ -180,6 +195,12 @@ var kinds = map[string]kind{
 	"Job":                        of("jobs", job.Strategy, status(job.StatusStrategy)),
 	"CronJob":                    of("cronjobs", cronjob.Strategy, status(cronjob.StatusStrategy)),
 	"HorizontalPodAutoscaler":    of("horizontalpodautoscalers", horizontalpodautoscaler.Strategy, status(horizontalpodautoscaler.StatusStrategy)),
+	"CustomResourceDefinition":   of("customresourcedefinitions", definitions, status(customresourcedefinition.NewStatusStrategy(extensions.Scheme))),
+	"APIService":                 of("apiservices", apiservice.NewStrategy(aggregatorscheme.Scheme), status(apiservice.NewStatusStrategy(aggregatorscheme.Scheme))),
+	"Workload":                   of("workloads", workload.Strategy, nil),
+	"PodGroup":                   of("podgroups", podGroups, status(podgroup.NewStatusStrategy(podGroups))),
+	"CompositePodGroup":          of("compositepodgroups", compositePodGroups, status(compositepodgroup.NewStatusStrategy(compositePodGroups))),
+	"LeaseCandidate":             of("leasecandidates", leasecandidate.Strategy, nil),
 	"Lease":                      of("leases", lease.Strategy, nil),
 	"EndpointSlice":              of("endpointslices", endpointslice.Strategy, nil),
 	"Ingress":                    of("ingresses", ingress.Strategy, status(ingress.StatusStrategy)),
@@ -236,8 +257,23 @@ type question struct {
 	Sub string          `json:"sub"`
 }
 
+// The codecs of a group: two have schemes of their own.
+func codecs(group string) serializer.CodecFactory {
+	switch group {
+	case "apiextensions.k8s.io":
+		return extensions.Codecs
+	case "apiregistration.k8s.io":
+		return aggregatorscheme.Codecs
+	}
+	return legacyscheme.Codecs
+}
+
 func decode(data []byte) (runtime.Object, *schema.GroupVersionKind, error) {
-	return legacyscheme.Codecs.UniversalDecoder().Decode(data, nil, nil)
+	var kind metav1.TypeMeta
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return nil, nil, err
+	}
+	return codecs(kind.GroupVersionKind().Group).UniversalDecoder().Decode(data, nil, nil)
 }
 
 func scoped(s rest.RESTCreateStrategy, k kind, sub string, gvk *schema.GroupVersionKind, obj runtime.Object, verb string) context.Context {
@@ -306,7 +342,7 @@ func answer(line []byte) (out any) {
 
 func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind, warnings recorder) any {
 	if err == nil {
-		codec := legacyscheme.Codecs.LegacyCodec(gvk.GroupVersion())
+		codec := codecs(gvk.Group).LegacyCodec(gvk.GroupVersion())
 		text, err := runtime.Encode(codec, obj)
 		if err == nil {
 			obj, err = runtime.Decode(codec, text)

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use ::api::resources::ResourceRow;
 use bytes::Bytes;
 use registry::admission::Chain;
 use registry::api::{Body, MediaType, Registry, RequestContext, RequestInfo};
@@ -16,12 +17,16 @@ pub fn registry(dir: &std::path::Path) -> ApiRegistry {
 }
 
 pub fn registry_with(dir: &std::path::Path, admission: Chain) -> ApiRegistry {
+    registry_of(dir, admission, |row| row.stage == ::api::resources::Stage::Ga)
+}
+
+pub fn registry_of(dir: &std::path::Path, admission: Chain, served: fn(&ResourceRow) -> bool) -> ApiRegistry {
     let options = storage::embedded::Options::new(dir);
     let store = storage::Embedded::open(options).unwrap();
     let registry = ApiRegistry::new(Config {
         store: Arc::new(store),
         prefix: "/registry".into(),
-        served: Box::new(|row| row.stage == ::api::resources::Stage::Ga),
+        served: Box::new(served),
         admission,
         settings: Settings::default(),
         clock: Arc::new(|| "2030-01-01T00:00:00Z".parse().unwrap()),
