@@ -77,10 +77,10 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "\
-package core/v1 k8s.io/api/core/v1 v1
+package core/v1 k8s.io/api/core/v1 /v1
 type Part
   name 1 string omitempty
-type Thing kind typemeta
+type Thing
   text 1 string omitempty
   pointed 2 *string omitempty
   part 3 Part omitempty
@@ -94,7 +94,7 @@ type Thing kind typemeta
         let table = TypeTable::parse(TABLE).expect("a table");
         let thing = table.by_name("core/v1.Thing").expect("a type");
         let same = |a: serde_json::Value, b: serde_json::Value| {
-            let (a, b) = (Value::from(&a), Value::from(&b));
+            let (a, b) = (Value::from(a), Value::from(b));
             let answer = table.semantic_eq(thing, &a, &b);
             assert_eq!(answer, table.semantic_eq(thing, &b, &a));
             answer
