@@ -64,8 +64,8 @@ impl TypeTable {
                 a.ptr_eq(b) || (a.len() == b.len() && a.iter().zip(b.iter()).all(same))
             }
             (Shape::Map(e), Value::Map(a), Value::Map(b)) => {
-                let same = |(key, x): (&_, _)| b.get(key).is_some_and(|y| self.shape_eq(self.elem(e), x, y));
-                a.ptr_eq(b) || (a.len() == b.len() && a.iter().all(same))
+                let same = |key: &str, x| b.get(key).is_some_and(|y| self.shape_eq(self.elem(e), x, y));
+                a.ptr_eq(b) || (a.len() == b.len() && a.iter().all(|(key, x)| same(key, x)))
             }
             (_, a, b) => a == b,
         }
