@@ -83,7 +83,8 @@ fn spec(object: &Value) -> Value {
 }
 
 fn conditions(object: &Value) -> Vec<FieldError> {
-    let path = Path::new("status").child("conditions");
+    let status = Path::new("status");
+    let path = status.child("conditions");
     let Some(list) = object.get_path(&["status", "conditions"]).filter(|c| !c.is_null()) else {
         return Vec::new();
     };

@@ -95,7 +95,8 @@ fn labels_of(template: &PodTemplateSpec) -> Option<&BTreeMap<String, String>> {
 }
 
 fn mismatch(template: &PodTemplateSpec, path: &Path) -> Error {
-    let at = path.child("metadata").child("labels");
+    let metadata = path.child("metadata");
+    let at = metadata.child("labels");
     Error::invalid(&at, Bad::json(&labels_of(template)), "`selector` does not match template `labels`")
 }
 

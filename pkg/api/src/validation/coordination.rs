@@ -1,7 +1,7 @@
 //! Leases, and candidates for them. Upstream: `pkg/apis/coordination/validation/validation.go`.
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::coordination::v1beta1::{LeaseCandidate, LeaseCandidateSpec};
+use k8s_openapi::api::coordination::v1beta1::LeaseCandidate;
 use semver::Version;
 
 use super::content::Refusals;
@@ -55,8 +55,7 @@ pub fn name_is_config_key(name: &str, _prefix: bool) -> Refusals {
 
 /// `ValidateLeaseCandidate`, metadata apart.
 pub fn validate_candidate(candidate: &LeaseCandidate) -> Vec<Error> {
-    let none = LeaseCandidateSpec::default();
-    let spec = candidate.spec.as_ref().unwrap_or(&none);
+    let spec = &candidate.spec;
     let path = Path::new("spec");
     let mut errors: Vec<Error> = required(&spec.lease_name, &path.child("leaseName")).into_iter().collect();
     let mut version = |text: &str, field: &str| match Version::parse(text) {
@@ -93,9 +92,9 @@ pub fn validate_candidate(candidate: &LeaseCandidate) -> Vec<Error> {
 
 /// `ValidateLeaseCandidateUpdate`, metadata apart.
 pub fn validate_candidate_update(new: &LeaseCandidate, old: &LeaseCandidate) -> Vec<Error> {
-    let lease = |c: &LeaseCandidate| c.spec.as_ref().map(|s| s.lease_name.clone()).unwrap_or_default();
     let mut errors = validate_candidate(new);
-    errors.extend(immutable(&lease(new), &lease(old), &Path::new("spec").child("leaseName")));
+    let (now, before) = (&new.spec.lease_name, &old.spec.lease_name);
+    errors.extend(immutable(now, before, &Path::new("spec").child("leaseName")));
     errors
 }
 

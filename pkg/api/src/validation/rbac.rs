@@ -51,7 +51,8 @@ pub fn validate_rules(role: &Value, namespaced: bool) -> Vec<Error> {
 /// Cluster roles that are made of others say which.
 pub fn validate_aggregation(role: &Value) -> Vec<Error> {
     let Some(rule) = role.get("aggregationRule").filter(|r| !r.is_null()) else { return Vec::new() };
-    let path = Path::new("aggregationRule").child("clusterRoleSelectors");
+    let aggregation = Path::new("aggregationRule");
+    let path = aggregation.child("clusterRoleSelectors");
     let selectors = list(rule, "clusterRoleSelectors");
     let mut errors = Vec::new();
     if selectors.is_empty() {

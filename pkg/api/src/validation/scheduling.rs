@@ -114,7 +114,8 @@ fn childless(composite: &Value, path: &Path, errors: &mut Vec<Error>) {
 pub fn validate_pod_group_spec(spec: &Value) -> Option<Error> {
     let given = |field: &str| spec.get(field).is_some_and(|v| !v.is_null());
     let lacks = given("parentCompositePodGroupName") && !given("workloadRef");
-    let at = Path::new("spec").child("workloadRef");
+    let path = Path::new("spec");
+    let at = path.child("workloadRef");
     lacks.then(|| Error::required(&at, "must be set when parentCompositePodGroupName is set"))
 }
 
@@ -122,7 +123,8 @@ pub fn validate_pod_group_spec(spec: &Value) -> Option<Error> {
 pub fn validate_claim_statuses(group: &Value) -> Vec<Error> {
     let claims = group.list_at(&["spec", "resourceClaims"]).map_or(&[][..], |l| l.as_slice());
     let statuses = group.list_at(&["status", "resourceClaimStatuses"]).map_or(&[][..], |l| l.as_slice());
-    let path = Path::new("status").child("resourceClaimStatuses");
+    let status = Path::new("status");
+    let path = status.child("resourceClaimStatuses");
     let unknown = |status: &Value| !claims.iter().any(|claim| name(claim) == name(status));
     let detail = "must match the name of an entry in `spec.resourceClaims`";
     (statuses.iter().enumerate().filter(|(_, status)| unknown(status)))
