@@ -1,10 +1,11 @@
 //! OpenAPI: `/openapi/v3` with one document per group-version, `/openapi/v2` with everything.
 //!
 //! Documents are made from the type table and the registry's rows when first asked for, and kept. They carry no prose:
-//! descriptions are upstream's text. The protobuf form is not made; clients that insist on it get 406.
+//! descriptions are upstream's text. Version 2 has a protobuf form ([`gnostic`]) too; version 3 is JSON alone.
 //! Upstream: `k8s.io/kube-openapi/pkg/{builder,builder3,handler,handler3}`.
 mod custom;
 mod descriptions;
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -13,7 +14,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use registry::api::{MediaType, ResourceRow};
@@ -164,16 +165,50 @@ fn index(server: &Server, call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
 }
 
 fn v2(server: &Server, call: &Call) -> Response {
-    let accept = call.header(http::header::ACCEPT);
-    let json = accept.is_empty() || accept.contains("json") || accept.contains("*/*");
-    if !json {
-        let error = ApiError::not_acceptable(&["application/json"]);
+    let Some(protobuf) = wants_protobuf(call.header(http::header::ACCEPT)) else {
+        let error = ApiError::not_acceptable(&["application/json", GNOSTIC]);
         return respond::error(&error, &call.parts.headers, &call.query);
-    }
+    };
     let (bytes, etag) = cached(server, "v2", &server.registry.resources(), Dialect::V2);
     let parts = server.aggregator.specs.v2();
     let (bytes, etag) = if parts.is_empty() { (bytes, etag) } else { merged(server, &bytes, &etag, &parts) };
-    send(call, bytes, &etag)
+    if !protobuf {
+        return send(call, bytes, &etag);
+    }
+    let mut response = send(call, in_gnostic(server, &bytes, &etag), &etag);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GNOSTIC));
+    response
+}
+
+/// What the protobuf form is called; clients also ask for it with an `@` before the version.
+const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The form that is acceptable and named first (`kube-openapi/pkg/handler`).
+fn wants_protobuf(accept: &str) -> Option<bool> {
+    if accept.is_empty() {
+        return Some(false);
+    }
+    accept.split(',').find_map(|clause| match clause.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "application/*" | "*/*" => Some(false),
+        media if media == GNOSTIC || media == GNOSTIC.replace("v2.v1.0", "v2@v1.0") => Some(true),
+        _ => None,
+    })
+}
+
+/// The v2 document in gnostic's form; kept like the document.
+fn in_gnostic(server: &Server, document: &Bytes, etag: &str) -> Bytes {
+    const KEY: &str = "v2 gnostic";
+    let name = format!("{KEY}?{etag}");
+    if let Some(found) = server.openapi.0.lock().get(&name) {
+        return found.clone();
+    }
+    // The document is our own.
+    let value = serde_json::from_slice(document).unwrap_or_default();
+    let made = Bytes::from(gnostic::document(&value));
+    let mut all = server.openapi.0.lock();
+    all.retain(|k, _| k.split('?').next() != Some(KEY));
+    all.insert(name, made.clone());
+    made
 }
 
 /// This server's v2 document with parts of others'; kept like the documents it is made of.
