@@ -73,11 +73,14 @@ impl Plugin for Priority {
         match a.operation {
             Operation::Create => set_priority(a).await,
             Operation::Update => {
-                let old = a.old.as_ref().and_then(|o| o.i64_at(&["spec", "priority"]));
-                if let (Some(pod), Some(priority)) = (a.object.as_mut(), old)
-                    && pod.i64_at(&["spec", "priority"]).is_none()
-                {
-                    write(pod, &["spec", "priority"], priority)?;
+                // What was found out on creation stays, when clients do not know it.
+                for path in [["spec", "priority"], ["spec", "preemptionPolicy"]] {
+                    let old = a.old.as_ref().and_then(|o| o.get_path(&path)).filter(|v| !v.is_null());
+                    if let (Some(pod), Some(old)) = (a.object.as_mut(), old.cloned())
+                        && pod.get_path(&path).is_none_or(Value::is_null)
+                    {
+                        write(pod, &path, old)?;
+                    }
                 }
                 Ok(())
             }
