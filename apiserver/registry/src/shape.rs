@@ -193,6 +193,14 @@ pub fn strategic_patch(
     Ok((json::encode_any(&Value::Map(merged)), decoded.strict))
 }
 
+/// Why what a strategic patch made is no object of its kind, and the patch as upstream prints it; none when that is
+/// for decoding to say.
+pub fn unrestorable(kind: RowKind, patch: &[u8], patched: &[u8]) -> Option<(String, String)> {
+    let id = type_of(kind).ok()?;
+    let why = machinery::patch::strategic::restore_error(types(), id, &json::parse(patched).ok()?)?;
+    Some((machinery::patch::display(&json::parse(patch).ok()?), why))
+}
+
 impl From<machinery::patch::Error> for ApiError {
     fn from(error: machinery::patch::Error) -> Self {
         match error.code() {

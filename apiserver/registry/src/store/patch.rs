@@ -110,7 +110,13 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
         true => call.resource.decode_body(call.request, &body),
         false => codec::decode_body(call.request, kind, &body),
     };
-    let mut object = decoded.map_err(|e| invalid_patch(&body, &e))?;
+    let mut object = decoded.map_err(|e| match patch.kind {
+        PatchType::Strategic => match crate::shape::unrestorable(kind, &patch.bytes, &body.bytes) {
+            Some((shown, why)) => invalid_text(shown.as_bytes(), &why),
+            None => invalid_patch(&body, &e),
+        },
+        _ => invalid_patch(&body, &e),
+    })?;
     // The patch was made for this version; nothing else may slip in through the resourceVersion of another.
     if meta::resource_version(&object).is_empty() {
         let version = meta::resource_version(old).to_owned();

@@ -8,11 +8,13 @@
 
 mod list;
 mod order;
+mod restore;
 mod table;
 
 use super::Error;
 use super::show::{display, go_type};
 use crate::value::{List, Map, Value};
+pub use restore::restore_error;
 pub use table::TableType;
 
 const MARKER: &str = "$patch";
