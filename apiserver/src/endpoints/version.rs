@@ -18,13 +18,13 @@ fn text() -> String {
         ("emulationMinor", "37"),
         ("minCompatibilityMajor", "1"),
         ("minCompatibilityMinor", "36"),
-        ("gitVersion", &info.git_version),
+        ("gitVersion", info.git_version.as_str()),
         ("gitCommit", ""),
         ("gitTreeState", ""),
         ("buildDate", "1970-01-01T00:00:00Z"),
         ("goVersion", ""),
         ("compiler", "rustc"),
-        ("platform", &info.platform),
+        ("platform", info.platform.as_str()),
     ];
     let lines: Vec<String> = fields.iter().map(|(k, v)| format!("  {k:?}: {v:?}")).collect();
     format!("{{\n{}\n}}", lines.join(",\n"))
