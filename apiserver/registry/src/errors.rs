@@ -156,16 +156,12 @@ impl ApiError {
         name: &str,
         errors: &[api::validation::field::Error],
     ) -> Self {
-        let mut causes: Vec<Cause> = Vec::new();
-        for e in errors {
-            let cause = Cause { reason: e.kind.cause().into(), message: e.body(), field: e.field.clone() };
-            let same = |c: &Cause| {
-                (&c.reason, &c.message, &c.field) == (&cause.reason, &cause.message, &cause.field)
-            };
-            if !causes.iter().any(same) {
-                causes.push(cause);
-            }
-        }
+        let cause = |e: &api::validation::field::Error| Cause {
+            reason: e.kind.cause().into(),
+            message: e.body(),
+            field: e.field.clone(),
+        };
+        let causes = errors.iter().map(cause).collect();
         let mut error = Self::invalid(group, kind, name, causes);
         let quoted = api::validation::field::quote(name);
         error.message = match errors {

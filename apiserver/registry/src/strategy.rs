@@ -116,6 +116,12 @@ pub trait Strategy: Send + Sync + 'static {
         !generic && !row.kind.group.starts_with("api")
     }
 
+    /// Whether the kind has declarative validation, so that repeated errors are told once
+    /// (`rest.DeclarativeValidationStrategy`): all kinds of Kubernetes' own, but those of the extension servers.
+    fn declares(&self, call: &Call<'_>) -> bool {
+        !call.resource.row.kind.group.starts_with("api")
+    }
+
     /// Validates a changed object. Metadata common to all kinds was validated before.
     fn validate_update(&self, _call: &Call<'_>, _object: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
@@ -244,15 +250,8 @@ pub fn keep_all_but_status(object: &mut Value, old: &Value) {
 
 /// `metadata.ResetObjectMetaForStatus`: a status update of newer kinds changes no metadata but managed fields.
 pub fn reset_metadata_for_status(object: &mut Value, old: &Value) {
-    for field in [
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "labels",
-        "annotations",
-        "ownerReferences",
-        "generation",
-    ] {
+    for field in ["deletionTimestamp", "finalizers", "labels", "annotations", "ownerReferences", "generation"]
+    {
         meta::set(object, field, old.get_path(&["metadata", field]).cloned().unwrap_or(Value::Null));
     }
 }

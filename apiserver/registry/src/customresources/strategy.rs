@@ -208,6 +208,10 @@ impl Strategy for CustomResources {
         self.not_terminating(call, meta::name(object)).map(|()| None)
     }
 
+    fn declares(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn prepare_for_create(&self, _call: &Call<'_>, object: &mut Value) {
         if self.has_status {
             object.remove_path(&["status"]);

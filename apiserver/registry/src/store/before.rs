@@ -1,9 +1,8 @@
 //! What happens to every object before it is created or changed, whatever its kind.
 //! Upstream: `pkg/registry/rest/create.go`, `update.go`, `meta.go`.
 
-use ::api::validation::field::Path;
+use ::api::validation::field::{self, Error as FieldError, Path};
 use ::api::validation::objectmeta;
-use api::validation::field::Error as FieldError;
 use machinery::Value;
 
 use crate::errors::ApiError;
@@ -40,6 +39,11 @@ pub fn dedup_owners(call: &Call<'_>, object: &mut Value, after_admission: bool) 
     }
 }
 
+fn refused(call: &Call<'_>, object: &Value, errors: Vec<FieldError>) -> ApiError {
+    let errors = if call.resource.strategy.declares(call) { field::without_repeated(errors) } else { errors };
+    invalid(call, meta::name(object), &errors)
+}
+
 /// 422 for the kind of the resource.
 pub fn invalid(call: &Call<'_>, name: &str, errors: &[FieldError]) -> ApiError {
     let kind = crate::conversion::hub(call.resource.row.kind);
@@ -57,7 +61,7 @@ pub fn before_create(call: &Call<'_>, object: &mut Value) -> Result<(), ApiError
         errors = validate_metadata(call, object, objectmeta::name_is_path_segment);
     }
     if !errors.is_empty() {
-        return Err(invalid(call, meta::name(object), &errors));
+        return Err(refused(call, object, errors));
     }
     for warning in call.resource.strategy.warnings_on_create(call, object) {
         call.warn(warning);
@@ -90,7 +94,7 @@ pub fn before_update(call: &Call<'_>, object: &mut Value, old: &Value) -> Result
     let mut errors = validate_common(call, object, old);
     errors.extend(call.resource.strategy.validate_update(call, object, old));
     if !errors.is_empty() {
-        return Err(invalid(call, meta::name(object), &errors));
+        return Err(refused(call, object, errors));
     }
     for warning in call.resource.strategy.warnings_on_update(call, object, old) {
         call.warn(warning);

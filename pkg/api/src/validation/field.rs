@@ -72,7 +72,7 @@ impl ErrorKind {
 pub enum Bad {
     /// Printed with Go's `%q`.
     Text(String),
-    /// Printed as it stands.
+    /// JSON; what means something in HTML is escaped, as Go does.
     Raw(String),
     /// Not printed.
     Omitted,
@@ -83,6 +83,23 @@ impl Bad {
     pub fn json(value: &impl serde::Serialize) -> Self {
         Bad::Raw(serde_json::to_string(value).unwrap_or_default())
     }
+
+    /// A text of a type of its own, which upstream prints as JSON and not with `%q` (`field.Error.ErrorBody`).
+    pub fn enumerated(text: &str) -> Self {
+        Bad::json(&text)
+    }
+}
+
+/// JSON as Go prints it, with what means something in HTML escaped: such characters stand in its strings only.
+fn html_safe(json: &str) -> String {
+    let escapes = [
+        ('<', "\\u003c"),
+        ('>', "\\u003e"),
+        ('&', "\\u0026"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ];
+    escapes.iter().fold(json.to_owned(), |json, (c, escape)| json.replace(*c, escape))
 }
 
 impl From<&str> for Bad {
@@ -125,18 +142,29 @@ pub struct Error {
     pub bad: Bad,
     /// Explanation, may be empty.
     pub detail: String,
-    /// Whether a declarative rule of the type tells the same, and its words are the ones told.
-    pub covered: bool,
+    /// What tells it.
+    pub source: Source,
+}
+
+/// What tells an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Hand-written validation.
+    Written,
+    /// Hand-written validation, but a declarative rule of the type tells the same, and its words are the ones told.
+    Covered,
+    /// A declarative rule of the type.
+    Declared,
 }
 
 impl Error {
     fn new(kind: ErrorKind, path: &Path, bad: Bad, detail: impl Into<String>) -> Self {
-        Error { kind, field: path.to_string(), bad, detail: detail.into(), covered: false }
+        Error { kind, field: path.to_string(), bad, detail: detail.into(), source: Source::Written }
     }
 
     /// The error, told only when the declarative rules do not tell it (`MarkCoveredByDeclarative`).
     pub fn covered(self) -> Self {
-        Error { covered: true, ..self }
+        Error { source: Source::Covered, ..self }
     }
 
     /// A malformed value.
@@ -227,7 +255,7 @@ impl Error {
             }
             Bad::Raw(text) if prints_value => {
                 out.push_str(": ");
-                out.push_str(text);
+                out.push_str(&html_safe(text));
             }
             _ => {}
         }
@@ -243,6 +271,13 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.body())
     }
+}
+
+/// Drops hand-written errors whose text was told before. Upstream does so for kinds with declarative validation only, by
+/// the way of separating the two (`apimachinery/pkg/util/validation/field` `ErrorList.Filter`).
+pub fn without_repeated(errors: Vec<Error>) -> Vec<Error> {
+    let mut told = std::collections::HashSet::new();
+    errors.into_iter().filter(|e| e.source == Source::Declared || told.insert(e.to_string())).collect()
 }
 
 /// Joins errors as upstream's aggregate: one bare, several in brackets, equal texts once.
@@ -395,8 +430,13 @@ mod tests {
         );
         check(Error::too_long(&p, 63), "a: Too long: may not be more than 63 bytes");
         check(Error::too_many(&p, 4, 3), "a: Too many: 4: must have at most 3 items");
+        check(Error::invalid(&p, "a<b", ""), "a: Invalid value: \"a<b\"");
+        check(Error::invalid(&p, Bad::enumerated("a<b"), ""), "a: Invalid value: \"a\\u003cb\"");
         let errors = [Error::required(&p, ""), Error::required(&p, ""), Error::forbidden(&p, "no")];
         assert_eq!(aggregate(&errors), "[a: Required value, a: Forbidden: no]");
         assert_eq!(aggregate(&errors[..2]), "a: Required value");
+        assert_eq!(without_repeated(errors.to_vec()).len(), 2);
+        let declared = errors.map(|e| Error { source: Source::Declared, ..e });
+        assert_eq!(without_repeated(declared.to_vec()).len(), 3);
     }
 }

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use machinery::Value;
 use machinery::schema::{Field, ListType, Shape, TypeId, TypeTable};
 
-use super::field::{Bad, Error, Path};
+use super::field::{Bad, Error, Path, Source};
 use rule::Rule;
 
 /// Values of types that upstream marks as enumerations; the type table tells only the OpenAPI ones.
@@ -50,8 +50,8 @@ pub fn together(mut written: Vec<Error>, declared: Vec<Error>) -> Vec<Error> {
         // Invalid values are told apart by what their rule is called; only that of immutability shares a field.
         a.kind == b.kind && a.field == b.field && immutable(a) == immutable(b)
     };
-    written.retain(|w| !w.covered || !declared.iter().any(|d| same(w, d)));
-    written.extend(declared);
+    written.retain(|w| w.source != Source::Covered || !declared.iter().any(|d| same(w, d)));
+    written.extend(declared.into_iter().map(|e| Error { source: Source::Declared, ..e }));
     written
 }
 
@@ -329,7 +329,7 @@ impl Walk<'_> {
         let Some(values) = enumeration(field) else { return };
         let mut check = |path: &Path, text: &str| {
             if !values.contains(&text) {
-                self.errors.push(Error::not_supported(path, text, values));
+                self.errors.push(Error::not_supported(path, Bad::enumerated(text), values));
             }
         };
         match new {
