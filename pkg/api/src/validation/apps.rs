@@ -111,7 +111,7 @@ fn validate_always(template: &PodTemplateSpec, kind: &str, path: &Path) -> Vec<E
     let spec = path.child("spec");
     let policy = template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("");
     if policy != "Always" {
-        errors.push(Error::not_supported(&spec.child("restartPolicy"), policy, &["Always"]));
+        errors.push(Error::not_supported(&spec.child("restartPolicy"), Bad::enumerated(policy), &["Always"]));
     }
     if template.spec.as_ref().is_some_and(|s| s.active_deadline_seconds.is_some()) {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
@@ -236,12 +236,15 @@ fn validate_counts(counts: &Counts<'_>, path: &Path) -> Vec<Error> {
     }
     let all = counts.replicas.unwrap_or(0);
     for (field, value) in counts.parts {
-        if let Some(value) = value.filter(|v| *v > all) {
+        // Nothing is more than a negative whole.
+        let value = value.unwrap_or(0);
+        if value > all {
             errors.push(Error::invalid(&path.child(field), value, "cannot be greater than status.replicas"));
         }
     }
     let ready = counts.ready.unwrap_or(0);
-    if let Some(available) = counts.available.filter(|v| *v > ready) {
+    let available = counts.available.unwrap_or(0);
+    if available > ready {
         let detail = format!("cannot be greater than {}", counts.ready_name);
         errors.push(Error::invalid(&path.child("availableReplicas"), available, detail));
     }
