@@ -45,6 +45,16 @@ pub(crate) fn same_pointer<T: serde::Serialize>(a: &Option<T>, b: &Option<T>) ->
     a.is_some() == b.is_some() && semantic_eq(a, b)
 }
 
+/// [`semantic_eq`] of two values of a type that is named as in Go, `core/v1.PodSpec`: behind its pointers, nothing is no
+/// empty struct.
+pub(crate) fn typed_eq<T: serde::Serialize>(kind: &str, a: &T, b: &T) -> bool {
+    let table = crate::types();
+    match (table.by_name(kind), machinery::value::to_value(a), machinery::value::to_value(b)) {
+        (Some(id), Ok(a), Ok(b)) => table.semantic_eq(id, &a, &b),
+        _ => false,
+    }
+}
+
 /// `field is immutable` unless both are semantically equal.
 pub(crate) fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {
     if semantic_eq(new, old) {
@@ -52,10 +62,19 @@ pub(crate) fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> O
     }
     let bad = match serde_json::to_value(new) {
         Ok(serde_json::Value::String(text)) => Bad::Text(text),
-        Ok(value) => Bad::Raw(value.to_string()),
+        Ok(value) => Bad::json(&value),
         Err(_) => Bad::Omitted,
     };
     Some(Error::invalid(path, bad, "field is immutable"))
+}
+
+/// [`immutable`] of what is a pointer to a struct upstream: nothing is no empty struct.
+pub(crate) fn immutable_pointer<T: serde::Serialize>(
+    new: &Option<T>,
+    old: &Option<T>,
+    path: &Path,
+) -> Option<Error> {
+    (!same_pointer(new, old)).then(|| Error::invalid(path, Bad::json(new), "field is immutable"))
 }
 
 /// Each refusal as an invalid value.
@@ -68,7 +87,7 @@ pub(crate) fn one_of(value: &str, supported: &[&str], path: &Path) -> Option<Err
     match value {
         "" => Some(Error::required(path, "")),
         v if supported.contains(&v) => None,
-        v => Some(Error::not_supported(path, v, supported)),
+        v => Some(Error::not_supported(path, Bad::enumerated(v), supported)),
     }
 }
 
@@ -84,7 +103,7 @@ pub(crate) fn items<T>(list: &Option<Vec<T>>) -> &[T] {
 
 /// A value that must be one of a set, the empty one included only when listed.
 pub(crate) fn supported(value: &str, set: &[&str], path: &Path) -> Option<Error> {
-    (!set.contains(&value)).then(|| Error::not_supported(path, value, set))
+    (!set.contains(&value)).then(|| Error::not_supported(path, Bad::enumerated(value), set))
 }
 
 /// A text that may not be empty.

@@ -15,6 +15,7 @@ impl Strategy for Nodes {
     fn prepare_for_create(&self, _call: &Call<'_>, node: &mut Value) {
         node.remove_path(&["spec", "configSource"]);
         node.remove_path(&["status", "config"]);
+        drop_preemption(node, None);
         join_networks(node);
     }
 
@@ -30,6 +31,7 @@ impl Strategy for Nodes {
                 node.remove_path(&path);
             }
         }
+        drop_preemption(node, Some(old));
         join_networks(node);
     }
 
@@ -49,6 +51,14 @@ impl Strategy for Nodes {
             errors.extend(validation::validate_node_update(new, old));
             errors
         })
+    }
+}
+
+/// A feature that is off (`InPlacePodVerticalScalingSchedulerPreemption`): dropped where it is new.
+fn drop_preemption(node: &mut Value, old: Option<&Value>) {
+    let path = ["spec", "podPreemptionPolicy"];
+    if old.and_then(|o| o.get_path(&path)).is_none_or(Value::is_null) {
+        node.remove_path(&path);
     }
 }
 

@@ -93,7 +93,13 @@ impl Strategy for PersistentVolumeClaims {
 
     fn prepare_for_update(&self, call: &Call<'_>, claim: &mut Value, old: &Value) {
         if call.is_status() {
-            return keep_all_but_status(claim, old);
+            keep_all_but_status(claim, old);
+            // Told only with a feature that is off (`CSIVolumeHealth`).
+            let health = ["status", "healthStatus"];
+            if old.get_path(&health).is_none_or(Value::is_null) {
+                claim.remove_path(&health);
+            }
+            return;
         }
         keep(claim, old, "status");
         drop_data_sources(claim, Some(old));

@@ -12,7 +12,7 @@ use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_kube_object_meta, validate_label_selector, validate_nonnegative,
 };
-use crate::validation::{content, dns_subdomain, immutable, items, text};
+use crate::validation::{content, dns_subdomain, immutable, immutable_pointer, items, text};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -161,7 +161,11 @@ fn validate_mode(spec: &JobSpec, path: &Path) -> Vec<Error> {
     let mode = spec.completion_mode.as_deref();
     let failed = path.child("maxFailedIndexes");
     if let Some(mode) = mode.filter(|m| !matches!(*m, "NonIndexed" | "Indexed")) {
-        errors.push(Error::not_supported(&path.child("completionMode"), mode, &["NonIndexed", "Indexed"]));
+        errors.push(Error::not_supported(
+            &path.child("completionMode"),
+            Bad::enumerated(mode),
+            &["NonIndexed", "Indexed"],
+        ));
     }
     if mode == Some("Indexed") {
         errors.extend(validate_indexed(spec, path));
@@ -218,7 +222,7 @@ fn validate_restart(spec: &JobSpec, path: &Path) -> Option<Error> {
             let detail = "only \"Never\" is supported when podFailurePolicy is specified";
             spec.pod_failure_policy.is_some().then(|| Error::invalid(&at, "OnFailure", detail))
         }
-        other => Some(Error::not_supported(&at, other, &["OnFailure", "Never"])),
+        other => Some(Error::not_supported(&at, Bad::enumerated(other), &["OnFailure", "Never"])),
     }
 }
 
@@ -229,10 +233,10 @@ pub fn validate_job_update(new: &Job, old: &Job) -> Vec<Error> {
     let mut errors = validate_spec(spec, Some(before), &path);
     errors.extend(validate_selector(spec, &path));
     errors.extend(validate_completions(spec, before, &path.child("completions")));
-    errors.extend(immutable(&spec.selector, &before.selector, &path.child("selector")));
+    errors.extend(immutable_pointer(&spec.selector, &before.selector, &path.child("selector")));
     errors.extend(validate_template_update(spec, before, old, &path));
     errors.extend(immutable(&spec.completion_mode, &before.completion_mode, &path.child("completionMode")));
-    errors.extend(immutable(
+    errors.extend(immutable_pointer(
         &spec.pod_failure_policy,
         &before.pod_failure_policy,
         &path.child("podFailurePolicy"),
@@ -243,7 +247,11 @@ pub fn validate_job_update(new: &Job, old: &Job) -> Vec<Error> {
         &path.child("backoffLimitPerIndex"),
     ));
     errors.extend(immutable(&spec.managed_by, &before.managed_by, &path.child("managedBy")));
-    errors.extend(immutable(&spec.success_policy, &before.success_policy, &path.child("successPolicy")));
+    errors.extend(immutable_pointer(
+        &spec.success_policy,
+        &before.success_policy,
+        &path.child("successPolicy"),
+    ));
     errors.extend(validate_hostnames(new, spec));
     errors
 }

@@ -8,7 +8,7 @@ use super::scheduling::{has_bad_values, validate_node_selector};
 use super::volume_source as source;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
-use crate::validation::{dns_subdomain, immutable, items, semantic_eq, supported, text};
+use crate::validation::{dns_subdomain, immutable, items, semantic_eq, supported, text, typed_eq};
 
 /// A new volume.
 pub fn validate_volume(volume: &PersistentVolume) -> Vec<Error> {
@@ -271,9 +271,11 @@ fn validate_affinity_update(
             }
         }
     }
-    let mut error = immutable(&new.cloned(), &Some(before), &Path::new("nodeAffinity"))?;
-    error.detail += ", except for updating from beta label to GA";
-    Some(error)
+    if new.is_some_and(|new| typed_eq("core/v1.VolumeNodeAffinity", new, &before)) {
+        return None;
+    }
+    let detail = "field is immutable, except for updating from beta label to GA";
+    Some(Error::invalid(&Path::new("nodeAffinity"), Bad::json(&new), detail))
 }
 
 /// A changed status.

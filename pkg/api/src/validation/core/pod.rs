@@ -19,9 +19,7 @@ use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_annotations, validate_kube_object_meta, validate_labels, validate_nonnegative,
 };
-use crate::validation::{
-    content, dns_label, dns_subdomain, items, one_of, refusals, semantic_eq, text, within,
-};
+use crate::validation::{content, dns_label, dns_subdomain, items, one_of, refusals, text, typed_eq, within};
 
 pub(super) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const TOLERATIONS_ANNOTATION: &str = "scheduler.alpha.kubernetes.io/tolerations";
@@ -502,7 +500,7 @@ pub fn validate_pod_update(new: &Pod, old: &Pod) -> Vec<Error> {
     if !items(&old.scheduling_gates).is_empty() {
         errors.extend(gated_update(&mut munged, old, &path));
     }
-    if !semantic_eq(&munged, old) {
+    if !typed_eq("core/v1.PodSpec", &munged, old) {
         errors.push(Error::forbidden(
             &path,
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n",
@@ -573,7 +571,11 @@ fn gated_update(munged: &mut PodSpec, old: &PodSpec, path: &Path) -> Vec<Error> 
     munged.node_selector.clone_from(&old.node_selector);
     let node = |a: &Option<Affinity>| a.as_ref().and_then(|a| a.node_affinity.clone());
     let (now, then) = (node(&munged.affinity), node(&old.affinity));
-    if semantic_eq(&now, &then) {
+    let same = match (&now, &then) {
+        (Some(now), Some(then)) => typed_eq("core/v1.NodeAffinity", now, then),
+        (now, then) => now.is_none() && then.is_none(),
+    };
+    if same {
         return errors;
     }
     let affinity = path.child("affinity");

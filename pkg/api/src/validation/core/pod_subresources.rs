@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, Re
 use super::pod::{MIRROR_ANNOTATION, Options, annotations_update, metadata_and_spec};
 use super::resources::Amounts;
 use crate::validation::field::{Error, Path, quote};
-use crate::validation::{items, semantic_eq};
+use crate::validation::{items, same_pointer, semantic_eq, typed_eq};
 
 fn is_mirror(pod: &Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(MIRROR_ANNOTATION))
@@ -31,7 +31,7 @@ pub fn validate_ephemeral_containers_update(new: &Pod, old: &Pod) -> Vec<Error> 
         let name = quote(&past.name);
         let detail = match now.iter().rfind(|c| c.name == past.name) {
             None => format!("existing ephemeral containers {name} may not be removed\n"),
-            Some(c) if !semantic_eq(c, &past) => {
+            Some(c) if !typed_eq("core/v1.EphemeralContainer", c, &past) => {
                 format!("existing ephemeral containers {name} may not be changed\n")
             }
             Some(_) => continue,
@@ -78,7 +78,7 @@ pub fn validate_pod_resize(new: &Pod, old: &Pod, classes: (&str, &str)) -> Vec<E
         let detail = "volumes are immutable on resize when InPlacePodVerticalScalingMemoryBackedVolumes feature gate is disabled";
         errors.push(Error::forbidden(&path.child("volumes"), detail));
     }
-    if errors.is_empty() && !semantic_eq(&munged, before) {
+    if errors.is_empty() && !typed_eq("core/v1.PodSpec", &munged, before) {
         errors.push(Error::forbidden(&path, "only cpu and memory resources are mutable"));
     }
     errors
@@ -120,7 +120,7 @@ fn pod_level(munged: &mut PodSpec, before: &PodSpec, path: &Path) -> Vec<Error> 
     if was.is_none() && !set(Some(now)) && items(&now.claims).is_empty() {
         munged.resources = None;
     }
-    if !semantic_eq(&munged.resources, &before.resources) {
+    if !same_pointer(&munged.resources, &before.resources) {
         errors.push(Error::forbidden(path, "only cpu and memory resources are mutable at pod-level"));
     }
     errors
@@ -205,16 +205,16 @@ fn mutable_amounts(munged: &mut PodSpec, before: &PodSpec, path: &Path) -> Vec<E
     };
     for (container, was) in munged.containers.iter_mut().zip(&before.containers) {
         reset(container, was);
-        if !semantic_eq(container, was) {
+        if !typed_eq("core/v1.Container", container, was) {
             errors.push(Error::forbidden(path, "only cpu and memory resources are mutable"));
         }
     }
     let list = path.child("initContainers");
     let init = munged.init_containers.iter_mut().flatten().zip(items(&before.init_containers));
     for (i, (container, was)) in init.enumerate() {
-        let changed = !semantic_eq(container, was);
+        let changed = !typed_eq("core/v1.Container", container, was);
         reset(container, was);
-        if !semantic_eq(container, was) {
+        if !typed_eq("core/v1.Container", container, was) {
             let detail = "only cpu and memory resources for init or sidecar containers are mutable";
             errors.push(Error::forbidden(&list.index(i), detail));
         }
