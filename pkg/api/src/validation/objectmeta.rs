@@ -182,7 +182,7 @@ pub fn validate_immutable<T: PartialEq + serde::Serialize>(new: &T, old: &T, pat
     }
     let bad = match serde_json::to_value(new) {
         Ok(serde_json::Value::String(text)) => Bad::Text(text),
-        Ok(value) => Bad::Raw(value.to_string()),
+        Ok(value) => Bad::json(&value),
         Err(_) => Bad::Omitted,
     };
     Some(Error::invalid(path, bad, IMMUTABLE))
@@ -339,7 +339,11 @@ fn validate_managed_fields(entries: &[ManagedFieldsEntry], path: &Path) -> Vec<E
         match entry.operation.as_deref().unwrap_or("") {
             "" => errors.push(Error::required(&at.child("operation"), "must not be empty")),
             "Apply" | "Update" => {}
-            other => errors.push(Error::not_supported(&at.child("operation"), other, &["Apply", "Update"])),
+            other => errors.push(Error::not_supported(
+                &at.child("operation"),
+                Bad::enumerated(other),
+                &["Apply", "Update"],
+            )),
         }
         if let Some(kind) = entry.fields_type.as_deref().filter(|t| !t.is_empty() && *t != "FieldsV1") {
             errors.push(Error::invalid(&at.child("fieldsType"), kind, "must be `FieldsV1`"));
@@ -398,7 +402,11 @@ fn validate_requirement(requirement: &LabelSelectorRequirement, any_values: bool
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
         )),
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
+        other => errors.push(Error::invalid(
+            &path.child("operator"),
+            Bad::enumerated(other),
+            "not a valid selector operator",
+        )),
     }
     errors.extend(validate_label_name(&requirement.key, &path.child("key")));
     let at = path.child("values");
@@ -436,7 +444,11 @@ fn validate_condition(condition: &Condition, path: &Path) -> Vec<Error> {
         "" => errors.push(Error::required(&path.child("status"), "")),
         "True" | "False" | "Unknown" => {}
         other => {
-            errors.push(Error::not_supported(&path.child("status"), other, &["False", "True", "Unknown"]));
+            errors.push(Error::not_supported(
+                &path.child("status"),
+                Bad::enumerated(other),
+                &["False", "True", "Unknown"],
+            ));
         }
     }
     if let Some(generation) = condition.observed_generation.filter(|g| *g < 0) {

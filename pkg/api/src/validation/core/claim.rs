@@ -290,7 +290,7 @@ pub fn validate_claim_status_update(new: &PersistentVolumeClaim) -> Vec<Error> {
             "NodeResizePending",
         ];
         if !states.contains(&state.as_str()) {
-            errors.push(Error::not_supported(&at, name, &states));
+            errors.push(Error::not_supported(&at, Bad::enumerated(name), &states));
         }
     }
     let at = path.child("allocatedResources");

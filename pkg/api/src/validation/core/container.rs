@@ -371,7 +371,10 @@ fn validate_options(mount: &VolumeMount, volume: Option<&Volume>, path: &Path) -
     let options = items(&mount.bind_mount_options);
     let mut errors = Vec::new();
     for (i, option) in options.iter().enumerate() {
-        errors.extend(supported(option, &["nodev", "noexec", "nosuid"], &path.index(i)));
+        let known = ["nodev", "noexec", "nosuid"];
+        if !known.contains(&option.as_str()) {
+            errors.push(Error::not_supported(&path.index(i), option, &known));
+        }
         if options[..i].contains(option) {
             errors.push(Error::duplicate(&path.index(i), option));
         }

@@ -127,7 +127,7 @@ pub fn validate_taints(taints: &[Taint], path: &Path) -> Vec<Error> {
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
             other => errors.push(Error::not_supported(
                 &at.child("effect"),
-                other,
+                Bad::enumerated(other),
                 &["NoSchedule", "PreferNoSchedule", "NoExecute"],
             )),
         }

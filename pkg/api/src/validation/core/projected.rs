@@ -12,7 +12,7 @@ use super::path::local;
 use super::volume_source::{file_mode, key_path, user};
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_label_selector};
-use crate::validation::{content, items, refusals, supported, text};
+use crate::validation::{content, items, refusals, text};
 
 pub(super) fn downward_api(source: &DownwardAPIVolumeSource, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -256,7 +256,9 @@ fn certificate(source: &PodCertificateProjection, path: &Path, taken: &mut Taken
     let mut errors = signer_name(&source.signer_name, &path.child("signerName"));
     errors.extend(user_annotations(source.user_annotations.as_ref(), &path.child("userAnnotations")));
     let keys = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
-    errors.extend(supported(&source.key_type, &keys, &path.child("keyType")));
+    if !keys.contains(&source.key_type.as_str()) {
+        errors.push(Error::not_supported(&path.child("keyType"), &source.key_type, &keys));
+    }
     if let Some(seconds) = source.max_expiration_seconds {
         let at = path.child("maxExpirationSeconds");
         if seconds < 3600 {

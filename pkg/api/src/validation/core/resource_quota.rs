@@ -151,7 +151,7 @@ fn validate_requirement(requirement: &ScopedResourceSelectorRequirement, path: &
             errors.push(Error::invalid(&path.child("values"), Bad::json(&values), detail));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        other => errors.push(Error::invalid(&at, other, "not a valid selector operator")),
+        other => errors.push(Error::invalid(&at, Bad::enumerated(other), "not a valid selector operator")),
     }
     errors
 }

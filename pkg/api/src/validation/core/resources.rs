@@ -93,7 +93,7 @@ pub(crate) fn validate_container_name(name: &str, path: &Path) -> Vec<Error> {
 fn validate_pod_name(name: &str, path: &Path) -> Vec<Error> {
     let errors = validate_name(name, path);
     if errors.is_empty() && !matches!(name, "cpu" | "memory") && !is_huge_page(name) {
-        return vec![Error::not_supported(path, name, &["cpu", "hugepages-", "memory"])];
+        return vec![Error::not_supported(path, Bad::enumerated(name), &["cpu", "hugepages-", "memory"])];
     }
     errors
 }

@@ -75,7 +75,11 @@ fn validate_requirement(requirement: &NodeSelectorRequirement, any_values: bool,
             errors.push(Error::required(&at, detail));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
+        other => errors.push(Error::invalid(
+            &path.child("operator"),
+            Bad::enumerated(other),
+            "not a valid selector operator",
+        )),
     }
     errors.extend(validate_label_name(&requirement.key, &path.child("key")));
     for (i, value) in values.iter().enumerate().filter(|_| !any_values) {
@@ -94,7 +98,11 @@ fn validate_field_requirement(requirement: &NodeSelectorRequirement, path: &Path
             let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
             errors.push(Error::required(&at, detail));
         }
-        other => errors.push(Error::invalid(&path.child("operator"), other, "not a valid selector operator")),
+        other => errors.push(Error::invalid(
+            &path.child("operator"),
+            Bad::enumerated(other),
+            "not a valid selector operator",
+        )),
     }
     if requirement.key == "metadata.name" {
         for (i, value) in values.iter().enumerate() {
@@ -379,7 +387,11 @@ fn validate_toleration(toleration: &Toleration, comparisons: bool, path: &Path) 
         }
         "Exists" => {}
         "Lt" | "Gt" if !comparisons => {
-            errors.push(Error::not_supported(&at, operator, &["Equal", "Exists", "Lt", "Gt"]));
+            errors.push(Error::not_supported(
+                &at,
+                Bad::enumerated(operator),
+                &["Equal", "Exists", "Lt", "Gt"],
+            ));
         }
         "Lt" | "Gt" => {
             if value.parse::<i64>().map(|n| n.to_string()).ok().as_deref() != Some(value) {
@@ -387,7 +399,7 @@ fn validate_toleration(toleration: &Toleration, comparisons: bool, path: &Path) 
                 errors.push(Error::invalid(&path.child("value"), value, detail));
             }
         }
-        other => errors.push(Error::not_supported(&at, other, &["Equal", "Exists"])),
+        other => errors.push(Error::not_supported(&at, Bad::enumerated(other), &["Equal", "Exists"])),
     }
     if !effect.is_empty() {
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];

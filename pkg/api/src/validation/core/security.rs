@@ -307,7 +307,7 @@ pub(super) fn validate_os(spec: &PodSpec, path: &Path) -> Vec<Error> {
         "" => vec![Error::required(&at.child("name"), "")],
         "linux" => linux(spec, path),
         "windows" => windows(spec, path),
-        other => vec![Error::not_supported(&at, other, &["linux", "windows"])],
+        other => vec![Error::not_supported(&at, Bad::enumerated(other), &["linux", "windows"])],
     }
 }
 

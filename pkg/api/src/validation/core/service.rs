@@ -333,7 +333,9 @@ fn validate_traffic(spec: &ServiceSpec, path: &Path) -> Vec<Error> {
     }
     if let Some(distribution) = spec.traffic_distribution.as_deref() {
         let known = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-        errors.extend(supported(distribution, &known, &path.child("trafficDistribution")));
+        if !known.contains(&distribution) {
+            errors.push(Error::not_supported(&path.child("trafficDistribution"), distribution, &known));
+        }
     }
     errors
 }

@@ -137,7 +137,7 @@ fn validate_subject(subject: &Subject, path: &Path) -> Vec<Error> {
     ];
     let Some((_, own, set)) = members.iter().find(|(kind, _, _)| *kind == subject.kind) else {
         let kinds = ["Group", "ServiceAccount", "User"];
-        return vec![Error::not_supported(&path.child("kind"), &subject.kind, &kinds)];
+        return vec![Error::not_supported(&path.child("kind"), Bad::enumerated(&subject.kind), &kinds)];
     };
     let at = path.child(own);
     let mut errors = Vec::new();

@@ -92,7 +92,9 @@ fn validate_spec(name: &str, spec: &PriorityLevelConfigurationSpec, path: &Path)
         }
         ("Limited", _, Some(limited)) => errors.extend(validate_limited(limited, &path.child("limited"))),
         ("" | "Exempt" | "Limited", _, _) => {}
-        (other, _, _) => errors.push(Error::not_supported(&at, other, &["Exempt", "Limited"])),
+        (other, _, _) => {
+            errors.push(Error::not_supported(&at, Bad::enumerated(other), &["Exempt", "Limited"]))
+        }
     }
     errors
 }
@@ -113,7 +115,9 @@ fn validate_limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) ->
     match (response.type_.as_str(), &response.queuing) {
         ("Queue", Some(queuing)) => errors.extend(validate_queuing(queuing, &at.child("queuing"))),
         ("" | "Queue" | "Reject", _) => {}
-        (other, _) => errors.push(Error::not_supported(&at.child("type"), other, &["Queue", "Reject"])),
+        (other, _) => {
+            errors.push(Error::not_supported(&at.child("type"), Bad::enumerated(other), &["Queue", "Reject"]))
+        }
     }
     errors.extend(lendable(limited.lendable_percent, path));
     if let Some(percent) = limited.borrowing_limit_percent.filter(|n| *n < 0) {

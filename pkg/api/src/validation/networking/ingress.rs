@@ -185,7 +185,7 @@ fn validate_path(entry: &HTTPIngressPath, path: &Path) -> Vec<Error> {
         "" => return vec![Error::required(&path.child("pathType"), "pathType must be specified")],
         other => {
             let known = ["Exact", "ImplementationSpecific", "Prefix"];
-            errors.push(Error::not_supported(&path.child("pathType"), other, &known));
+            errors.push(Error::not_supported(&path.child("pathType"), Bad::enumerated(other), &known));
         }
     }
     errors.extend(validate_backend(&entry.backend, &path.child("backend")));

@@ -4,7 +4,7 @@ use machinery::Value;
 
 use super::{device, given, label, pool_name, text};
 use crate::validation::core::volume_source::driver_name;
-use crate::validation::field::{Error, Path};
+use crate::validation::field::{Bad, Error, Path};
 
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
 /// `resource.DeviceTaintRuleStatusMaxConditions`.
@@ -34,7 +34,7 @@ pub fn validate_spec(rule: &Value, old: Option<&Value>) -> Vec<Error> {
         effect if old.is_some_and(|old| text(&taint(old), "effect") == effect) => {}
         "" => errors.push(Error::required(&at, "").covered()),
         effect if EFFECTS.contains(&effect) => {}
-        effect => errors.push(Error::not_supported(&at, effect, EFFECTS).covered()),
+        effect => errors.push(Error::not_supported(&at, Bad::enumerated(effect), EFFECTS).covered()),
     }
     errors
 }
