@@ -59,7 +59,17 @@ pub fn name_is_long(name: &str, prefix: bool) -> Refusals {
 pub fn validate_long_named(meta: &ObjectMeta, namespaced: bool, path: &Path) -> Vec<Error> {
     let name = path.child("name").to_string();
     let errors = validate_kube_object_meta(meta, namespaced, name_is_long, path);
-    errors.into_iter().map(|e| if e.field == name { e.covered() } else { e }).collect()
+    let covered = errors.into_iter().map(|e| if e.field == name { e.covered() } else { e });
+    ungenerated(meta, &path.child("name")).into_iter().chain(covered).collect()
+}
+
+/// Names are generated before validation; a change that leaves one to be generated comes too late
+/// (`ValidateObjectMetaAccessorWithOpts`).
+fn ungenerated(meta: &ObjectMeta, path: &Path) -> Option<Error> {
+    let generate = meta.generate_name.as_deref().filter(|g| !g.is_empty())?;
+    let detail =
+        format!("generateName was specified ({}), but no name was generated", super::field::quote(generate));
+    meta.name.as_deref().unwrap_or("").is_empty().then(|| Error::internal(path, detail))
 }
 
 /// Validates metadata of a new object as Kubernetes' own kinds do (`core/validation.ValidateObjectMeta`): finalizers
