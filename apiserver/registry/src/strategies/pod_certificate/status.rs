@@ -2,7 +2,9 @@
 //! `pkg/apis/certificates/validation/validation.go`.
 
 use ::api::validation::field::{Bad, Error, Path};
-use ::api::validation::objectmeta::validate_conditions;
+use ::api::validation::objectmeta::{
+    validate_conditions, validate_kube_finalizers, validate_object_meta_update,
+};
 use auth::csr::{PublicKey, SigningRequest};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1beta1::{PodCertificateRequest, PodCertificateRequestStatus};
@@ -44,6 +46,13 @@ pub(super) fn validate(
     old: &PodCertificateRequest,
     now: Timestamp,
 ) -> Vec<Error> {
+    // What is wrong with the metadata, which is told before, ends the validation.
+    let metadata = Path::new("metadata");
+    let mut errors = validate_object_meta_update(&new.metadata, &old.metadata, &metadata);
+    errors.extend(validate_kube_finalizers(&new.metadata, &metadata));
+    if !errors.is_empty() {
+        return errors;
+    }
     let path = Path::new("status");
     let (status, before) = (status(new), status(old));
     let at = path.child("conditions");
