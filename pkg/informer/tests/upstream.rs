@@ -1,7 +1,7 @@
 //! Informers of every GA resource against upstream's API server, under churn and across a restart of the server.
 //!
 //! Needs upstream's binaries (see `testing::upstream`) and prints a line when they are absent. The churn lasts
-//! `CHURN_SECONDS` (default 15; 600 for the long run).
+//! `CHURN_SECONDS` (default 15; `make informer-churn` takes 600).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test: failing is what it is for")]
 

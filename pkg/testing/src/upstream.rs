@@ -42,7 +42,7 @@ impl ControlPlane {
     /// Starts both; `None` with a printed line if there are no binaries. `flags` are added to the API server's.
     pub fn start(flags: &[&str]) -> Option<std::io::Result<Self>> {
         let Some(binaries) = binaries() else {
-            println!("skipped: no upstream binaries in $KUBE_REFERENCE/bin");
+            println!("skipped: $CORTEN_UPSTREAM_BIN names no folder with upstream's etcd and kube-apiserver");
             return None;
         };
         Some(Self::start_with(binaries, flags))
