@@ -7,7 +7,7 @@ CHECKED := $(or $(CARGO_TARGET_DIR),target)/debug
 UPSTREAM ?= $(HOME)/.cache/corten/upstream
 DAEMONS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
 
-.PHONY: help build up down test unit soak verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
+.PHONY: help build profile up down test unit soak verify smoke swap upstream fmt rust update oracle bench bench-kubelet oracle-proxy bench-proxy requests
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -17,7 +17,12 @@ rust:
 
 build: rust      ## the five daemons and the cluster tool, release profile
 	@hack/deps.sh build
-	cargo build --release --locked --bins
+	hack/release.sh --bins
+
+profile: rust    ## records anew what the daemons execute, for the release build (root; hack/profile/README.md)
+	@hack/deps.sh build
+	@hack/deps.sh cluster
+	hack/profile/record.sh
 
 up: build        ## a cluster on this machine, with a sample; STORE=etcd keeps objects in etcd
 	@hack/deps.sh cluster

@@ -27,7 +27,7 @@ static-pods: build ## the control plane as static pods of our kubelet: mirror po
 .PHONY: deb
 DEBS ?= target/deb
 deb: build       ## a Debian package per daemon in DEBS, checked: fields, units, installing, purging
-	cargo build --release --locked -p storage --bin corten-store
+	hack/release.sh -p storage --bin corten-store
 	rm -rf $(DEBS)
 	hack/deb/build.sh $(BIN) $(DEBS)
 	hack/deb/check.sh $(DEBS)

@@ -7,30 +7,30 @@ include e2e/operators.mk
 ETCD ?= etcd
 bench-apiserver: rust  ## CPU and memory per request, ours beside upstream's (needs Go, etcd, upstream's kube-apiserver)
 	@hack/deps.sh build
-	cargo build --release --locked -p kube-apiserver
+	hack/release.sh -p kube-apiserver
 	cd e2e/apiserver && go run ./bench -ours $(abspath $(BIN)/kube-apiserver) -upstream $(UPSTREAM)/kube-apiserver -etcd $(ETCD)
 
 CYCLES ?= 200
 crash-apiserver: rust  ## kills our API server under load and checks what comes back (needs Go)
 	@hack/deps.sh build
-	cargo build --release --locked -p kube-apiserver
+	hack/release.sh -p kube-apiserver
 	cd e2e/apiserver && go build -o ../../target/crash ./crash
 	for plant in lost twice skip; do target/crash -server $(abspath $(BIN)/kube-apiserver) -cycles 6 -plant $$plant || exit 1; done
 	target/crash -server $(abspath $(BIN)/kube-apiserver) -cycles $(CYCLES)
 
 rules-apiserver: rust  ## the rules of lists and watches on ours and on upstream's (needs Go, etcd, upstream's kube-apiserver)
 	@hack/deps.sh build
-	cargo build --release --locked -p kube-apiserver
+	hack/release.sh -p kube-apiserver
 	cd e2e/apiserver && go run ./rules -ours $(abspath $(BIN)/kube-apiserver) -upstream $(UPSTREAM)/kube-apiserver -etcd $(ETCD)
 
 full-disk-apiserver: rust  ## what our API server does when its disk is full (needs Go, root)
 	@hack/deps.sh build
-	cargo build --release --locked -p kube-apiserver
+	hack/release.sh -p kube-apiserver
 	cd e2e/apiserver && go run ./fulldisk -server $(abspath $(BIN)/kube-apiserver)
 
 storage-tests: rust    ## upstream's storage tests on our embedded store (needs Go)
 	@hack/deps.sh build
-	cargo build --release --locked -p storage --example etcd_facade
+	hack/release.sh -p storage --example etcd_facade
 	e2e/storage/run.sh $(BIN)/examples/etcd_facade
 
 .PHONY: kubectl-scripts
