@@ -1,10 +1,14 @@
 //! System calls that the standard library does not offer, each behind a small safe function.
 //!
-//! The only crate that may contain `unsafe`. `rustix` and `nix` cover the calls; what needs it is an allocator.
+//! The only crate that may contain `unsafe`. `rustix` and `nix` cover the calls; what needs it is an allocator, and advice about
+//! memory.
 
 mod beneath;
 #[allow(unsafe_code, reason = "an allocator is unsafe to implement")]
 pub mod counting;
 pub mod mounts;
+#[allow(unsafe_code, reason = "advice about memory is given for an address")]
+mod text;
 
 pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};
+pub use text::page_out_program;

@@ -175,11 +175,29 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
         started: Instant::now(),
     };
     process.notifier.start_watchdog(&process.tasks);
+    process.tasks.spawn("start-up-text", release_start_up(shutdown.clone()));
     let result = daemon.run(process.clone()).await;
     shutdown.cancel();
     process.notifier.stopping();
     tasks.join(DRAIN).await;
     result.and_then(|()| tasks.failure())
+}
+
+/// When a daemon has started and caught up with its cluster.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Gives back the text that only the start executed; what is executed at rest stands together (hack/profile) and is soon
+/// read again. Most of a daemon's resident memory is text.
+async fn release_start_up(shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = tokio::time::sleep(SETTLED) => {}
+    }
+    match tokio::task::spawn_blocking(sys::page_out_program).await {
+        Ok(Ok(bytes)) => tracing::debug!(bytes, "Gave back the text of the start"),
+        Ok(Err(error)) => tracing::debug!(%error, "The text of the start stays in memory"),
+        Err(_) => {}
+    }
 }
 
 /// One worker per core, or one thread for all; blocking work is rare and short, so few threads for it.
