@@ -22,6 +22,7 @@ build: rust      ## the five daemons and the cluster tool, release profile
 profile: rust    ## records anew what the daemons execute, for the release build (root; hack/profile/README.md)
 	@hack/deps.sh build
 	@hack/deps.sh cluster
+	@hack/deps.sh profile
 	hack/profile/record.sh
 
 up: build        ## a cluster on this machine, with a sample; STORE=etcd keeps objects in etcd

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs: hack/deps.sh build | cluster | suite | vm. Does nothing when they are there.
+# Installs the Debian packages that a task needs: hack/deps.sh build | cluster | suite | vm | profile. Does nothing when they are there.
 set -euo pipefail
 case "${1:-build}" in
   build) packages=(protobuf-compiler libprotobuf-dev gcc make libc6-dev) ;;
@@ -7,7 +7,8 @@ case "${1:-build}" in
                      busybox-static iproute2 util-linux procps ethtool socat etcd-server) ;;
   suite) packages=(debootstrap gcc libc6-dev) ;;
   vm) packages=(qemu-system-x86 debootstrap e2fsprogs openssl curl iproute2) ;;
-  *) echo "usage: hack/deps.sh build | cluster | suite | vm" >&2; exit 2 ;;
+  profile) packages=(gdb) ;;
+  *) echo "usage: hack/deps.sh build | cluster | suite | vm | profile" >&2; exit 2 ;;
 esac
 missing=()
 for p in "${packages[@]}"; do dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p"); done

@@ -6,7 +6,6 @@ cd "$(dirname "$0")/../.."
 work=${PROFILE_DIR:-$PWD/target/profile} here=$PWD/hack/profile
 tools=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
 [[ -x $tools/llvm-profdata ]] || rustup component add llvm-tools
-command -v gdb >/dev/null || apt-get install -y --no-install-recommends gdb
 raw=$work/raw bin=$work/target/release
 mkdir -p "$raw"
 LLVM_PROFILE_FILE=/dev/null RUSTFLAGS="$(cat "$here/flags") -Cprofile-generate=$raw" CARGO_TARGET_DIR=$work/target \
