@@ -34,4 +34,4 @@ k annotate configmaps --all round=one --overwrite
 k get pods -n load -l round=one --field-selector=status.phase=Pending -o json
 k delete namespace load --timeout=300s
 k delete configmaps -l set
-wait || true
+wait
