@@ -123,7 +123,7 @@ bench:           ## our codecs beside upstream's on a realistic pod (needs Go)
 	mkdir -p target/oracle
 	cd e2e/oracle && go mod download k8s.io/apiserver && go build -o ../../target/oracle/ ./bench
 	target/oracle/bench $(POD) target/oracle/pod.json > target/oracle/upstream.txt
-	cargo bench -p api --bench codec -- $(CURDIR)/target/oracle/pod.json $(CURDIR)/target/oracle/upstream.txt
+	hack/release.sh bench -p api --bench codec -- $(CURDIR)/target/oracle/pod.json $(CURDIR)/target/oracle/upstream.txt
 
 .PHONY: oracle-scheduler bench-scheduler
 ORACLE_CLUSTERS ?= 1250

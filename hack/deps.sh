@@ -7,7 +7,7 @@ case "${1:-build}" in
                      busybox-static iproute2 util-linux procps ethtool socat etcd-server) ;;
   suite) packages=(debootstrap gcc libc6-dev) ;;
   vm) packages=(qemu-system-x86 debootstrap e2fsprogs openssl curl iproute2) ;;
-  profile) packages=(gdb) ;;
+  profile) packages=(binutils python3) ;;
   *) echo "usage: hack/deps.sh build | cluster | suite | vm | profile" >&2; exit 2 ;;
 esac
 missing=()

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Prints the names of functions in the order in which they are to stand in the daemons' text.
 
-First those executed at rest, those shared by the same daemons side by side; then those executed before that rest; then
-those executed in the flows. The others follow in the linker's order. Reads {before,after}-DAEMON.profdata and daemons.profdata in the folder given."""
+First those executed at rest, those shared by the same daemons side by side; then those executed when kubectl looks; then
+those executed in the flows. The others follow in the linker's order. Reads {rest,use}-DAEMON.txt and daemons.profdata in
+the folder given."""
 import os
 import re
 import subprocess
@@ -24,25 +25,28 @@ def counts(path):
     return found
 
 
+def executed(folder, when):
+    """Name -> set of daemons, as bits."""
+    found = {}
+    for bit, daemon in enumerate(DAEMONS):
+        with open(f"{folder}/{when}-{daemon}.txt") as names:
+            for name in names.read().split():
+                found[name] = found.get(name, 0) | 1 << bit
+    return found
+
+
 def by_daemons(found):
     """Names by the daemons that share them: each daemon skips whole runs of what it has but does not execute."""
     return sorted(found, key=lambda name: (-bin(found[name]).count("1"), found[name], name))
 
 
 def main(folder):
-    rest, started = {}, {}
-    for bit, daemon in enumerate(DAEMONS):
-        before, after = (counts(f"{folder}/{when}-{daemon}.profdata") for when in ("before", "after"))
-        for name, count in after.items():
-            if count > before.get(name, 0):
-                rest[name] = rest.get(name, 0) | 1 << bit
-            elif count:
-                started[name] = started.get(name, 0) | 1 << bit
-    started = {name: daemons for name, daemons in started.items() if name not in rest}
+    rest, use = executed(folder, "rest"), executed(folder, "use")
+    use = {name: daemons for name, daemons in use.items() if name not in rest}
     done = counts(f"{folder}/daemons.profdata").items()
-    flows = sorted(name for name, count in done if count and name not in rest and name not in started)
-    print(f"{len(rest)} at rest, {len(started)} before it, {len(flows)} in flows", file=sys.stderr)
-    print("\n".join(by_daemons(rest) + by_daemons(started) + flows))
+    flows = sorted(name for name, count in done if count and name not in rest and name not in use)
+    print(f"{len(rest)} at rest, {len(use)} when looked at, {len(flows)} in flows", file=sys.stderr)
+    print("\n".join(by_daemons(rest) + by_daemons(use) + flows))
 
 
 main(sys.argv[1])

@@ -25,8 +25,8 @@ pub fn page_out_program() -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// Mappings of a program's text and constants, from /proc/PID/maps (proc_pid_maps(5)). What lies behind the text are
-/// constants that the loader has filled in, which no file has.
+/// Mappings of a program's text and constants, from /proc/PID/maps (proc_pid_maps(5)). Constants behind the text hold
+/// addresses: where the program is linked to fixed ones, the loader has not written to them and the file has them.
 fn program_ranges(maps: &str, program: &Path) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for line in maps.lines() {
@@ -37,13 +37,8 @@ fn program_ranges(maps: &str, program: &Path) -> Vec<Range<usize>> {
         }
         let number = |text| usize::from_str_radix(text, 16).ok();
         if let Some((Some(start), Some(end))) = range.split_once('-').map(|(a, b)| (number(a), number(b))) {
-            match mode {
-                "r--p" => found.push(start..end),
-                "r-xp" => {
-                    found.push(start..end);
-                    break;
-                }
-                _ => {}
+            if matches!(mode, "r--p" | "r-xp") {
+                found.push(start..end);
             }
         }
     }
@@ -66,7 +61,7 @@ mod tests {
 ";
         assert_eq!(
             program_ranges(maps, Path::new("/usr/bin/kubelet")),
-            [0x55e0_a000..0x55e0_f000, 0x55e0_f000..0x55e2_f000]
+            [0x55e0_a000..0x55e0_f000, 0x55e0_f000..0x55e2_f000, 0x55e2_f000..0x55e3_0000]
         );
         assert!(program_ranges(maps, Path::new("/usr/bin/other")).is_empty());
     }
