@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{Family, parse_ip};
+use crate::model::Family;
 use crate::options::Options;
 use crate::settings::LocalDetector;
 
@@ -39,7 +39,7 @@ pub async fn read(client: &Client, name: &str, token: &CancellationToken) -> Opt
 fn addresses(node: &Node) -> Vec<IpAddr> {
     let all = node.status.iter().flat_map(|s| s.addresses.iter().flatten());
     let of = |kind: &str| {
-        all.clone().filter(|a| a.type_ == kind).filter_map(|a| parse_ip(&a.address)).collect::<Vec<_>>()
+        all.clone().filter(|a| a.type_ == kind).filter_map(|a| net::parse_ip(&a.address)).collect::<Vec<_>>()
     };
     let internal = of("InternalIP");
     if internal.is_empty() { of("ExternalIP") } else { internal }
@@ -47,8 +47,8 @@ fn addresses(node: &Node) -> Vec<IpAddr> {
 
 /// The node's address of a family: as bound to, else as the node says, else loopback.
 pub fn address(options: &Options, node: Option<&Node>, family: Family) -> IpAddr {
-    let bound =
-        parse_ip(&options.config.bind_address).filter(|a| !a.is_unspecified() && Family::of(a) == family);
+    let bound = net::parse_ip(&options.config.bind_address)
+        .filter(|a| !a.is_unspecified() && Family::of(a) == family);
     let of_node = || node.map(addresses).into_iter().flatten().find(|a| Family::of(a) == family);
     bound.or_else(of_node).unwrap_or(match family {
         Family::V4 => IpAddr::from([127, 0, 0, 1]),

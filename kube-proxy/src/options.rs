@@ -142,12 +142,12 @@ fn node_ports(config: &KubeProxyConfiguration, problems: &mut Vec<String>) -> Ve
             "primary" => NodePorts::Primary,
             "localhost" => NodePorts::Localhost,
             "all" => NodePorts::All,
-            _ => match text.trim().parse::<IpNet>() {
-                Ok(range) => {
-                    read.push(NodePorts::Range(range.trunc()));
+            _ => match net::parse_network(text.trim()) {
+                Some(range) => {
+                    read.push(NodePorts::Range(range));
                     continue;
                 }
-                Err(_) => {
+                None => {
                     problems.push(format!("{path}: Invalid value: {text:?}: must be a valid CIDR or one of the keywords 'primary', 'localhost', 'all'"));
                     continue;
                 }
@@ -187,7 +187,7 @@ fn validate(config: &KubeProxyConfiguration, problems: &mut Vec<String>) {
             ));
         }
     }
-    if crate::model::parse_ip(&config.bind_address).is_none() {
+    if net::parse_ip(&config.bind_address).is_none() {
         problems.push(format!(
             "{path}.BindAddress: Invalid value: {:?}: not a valid textual representation of an IP address",
             config.bind_address
@@ -266,7 +266,7 @@ fn validate_ipvs(config: &crate::config::Ipvs, problems: &mut Vec<String>) {
         }
     }
     for (i, text) in config.exclude_cidrs.iter().flatten().enumerate() {
-        if text.parse::<IpNet>().is_err() {
+        if net::parse_network(text).is_none() {
             problems.push(format!("{path}.ExcludeCidrs[{i}]: Invalid value: {text:?}: must be a valid CIDR"));
         }
     }
@@ -274,11 +274,11 @@ fn validate_ipvs(config: &crate::config::Ipvs, problems: &mut Vec<String>) {
 
 fn cidrs<'a>(field: &str, texts: impl Iterator<Item = &'a str>, problems: &mut Vec<String>) -> Vec<IpNet> {
     let parsed: Vec<(usize, &str, Option<IpNet>)> =
-        texts.enumerate().map(|(i, text)| (i, text, text.trim().parse::<IpNet>().ok())).collect();
+        texts.enumerate().map(|(i, text)| (i, text, net::parse_network(text.trim()))).collect();
     for (i, text, _) in parsed.iter().filter(|(_, _, net)| net.is_none()) {
         problems.push(format!("KubeProxyConfiguration.{field}[{i}]: Invalid value: {text:?}: must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)"));
     }
-    parsed.into_iter().filter_map(|(_, _, net)| net).map(|net| net.trunc()).collect()
+    parsed.into_iter().filter_map(|(_, _, net)| net).collect()
 }
 
 fn address(field: &str, text: &str, problems: &mut Vec<String>) -> Option<SocketAddr> {

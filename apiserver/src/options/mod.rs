@@ -577,9 +577,9 @@ fn service_cidrs(flags: &FlagSet, problems: &mut Vec<String>) -> Vec<IpNet> {
     let text = flags.non_empty("service-cluster-ip-range").unwrap_or(DEFAULT_SERVICE_CIDR);
     let mut cidrs = Vec::new();
     for part in text.split(',') {
-        match part.trim().parse::<IpNet>() {
-            Ok(net) => cidrs.push(net.trunc()),
-            Err(_) => {
+        match net::parse_network(part.trim()) {
+            Some(network) => cidrs.push(network),
+            None => {
                 problems.push("--service-cluster-ip-range must contain at least one valid cidr".to_owned())
             }
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
 
-use super::{Family, PortId, Protocol, ServiceKey, parse_ip};
+use super::{Family, PortId, Protocol, ServiceKey};
 
 /// One address and port that serves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,7 +74,7 @@ pub fn gather<'a>(
 }
 
 fn one(endpoint: &ApiEndpoint, port: u16, node: &str, family: Family) -> Option<Endpoint> {
-    let address: IpAddr = parse_ip(endpoint.addresses.first()?)?;
+    let address: IpAddr = net::parse_ip(endpoint.addresses.first()?)?;
     if Family::of(&address) != family {
         return None;
     }

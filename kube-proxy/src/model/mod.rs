@@ -87,21 +87,3 @@ impl fmt::Display for PortId {
         }
     }
 }
-
-/// Reads an address as upstream does: leading zeros in IPv4 parts are accepted and read as decimal.
-/// Upstream: k8s.io/utils/net ParseIPSloppy.
-pub fn parse_ip(text: &str) -> Option<IpAddr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let mut parts = [0u8; 4];
-    let mut fields = text.split('.');
-    for part in &mut parts {
-        let field = fields.next()?;
-        if field.is_empty() || field.len() > 16 || !field.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        *part = field.parse().ok()?;
-    }
-    fields.next().is_none().then_some(IpAddr::from(parts))
-}

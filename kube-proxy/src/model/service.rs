@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort as ApiPort, ServiceSpec};
 
-use super::{Family, PortId, Protocol, ServiceKey, parse_ip};
+use super::{Family, PortId, Protocol, ServiceKey};
 
 /// A service port as rules see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,10 +65,10 @@ fn cluster_ip(spec: &ServiceSpec, family: Family) -> Option<IpAddr> {
     }
     let families = spec.ip_families.as_deref().unwrap_or_default();
     if families.is_empty() {
-        return parse_ip(first).filter(|ip| Family::of(ip) == family);
+        return net::parse_ip(first).filter(|ip| Family::of(ip) == family);
     }
     let at = families.iter().position(|f| f == family.as_str())?;
-    parse_ip(spec.cluster_ips.as_ref()?.get(at)?)
+    net::parse_ip(spec.cluster_ips.as_ref()?.get(at)?)
 }
 
 fn one(
@@ -132,15 +132,14 @@ fn reaches_node(ingress: &LoadBalancerIngress) -> bool {
 }
 
 fn of_family<'a>(texts: impl Iterator<Item = &'a str>, family: Family) -> Vec<IpAddr> {
-    texts.filter_map(parse_ip).filter(|ip| Family::of(ip) == family).collect()
+    texts.filter_map(net::parse_ip).filter(|ip| Family::of(ip) == family).collect()
 }
 
 /// A range of all addresses means the same as no range.
 fn source_ranges(spec: &ServiceSpec, family: Family) -> Vec<IpNet> {
     let texts = spec.load_balancer_source_ranges.iter().flatten();
     let ranges: Vec<IpNet> = texts
-        .filter_map(|t| t.trim().parse::<IpNet>().ok())
-        .map(|range| range.trunc())
+        .filter_map(|t| net::parse_network(t.trim()))
         .filter(|range| Family::of(&range.addr()) == family)
         .collect();
     if ranges.iter().any(|r| r.prefix_len() == 0) { Vec::new() } else { ranges }

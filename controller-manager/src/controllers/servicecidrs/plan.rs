@@ -38,7 +38,7 @@ pub enum Plan {
 /// The prefixes of a ServiceCIDR.
 fn prefixes(cidr: &ServiceCIDR) -> Vec<IpNet> {
     let all = cidr.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
-    all.filter_map(|p| p.parse::<IpNet>().ok()).map(|p| p.trunc()).collect()
+    all.filter_map(|p| net::parse_network(p)).collect()
 }
 
 /// An address that an API server allocated.

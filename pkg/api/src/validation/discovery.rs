@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
-use super::core::ip::{sloppy_ip, validate_endpoint_ip, validate_ip, validate_ip_strict};
+use super::core::ip::{validate_endpoint_ip, validate_ip, validate_ip_strict};
 use super::field::{Bad, Error, Path};
 use super::objectmeta::{name_is_subdomain, validate_kube_object_meta, validate_labels};
 use super::{content, dns_label, dns_subdomain, items, one_of, refusals, semantic_eq, supported};
@@ -86,7 +86,7 @@ fn validate_address(address: &str, family: &str, list: &Path, path: &Path) -> Ve
         return errors;
     }
     let mut errors = Vec::new();
-    if sloppy_ip(address).is_some_and(|ip| ip.is_ipv4() != is_v4) {
+    if net::parse_ip(address).is_some_and(|ip| ip.is_ipv4() != is_v4) {
         errors.push(Error::invalid(list, address, format!("must be an {family} address")));
     }
     errors.extend(validate_endpoint_ip(address, path));

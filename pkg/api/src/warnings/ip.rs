@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use crate::validation::core::ip::{Network, sloppy_ip};
+use net::{parse_cidr, parse_ip};
+
 use crate::validation::field::{Path, quote};
 
 /// About an address that was found valid.
 pub fn address(text: &str, path: &Path) -> Option<String> {
-    let ip = sloppy_ip(text)?;
+    let ip = parse_ip(text)?;
     let (value, canonical) = (quote(text), quote(&ip.to_canonical().to_string()));
     let strict = text.parse::<IpAddr>().ok();
     if strict.is_none() || is_mapped(ip) {
@@ -20,13 +21,13 @@ pub fn address(text: &str, path: &Path) -> Option<String> {
 
 /// About a network that was found valid.
 pub fn network(text: &str, path: &Path) -> Vec<String> {
-    let Some((network, (address, bits))) = Network::parse_sloppy(text).zip(text.split_once('/')) else {
+    let Some((network, (address, bits))) = parse_cidr(text).zip(text.split_once('/')) else {
         return Vec::new();
     };
-    let Some(ip) = sloppy_ip(address) else { return Vec::new() };
+    let ip = network.ip();
     let (mut warnings, value) = (Vec::new(), quote(text));
-    let canonical = quote(&as_go_prints(network.address(), network.length()));
-    if ip != network.address() {
+    let canonical = quote(&as_go_prints(network.network(), network.prefix()));
+    if ip != network.network() {
         let width = if ip.is_ipv4() { 32 } else { 128 };
         let single = quote(&format!("{}/{width}", ip.to_canonical()));
         warnings.push(format!(
@@ -50,7 +51,7 @@ fn is_mapped(ip: IpAddr) -> bool {
 }
 
 /// Go prints a network of mapped addresses as one of IPv4.
-fn as_go_prints(address: IpAddr, length: u32) -> String {
+fn as_go_prints(address: IpAddr, length: u8) -> String {
     let length = if is_mapped(address) { length.saturating_sub(96) } else { length };
     format!("{}/{length}", address.to_canonical())
 }

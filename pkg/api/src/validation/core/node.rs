@@ -48,7 +48,7 @@ pub fn validate_node(node: &Node) -> Vec<Error> {
 /// Whether a network is one of IPv4 addresses; `None` when it is no network.
 fn family(cidr: &str) -> Option<bool> {
     let (address, bits) = cidr.split_once('/')?;
-    let address = ip::sloppy_ip(address)?;
+    let address = net::parse_ip(address)?;
     let width = if address.is_ipv4() { 32 } else { 128 };
     bits.parse::<u8>().ok().filter(|n| *n <= width)?;
     Some(address.is_ipv4())

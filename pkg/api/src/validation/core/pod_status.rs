@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     ResourceHealth,
 };
 
-use super::ip::{sloppy_ip, validate_ip};
+use super::ip::validate_ip;
 use super::pod::{Options, annotations_update};
 use super::resources::amount;
 use crate::validation::field::{Bad, Error, Path};
@@ -237,7 +237,7 @@ fn validate_volume_health(status: &PodStatus, spec: &PodSpec, path: &Path) -> Ve
 
 /// Two addresses at most, one of each family.
 fn validate_families(ips: &[&str], bad: Bad, path: &Path) -> Vec<Error> {
-    let parsed: Vec<_> = ips.iter().map(|ip| sloppy_ip(ip)).collect();
+    let parsed: Vec<_> = ips.iter().map(|ip| net::parse_ip(ip)).collect();
     let mut errors = Vec::new();
     if ips.len() < 2 {
         return errors;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 
 use super::container::{validate_port, validate_port_or_name};
-use super::ip::{sloppy_ip, validate_cidr, validate_ip};
+use super::ip::{validate_cidr, validate_ip};
 use super::service_addresses as addresses;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_label, validate_kube_object_meta, validate_labels};
@@ -208,7 +208,7 @@ fn validate_client_ip(config: Option<&SessionAffinityConfig>, path: &Path) -> Op
 
 /// An address that can be an endpoint: not one of this machine or link.
 pub(super) fn validate_endpoint_ip(ip: &str, path: &Path) -> Vec<Error> {
-    let Some(address) = sloppy_ip(ip) else {
+    let Some(address) = net::parse_ip(ip) else {
         let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
         return vec![Error::invalid(path, ip, detail)];
     };
@@ -375,7 +375,7 @@ pub fn validate_service_status_update(new: &Service, old: &Service) -> Vec<Error
         }
         if !host.is_empty() {
             errors.extend(dns_subdomain(host, &at.child("hostname")));
-            if sloppy_ip(host).is_some() {
+            if net::parse_ip(host).is_some() {
                 let detail = "must be a DNS name, not an IP address";
                 errors.push(Error::invalid(&at.child("hostname"), host, detail));
             }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
-use super::ip::{sloppy_ip, validate_ip};
+use super::ip::validate_ip;
 use super::service::is_headless;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::{items, supported, text};
@@ -49,7 +49,7 @@ pub(super) fn validate(spec: &ServiceSpec, before: Option<&ServiceSpec>, path: &
     if broken {
         return errors;
     }
-    let is_v6 = |ip: &String| sloppy_ip(ip).is_some_and(|ip| ip.is_ipv6());
+    let is_v6 = |ip: &String| net::parse_ip(ip).is_some_and(|ip| ip.is_ipv6());
     if ips.len() > 1 && (ips.iter().all(is_v6) || !ips.iter().any(is_v6)) {
         errors.push(Error::invalid(&at, all(), "may specify no more than one IP for each IP family"));
     }

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec, IngressTLS,
 };
 
-use crate::validation::core::ip::{sloppy_ip, validate_ip};
+use crate::validation::core::ip::validate_ip;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_kube_object_meta, validate_object_meta_update,
@@ -79,7 +79,7 @@ pub fn validate_status_update(new: &Ingress, old: &Ingress) -> Vec<Error> {
 }
 
 fn not_an_address(host: &str, path: &Path) -> Option<Error> {
-    sloppy_ip(host).map(|_| Error::invalid(path, host, "must be a DNS name, not an IP address"))
+    net::parse_ip(host).map(|_| Error::invalid(path, host, "must be a DNS name, not an IP address"))
 }
 
 fn validate_all(ingress: &Ingress, excuses: Excuses) -> Vec<Error> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::validation::core::ip::{Network, validate_cidr};
+use crate::validation::core::ip::validate_cidr;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_kube_object_meta, validate_label_selector_with, validate_object_meta_update,
@@ -146,11 +146,11 @@ fn validate_block(block: &IPBlock, excuses: &Excuses<'_>, path: &Path) -> Vec<Er
         return Vec::new();
     }
     let mut errors = validate_cidr(&block.cidr, &excuses.networks, &path.child("cidr"));
-    let Some(network) = Network::parse_sloppy(&block.cidr) else { return errors };
+    let Some(network) = net::parse_network(&block.cidr) else { return errors };
     let at = path.child("except");
     for (i, except) in items(&block.except).iter().enumerate() {
         errors.extend(validate_cidr(except, &excuses.networks, &at.index(i)));
-        if Network::parse_sloppy(except).is_some_and(|e| !network.strictly_contains(&e)) {
+        if net::parse_network(except).is_some_and(|e| e == network || !network.contains(&e)) {
             errors.push(Error::invalid(&at.index(i), except, "must be a strict subset of `cidr`"));
         }
     }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec};
 
-use crate::validation::core::ip::{Network, validate_cidr_strict};
+use crate::validation::core::ip::validate_cidr_strict;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::items;
 use crate::validation::objectmeta::{
@@ -35,8 +35,7 @@ fn validate_spec(network: &ServiceCIDR) -> Vec<Error> {
     }
     let mut errors: Vec<Error> =
         list.iter().enumerate().flat_map(|(i, c)| validate_cidr_strict(c, &path.index(i))).collect();
-    let families: Vec<bool> =
-        list.iter().filter_map(|c| Network::parse_sloppy(c)).map(|n| n.is_ipv4()).collect();
+    let families: Vec<bool> = list.iter().filter_map(|c| net::parse_cidr(c)).map(|n| n.is_ipv4()).collect();
     if let [first, second] = families[..]
         && first == second
     {
