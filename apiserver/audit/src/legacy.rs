@@ -1,11 +1,11 @@
 //! The one-line text form of an event. Upstream: `k8s.io/apiserver/pkg/audit/format.go` `EventString`.
 
-use component::quote::quoted;
+use machinery::golang::quote;
 
 use crate::event::{Event, User};
 
 fn names(list: &[String]) -> String {
-    list.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(",")
+    list.iter().map(|n| quote(n)).collect::<Vec<_>>().join(",")
 }
 
 /// Name and groups of who asks.
@@ -32,16 +32,16 @@ pub(crate) fn line(event: &Event) -> String {
         "{} AUDIT: id={} stage={} ip={} method={} user={} groups={} as={} asgroups={} user-agent={} namespace={} \
          uri={} response=\"{response}\"",
         event.request_received_timestamp,
-        quoted(&event.audit_id),
-        quoted(event.stage.text()),
-        quoted(event.source_ips.first().map_or("<unknown>", String::as_str)),
-        quoted(&event.verb),
-        quoted(user),
-        quoted(&groups),
-        quoted(acting),
-        quoted(&acting_groups),
-        quoted(&event.user_agent),
-        quoted(namespace.unwrap_or("<none>")),
-        quoted(&event.request_uri),
+        quote(&event.audit_id),
+        quote(event.stage.text()),
+        quote(event.source_ips.first().map_or("<unknown>", String::as_str)),
+        quote(&event.verb),
+        quote(user),
+        quote(&groups),
+        quote(acting),
+        quote(&acting_groups),
+        quote(&event.user_agent),
+        quote(namespace.unwrap_or("<none>")),
+        quote(&event.request_uri),
     )
 }

@@ -141,13 +141,8 @@ fn may_update(current: &Value) -> bool {
     said.unwrap_or_else(|| current["metadata"]["generation"].as_i64() == Some(1))
 }
 
-/// Upstream: `strconv.ParseBool`.
 fn parse_bool(value: &Value) -> Option<bool> {
-    match value.as_str()? {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
+    machinery::golang::parse_bool(value.as_str()?)
 }
 
 /// Whether specs agree, defaults and absent fields aside. The shares of the exempt level are the user's to choose.

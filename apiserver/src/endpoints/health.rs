@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use component::metrics::slis;
-use component::quote::quoted;
 use futures::future::BoxFuture;
 use http::StatusCode;
+use machinery::golang::quote;
 use parking_lot::RwLock;
 
 use crate::web::query::Query;
@@ -190,7 +190,7 @@ impl Health {
             }
         }
         if !excluded.is_empty() {
-            let names: Vec<String> = excluded.iter().map(|n| quoted(n)).collect();
+            let names: Vec<String> = excluded.iter().map(|n| quote(n)).collect();
             let _ = writeln!(
                 output,
                 "warn: some health checks cannot be excluded: no matches for {}",

@@ -56,7 +56,7 @@ pub(super) fn check(
             let shown: Vec<String> = conditions
                 .iter()
                 .map(|c| {
-                    format!("apiserver.AnonymousAuthCondition{{Path:{}}}", component::quote::quoted(&c.path))
+                    format!("apiserver.AnonymousAuthCondition{{Path:{}}}", machinery::golang::quote(&c.path))
                 })
                 .collect();
             let shown = format!("[]apiserver.AnonymousAuthCondition{{{}}}", shown.join(", "));

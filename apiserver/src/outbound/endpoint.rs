@@ -87,7 +87,7 @@ fn explain(error: &Error, url: &str) -> String {
         Error::Timeout { .. } => "context deadline exceeded".to_owned(),
         other => return other.to_string(),
     };
-    format!("Post {}: {why}", component::quote::quoted(url))
+    format!("Post {}: {why}", machinery::golang::quote(url))
 }
 
 #[cfg(test)]

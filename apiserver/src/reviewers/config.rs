@@ -305,7 +305,7 @@ fn connection(info: &Connection, path: &Path, errors: &mut Vec<Error>) -> Option
             // Upstream prints the structure.
             let shown = format!(
                 "apiserver.WebhookConnectionInfo{{Type:{}, KubeConfigFile:(*string)(nil)}}",
-                component::quote::quoted(other)
+                machinery::golang::quote(other)
             );
             let known = ["InClusterConfig", "KubeConfigFile"];
             errors.push(Error::not_supported(&kind, Bad::Raw(shown), &known));

@@ -3,6 +3,7 @@
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use machinery::golang;
 use registry::api::{MediaType, PatchType};
 use registry::errors::ApiError;
 
@@ -211,7 +212,7 @@ fn split_type(text: &str) -> Option<(String, String)> {
 /// Whether a person is reading. Upstream: `isPrettyPrint`.
 fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {
     if let Some(value) = query.get("pretty").filter(|v| !v.is_empty()) {
-        return matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True");
+        return golang::parse_bool(value) == Some(true);
     }
     let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use component::features::{Gate, Gates};
+use machinery::golang;
 
 use super::topology::Topology;
 use crate::topologymanager::policy::Kind;
@@ -26,13 +27,10 @@ pub struct StaticOptions {
 
 /// Go's `strconv.ParseBool`.
 pub(crate) fn parse_bool(name: &str, text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => {
-            Err(format!("bad value for option {name:?}: strconv.ParseBool: parsing {text:?}: invalid syntax"))
-        }
-    }
+    golang::parse_bool(text).ok_or_else(|| {
+        let (name, text) = (golang::quote(name), golang::quote(text));
+        format!("bad value for option {name}: strconv.ParseBool: parsing {text}: invalid syntax")
+    })
 }
 
 const FULL_CORES: &str = "full-pcpus-only";

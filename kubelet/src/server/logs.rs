@@ -43,7 +43,8 @@ impl Options {
     fn parse(query: &Query, now: Timestamp) -> Result<Self, &'static str> {
         const BAD: &str = "{\"message\": \"Unable to decode query.\"}";
         const INVALID: &str = "{\"message\": \"Invalid request.\"}";
-        let flag = |name: &str| matches!(query.get(name), Some("true" | "1" | "True" | "TRUE" | "t" | "T"));
+        // Upstream: `Convert_Slice_string_To_bool`.
+        let flag = |name: &str| query.get(name).is_some_and(|t| t != "0" && !t.eq_ignore_ascii_case("false"));
         let number = |name: &str| {
             query.get(name).filter(|t| !t.is_empty()).map(|t| t.parse::<i64>().map_err(|_| BAD)).transpose()
         };

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// One thing wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,7 @@ pub fn decode<T: DeserializeOwned>(
     };
     unknown.retain(|path| path != "apiVersion" && path != "kind");
     strict_problems.extend(
-        unknown.iter().map(|path| problem(line_of(text, path), format!("unknown field {}", quoted(path)))),
+        unknown.iter().map(|path| problem(line_of(text, path), format!("unknown field {}", quote(path)))),
     );
     Ok(Decoded { value, meta, strict_problems })
 }
@@ -188,8 +188,8 @@ fn check_kind(meta: &TypeMeta, kinds: &[(&str, &str)]) -> Result<(), String> {
     let known: Vec<String> = kinds.iter().map(|(v, k)| format!("{v} {k}")).collect();
     Err(format!(
         "no kind {} is registered for version {}; known are: {}",
-        quoted(&meta.kind),
-        quoted(&meta.api_version),
+        quote(&meta.kind),
+        quote(&meta.api_version),
         known.join(", ")
     ))
 }

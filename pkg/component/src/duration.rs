@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// A signed span of time as Go has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,7 +77,7 @@ fn unit(name: &str) -> Option<u64> {
 }
 
 fn parse(text: &str) -> Result<GoDuration, ParseDurationError> {
-    let invalid = || ParseDurationError(format!("time: invalid duration {}", quoted(text)));
+    let invalid = || ParseDurationError(format!("time: invalid duration {}", quote(text)));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -121,12 +121,12 @@ fn parse(text: &str) -> Result<GoDuration, ParseDurationError> {
         }
         let unit_len = rest.bytes().take_while(|b| *b != b'.' && !b.is_ascii_digit()).count();
         if unit_len == 0 {
-            return Err(ParseDurationError(format!("time: missing unit in duration {}", quoted(text))));
+            return Err(ParseDurationError(format!("time: missing unit in duration {}", quote(text))));
         }
         let name = &rest[..unit_len];
         rest = &rest[unit_len..];
         let Some(nanos) = unit(name) else {
-            let text = format!("time: unknown unit {} in duration {}", quoted(name), quoted(text));
+            let text = format!("time: unknown unit {} in duration {}", quote(name), quote(text));
             return Err(ParseDurationError(text));
         };
         let mut part = value.checked_mul(nanos).filter(|v| *v <= 1 << 63).ok_or_else(invalid)?;

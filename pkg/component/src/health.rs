@@ -10,9 +10,9 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::slis;
-use crate::quote::quoted;
 use crate::serving::body::{self, Body};
 use crate::serving::mux::{Mux, immediate, query_values};
+use machinery::golang::quote;
 
 /// What a check finds.
 pub type CheckResult = Result<(), String>;
@@ -112,7 +112,7 @@ fn root(endpoint: &str, checks: &[Check], request: &Request<Body>) -> Response<B
         }
     }
     if !unknown.is_empty() {
-        let names: Vec<String> = unknown.iter().map(|n| quoted(n)).collect();
+        let names: Vec<String> = unknown.iter().map(|n| quote(n)).collect();
         shown.push_str(&format!(
             "warn: some health checks cannot be excluded: no matches for {}\n",
             names.join(",")

@@ -15,7 +15,6 @@ pub mod flags;
 pub mod health;
 pub mod logs;
 pub mod metrics;
-pub mod quote;
 pub mod serving;
 pub mod version;
 pub mod zpages;

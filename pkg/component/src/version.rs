@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// The Kubernetes version whose behaviour is implemented.
 pub const KUBERNETES: &str = "v1.37.2";
@@ -74,7 +74,7 @@ pub fn info() -> Info {
 /// The line of `--version=raw`: upstream's form with the product's name and version appended.
 pub fn raw() -> String {
     let i = info();
-    let field = |name: &str, value: &str| format!("{name}:{}", quoted(value));
+    let field = |name: &str, value: &str| format!("{name}:{}", quote(value));
     let fields = [
         field("Major", &i.major),
         field("Minor", &i.minor),
@@ -108,11 +108,11 @@ pub fn check_dynamic(text: &str) -> Result<(), String> {
         numbers.next().is_none().then_some(triple)
     };
     match parts(text) {
-        None => Err(format!("illegal version string {}", quoted(text))),
+        None => Err(format!("illegal version string {}", quote(text))),
         Some(v) if Some(v) != parts(KUBERNETES) => Err(format!(
             "version {} must match major/minor/patch of default version {}",
-            quoted(text),
-            quoted(KUBERNETES)
+            quote(text),
+            quote(KUBERNETES)
         )),
         Some(_) => Ok(()),
     }

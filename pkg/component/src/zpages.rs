@@ -266,7 +266,7 @@ async fn put_verbosity(request: Request<Body>) -> Response<Body> {
             plain(StatusCode::OK, format!("successfully set klog.logging.verbosity to {level}"))
         }
         _ => {
-            let quoted = crate::quote::quoted(&text);
+            let quoted = machinery::golang::quote(&text);
             plain(StatusCode::BAD_REQUEST, format!("strconv.ParseUint: parsing {quoted}: invalid syntax"))
         }
     }

@@ -1,16 +1,30 @@
-//! Go's formatting, where error texts depend on it.
+//! Go's formatting and reading of words, where error texts depend on it.
 
 use std::fmt::Write;
+
+/// The words that Go's `strconv.ParseBool` knows: `1 t T TRUE true True 0 f F FALSE false False`.
+pub fn parse_bool(s: &str) -> Option<bool> {
+    match s {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 /// Quotes as Go's `%q` (`strconv.Quote`).
 pub fn quote(s: &str) -> String {
     let mut out = String::with_capacity(s.len() + 2);
+    push_quoted(&mut out, s);
+    out
+}
+
+/// Appends what [`quote`] makes.
+pub fn push_quoted(out: &mut String, s: &str) {
     out.push('"');
     for c in s.chars() {
-        push_escaped(&mut out, c);
+        push_escaped(out, c);
     }
     out.push('"');
-    out
 }
 
 /// As [`quote`] for bytes; what is not UTF-8 becomes `\xNN`.
@@ -141,8 +155,20 @@ fn sextet(b: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn words_of_truth() {
+        for (word, want) in
+            [("t", Some(true)), ("False", Some(false)), ("tRUE", None), ("", None), ("yes", None)]
+        {
+            assert_eq!(super::parse_bool(word), want, "{word}");
+        }
+    }
+
+    #[test]
     fn quoting() {
         for (input, want) in [
+            ("plain", r#""plain""#),
+            ("é✓", r#""é✓""#),
+            ("\u{0}", r#""\x00""#),
             ("a\"b\\", r#""a\"b\\""#),
             ("\n\t\u{1}\u{7f}", r#""\n\t\x01\x7f""#),
             ("é日", "\"é日\""),

@@ -43,14 +43,6 @@ pub(crate) fn parse_double(s: &str) -> Option<f64> {
     (named || value.is_finite()).then_some(value)
 }
 
-fn parse_bool(s: &str) -> Option<bool> {
-    match s {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// A double as Go's `%g` prints it.
 pub(crate) fn double_text(d: f64) -> String {
     if d.is_nan() {
@@ -85,7 +77,7 @@ fn from_text<'a>(s: &str, to: &Type) -> Option<Res<'a>> {
         Type::Int => Val::Int(parse_int(s)?),
         Type::Uint => Val::Uint(parse_uint(s)?),
         Type::Double => Val::Double(parse_double(s)?),
-        Type::Bool => Val::Bool(parse_bool(s)?),
+        Type::Bool => Val::Bool(machinery::golang::parse_bool(s)?),
         Type::Bytes => Val::Bytes(s.as_bytes().into()),
         Type::Duration => Val::Duration(machinery::time::parse_duration(s).ok()?),
         Type::Timestamp => {

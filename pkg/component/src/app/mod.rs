@@ -241,10 +241,10 @@ fn command_line(command: &Command, args: impl Iterator<Item = String>) -> Result
             return Err(failed(&format!("unknown command {}", rest[0])));
         }
         Ok(rest) if !rest.is_empty() => {
-            let list: Vec<String> = rest.iter().map(|a| crate::quote::quoted(a)).collect();
+            let list: Vec<String> = rest.iter().map(|a| machinery::golang::quote(a)).collect();
             eprintln!(
                 "Error: {} does not take any arguments, got [{}]",
-                crate::quote::quoted(command.name),
+                machinery::golang::quote(command.name),
                 list.join(" ")
             );
             return Err(ExitCode::FAILURE);

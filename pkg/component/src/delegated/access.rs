@@ -139,7 +139,9 @@ impl AlwaysAllowPaths {
             match path.find('*') {
                 None => exact.push(path.to_string()),
                 Some(at) if at + 1 == path.len() => prefixes.push(path[..at].to_string()),
-                Some(_) => return Err(format!("only trailing * allowed in {}", crate::quote::quoted(path))),
+                Some(_) => {
+                    return Err(format!("only trailing * allowed in {}", machinery::golang::quote(path)));
+                }
             }
         }
         Ok(AlwaysAllowPaths { exact, prefixes })

@@ -61,7 +61,7 @@ impl Guard {
             if let Some(error) = verdict.error {
                 tracing::error!(path = attributes.path, err = error, "Authorization failed with an error");
                 let text =
-                    format!("Internal Server Error: {}: {error}", crate::quote::quoted(&attributes.path));
+                    format!("Internal Server Error: {}: {error}", machinery::golang::quote(&attributes.path));
                 return body::error(StatusCode::INTERNAL_SERVER_ERROR, &text);
             }
             return forbidden(request.headers(), &attributes, &verdict.reason);
@@ -88,7 +88,7 @@ impl Guard {
 
 /// Upstream: apiserver/pkg/endpoints/handlers/responsewriters/errors.go.
 fn forbidden(headers: &HeaderMap, attributes: &Attributes, reason: &str) -> Response<Body> {
-    let quoted = crate::quote::quoted;
+    let quoted = machinery::golang::quote;
     let (name, path) = (quoted(&attributes.user.name), quoted(&attributes.path));
     let mut message = format!("forbidden: User {name} cannot {} path {path}", attributes.verb);
     if !reason.is_empty() {

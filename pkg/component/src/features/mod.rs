@@ -237,15 +237,8 @@ fn parse<S: AsRef<str>>(settings: &[S]) -> Result<BTreeMap<String, bool>, GateEr
             return Err(GateError(format!("missing bool value for {}", setting.trim())));
         };
         let (name, value) = (name.trim(), value.trim());
-        let on = match value {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
-            _ => {
-                let quoted = crate::quote::quoted(value);
-                let why = format!("strconv.ParseBool: parsing {quoted}: invalid syntax");
-                return Err(GateError(format!("invalid value of {name}={value}, err: {why}")));
-            }
-        };
+        let on = crate::flags::strconv::parse_bool(value)
+            .map_err(|why| GateError(format!("invalid value of {name}={value}, err: {why}")))?;
         out.insert(name.to_string(), on);
     }
     if prefixed && bare {

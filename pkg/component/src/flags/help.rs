@@ -3,7 +3,7 @@
 use super::set::{Entry, FlagSet};
 use super::value::Value;
 use super::{Command, Kind, Layout};
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// Width of the terminal on standard output, 0 when it is none.
 pub fn terminal_width() -> usize {
@@ -127,7 +127,7 @@ fn text(entry: &Entry) -> String {
     }
     let default = Value::from_default(flag.kind, flag.default).display(flag.kind);
     if !zero_default(flag.kind, &default) {
-        let shown = if flag.kind == Kind::String { quoted(&default) } else { default };
+        let shown = if flag.kind == Kind::String { quote(&default) } else { default };
         line.push_str(&format!(" (default {shown})"));
     }
     if let Some(why) = flag.deprecated {

@@ -11,7 +11,7 @@ mod help;
 pub mod sections;
 mod set;
 pub mod shared;
-mod strconv;
+pub(crate) mod strconv;
 mod value;
 
 pub use help::terminal_width;

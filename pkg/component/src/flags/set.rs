@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::value::{NamedCertKey, Value};
 use super::{Command, Flag, Section};
 use crate::duration::GoDuration;
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// Why the command line was refused; the texts are pflag's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum FlagError {
     #[error("bad flag syntax: {0}")]
     Syntax(String),
     /// The value does not fit.
-    #[error("invalid argument {} for {} flag: {cause}", quoted(.value), quoted(.flag))]
+    #[error("invalid argument {} for {} flag: {cause}", quote(.value), quote(.flag))]
     Invalid {
         /// `--name` or `-n, --name`.
         flag: String,

@@ -1,18 +1,14 @@
 //! Go's number readers with Go's error texts. Upstream: strconv.ParseBool, ParseInt, ParseUint, ParseFloat.
 
-use crate::quote::quoted;
+use machinery::golang::{self, quote};
 
 fn error(function: &str, text: &str, what: &str) -> String {
-    format!("strconv.{function}: parsing {}: {what}", quoted(text))
+    format!("strconv.{function}: parsing {}: {what}", quote(text))
 }
 
 /// `1 t T TRUE true True 0 f F FALSE false False`.
 pub fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(error("ParseBool", text, "invalid syntax")),
-    }
+    golang::parse_bool(text).ok_or_else(|| error("ParseBool", text, "invalid syntax"))
 }
 
 /// Base 0: decimal, `0x`, `0o`, `0b`, leading `0`, underscores between digits.

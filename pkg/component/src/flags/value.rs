@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Kind, csv, strconv};
 use crate::duration::GoDuration;
-use crate::quote::quoted;
+use machinery::golang::quote;
 
 /// A parsed value. Kinds that only differ in checks share a variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -207,7 +207,7 @@ impl Value {
 
 /// Base 10, not negative, 32 bits signed. Upstream: component-base logs/api/v1 VerbosityLevelPflag.
 fn parse_level(text: &str) -> Result<i64, String> {
-    let error = |what: &str| Err(format!("strconv.ParseUint: parsing {}: {what}", quoted(text)));
+    let error = |what: &str| Err(format!("strconv.ParseUint: parsing {}: {what}", quote(text)));
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return error("invalid syntax");
     }
@@ -259,12 +259,12 @@ fn parse_bools(text: &str) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    text.trim().parse().map_err(|_| format!("failed to parse IP: {}", quoted(text)))
+    net::parse_ip(text.trim()).ok_or_else(|| format!("failed to parse IP: {}", quote(text)))
 }
 
 /// Upstream: pkg/util/flag IPPortVar.Set.
 fn parse_ip_port(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.parse::<IpAddr>().is_ok() {
+    if text.is_empty() || net::parse_ip(text).is_some() {
         return Ok(text.to_string());
     }
     let split = match text.strip_prefix('[') {
@@ -273,18 +273,18 @@ fn parse_ip_port(text: &str) -> Result<String, String> {
     };
     let Some((host, port)) = split else {
         let why = format!("address {text}: missing port in address");
-        return Err(format!("{} is not in a valid format (ip or ip:port): {why}", quoted(text)));
+        return Err(format!("{} is not in a valid format (ip or ip:port): {why}", quote(text)));
     };
     if !text.starts_with('[') && port.contains(':') {
         let why = format!("address {text}: too many colons in address");
-        return Err(format!("{} is not in a valid format (ip or ip:port): {why}", quoted(text)));
+        return Err(format!("{} is not in a valid format (ip or ip:port): {why}", quote(text)));
     }
-    if host.parse::<IpAddr>().is_err() {
-        return Err(format!("{} is not a valid IP address", quoted(host)));
+    if net::parse_ip(host).is_none() {
+        return Err(format!("{} is not a valid IP address", quote(host)));
     }
     match port.parse::<i64>() {
-        Err(_) => Err(format!("{} is not a valid number", quoted(port))),
-        Ok(p) if !(1..=65535).contains(&p) => Err(format!("{} is not a valid port number", quoted(port))),
+        Err(_) => Err(format!("{} is not a valid number", quote(port))),
+        Ok(p) if !(1..=65535).contains(&p) => Err(format!("{} is not a valid port number", quote(port))),
         Ok(_) => Ok(text.to_string()),
     }
 }
@@ -311,9 +311,8 @@ fn parse_port_range(text: &str) -> Result<String, String> {
     if value.is_empty() {
         return Ok(String::new());
     }
-    let number = |t: &str| {
-        t.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", quoted(t)))
-    };
+    let number =
+        |t: &str| t.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", quote(t)));
     let (low, high) = if let Some((low, high)) = value.split_once('-') {
         (number(low)?, number(high)?)
     } else if let Some((low, size)) = value.split_once('+') {
@@ -351,9 +350,9 @@ fn check_vmodule(text: &str) -> Result<String, String> {
     for pair in text.split(',').filter(|p| !p.is_empty()) {
         let valid = pair.split_once('=').filter(|(pattern, level)| !pattern.is_empty() && !level.is_empty());
         let Some((_, level)) = valid else {
-            return Err(format!("{} does not have the pattern=N format", quoted(pair)));
+            return Err(format!("{} does not have the pattern=N format", quote(pair)));
         };
-        parse_level(level).map_err(|e| format!("parsing verbosity in {}: {e}", quoted(pair)))?;
+        parse_level(level).map_err(|e| format!("parsing verbosity in {}: {e}", quote(pair)))?;
     }
     Ok(text.to_string())
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::record::{FieldValue, Record};
-use crate::quote::push_quoted;
+use machinery::golang::push_quoted;
 
 /// `--logging-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -161,7 +161,7 @@ impl Options {
             other => {
                 errors.push(format!(
                     "format: Invalid value: {}: Unsupported log format",
-                    crate::quote::quoted(other)
+                    machinery::golang::quote(other)
                 ));
                 Format::Text
             }

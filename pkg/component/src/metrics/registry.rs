@@ -73,7 +73,7 @@ impl Options {
         let [metric, label] = parts[..] else {
             return Err(format!(
                 "invalid allow metric labels key {}, expected <metric>,<label>",
-                crate::quote::quoted(key)
+                machinery::golang::quote(key)
             ));
         };
         let values = values.trim_matches('\'').split(',').map(String::from).collect();

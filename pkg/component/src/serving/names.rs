@@ -92,7 +92,7 @@ impl TlsParameters {
         match self.min_version.as_str() {
             "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => Ok(BOTH),
             "VersionTLS13" => Ok(NEWEST),
-            other => Err(format!("unknown tls version {}", crate::quote::quoted(other))),
+            other => Err(format!("unknown tls version {}", machinery::golang::quote(other))),
         }
     }
 
