@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
 use auth::UserInfo;
-use cel::{Activation, Budget, CompileError, DeclType, Env, Program, Type, Val, Version};
+use cel::{Activation, Budget, DeclType, Env, Program, Type, Val, Version};
 use machinery::Value;
 use serde_json::{Value as Json, json};
 
@@ -86,10 +86,7 @@ impl Expression {
     /// # Errors
     /// What a field error says of it.
     pub(crate) fn compile(text: &str, about: About, condition: bool) -> Result<Self, String> {
-        let program = environment(about).compile(text, None).map_err(|e| match e {
-            CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-            CompileError::Program(why) => format!("program instantiation failed: {why}"),
-        })?;
+        let program = environment(about).compile(text, None).map_err(|e| e.to_string())?;
         if condition && *program.output_type() != Type::Bool {
             return Err("must evaluate to bool".to_owned());
         }

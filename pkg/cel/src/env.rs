@@ -48,11 +48,12 @@ pub enum CompileError {
     Program(String),
 }
 
+/// As the errors of fields say it. Upstream: apiserver/pkg/cel/environment, authentication/cel and admission/plugin/cel.
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CompileError::Issues(issues) => issues.fmt(f),
-            CompileError::Program(message) => f.write_str(message),
+            CompileError::Issues(issues) => write!(f, "compilation failed: {issues}"),
+            CompileError::Program(message) => write!(f, "program instantiation failed: {message}"),
         }
     }
 }

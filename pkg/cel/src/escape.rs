@@ -1,5 +1,6 @@
 //! Field names as identifiers (upstream's pkg/cel/escaping.go).
 
+/// Words the language keeps for itself; fine as field names, not as variables or functions.
 pub(crate) const RESERVED: [&str; 21] = [
     "true",
     "false",

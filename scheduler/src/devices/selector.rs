@@ -63,7 +63,7 @@ impl Programs {
     }
 
     fn compile(&self, expression: &str) -> Compiled {
-        let program = self.env.compile(expression, None).map_err(|e| format!("compilation failed: {e}"))?;
+        let program = self.env.compile(expression, None).map_err(|e| e.to_string())?;
         match program.output_type() {
             Type::Bool | Type::Dyn => Ok(program),
             other => Err(format!("must evaluate to bool or the unknown type, not {other}")),

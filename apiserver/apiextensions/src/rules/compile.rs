@@ -134,10 +134,7 @@ impl Compiler<'_> {
 
     fn ready(&self, rule: &ValidationRule) -> Result<Ready, String> {
         let program =
-            self.env(rule, &rule.rule, Role::Rule).compile(&rule.rule, None).map_err(|e| match e {
-                CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-                CompileError::Program(why) => format!("program instantiation failed: {why}"),
-            })?;
+            self.env(rule, &rule.rule, Role::Rule).compile(&rule.rule, None).map_err(|e| e.to_string())?;
         if *program.output_type() != Type::Bool {
             return Err("cel expression must evaluate to a bool".into());
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use cel::{Activation, Budget, CompileError, DeclType, Env, Program, Type, Val, Version};
+use cel::{Activation, Budget, DeclType, Env, Program, Type, Val, Version};
 use machinery::Value;
 
 /// Compiled conditions; all must hold.
@@ -61,10 +61,7 @@ fn environment() -> &'static Env {
 /// # Errors
 /// What a field error says of it.
 pub(crate) fn compile(expression: &str) -> Result<Program, String> {
-    let program = environment().compile(expression, None).map_err(|e| match e {
-        CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-        CompileError::Program(why) => format!("program instantiation failed: {why}"),
-    })?;
+    let program = environment().compile(expression, None).map_err(|e| e.to_string())?;
     match program.output_type() {
         Type::Bool => Ok(program),
         other => Err(format!("must evaluate to bool but got {other}")),

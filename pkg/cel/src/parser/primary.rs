@@ -5,31 +5,7 @@ use super::lexer::T;
 use super::recover::{Follow, Set, Site};
 use super::{Node, Parsed, Parser, Stop, literal};
 use crate::ast::{Entry, Expr, Field, Kind, Literal};
-
-/// Words the language keeps for itself; fine as field names, not as variables or functions.
-const RESERVED: [&str; 21] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "null",
-    "return",
-    "true",
-    "var",
-    "void",
-    "while",
-];
+use crate::escape::RESERVED;
 
 const QUESTION: Set = Set::of(&[T::Question]);
 

@@ -9,7 +9,7 @@ mod values;
 
 use std::sync::OnceLock;
 
-use cel::{Activation, Budget, CompileError, DeclType, Env, Program, Type, Val, Version, admission, authz};
+use cel::{Activation, Budget, DeclType, Env, Program, Type, Val, Version, admission, authz};
 
 pub use asker::Asker;
 pub use values::{Values, Variables};
@@ -127,10 +127,7 @@ impl Scope {
             made = build(version, self, wanted);
             &made
         };
-        let program = env.compile(expression, None).map_err(|e| match e {
-            CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-            CompileError::Program(why) => format!("program instantiation failed: {why}"),
-        })?;
+        let program = env.compile(expression, None).map_err(|e| e.to_string())?;
         wanted.check(program.output_type())?;
         Ok(program)
     }

@@ -33,7 +33,7 @@ static DEVICES: LazyLock<Devices> = LazyLock::new(|| {
 pub(super) fn verdict(expression: &str) -> Verdict {
     let program = match DEVICES.env.compile(expression, None) {
         Ok(program) => program,
-        Err(error) => return Verdict::Bad(format!("compilation failed: {error}")),
+        Err(error) => return Verdict::Bad(error.to_string()),
     };
     if !matches!(program.output_type(), Type::Bool | Type::Dyn) {
         return Verdict::Bad("must evaluate to bool or the unknown type".into());
