@@ -9,8 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use client::ClientCert;
-
-use crate::connect::dial::Unverified;
+use client::tls::AcceptAny;
 
 /// What servers are believed by.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +24,7 @@ pub(crate) enum Trust<'a> {
 pub(crate) fn config(trust: Trust<'_>, identity: Option<&ClientCert>) -> Result<Arc<ClientConfig>, String> {
     let provider = client::tls::provider();
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Blindly => Arc::new(Unverified(provider.clone())),
+        Trust::Blindly => AcceptAny::new(provider.clone()),
         Trust::Bundle(pem) => Arc::new(Pinned::new(pem)?),
     };
     let builder = ClientConfig::builder_with_provider(provider)
