@@ -18,6 +18,7 @@ use component::serving::mux::Mux;
 use component::serving::{self, Listener, OwnNames, SecureServer};
 use component::zpages;
 use jiff::Timestamp;
+use registry::admission::Chain;
 use registry::api::Registry;
 use registry::{ApiRegistry, Settings};
 use storage::Store;
@@ -158,10 +159,9 @@ fn default_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, Error> {
+fn api_registry(config: &Config, store: Arc<dyn Store>, admission: Chain) -> ApiRegistry {
     let served = config.clone();
-    let admission = admission::chain(config)?;
-    Ok(ApiRegistry::new(registry::Config {
+    ApiRegistry::new(registry::Config {
         store,
         prefix: config.prefix.clone(),
         served: Box::new(move |row| everything(row, &served)),
@@ -174,7 +174,7 @@ fn api_registry(config: &Config, store: Arc<dyn Store>) -> Result<ApiRegistry, E
             default_tolerations: config.default_tolerations,
         },
         clock: Arc::new(Timestamp::now),
-    }))
+    })
 }
 
 /// The token authenticators, in upstream's order.
@@ -264,7 +264,8 @@ pub async fn build(
     let auditor = auditor::start(&config.audit, &process.tasks)?;
     let tokens = token_authenticators(&config, &objects, issuers)?;
     let (store, encryption) = store::encrypted(&config, store, &process.tasks).await?;
-    let resources = api_registry(&config, store.clone())?;
+    let (admission, accounts) = admission::chain(&config)?;
+    let resources = api_registry(&config, store.clone(), admission);
     let Authorization { authorizer, rbac, node } =
         authorization::build(&config.authorization, &process.tasks)?;
     resources.core().start_caches();
@@ -299,7 +300,7 @@ pub async fn build(
     encryption_health(&health, encryption);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
     let resolver = Resolver::new(local.clone(), config.aggregator_routing, address);
-    webhooks::start(&core, &local, &process.tasks, resolver.clone());
+    webhooks::start(&core, &local, &process.tasks, resolver.clone(), accounts);
     let registered =
         health.add_flag("autoregister-completion", &[Page::Healthz, Page::Readyz], "missing APIService");
     let aggregation = aggregator::Options {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::duration::GoDuration;
+use machinery::golang;
 use registry::admission::image_policy_webhook::{Backend, ImagePolicyWebhook};
 use registry::admission::{Chain, Configuration, enabled, is_known};
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::options::Config;
 use crate::outbound::endpoint::{Endpoint, TIMEOUT};
 use crate::reviewers::{io_text, transient};
+use crate::webhooks::accounts::{Accounts, Plugins};
 
 const KINDS: [(&str, &str); 2] = [
     ("apiserver.config.k8s.io/v1", "AdmissionConfiguration"),
@@ -58,20 +60,28 @@ struct Entry {
     configuration: Option<serde_json::Value>,
 }
 
-/// The chain of the plugins that the flags ask for.
+/// The chain of the plugins that the flags ask for, and whom webhooks see.
 ///
 /// # Errors
 /// Upstream's text for a configuration that cannot be, ours for one that is not followed.
-pub(crate) fn chain(config: &Config) -> Result<Chain, String> {
+pub(crate) fn chain(config: &Config) -> Result<(Chain, Plugins), String> {
     let names = enabled(&config.admission.enable, &config.admission.disable);
-    let configuration = match &config.admission_file {
+    let read = match &config.admission_file {
         Some(file) => read(file, &names).map_err(|why| format!("failed to read plugin config: {why}"))?,
-        None => Configuration::default(),
+        None => Read::default(),
     };
-    Chain::of(&names, &configuration).map_err(|why| format!("failed to initialize admission: {why}"))
+    let chain = Chain::of(&names, &read.plugins);
+    Ok((chain.map_err(|why| format!("failed to initialize admission: {why}"))?, read.accounts))
 }
 
-fn read(file: &Path, names: &[&str]) -> Result<Configuration, String> {
+/// What the file says.
+#[derive(Default)]
+struct Read {
+    plugins: Configuration,
+    accounts: Plugins,
+}
+
+fn read(file: &Path, names: &[&str]) -> Result<Read, String> {
     let name = file.display().to_string();
     let data = std::fs::read(file).map_err(|e| {
         format!("unable to read admission control configuration from {name:?} [open {name}: {}]", io_text(&e))
@@ -80,7 +90,7 @@ fn read(file: &Path, names: &[&str]) -> Result<Configuration, String> {
         Ok(decoded) => decoded.plugins.unwrap_or_default(),
         Err(why) => legacy(&data, file, names).ok_or(why)?,
     };
-    let mut configuration = Configuration::default();
+    let mut read = Read::default();
     let mut seen: Vec<&str> = Vec::new();
     for entry in &entries {
         if !is_known(&entry.name) {
@@ -92,11 +102,11 @@ fn read(file: &Path, names: &[&str]) -> Result<Configuration, String> {
         }
         seen.push(&entry.name);
         if let Some(data) = content(entry, file)? {
-            configure(&mut configuration, &entry.name, &data)
+            configure(&mut read, &entry.name, &data)
                 .map_err(|why| format!("couldn't init admission plugin {:?}: {why}", entry.name))?;
         }
     }
-    Ok(configuration)
+    Ok(read)
 }
 
 /// A file from before there were versions is the configuration of the plugins that have none still.
@@ -129,7 +139,8 @@ fn content(entry: &Entry, file: &Path) -> Result<Option<Vec<u8>>, String> {
     read.map(Some)
 }
 
-fn configure(into: &mut Configuration, plugin: &str, data: &[u8]) -> Result<(), String> {
+fn configure(read: &mut Read, plugin: &str, data: &[u8]) -> Result<(), String> {
+    let into = &mut read.plugins;
     match plugin {
         "EventRateLimit" => into.event_rate_limit = decode(data, &EVENT_RATE_LIMIT, false)?,
         "ImagePolicyWebhook" => into.image_policy = Some(Arc::new(image_policy(data)?)),
@@ -137,7 +148,8 @@ fn configure(into: &mut Configuration, plugin: &str, data: &[u8]) -> Result<(), 
         "PodSecurity" => into.pod_security = decode(data, &POD_SECURITY, false)?,
         "PodTolerationRestriction" => into.pod_toleration_restriction = decode(data, &TOLERATIONS, false)?,
         "ResourceQuota" => into.resource_quota = decode(data, &QUOTA, false)?,
-        "MutatingAdmissionWebhook" | "ValidatingAdmissionWebhook" => webhooks(data)?,
+        "MutatingAdmissionWebhook" => read.accounts.mutating = webhooks(data)?,
+        "ValidatingAdmissionWebhook" => read.accounts.validating = webhooks(data)?,
         "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy" => {
             return Err("policies in files are not implemented by this server".to_owned());
         }
@@ -177,19 +189,21 @@ struct Webhooks {
     static_manifests_dir: String,
 }
 
-/// Webhooks are called without credentials: an entry that names some is not followed.
-fn webhooks(data: &[u8]) -> Result<(), String> {
+/// Upstream: `k8s.io/apiserver/pkg/admission/plugin/webhook/config/kubeconfig.go`.
+fn webhooks(data: &[u8]) -> Result<Accounts, String> {
     let asked: Webhooks = decode(data, &WEBHOOKS, false)?;
-    if !asked.kube_config_file.is_empty() {
-        return Err(
-            "kubeConfigFile is not implemented by this server: webhooks are called without credentials"
-                .into(),
-        );
-    }
     if !asked.static_manifests_dir.is_empty() {
         return Err("staticManifestsDir is not implemented by this server".into());
     }
-    Ok(())
+    let file = Path::new(&asked.kube_config_file);
+    if asked.kube_config_file.is_empty() {
+        return Ok(Accounts::default());
+    }
+    if file.is_relative() {
+        let given = golang::quote(&asked.kube_config_file);
+        return Err(format!("kubeConfigFile: Invalid value: {given}: must be an absolute file path"));
+    }
+    Accounts::load(file)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -277,7 +291,7 @@ mod tests {
             "ValidatingAdmissionWebhook",
             "Priority",
         ];
-        read(&dir.path().join("config.yaml"), &names)
+        read(&dir.path().join("config.yaml"), &names).map(|read| read.plugins)
     }
 
     const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n";
@@ -312,8 +326,12 @@ mod tests {
             "couldn't init admission plugin \"Priority\": the plugin takes no configuration"
         );
         let webhook = "- name: ValidatingAdmissionWebhook\n  configuration:\n    apiVersion: apiserver.config.k8s.io/v1\n    \
-                       kind: WebhookAdmissionConfiguration\n    kubeConfigFile: /x\n";
-        assert!(of(webhook).contains("kubeConfigFile is not implemented"));
+                       kind: WebhookAdmissionConfiguration\n    kubeConfigFile: ";
+        assert!(of(&format!("{webhook}/none\n")).contains("No such file"));
+        assert!(
+            of(&format!("{webhook}x\n"))
+                .ends_with("kubeConfigFile: Invalid value: \"x\": must be an absolute file path")
+        );
         assert!(of("- name: PodSecurity\n  path: none.yaml\n").contains("no such file or directory"));
         assert!(of("- name: PodSecurity\n  odd: 1\n").starts_with("strict decoding error: unknown field"));
         assert!(load("kind: Foo", &[]).is_err());

@@ -2,6 +2,7 @@
 //!
 //! Which webhooks are called when, and what becomes of their answers, is decided in `registry::admission::webhook`.
 //! Upstream: `k8s.io/apiserver/pkg/util/webhook/client.go`, `pkg/admission/configuration`.
+pub(crate) mod accounts;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use client::Identity;
 use component::app::Tasks;
 use http::Request;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
@@ -18,6 +20,8 @@ use parking_lot::Mutex;
 use registry::Core;
 use registry::admission::Operation;
 use registry::admission::webhook::{Backend, CallFailed, ClientConfig, Observation, Phase, Target};
+
+use accounts::{Accounts, Plugins};
 
 use crate::local::{Change, Gvr, Local};
 use crate::outbound::pool::{Answer, Place, Pool};
@@ -36,11 +40,13 @@ struct Server {
     /// `https://host:port`, as errors name it.
     base: String,
     path: String,
+    identity: Option<Identity>,
 }
 
 /// The way to webhooks.
 struct Http {
     resolver: Resolver,
+    accounts: Accounts,
     servers: Mutex<Servers>,
 }
 
@@ -105,9 +111,16 @@ impl Http {
                 return Err("webhook configuration must have either service or URL".to_owned());
             }
         };
-        let config = tls::config(Trust::Bundle(&client.ca_bundle), None)?;
+        let identity = match &place {
+            Place::Service { namespace, name, port } => {
+                self.accounts.identity(&format!("{name}.{namespace}.svc"), *port)
+            }
+            Place::Host(host, port) => self.accounts.identity(host, *port),
+        }?;
+        let cert = identity.as_ref().and_then(Identity::client_cert);
+        let config = tls::config(Trust::Bundle(&client.ca_bundle), cert)?;
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
-        Ok(Server { pool: Pool::new(place, self.resolver.clone(), config), base, path })
+        Ok(Server { pool: Pool::new(place, self.resolver.clone(), config), base, path, identity })
     }
 }
 
@@ -124,16 +137,24 @@ impl Backend for Http {
             .server(client)
             .map_err(|why| CallFailed { why: format!("could not get REST client: {why}"), code: 500 })?;
         let uri = format!("{}?timeout={}s", server.path, timeout.as_secs());
-        let request = Request::post(&uri)
+        let mut request = Request::post(&uri)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, */*")
             .header(USER_AGENT, "kube-apiserver-admission")
             .body(body::full(review))
             .map_err(|e| failed(e.to_string()))?;
+        if let Some(identity) = &server.identity {
+            identity.apply(request.headers_mut()).await.map_err(|e| failed(e.to_string()))?;
+        }
         let sent = tokio::time::timeout(timeout, server.pool.send(request, MAX_ANSWER)).await;
         let why = match sent {
             Ok(Ok(answer)) if (200..300).contains(&answer.status) => return Ok(answer.body),
-            Ok(Ok(answer)) => return Err(refused(&answer)),
+            Ok(Ok(answer)) => {
+                if let (401, Some(identity)) = (answer.status, &server.identity) {
+                    identity.refused();
+                }
+                return Err(refused(&answer));
+            }
             Ok(Err(why)) => why,
             Err(_) => "context deadline exceeded".to_owned(),
         };
@@ -166,11 +187,13 @@ fn refused(answer: &Answer) -> CallFailed {
     CallFailed { why: format!("failed to call webhook: {why}"), code }
 }
 
-/// Connects the registry with webhooks, and follows their configurations and the policies.
-pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Resolver) {
-    let backend = Arc::new(Http { resolver, servers: Mutex::default() });
-    core.webhooks.set_backend(backend.clone());
-    core.custom().set_backend(backend);
+/// Connects the registry with webhooks, and follows their configurations and the policies. Converters of custom resources
+/// are shown no account.
+pub(crate) fn start(core: &Arc<Core>, local: &Local, tasks: &Tasks, resolver: Resolver, accounts: Plugins) {
+    let http = |accounts| Arc::new(Http { resolver: resolver.clone(), accounts, servers: Mutex::default() });
+    core.webhooks.set_backend(Phase::Mutating, http(accounts.mutating));
+    core.webhooks.set_backend(Phase::Validating, http(accounts.validating));
+    core.custom().set_backend(http(Accounts::default()));
     core.mutating_policies.follow();
     core.validating_policies.follow();
     for (gvr, phase) in

@@ -11,12 +11,11 @@ use http::{HeaderName, HeaderValue, Method, Request as HttpRequest, Response, St
 use http_body_util::{BodyExt, Full};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
-use crate::config::{Config, ConfigError, Credentials, Secret};
+use crate::config::{Config, ConfigError};
 use crate::error::{Error, Result, generic_status};
-use crate::exec::ExecAuth;
+use crate::identity::{Identity, header};
 use crate::limiter::RateLimiter;
 use crate::metrics;
-use crate::token::TokenFile;
 use crate::transport::{Body, Transport, TransportError};
 
 /// Upstream: client-go/rest NewRequest, maxRetries.
@@ -143,19 +142,10 @@ impl Answer {
     }
 }
 
-enum Auth {
-    None,
-    Fixed(HeaderValue),
-    File(TokenFile),
-    Provider(Arc<dyn crate::TokenProvider>),
-    Exec(Arc<ExecAuth>),
-}
-
 struct Shared {
     transport: Transport,
     prefix: String,
-    auth: Auth,
-    impersonate: Vec<(HeaderName, HeaderValue)>,
+    identity: Identity,
     namespace: String,
     gzip: bool,
     host: String,
@@ -184,18 +174,14 @@ impl Client {
             .server
             .parse()
             .map_err(|e| ConfigError::Invalid(format!("server URL {:?}: {e}", config.server)))?;
-        let exec = match &config.credentials {
-            Credentials::Exec(exec) => Some(Arc::new(ExecAuth::new(exec.clone(), cluster_info(&config)))),
-            _ => None,
-        };
-        let transport = Transport::new(&config, &uri, exec.as_ref().map(|e| e.cert.clone()))?;
+        let identity = Identity::new(&config)?;
+        let transport = Transport::new(&config, &uri, identity.client_cert().cloned())?;
         let loopback = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let shared = Shared {
             host: transport.server(),
             transport,
             prefix: uri.path().trim_end_matches('/').to_string(),
-            auth: auth(&config.credentials, exec)?,
-            impersonate: impersonate(&config)?,
+            identity,
             namespace: config.namespace.clone(),
             // Between neighbours compression costs both sides more than it saves.
             gzip: !config.disable_compression && !loopback,
@@ -343,7 +329,7 @@ impl Client {
             Ok(response) => {
                 metrics::get().result(response.status().as_str(), verb, &self.shared.host);
                 if response.status() == StatusCode::UNAUTHORIZED {
-                    self.refused();
+                    self.shared.identity.refused();
                 }
                 Ok(response)
             }
@@ -392,26 +378,6 @@ impl Client {
         Error::Api(Box::new(status))
     }
 
-    fn refused(&self) {
-        match &self.shared.auth {
-            Auth::Exec(exec) => exec.refused(),
-            Auth::File(file) => file.refused(),
-            Auth::Provider(provider) => provider.refused(),
-            Auth::None | Auth::Fixed(_) => {}
-        }
-    }
-
-    async fn authorization(&self) -> Result<Option<HeaderValue>> {
-        let token = match &self.shared.auth {
-            Auth::None => None,
-            Auth::Fixed(value) => return Ok(Some(value.clone())),
-            Auth::File(file) => Some(file.token().map_err(Error::Auth)?),
-            Auth::Provider(provider) => Some(provider.token().await.map_err(Error::Auth)?),
-            Auth::Exec(exec) => exec.token(jiff::Timestamp::now()).await?,
-        };
-        token.map(|t| bearer(&t).map_err(Error::Config)).transpose()
-    }
-
     async fn build(&self, request: &Request) -> Result<HttpRequest<Full<Bytes>>> {
         let uri = format!("{}{}", self.shared.prefix, request.url);
         let mut http = HttpRequest::builder()
@@ -430,10 +396,8 @@ impl Client {
         if !request.content_type.is_empty() {
             headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(request.content_type));
         }
-        if let Some(value) = self.authorization().await? {
-            headers.insert(http::header::AUTHORIZATION, value);
-        }
-        for (name, value) in self.shared.impersonate.iter().chain(&request.headers) {
+        self.shared.identity.apply(headers).await?;
+        for (name, value) in &request.headers {
             headers.append(name.clone(), value.clone());
         }
         Ok(http)
@@ -448,83 +412,6 @@ fn limiter(options: &Options) -> Option<Arc<RateLimiter>> {
     let qps = if options.qps == 0.0 { 5.0 } else { options.qps };
     let burst = if options.burst == 0 { 10 } else { options.burst };
     (qps > 0.0).then(|| Arc::new(RateLimiter::new(f64::from(qps), burst)))
-}
-
-fn auth(credentials: &Credentials, exec: Option<Arc<ExecAuth>>) -> Result<Auth, ConfigError> {
-    use base64::Engine;
-    Ok(match credentials {
-        Credentials::None => Auth::None,
-        Credentials::Token(token) => Auth::Fixed(bearer(token)?),
-        Credentials::TokenFile(path) => Auth::File(TokenFile::new(path.clone())),
-        Credentials::Provider(provider) => Auth::Provider(provider.clone()),
-        Credentials::Basic(user, password) => {
-            let pair = format!("{user}:{}", password.0);
-            let text = base64::engine::general_purpose::STANDARD.encode(pair);
-            Auth::Fixed(secret_header(&format!("Basic {text}"))?)
-        }
-        Credentials::Exec(_) => exec.map_or(Auth::None, Auth::Exec),
-    })
-}
-
-fn bearer(token: &Secret) -> Result<HeaderValue, ConfigError> {
-    secret_header(&format!("Bearer {}", token.0))
-}
-
-fn secret_header(text: &str) -> Result<HeaderValue, ConfigError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        ConfigError::Invalid("credentials contain characters that no header can carry".into())
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn header(text: &str, what: &str) -> Result<HeaderValue, ConfigError> {
-    HeaderValue::from_str(text).map_err(|e| ConfigError::Invalid(format!("{what} {text:?}: {e}")))
-}
-
-/// Upstream: client-go/transport/round_trippers.go, impersonatingRoundTripper.
-fn impersonate(config: &Config) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
-    let who = &config.impersonate;
-    let mut headers = Vec::new();
-    if who.user.is_empty() {
-        if who.uid.is_empty() && who.groups.is_empty() && who.extra.is_empty() {
-            return Ok(headers);
-        }
-        return Err(ConfigError::Invalid(
-            "requesting uid, groups or user-extra for impersonation, without impersonating a user".into(),
-        ));
-    }
-    headers.push((HeaderName::from_static("impersonate-user"), header(&who.user, "impersonated user")?));
-    if !who.uid.is_empty() {
-        headers.push((HeaderName::from_static("impersonate-uid"), header(&who.uid, "impersonated uid")?));
-    }
-    for group in &who.groups {
-        headers.push((HeaderName::from_static("impersonate-group"), header(group, "impersonated group")?));
-    }
-    for (key, values) in &who.extra {
-        let escaped = crate::params::segment(&key.to_lowercase());
-        let name = HeaderName::from_bytes(format!("impersonate-extra-{escaped}").to_lowercase().as_bytes())
-            .map_err(|e| ConfigError::Invalid(format!("impersonated extra {key:?}: {e}")))?;
-        for value in values {
-            headers.push((name.clone(), header(value, "impersonated extra")?));
-        }
-    }
-    Ok(headers)
-}
-
-fn cluster_info(config: &Config) -> Option<serde_json::Value> {
-    use base64::Engine;
-    let mut info = serde_json::json!({"server": config.server});
-    if !config.tls_server_name.is_empty() {
-        info["tls-server-name"] = config.tls_server_name.clone().into();
-    }
-    if config.insecure {
-        info["insecure-skip-tls-verify"] = true.into();
-    }
-    if let Some(ca) = config.ca.as_ref().and_then(|ca| ca.read("certificate authority").ok()) {
-        info["certificate-authority-data"] = base64::engine::general_purpose::STANDARD.encode(ca).into();
-    }
-    Some(info)
 }
 
 fn retry_seconds(headers: &http::HeaderMap) -> Option<u64> {

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod dynamic;
 mod error;
 mod exec;
+mod identity;
 pub mod kubeconfig;
 pub mod limiter;
 pub mod metrics;
@@ -30,6 +31,7 @@ pub use config::{Config, ConfigError};
 pub use discovery::ApiResource;
 pub use dynamic::DynamicObject;
 pub use error::{Error, Result, generic_status};
+pub use identity::Identity;
 pub use object::{Meta, Object, ObjectList, PartialObjectMetadata, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,

@@ -117,11 +117,12 @@ pub trait Backend: Send + Sync + 'static {
 struct Registered {
     hooks: RwLock<Arc<Vec<Arc<Hook>>>>,
     complete: watch::Sender<bool>,
+    backend: OnceLock<Arc<dyn Backend>>,
 }
 
 impl Default for Registered {
     fn default() -> Self {
-        Registered { hooks: RwLock::default(), complete: watch::Sender::new(false) }
+        Registered { hooks: RwLock::default(), complete: watch::Sender::new(false), backend: OnceLock::new() }
     }
 }
 
@@ -130,13 +131,13 @@ impl Default for Registered {
 pub struct Webhooks {
     mutating: Registered,
     validating: Registered,
-    backend: OnceLock<Arc<dyn Backend>>,
 }
 
 impl Webhooks {
-    /// Hands over the way to webhooks; from now on requests wait for the configurations. Only the first call counts.
-    pub fn set_backend(&self, backend: Arc<dyn Backend>) {
-        let _ = self.backend.set(backend);
+    /// Hands over the way to a phase's webhooks; from now on requests wait for the configurations. Only the first call
+    /// counts.
+    pub fn set_backend(&self, phase: Phase, backend: Arc<dyn Backend>) {
+        let _ = self.of(phase).backend.set(backend);
     }
 
     fn of(&self, phase: Phase) -> &Registered {
@@ -156,8 +157,8 @@ impl Webhooks {
 
     /// The webhooks once they are known, and the way to them; `None` when nothing can be called.
     async fn ready(&self, a: &Attributes<'_>, phase: Phase) -> Result<Option<Ready>, ApiError> {
-        let Some(backend) = self.backend.get() else { return Ok(None) };
         let registered = self.of(phase);
+        let Some(backend) = registered.backend.get() else { return Ok(None) };
         let mut complete = registered.complete.subscribe();
         let waited = tokio::time::timeout(READY, complete.wait_for(|complete| *complete)).await;
         if !matches!(waited, Ok(Ok(_))) {
