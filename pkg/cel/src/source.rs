@@ -5,6 +5,9 @@ use std::fmt;
 /// A place in the source: a count of code points from its start. `None` where upstream has no location.
 pub type Offset = Option<u32>;
 
+/// The place before the first character: upstream has it for nodes that stand for what could not be read.
+pub(crate) const BEFORE: u32 = u32::MAX;
+
 /// One problem with an expression and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
@@ -63,7 +66,11 @@ impl Reporter {
             return Ok(());
         }
         let mut issues = self.issues;
-        issues.sort_by_key(|i| i.at.map_or(0, |at| at + 1));
+        issues.sort_by_key(|i| match i.at {
+            None => 0,
+            Some(BEFORE) => 1,
+            Some(at) => u64::from(at) + 2,
+        });
         Err(Box::new(Issues { truncated: self.total - issues.len(), issues, text: source.to_owned() }))
     }
 }
@@ -77,6 +84,9 @@ impl Issues {
     /// Line (from 1) and column (from 0) of an offset.
     pub fn location(&self, at: u32) -> (usize, usize) {
         let (mut line, mut column) = (1, 0);
+        if at == BEFORE {
+            return (line, column);
+        }
         for c in self.text.chars().take(at as usize) {
             if c == '\n' {
                 line += 1;
@@ -96,7 +106,7 @@ impl Issues {
         };
         let (line, column) = self.location(at);
         // Of nothing upstream knows no columns.
-        let column_shown = column + usize::from(!self.text.is_empty());
+        let column_shown = column + usize::from(!self.text.is_empty() && at != BEFORE);
         write!(f, "ERROR: <input>:{line}:{column_shown}: {}", issue.message)?;
         let Some(text) = self.text.split('\n').nth(line - 1) else { return Ok(()) };
         if self.text.is_empty() || text.len() > MAX_SNIPPET {

@@ -61,6 +61,18 @@ fn matches_subdomain(s: &str) -> bool {
     s.split('.').all(matches_dns_label)
 }
 
+/// A name that more characters will be put behind: a dash at its end, and what is before it, stand for a letter.
+/// Upstream: `api/validation/generic.go`, `maskTrailingDash`.
+pub fn mask_trailing_dash(name: &str) -> String {
+    match name.len() {
+        n if n > 1 && name.ends_with('-') => {
+            // What a name must not have anyway may be cut through.
+            format!("{}a", &name[..name.floor_char_boundary(n - 2)])
+        }
+        _ => name.to_owned(),
+    }
+}
+
 /// A label of a DNS name (RFC 1123), lower case.
 pub fn is_dns1123_label(value: &str) -> Vec<String> {
     let mut errs = Vec::new();

@@ -18,15 +18,8 @@ pub type NameRule = fn(&str, bool) -> Refusals;
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 const IMMUTABLE: &str = "field is immutable";
 
-fn mask_trailing_dash(name: &str) -> String {
-    match name.len() {
-        n if n > 1 && name.ends_with('-') && name.is_char_boundary(n - 2) => format!("{}a", &name[..n - 2]),
-        _ => name.to_owned(),
-    }
-}
-
 fn with_mask(rule: fn(&str) -> Refusals, name: &str, prefix: bool) -> Refusals {
-    if prefix { rule(&mask_trailing_dash(name)) } else { rule(name) }
+    if prefix { rule(&machinery::content::mask_trailing_dash(name)) } else { rule(name) }
 }
 
 /// Most kinds: a DNS subdomain.

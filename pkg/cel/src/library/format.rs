@@ -49,14 +49,6 @@ impl Object for NamedFormat {
     }
 }
 
-/// A name that more characters will be appended to (upstream's `maskTrailingDash`).
-fn prefix(s: &str) -> std::string::String {
-    match s.strip_suffix('-') {
-        Some(rest) if !rest.is_empty() => format!("{rest}a"),
-        _ => s.to_owned(),
-    }
-}
-
 fn only_if(bad: bool, message: &str) -> Vec<std::string::String> {
     if bad { vec![message.to_owned()] } else { Vec::new() }
 }
@@ -116,19 +108,19 @@ static FORMATS: [Format; 13] = [
     Format {
         function: "format.dns1123LabelPrefix",
         name: "DNS1123LabelPrefix",
-        validate: |s| content::is_dns1123_label(&prefix(s)),
+        validate: |s| content::is_dns1123_label(&content::mask_trailing_dash(s)),
         pattern_size: 30,
     },
     Format {
         function: "format.dns1123SubdomainPrefix",
         name: "DNS1123SubdomainPrefix",
-        validate: |s| content::is_dns1123_subdomain(&prefix(s)),
+        validate: |s| content::is_dns1123_subdomain(&content::mask_trailing_dash(s)),
         pattern_size: 60,
     },
     Format {
         function: "format.dns1035LabelPrefix",
         name: "DNS1035LabelPrefix",
-        validate: |s| content::is_dns1035_label(&prefix(s)),
+        validate: |s| content::is_dns1035_label(&content::mask_trailing_dash(s)),
         pattern_size: 30,
     },
     Format {

@@ -6,6 +6,7 @@ use super::lexer::T;
 use super::recover::{Follow, Set, Site};
 use super::{MAX_DEPTH, Node, Parsed, Parser, Stop, logic};
 use crate::ast::{Expr, Kind, Literal, ops};
+use crate::source::BEFORE;
 
 /// What an operand starts with.
 pub(super) const PRIMARY: Set = Set::of(&[
@@ -223,16 +224,24 @@ impl Parser<'_, '_> {
             }
             self.accept();
             count += 1;
-            if kind == T::Exclam {
-                self.unwanted(EXPR, follow)?;
+            if kind == T::Exclam
+                && let Err(stop) = self.unwanted(EXPR, follow)
+            {
+                // What was negated is not there, but that it was is known.
+                let operand = self.caught(Site::Unary, BEFORE, follow, Err(stop))?;
+                return Ok(self.negated(op, at, count, operand));
             }
         }
         let operand = self.member(follow)?;
+        Ok(self.negated(op, at, count, operand))
+    }
+
+    fn negated(&mut self, op: &str, at: u32, count: u32, operand: Node) -> Node {
         if count % 2 == 0 {
-            return Ok(operand);
+            return operand;
         }
         let id = self.id(Some(at));
-        Ok(Node { expr: Expr::call(id, op, vec![operand.expr]), depth: operand.depth })
+        Node { expr: Expr::call(id, op, vec![operand.expr]), depth: operand.depth }
     }
 
     fn member(&mut self, follow: Follow) -> Parsed<Node> {
@@ -343,7 +352,15 @@ impl Parser<'_, '_> {
     fn index(&mut self, operand: Node, follow: Follow, outer: Follow) -> Parsed<(Node, bool)> {
         let at = self.at();
         self.accept();
-        self.sync(EXPR.or(Set::of(&[T::Question])))?;
+        if let Err(stop) = self.sync(EXPR.or(Set::of(&[T::Question]))) {
+            let index = self.caught(Site::Member, BEFORE, outer, Err(stop))?;
+            let id = self.id(Some(at));
+            let depth = self.deeper(operand.depth)?;
+            return Ok((
+                Node { expr: Expr::call(id, ops::INDEX, vec![operand.expr, index.expr]), depth },
+                false,
+            ));
+        }
         let optional = self.accept_if(T::Question);
         let index = self.expr(outer.within(BRACKET))?;
         let complete = match self.expect(T::RBracket, follow.next) {

@@ -6,14 +6,15 @@ use super::recover::{Follow, Set, Site};
 use super::{Node, Parsed, Parser, Stop, literal};
 use crate::ast::{Entry, Expr, Field, Kind, Literal};
 use crate::escape::RESERVED;
+use crate::source::BEFORE;
 
 const QUESTION: Set = Set::of(&[T::Question]);
 
 impl Parser<'_, '_> {
     pub(super) fn primary(&mut self, follow: Follow) -> Parsed<Node> {
-        let start = self.at();
         let result = self.primary_rule(follow);
-        self.caught(Site::Primary, start, follow, result)
+        // It is not known what it was to be: upstream then knows no place either.
+        self.caught(Site::Primary, BEFORE, follow, result)
     }
 
     fn primary_rule(&mut self, follow: Follow) -> Parsed<Node> {
@@ -70,8 +71,11 @@ impl Parser<'_, '_> {
         }
         let paren = self.at();
         self.accept();
+        let reported = self.errors.count();
         let (args, _) = self.arguments(Site::Call, follow, follow)?;
         if RESERVED.contains(&text) {
+            // Upstream then does not look at the arguments.
+            self.errors.retract(reported);
             return Ok(self.error(start, format!("reserved identifier: {text}")));
         }
         let id = self.id(Some(paren));
@@ -130,7 +134,12 @@ impl Parser<'_, '_> {
         let colon = self.at();
         self.expect(T::Colon, EXPR)?;
         let id = self.id(Some(colon));
+        let reported = self.errors.count();
         let value = self.expr(follow)?;
+        if name.is_none() {
+            // Upstream then does not look at the value.
+            self.errors.retract(reported);
+        }
         if optional && !self.options.optional_syntax {
             self.errors.report(Some(at), "unsupported syntax '?'");
             return Ok((None, value.depth));
@@ -161,8 +170,12 @@ impl Parser<'_, '_> {
         let at = self.at();
         self.accept();
         let first = EXPR.or(QUESTION);
-        self.sync(first.or(COMMA).or(BRACKET))?;
         let id = self.id(Some(at));
+        if let Err(stop) = self.sync(first.or(COMMA).or(BRACKET)) {
+            self.unfinished(stop, follow)?;
+            let kind = Kind::List { elements: Vec::new(), optional: Vec::new() };
+            return Ok(Node { expr: Expr { id, kind }, depth: 0 });
+        }
         let mut elements = Vec::new();
         let mut optional = Vec::new();
         let mut depth = 0;
@@ -195,8 +208,11 @@ impl Parser<'_, '_> {
         let at = self.at();
         self.accept();
         let first = EXPR.or(QUESTION);
-        self.sync(first.or(COMMA).or(BRACE))?;
         let id = self.id(Some(at));
+        if let Err(stop) = self.sync(first.or(COMMA).or(BRACE)) {
+            self.unfinished(stop, follow)?;
+            return Ok(Node { expr: Expr { id, kind: Kind::Map(Vec::new()) }, depth: 0 });
+        }
         let mut entries = Vec::new();
         let mut depth = 0;
         if first.has(self.la()) {
