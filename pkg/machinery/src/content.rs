@@ -1,64 +1,72 @@
-//! Formats of names, label keys and label values, with upstream's explanations
-//! (apimachinery `pkg/api/validate/content`).
+//! Formats of names, labels and keys. Each check returns the reasons for a refusal, in upstream's words.
 //!
-//! Each check returns what is wrong; an empty list means valid. Written without regular expressions because
-//! they run for every label of every write.
+//! Upstream: `apimachinery/pkg/util/validation/validation.go` and `pkg/api/validate/content`. Matchers are written out
+//! by hand instead of compiled from the regular expressions that the texts quote: they run on every write.
 
+const LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+const SUBDOMAIN_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const LABEL_KEY_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-const LABEL_VALUE_FMT: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
-const DNS1123_LABEL_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
-const DNS1123_SUBDOMAIN_FMT: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
-const DNS1035_LABEL_FMT: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
-
 const LABEL_KEY_MSG: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
-const LABEL_VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
-const DNS1123_LABEL_MSG: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
-const DNS1123_SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
-const DNS1035_LABEL_MSG: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
+const LABEL_MSG: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
 
-/// Longest label key name, label value and DNS label.
-pub const LABEL_MAX: usize = 63;
-/// Longest DNS subdomain.
-pub const SUBDOMAIN_MAX: usize = 253;
+/// The longest DNS label.
+pub const DNS_LABEL_MAX: usize = 63;
+/// The longest DNS subdomain.
+pub const DNS_SUBDOMAIN_MAX: usize = 253;
 
-/// "must be no more than N bytes".
-pub fn max_len_error(max: usize) -> String {
-    format!("must be no more than {max} bytes")
-}
+/// Refusals; empty means valid.
+pub type Refusals = Vec<String>;
 
-/// "must be non-empty".
-pub fn empty_error() -> String {
-    "must be non-empty".to_owned()
-}
-
-/// A format explanation with examples and the regular expression, as upstream words it.
-pub fn regex_error(msg: &str, regex: &str, examples: &[&str]) -> String {
+/// Upstream's `RegexError`.
+pub fn regex_error(msg: &str, fmt: &str, examples: &[&str]) -> String {
     if examples.is_empty() {
-        return format!("{msg} (regex used for validation is '{regex}')");
+        return format!("{msg} (regex used for validation is '{fmt}')");
     }
-    let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{msg} (e.g. {}regex used for validation is '{regex}')", quoted.join(" or "))
+    let mut out = format!("{msg} (e.g. ");
+    for (i, example) in examples.iter().enumerate() {
+        if i > 0 {
+            out.push_str(" or ");
+        }
+        out.push_str(&format!("'{example}', "));
+    }
+    out.push_str(&format!("regex used for validation is '{fmt}')"));
+    out
 }
 
-fn ends_ok(s: &[u8], end: fn(&u8) -> bool) -> bool {
-    s.first().is_some_and(end) && s.last().is_some_and(end)
+/// "must be no more than N characters".
+pub fn max_len(n: usize) -> String {
+    format!("must be no more than {n} characters")
 }
 
-fn lower_or_digit(b: &u8) -> bool {
+fn max_bytes(n: usize) -> String {
+    format!("must be no more than {n} bytes")
+}
+
+/// A lower-case letter or a digit.
+pub fn is_lower_alnum(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }
 
-fn matches_label_key(s: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    ends_ok(s.as_bytes(), u8::is_ascii_alphanumeric) && s.bytes().all(inner)
+fn framed(value: &[u8], edge: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
+    match value {
+        [] => false,
+        [one] => edge(*one),
+        [first, mid @ .., last] => edge(*first) && edge(*last) && mid.iter().all(|b| inner(*b)),
+    }
 }
 
-fn matches_dns_label(s: &str) -> bool {
-    ends_ok(s.as_bytes(), lower_or_digit) && s.bytes().all(|b| lower_or_digit(&b) || b == b'-')
+fn matches_label(value: &str) -> bool {
+    framed(value.as_bytes(), is_lower_alnum, |b| is_lower_alnum(b) || b == b'-')
 }
 
-fn matches_subdomain(s: &str) -> bool {
-    s.split('.').all(matches_dns_label)
+fn matches_subdomain(value: &str) -> bool {
+    value.split('.').all(matches_label)
+}
+
+fn matches_label_key(value: &str) -> bool {
+    let edge = |b: u8| b.is_ascii_alphanumeric();
+    framed(value.as_bytes(), edge, |b| edge(b) || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// A name that more characters will be put behind: a dash at its end, and what is before it, stand for a letter.
@@ -73,83 +81,155 @@ pub fn mask_trailing_dash(name: &str) -> String {
     }
 }
 
-/// A label of a DNS name (RFC 1123), lower case.
-pub fn is_dns1123_label(value: &str) -> Vec<String> {
-    let mut errs = Vec::new();
-    if value.len() > LABEL_MAX {
-        errs.push(max_len_error(LABEL_MAX));
+/// A DNS label (RFC 1123).
+pub fn dns_label(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_LABEL_MAX {
+        out.push(max_len(DNS_LABEL_MAX));
     }
-    if !matches_dns_label(value) {
-        errs.push(match matches_subdomain(value) {
-            true => "must not contain dots".to_owned(),
-            false => regex_error(DNS1123_LABEL_MSG, DNS1123_LABEL_FMT, &["my-name", "123-abc"]),
-        });
+    if !matches_label(value) {
+        if matches_subdomain(value) {
+            out.push("must not contain dots".into());
+        } else {
+            out.push(regex_error(LABEL_MSG, LABEL_FMT, &["my-name", "123-abc"]));
+        }
     }
-    errs
+    out
 }
 
-/// A DNS name (RFC 1123), lower case.
-pub fn is_dns1123_subdomain(value: &str) -> Vec<String> {
-    let mut errs = Vec::new();
-    if value.len() > SUBDOMAIN_MAX {
-        errs.push(max_len_error(SUBDOMAIN_MAX));
+/// A DNS subdomain (RFC 1123).
+pub fn dns_subdomain(value: &str) -> Refusals {
+    subdomain(value, max_len(DNS_SUBDOMAIN_MAX))
+}
+
+fn subdomain(value: &str, too_long: String) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(too_long);
     }
     if !matches_subdomain(value) {
-        errs.push(regex_error(DNS1123_SUBDOMAIN_MSG, DNS1123_SUBDOMAIN_FMT, &["example.com"]));
+        out.push(regex_error(SUBDOMAIN_MSG, SUBDOMAIN_FMT, &["example.com"]));
     }
-    errs
+    out
 }
 
-/// A label of a DNS name after RFC 1035: as 1123, but starting with a letter.
-pub fn is_dns1035_label(value: &str) -> Vec<String> {
-    let mut errs = Vec::new();
-    if value.len() > LABEL_MAX {
-        errs.push(max_len_error(LABEL_MAX));
+/// A DNS subdomain in which the case of letters does not matter.
+pub fn dns_subdomain_caseless(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
     }
-    if !matches_dns_label(value) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        errs.push(regex_error(DNS1035_LABEL_MSG, DNS1035_LABEL_FMT, &["my-name", "abc-123"]));
+    if !matches_subdomain(&value.to_ascii_lowercase()) {
+        out.push(regex_error(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+            SUBDOMAIN_FMT,
+            &["Example.com"],
+        ));
     }
-    errs
+    out
 }
 
-/// A label key, also called qualified name: an optional DNS prefix, `/`, and a name.
-pub fn is_label_key(value: &str) -> Vec<String> {
-    let regex_text = || regex_error(LABEL_KEY_MSG, LABEL_KEY_FMT, &["MyName", "my.name", "123-abc"]);
-    let mut errs = Vec::new();
-    let (prefix, name) = match value.split_once('/') {
-        None => (None, value),
-        Some((_, name)) if name.contains('/') => {
-            let tail = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-            return vec![format!("a valid label key {}{tail}", regex_text())];
-        }
-        Some((prefix, name)) => (Some(prefix), name),
+/// A DNS subdomain whose labels may hold underscores.
+pub fn dns_subdomain_with_underscore(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    let label = |v: &str| {
+        let v = v.strip_prefix('_').unwrap_or(v);
+        framed(v.as_bytes(), is_lower_alnum, |b| is_lower_alnum(b) || b == b'-' || b == b'_')
     };
-    match prefix {
-        None => {}
-        Some("") => errs.push(format!("prefix part {}", empty_error())),
-        Some(p) => errs.extend(is_dns1123_subdomain(p).iter().map(|e| format!("prefix part {e}"))),
+    if !value.split('.').all(label) {
+        let part = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        out.push(regex_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            &format!("{part}(\\.{part})*"),
+            &["example.com"],
+        ));
     }
+    out
+}
+
+/// A DNS label that starts with a letter (RFC 1035): service names.
+pub fn dns1035_label(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_LABEL_MAX {
+        out.push(max_len(DNS_LABEL_MAX));
+    }
+    if !matches_label(value) || !value.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
+        out.push(regex_error(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    out
+}
+
+/// `*.` followed by a DNS subdomain.
+pub fn wildcard_subdomain(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > DNS_SUBDOMAIN_MAX {
+        out.push(max_len(DNS_SUBDOMAIN_MAX));
+    }
+    if !value.strip_prefix("*.").is_some_and(matches_subdomain) {
+        out.push(regex_error(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            &format!("\\*\\.{SUBDOMAIN_FMT}"),
+            &["*.example.com"],
+        ));
+    }
+    out
+}
+
+/// A label key: an optional DNS prefix, a slash, a name. Also used for annotations, finalizers, resource names.
+pub fn qualified_name(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    let examples = ["MyName", "my.name", "123-abc"];
+    let parts: Vec<&str> = value.split('/').collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [prefix, name] => {
+            if prefix.is_empty() {
+                out.push("prefix part must be non-empty".into());
+            } else {
+                let too_long = max_bytes(DNS_SUBDOMAIN_MAX);
+                out.extend(subdomain(prefix, too_long).into_iter().map(|m| format!("prefix part {m}")));
+            }
+            name
+        }
+        _ => {
+            let rule = regex_error(LABEL_KEY_MSG, LABEL_KEY_FMT, &examples);
+            return vec![format!(
+                "a valid label key {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+    };
     if name.is_empty() {
-        errs.push(format!("name part {}", empty_error()));
-    } else if name.len() > LABEL_MAX {
-        errs.push(format!("name part {}", max_len_error(LABEL_MAX)));
+        out.push("name part must be non-empty".into());
+    } else if name.len() > 63 {
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !matches_label_key(name) {
-        errs.push(format!("name part {}", regex_text()));
+        out.push(format!("name part {}", regex_error(LABEL_KEY_MSG, LABEL_KEY_FMT, &examples)));
     }
-    errs
+    out
 }
 
-/// The value of a label: empty or up to 63 characters.
-pub fn is_label_value(value: &str) -> Vec<String> {
-    let mut errs = Vec::new();
-    if value.len() > LABEL_MAX {
-        errs.push(max_len_error(LABEL_MAX));
+/// A label value.
+pub fn label_value(value: &str) -> Refusals {
+    let mut out = Vec::new();
+    if value.len() > 63 {
+        out.push(max_bytes(63));
     }
     if !value.is_empty() && !matches_label_key(value) {
-        errs.push(regex_error(LABEL_VALUE_MSG, LABEL_VALUE_FMT, &["MyValue", "my_value", "12345"]));
+        out.push(regex_error(
+            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+            &format!("({LABEL_KEY_FMT})?"),
+            &["MyValue", "my_value", "12345"],
+        ));
     }
-    errs
+    out
 }
 
 #[cfg(test)]
@@ -160,33 +240,30 @@ mod tests {
     fn formats() {
         let long = "a".repeat(64);
         for (valid, check) in [
-            ("a.b/c_D", is_label_key as fn(&str) -> Vec<String>),
-            ("a-1", is_dns1123_label),
-            ("1.a-b", is_dns1123_subdomain),
-            ("a1", is_dns1035_label),
-            ("", is_label_value),
-            ("A.b_c", is_label_value),
+            ("a.b/c_D", qualified_name as fn(&str) -> Refusals),
+            ("a-1", dns_label),
+            ("1.a-b", dns_subdomain),
+            ("a1", dns1035_label),
+            ("", label_value),
+            ("A.b_c", label_value),
         ] {
-            assert_eq!(check(valid), Vec::<String>::new(), "{valid}");
+            assert_eq!(check(valid), Refusals::new(), "{valid}");
         }
         for (invalid, check, n) in [
-            ("", is_label_key as fn(&str) -> Vec<String>, 2),
-            ("/a", is_label_key, 1),
-            ("a/b/c", is_label_key, 1),
-            ("A/", is_label_key, 3),
-            (&long, is_label_value, 1),
-            ("a.b", is_dns1123_label, 1),
-            ("-a", is_dns1123_subdomain, 1),
-            ("a..b", is_dns1123_subdomain, 1),
-            ("1a", is_dns1035_label, 1),
+            ("", qualified_name as fn(&str) -> Refusals, 2),
+            ("/a", qualified_name, 1),
+            ("a/b/c", qualified_name, 1),
+            ("A/", qualified_name, 3),
+            (&long, label_value, 1),
+            ("a.b", dns_label, 1),
+            ("-a", dns_subdomain, 1),
+            ("a..b", dns_subdomain, 1),
+            ("1a", dns1035_label, 1),
         ] {
             assert_eq!(check(invalid).len(), n, "{invalid}");
         }
-        assert_eq!(
-            is_dns1123_label("A"),
-            [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-            ]
-        );
+        for (name, want) in [("ab-", "aa"), ("-", "-"), ("a-b", "a-b"), ("é-", "a"), ("--", "a")] {
+            assert_eq!(mask_trailing_dash(name), want, "{name}");
+        }
     }
 }

@@ -19,7 +19,7 @@ const ANNOTATIONS_MAX: usize = 256 * 1024;
 const IMMUTABLE: &str = "field is immutable";
 
 fn with_mask(rule: fn(&str) -> Refusals, name: &str, prefix: bool) -> Refusals {
-    if prefix { rule(&machinery::content::mask_trailing_dash(name)) } else { rule(name) }
+    if prefix { rule(&content::mask_trailing_dash(name)) } else { rule(name) }
 }
 
 /// Most kinds: a DNS subdomain.

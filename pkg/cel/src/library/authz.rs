@@ -145,10 +145,10 @@ fn group<'a>(args: &[Val<'a>]) -> Res<'a> {
 fn service_account<'a>(args: &[Val<'a>]) -> Res<'a> {
     let Step::Authorizer(asker) = step(args)? else { return wrong() };
     let (namespace, name) = (text(args, 1)?, text(args, 2)?);
-    if !content::is_dns1123_subdomain(name).is_empty() {
+    if !content::dns_subdomain(name).is_empty() {
         return Err(EvalError::new("Invalid service account name"));
     }
-    if !content::is_dns1123_label(namespace).is_empty() {
+    if !content::dns_label(namespace).is_empty() {
         return Err(EvalError::new("Invalid service account namespace"));
     }
     let subject = Subject::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() };

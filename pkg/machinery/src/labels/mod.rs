@@ -126,7 +126,7 @@ impl Requirement {
             _ => {}
         }
         for (i, v) in values.iter().enumerate() {
-            let wrong = content::is_label_value(v);
+            let wrong = content::label_value(v);
             if !wrong.is_empty() {
                 let (v, wrong) = (golang::quote(v), wrong.join("; "));
                 errs.push(format!("values[{i}][{key}]: Invalid value: {v}: {wrong}"));

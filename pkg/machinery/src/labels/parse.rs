@@ -259,7 +259,7 @@ impl Parser {
 
 /// What is wrong with a label key, as a field error at `path`.
 pub(super) fn key_error(key: &str, path: &str) -> Option<String> {
-    let errs = content::is_label_key(key);
+    let errs = content::qualified_name(key);
     let text = || format!("{path}: Invalid value: {}: {}", golang::quote(key), errs.join("; "));
     (!errs.is_empty()).then(text)
 }
