@@ -34,6 +34,7 @@ pub mod replication;
 pub mod resourceclaim;
 pub mod resourcequota;
 pub mod root_ca_certificate_publisher;
+pub mod selinuxwarning;
 pub mod serviceaccount;
 pub mod serviceaccount_token;
 pub mod servicecidrs;
@@ -264,6 +265,11 @@ pub const ALL: &[Descriptor] = &[
             storageversiongc::build,
         )
     },
+    Descriptor {
+        gates: &[Gate::SELinuxChangePolicy],
+        off_by_default: true,
+        ..on("selinux-warning-controller", "", "selinux-warning-controller", selinuxwarning::build)
+    },
     on("ttl-controller", "ttl", "ttl-controller", ttl::build),
     on(
         "garbage-collector-controller",
@@ -274,5 +280,4 @@ pub const ALL: &[Descriptor] = &[
 ];
 
 /// Upstream's controllers that are not there yet, with their aliases.
-pub const NOT_YET: &[(&str, &str)] =
-    &[("selinux-warning-controller", ""), ("resourcepoolstatusrequest-controller", "")];
+pub const NOT_YET: &[(&str, &str)] = &[("resourcepoolstatusrequest-controller", "")];

@@ -11,6 +11,14 @@
 // controllers sign     prints {"ca", "key", "request", "usages", "ttl", "now", "serial", "tbs" | "error"} lines: the part to
 //
 //	be signed of certificates by package k8s.io/kubernetes/pkg/controller/certificates/authority. Keys are new each time.
+//
+// controllers conflicts prints {"add"|"delete"|"driver": ..., ...} lines: one run of operations on the cache of package
+//
+//	k8s.io/kubernetes/pkg/controller/volume/selinuxwarning/cache, and what each answers. See selinux.go.
+//
+// controllers volumes  prints {"pv"|"volume": object, "name": name} lines: the names by which pods share volumes, by packages
+//
+//	k8s.io/csi-translation-lib and k8s.io/kubernetes/pkg/volume. See selinux.go.
 package main
 
 import (
@@ -352,7 +360,7 @@ func authorityPolicy(ttl time.Duration, usages []certificatesv1.KeyUsage) author
 }
 
 func main() {
-	commands := map[string]func(*json.Encoder) error{"repack": repack, "usage": usage, "sign": sign}
+	commands := map[string]func(*json.Encoder) error{"repack": repack, "usage": usage, "sign": sign, "conflicts": conflicts, "volumes": volumes}
 	command := commands[os.Args[1]]
 	if err := command(json.NewEncoder(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
