@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::controllers::NOT_YET;
 use crate::credentials::Clients;
 use crate::lagz::Lags;
 use crate::options::{COMMAND, Options};
@@ -41,7 +40,6 @@ impl Daemon for KubeControllerManager {
         metrics::register_process(metrics::default_registry(), self.options.gates);
         metrics::rest_client::install();
         controller::metrics::install();
-        report_missing(&process.flags);
         let clients = clients(&self.options, &process.flags)?;
         let (health, lags) = (Health::new(&self.options.controllers), Lags::default());
         let elector =
@@ -53,20 +51,6 @@ impl Daemon for KubeControllerManager {
             Some(elector) => lead(&elector, self.options, clients, process, health, lags).await,
             None => controllers(&self.options, &clients, &process, &health, &lags, &token).await,
         }
-    }
-}
-
-/// Says which controllers that were asked for are not there.
-fn report_missing(flags: &FlagSet) {
-    let wanted = flags.list("controllers");
-    let all = wanted.iter().any(|w| w == "*");
-    let asked = |(name, alias): &&(&str, &str)| all || wanted.iter().any(|w| w == name || w == alias);
-    let names: Vec<&str> = NOT_YET.iter().filter(asked).map(|(name, _)| *name).collect();
-    if !names.is_empty() {
-        tracing::warn!(
-            controllers = names.join(","),
-            "These controllers are not there yet, what they do is left undone"
-        );
     }
 }
 

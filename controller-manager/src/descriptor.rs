@@ -45,8 +45,7 @@ pub fn select(
     let known = |name: &str| all.iter().any(|d| d.is_called(name));
     for word in wanted.iter().filter(|w| *w != "*") {
         let name = word.strip_prefix('-').unwrap_or(word);
-        if !known(name) && !crate::controllers::NOT_YET.iter().any(|(n, alias)| *n == name || *alias == name)
-        {
+        if !known(name) {
             return Err(UnknownController(name.to_string()));
         }
     }

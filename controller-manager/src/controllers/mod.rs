@@ -1,7 +1,6 @@
 //! The controllers. One folder or file each, named as upstream names it; each has a pure plan and a thin shell.
 //!
-//! The table below is the list of what runs. [`NOT_YET`] names upstream's others: they are accepted by `--controllers`
-//! and reported at start, never pretended.
+//! The table below is the list of what there is: all of upstream's.
 
 pub mod attachdetach;
 pub mod bootstrapsigner;
@@ -32,6 +31,7 @@ pub mod protection;
 pub mod replicaset;
 pub mod replication;
 pub mod resourceclaim;
+pub mod resourcepoolstatusrequest;
 pub mod resourcequota;
 pub mod root_ca_certificate_publisher;
 pub mod selinuxwarning;
@@ -60,7 +60,7 @@ const fn on(name: &'static str, alias: &'static str, account: &'static str, buil
     Descriptor { name, alias, account, gates: &[], off_by_default: false, build }
 }
 
-/// All controllers that are there.
+/// All controllers.
 pub const ALL: &[Descriptor] = &[
     on(
         "serviceaccount-token-controller",
@@ -266,6 +266,15 @@ pub const ALL: &[Descriptor] = &[
         )
     },
     Descriptor {
+        gates: &[Gate::DRAResourcePoolStatus],
+        ..on(
+            "resourcepoolstatusrequest-controller",
+            "",
+            "resourcepoolstatusrequest-controller",
+            resourcepoolstatusrequest::build,
+        )
+    },
+    Descriptor {
         gates: &[Gate::SELinuxChangePolicy],
         off_by_default: true,
         ..on("selinux-warning-controller", "", "selinux-warning-controller", selinuxwarning::build)
@@ -278,6 +287,3 @@ pub const ALL: &[Descriptor] = &[
         garbagecollector::build,
     ),
 ];
-
-/// Upstream's controllers that are not there yet, with their aliases.
-pub const NOT_YET: &[(&str, &str)] = &[("resourcepoolstatusrequest-controller", "")];

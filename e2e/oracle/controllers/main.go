@@ -19,6 +19,10 @@
 // controllers volumes  prints {"pv"|"volume": object, "name": name} lines: the names by which pods share volumes, by packages
 //
 //	k8s.io/csi-translation-lib and k8s.io/kubernetes/pkg/volume. See selinux.go.
+//
+// controllers pools    prints {"request", "slices", "claims", "rules", "status"} lines: answers of package
+//
+//	k8s.io/kubernetes/pkg/controller/resourcepoolstatusrequest. See pools.go.
 package main
 
 import (
@@ -360,7 +364,7 @@ func authorityPolicy(ttl time.Duration, usages []certificatesv1.KeyUsage) author
 }
 
 func main() {
-	commands := map[string]func(*json.Encoder) error{"repack": repack, "usage": usage, "sign": sign, "conflicts": conflicts, "volumes": volumes}
+	commands := map[string]func(*json.Encoder) error{"repack": repack, "usage": usage, "sign": sign, "conflicts": conflicts, "volumes": volumes, "pools": pools}
 	command := commands[os.Args[1]]
 	if err := command(json.NewEncoder(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -5,7 +5,7 @@
 //! looked at (feature DRAWorkloadResourceClaims). Upstream: pkg/controller/devicetainteviction/device_taint_eviction.go.
 
 mod metrics;
-mod plan;
+pub mod plan;
 mod status;
 #[cfg(test)]
 mod tests;
