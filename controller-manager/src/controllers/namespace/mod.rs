@@ -1,10 +1,14 @@
 //! Namespace: empties a namespace that is being deleted, then lets it go.
 //!
 //! Pods go first and alone: what guards them (network policies, quotas) must outlive them. Then every other resource
-//! that the server offers, built in or not. What keeps an object is told in the namespace's conditions.
+//! that the server offers, built in or not. What keeps an object is told in the namespace's conditions. Start reading at
+//! [`plan`].
 //! Upstream: pkg/controller/namespace/deletion/namespaced_resources_deleter.go.
 
 mod conditions;
+mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +22,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 use self::conditions::Findings;
+use self::plan::{Left, Next, what_is_left};
 use crate::context::Context;
 use crate::descriptor::Running;
 
-/// The finalizer that this controller removes.
-const FINALIZER: &str = "kubernetes";
 /// API servers that have not seen the deletion yet may still let objects in; waiting catches these.
 const GRACE: Duration = Duration::from_secs(5);
-/// When to look again at objects that finalizers keep.
-const FINALIZER_ESTIMATE: Duration = Duration::from_secs(15);
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
@@ -39,7 +40,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
     namespaces.subscribe(move |event| {
         if let Event::Added(namespace) | Event::Updated { new: namespace, .. } = event
             && namespace.metadata.deletion_timestamp.is_some()
-            && !is_finalized(&namespace)
+            && !plan::is_finalized(&namespace)
         {
             to.add_after(namespace.metadata.name.clone().unwrap_or_default(), GRACE);
         }
@@ -59,19 +60,8 @@ pub fn build(context: &Context) -> Result<Running, Error> {
     }))
 }
 
-fn is_finalized(namespace: &Namespace) -> bool {
-    namespace.spec.as_ref().and_then(|s| s.finalizers.as_ref()).is_none_or(Vec::is_empty)
-}
-
 struct Deleter {
     client: Client,
-}
-
-/// What is left of one resource, and when to look again.
-#[derive(Default)]
-struct Left {
-    look_again: Duration,
-    findings: Findings,
 }
 
 impl Deleter {
@@ -81,19 +71,16 @@ impl Deleter {
         let Some(namespace) = api.get_opt(name).await.map_err(|e| context("reading", e))? else {
             return Ok(None);
         };
-        if namespace.metadata.deletion_timestamp.is_none() || is_finalized(&namespace) {
+        if namespace.metadata.deletion_timestamp.is_none() || plan::is_finalized(&namespace) {
             return Ok(None);
         }
         let namespace = self.mark_terminating(namespace).await.map_err(|e| context("marking", e))?;
         let left = self.empty(name, &namespace).await;
         self.tell(&namespace, &left.findings).await;
-        let failures: Vec<String> =
-            left.findings.undiscovered.iter().chain(&left.findings.failures).cloned().collect();
-        if !failures.is_empty() {
-            return Err(failures.join(", "));
-        }
-        if !left.look_again.is_zero() {
-            return Ok(Some(left.look_again / 2 + Duration::from_secs(1)));
+        match left.next() {
+            Next::Fail(failures) => return Err(failures),
+            Next::LookAgain(pause) => return Ok(Some(pause)),
+            Next::Finalize => {}
         }
         self.finalize(name).await.map_err(|e| context("finalizing", e))?;
         Ok(None)
@@ -151,14 +138,7 @@ impl Deleter {
         let Ok(pods) = self.client.namespaced::<Pod>(name).list(&ListParams::default()).await else {
             return Duration::ZERO;
         };
-        let unfinished = pods.items.iter().filter(|p| !controller::pods::is_terminal(p));
-        let longest = unfinished
-            .filter_map(|p| p.spec.as_ref()?.termination_grace_period_seconds)
-            .filter_map(|s| u64::try_from(s).ok())
-            .max()
-            .map_or(Duration::ZERO, Duration::from_secs);
-        let passed = deleted_at.map_or(Duration::ZERO, |t| Timestamp::now().duration_since(t).unsigned_abs());
-        if passed >= longest { Duration::ZERO } else { longest }
+        plan::pods_grace(&pods.items, deleted_at, Timestamp::now())
     }
 
     async fn empty_resource(&self, gvr: &Gvr, collection: bool, namespace: &str, grace: Duration) -> Left {
@@ -210,70 +190,12 @@ impl Deleter {
         let api = self.client.all::<Namespace>();
         loop {
             let Some(mut namespace) = api.get_opt(name).await? else { return Ok(()) };
-            if let Some(finalizers) = namespace.spec.as_mut().and_then(|s| s.finalizers.as_mut()) {
-                finalizers.retain(|f| f != FINALIZER);
-            }
+            plan::let_go(&mut namespace);
             match api.replace_with(&namespace, "finalize", &WriteParams::default()).await {
                 Err(error) if error.is_conflict() => {}
                 Err(error) if error.is_not_found() => return Ok(()),
                 other => return other.map(drop),
             }
         }
-    }
-}
-
-impl Left {
-    fn add(&mut self, other: Left) {
-        self.look_again = self.look_again.max(other.look_again);
-        self.findings.failures.extend(other.findings.failures);
-        self.findings.remaining.extend(other.findings.remaining);
-        for (finalizer, count) in other.findings.finalizers {
-            *self.findings.finalizers.entry(finalizer).or_default() += count;
-        }
-    }
-}
-
-/// Judges the objects that stayed: they end by themselves, wait for finalizers, or should not be there. Pure.
-fn what_is_left(gvr: &Gvr, namespace: &str, items: &[PartialObjectMetadata], grace: Duration) -> Left {
-    let mut left = Left::default();
-    if items.is_empty() {
-        return left;
-    }
-    left.findings.remaining.insert(format!("{}.{}", gvr.resource, gvr.group), items.len());
-    for finalizer in items.iter().flat_map(|i| i.metadata.finalizers.iter().flatten()) {
-        *left.findings.finalizers.entry(finalizer.clone()).or_default() += 1;
-    }
-    left.look_again = match (grace.is_zero(), left.findings.finalizers.is_empty()) {
-        (false, _) => grace,
-        (true, false) => FINALIZER_ESTIMATE,
-        (true, true) => {
-            let failure = format!("unexpected items still remain in namespace: {namespace} for gvr: {gvr}");
-            left.findings.failures.push(failure);
-            Duration::ZERO
-        }
-    };
-    left
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn items(finalizers: &[&str]) -> Vec<PartialObjectMetadata> {
-        let mut item = PartialObjectMetadata::default();
-        item.metadata.finalizers = Some(finalizers.iter().map(ToString::to_string).collect());
-        vec![item]
-    }
-
-    #[test]
-    fn objects_that_stay_are_judged() {
-        let pods = Gvr::new("", "v1", "pods");
-        assert_eq!(what_is_left(&pods, "n", &[], Duration::ZERO).findings, Findings::default());
-        assert_eq!(what_is_left(&pods, "n", &items(&["f"]), Duration::ZERO).look_again, FINALIZER_ESTIMATE);
-        assert_eq!(
-            what_is_left(&pods, "n", &items(&[]), Duration::from_secs(30)).look_again,
-            Duration::from_secs(30)
-        );
-        assert_eq!(what_is_left(&pods, "n", &items(&[]), Duration::ZERO).findings.failures.len(), 1);
     }
 }
