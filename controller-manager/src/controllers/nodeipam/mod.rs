@@ -1,11 +1,11 @@
 //! Node IPAM: gives each node a range of pod addresses, with `--allocate-node-cidrs`.
 //!
-//! Only the range allocator; that of clouds belongs to their controller managers. Start reading at [`ranges`].
+//! Only the range allocator; that of clouds belongs to their controller managers. Start reading at [`plan`].
 //! Upstream: pkg/controller/nodeipam, nodeipam/ipam/range_allocator.go.
 
+mod plan;
 mod ranges;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use client::{Client, Meta, Patch, PatchParams};
@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use self::plan::{Plan, State};
 use self::ranges::Ranges;
 use super::shared::key;
 use crate::context::Context;
@@ -25,24 +26,11 @@ use crate::descriptor::Running;
 
 const WORKERS: usize = 30;
 
-#[derive(Default)]
-struct State {
-    /// One per cluster range: first family, then second.
-    ranges: Vec<Ranges>,
-    /// Ranges that are being written, by node uid.
-    promised: HashMap<String, Vec<IpNet>>,
-}
-
 struct Shell {
     client: Client,
     nodes: Store<Node>,
     recorder: EventRecorder,
     state: Mutex<State>,
-}
-
-fn cidrs(node: &Node) -> Vec<IpNet> {
-    let texts = node.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
-    texts.iter().filter_map(|t| t.parse().ok()).collect()
 }
 
 /// The ranges that the flags describe.
@@ -89,13 +77,13 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         client: context.client(),
         nodes: nodes.store(),
         recorder: context.recorder("cidrAllocator"),
-        state: Mutex::new(State { ranges: from_flags(&context.flags)?, ..State::default() }),
+        state: Mutex::new(State::new(from_flags(&context.flags)?)),
     });
     let queue: WorkQueue<String> = WorkQueue::new("cidrallocator_node");
     let (to, of_nodes) = (queue.clone(), shell.clone());
     nodes.subscribe(move |event| {
         if let Event::Deleted(node) = &event {
-            of_nodes.release(node);
+            of_nodes.state.lock().release(node);
         } else {
             to.add(key(&**event.object()));
         }
@@ -105,7 +93,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
             return;
         }
         // What is given already must be known before anything new is.
-        nodes.store().for_each(|_, node| shell.occupy(node));
+        nodes.store().for_each(|_, node| shell.state.lock().occupy(node));
         queue
             .run(WORKERS, &token, move |name: String| {
                 let shell = shell.clone();
@@ -116,73 +104,17 @@ pub fn build(context: &Context) -> Result<Running, Error> {
 }
 
 impl Shell {
-    fn occupy(&self, node: &Node) {
-        let mut state = self.state.lock();
-        let given = cidrs(node);
-        if !given.is_empty() {
-            // A promise that somebody else forestalled is free again.
-            for (ranges, unused) in state
-                .promised
-                .remove(node.uid())
-                .into_iter()
-                .flatten()
-                .enumerate()
-                .filter(|(_, c)| !given.contains(c))
-            {
-                if let Some(ranges) = state.ranges.get_mut(ranges) {
-                    ranges.release(&unused);
-                }
-            }
-        }
-        for (ranges, cidr) in state.ranges.iter_mut().zip(&given) {
-            ranges.occupy(cidr);
-        }
-    }
-
-    fn release(&self, node: &Node) {
-        let mut state = self.state.lock();
-        let promised = state.promised.remove(node.uid()).unwrap_or_default();
-        let given = cidrs(node);
-        let lost = if given.is_empty() { promised } else { given };
-        for (ranges, cidr) in state.ranges.iter_mut().zip(&lost) {
-            ranges.release(cidr);
-        }
-    }
-
-    /// The ranges for a node: the same ones until they are written.
-    fn promise(&self, node: &Node) -> Option<Vec<IpNet>> {
-        let mut state = self.state.lock();
-        if let Some(promised) = state.promised.get(node.uid()) {
-            return Some(promised.clone());
-        }
-        let mut cidrs = Vec::new();
-        for at in 0..state.ranges.len() {
-            match state.ranges[at].next() {
-                Some(cidr) => cidrs.push(cidr),
-                None => {
-                    for (ranges, cidr) in state.ranges.iter_mut().zip(&cidrs) {
-                        ranges.release(cidr);
-                    }
-                    return None;
-                }
-            }
-        }
-        state.promised.insert(node.uid().to_string(), cidrs.clone());
-        Some(cidrs)
-    }
-
     async fn sync(&self, name: &str) -> Result<(), String> {
-        let Some(node) = self.nodes.get(name).filter(|n| n.metadata.deletion_timestamp.is_none()) else {
-            return Ok(());
-        };
-        if !cidrs(&node).is_empty() {
-            self.occupy(&node);
-            return Ok(());
-        }
-        let Some(cidrs) = self.promise(&node) else {
-            let message = format!("Node {name} status is now: CIDRNotAvailable");
-            self.recorder.event(&reference(&*node), NORMAL, "CIDRNotAvailable", &message);
-            return Err(format!("giving node {name} a range: --cluster-cidr has none left"));
+        let Some(node) = self.nodes.get(name) else { return Ok(()) };
+        let plan = self.state.lock().plan(&node);
+        let cidrs = match plan {
+            Plan::Nothing => return Ok(()),
+            Plan::Give(cidrs) => cidrs,
+            Plan::NoneLeft => {
+                let message = format!("Node {name} status is now: CIDRNotAvailable");
+                self.recorder.event(&reference(&*node), NORMAL, "CIDRNotAvailable", &message);
+                return Err(format!("giving node {name} a range: --cluster-cidr has none left"));
+            }
         };
         let texts: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
         let patch = Patch::Strategic(json!({
