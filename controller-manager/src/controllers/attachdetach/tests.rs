@@ -188,4 +188,28 @@ proptest! {
         };
         prop_assert_eq!(world.plan(), Plan::default());
     }
+
+    /// What the pods of a node use is attached, in use and told: nothing is attached twice, nor detached.
+    #[test]
+    fn what_is_attached_and_used_stays(wanted in proptest::collection::btree_set(0usize..5, 0..5)) {
+        let attached = |at: &usize| Attachable::of(&volume(*at)).expect("a CSI volume");
+        let names: Vec<String> = wanted.iter().map(|at| attached(at).unique_name()).collect();
+        let list: Vec<Value> = names.iter().map(|n| json!({"name": n, "devicePath": ""})).collect();
+        let attachment = |at: &usize| -> Arc<VolumeAttachment> {
+            Arc::new(read(json!({
+                "metadata": {"name": attachment_name(&attached(at), NODE)}, "status": {"attached": true},
+                "spec": {"attacher": "csi.example.org", "nodeName": NODE, "source": {"persistentVolumeName": format!("v{at}")}},
+            })))
+        };
+        let world = World {
+            node: Some(read(json!({
+                "metadata": {"name": NODE, "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}], "volumesAttached": list, "volumesInUse": names},
+            }))),
+            pods: wanted.iter().copied().map(pod).collect(), claims: (0..5).map(claim).collect(),
+            volumes: (0..5).map(volume).collect(), attachments: wanted.iter().map(attachment).collect(),
+            unwanted_since: BTreeMap::new(),
+        };
+        prop_assert_eq!(world.plan(), Plan::default());
+    }
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::Meta;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::scenario;
 
 use super::plan::{
     Wanted, clear_mark, disrupted, fail_safe, healthy, needs_scale, show, stale_after, status, wanted,
@@ -51,6 +54,51 @@ fn allowed(spec: Value, scale: i32, pods: &[&str]) -> i32 {
     let gone = disrupted(&budget, &pods, at(0));
     let status = status(&budget, wanted, healthy(&pods, &gone), gone.pods, at(0)).expect("a new status");
     status.disruptions_allowed.expect("a number")
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("disruption/testdata", |given| {
+        let budget: PodDisruptionBudget = given.one();
+        let scale = given.setting("scale").unwrap_or(0);
+        let mut out = String::new();
+        for texts in given.setting::<Vec<Vec<String>>>("pods").expect("situations") {
+            let pods: Vec<_> = texts.iter().map(|p| pod(p)).collect();
+            out.push_str(&format!(
+                "{}\n",
+                if texts.is_empty() { "no pods".to_string() } else { texts.join(", ") }
+            ));
+            let wanted = match wanted(budget.spec.as_ref().expect("a spec"), pods.len(), scale) {
+                Ok(wanted) => wanted,
+                Err(e) => {
+                    out.push_str(&format!(
+                        "  {}",
+                        scenario::yaml(&fail_safe(&budget, &e, at(0))).replace('\n', "\n  ")
+                    ));
+                    out.truncate(out.trim_end().len());
+                    out.push('\n');
+                    continue;
+                }
+            };
+            let gone = disrupted(&budget, &pods, at(0));
+            let up = healthy(&pods, &gone);
+            out.push_str(&format!("  healthy {up} of {}, at least {}: ", wanted.expected, wanted.healthy));
+            match status(&budget, wanted, up, gone.pods.clone(), at(0)) {
+                None => out.push_str("nothing new\n"),
+                Some(new) => {
+                    let reason =
+                        new.conditions.iter().flatten().map(|c| c.reason.as_str()).collect::<String>();
+                    out.push_str(&format!("{} may go ({reason})\n", new.disruptions_allowed.unwrap_or(0)));
+                }
+            }
+            gone.pods.keys().for_each(|p| out.push_str(&format!("  {p} is about to go\n")));
+            gone.survivors
+                .iter()
+                .for_each(|p| out.push_str(&format!("  {} was not evicted after all\n", p.name())));
+            gone.look_again.iter().for_each(|wait| out.push_str(&format!("  look again in {wait:?}\n")));
+        }
+        out
+    });
 }
 
 #[test]
@@ -153,5 +201,20 @@ proptest! {
         let pods: Vec<_> = (0..count).map(|i| pod(&format!("p{i} ready"))).collect();
         prop_assert!(pods.iter().all(|p| stale_after(p, at(0)).is_none()));
         prop_assert_eq!(disrupted(&budget(json!({})), &pods, at(0)).pods.len(), 0);
+    }
+
+    /// A budget whose status says what is so is not written, whenever it is looked at.
+    #[test]
+    fn a_right_status_is_left_alone(up in 0i32..20, least in 1i32..20, later in 0i64..100_000) {
+        let mut budget = budget(json!({"minAvailable": least}));
+        let (word, reason) = if up > least { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+        budget.status = Some(serde_json::from_value(json!({
+            "currentHealthy": up, "desiredHealthy": least, "expectedPods": 20, "observedGeneration": 3,
+            "disruptionsAllowed": (up - least).max(0),
+            "conditions": [{"type": "DisruptionAllowed", "status": word, "reason": reason, "message": "",
+                            "lastTransitionTime": at(-5).to_string(), "observedGeneration": 3}],
+        })).expect("a status"));
+        let wanted = Wanted { expected: 20, healthy: least };
+        prop_assert_eq!(status(&budget, wanted, up, BTreeMap::new(), at(later)), None);
     }
 }

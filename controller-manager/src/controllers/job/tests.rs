@@ -18,6 +18,7 @@ use super::spec::{FAILURES, Facts, INDEX, has_finalizer, index};
 use super::template;
 use super::track::{finish, note, raise_counts, uncounted};
 use super::work::Work;
+use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -102,6 +103,54 @@ fn deleted(action: Action) -> Vec<String> {
         Action::Delete(pods) => pods.iter().filter_map(|p| p.metadata.name.clone()).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+/// An action in words.
+fn words(action: &Action) -> String {
+    match action {
+        Action::Nothing => "nothing to do".to_string(),
+        Action::Wait(pause) => format!("wait {pause:?}"),
+        Action::Create(indexes) if indexes.iter().all(Option::is_none) => {
+            format!("make {} pods", indexes.len())
+        }
+        Action::Create(indexes) => {
+            format!("make pods of indexes {:?}", indexes.iter().flatten().collect::<Vec<_>>())
+        }
+        Action::Delete(pods) => {
+            let names: Vec<&str> = pods.iter().filter_map(|p| p.metadata.name.as_deref()).collect();
+            format!("delete {}", names.join(", "))
+        }
+    }
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("job/testdata", |given| {
+        let spec: Value = given.setting("spec").unwrap_or(json!({}));
+        let job = if given.setting("indexed").unwrap_or(false) { indexed(spec) } else { job(spec) };
+        let mut out = String::new();
+        for pods in given.setting::<Vec<Vec<String>>>("pods").expect("situations") {
+            let texts: Vec<&str> = pods.iter().map(String::as_str).collect();
+            let work = work(&job, &texts);
+            out.push_str(&format!(
+                "{}\n  ",
+                if pods.is_empty() { "no pods".to_string() } else { pods.join(", ") }
+            ));
+            out.push_str(&match verdict(&work, at(0)) {
+                Some(end) => format!(
+                    "{} ({}): {}\n",
+                    end.type_,
+                    end.reason.unwrap_or_default(),
+                    end.message.unwrap_or_default()
+                ),
+                None if is_complete(&work, i32::try_from(work.active.len()).expect("small")) => {
+                    "complete\n".into()
+                }
+                None => format!("{}\n", words(&plan(&work, at(0)))),
+            });
+        }
+        out
+    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::health::{Grace, Health, silent};
 use super::taints::{NOT_READY, UNREACHABLE, labels, no_execute, no_schedule};
 use super::zones::{Settings, State, Turn, Zones, state};
+use crate::scenario::{self, Given};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -45,6 +46,83 @@ fn check(text: &str, add: &[&str], remove: &[&str]) {
     let swap = no_schedule(&node(text));
     let keys = |of: &[(&'static str, &'static str)]| of.iter().map(|(key, _)| *key).collect::<Vec<_>>();
     assert_eq!((keys(&swap.add), keys(&swap.remove)), (add.to_vec(), remove.to_vec()), "{text}");
+}
+
+/// What is seen of a node at a second.
+#[derive(serde::Deserialize)]
+struct Seen {
+    at: i64,
+    status: String,
+    /// When its lease was renewed last.
+    lease: Option<i64>,
+}
+
+/// Nodes of a zone at a second; some are to be tainted.
+#[derive(serde::Deserialize)]
+struct Turns {
+    at: u64,
+    ready: usize,
+    lost: usize,
+    #[serde(default)]
+    queue: Vec<String>,
+}
+
+fn taints(text: &str, out: &mut String) {
+    let node = node(text);
+    let ready = super::taints::condition(&node, "Ready").map_or("", |c| c.status.as_str()).to_string();
+    out.push_str(&format!("{text}\n"));
+    for swap in [no_schedule(&node), no_execute(&ready)] {
+        let name = |(key, effect): &(&str, &str)| {
+            format!("{}:{effect}", key.trim_start_matches("node.kubernetes.io/"))
+        };
+        let missing = swap.remove.iter().filter(|(key, effect)| super::taints::has(&node, key, effect));
+        swap.add.iter().for_each(|t| out.push_str(&format!("  add {}\n", name(t))));
+        missing.for_each(|t| out.push_str(&format!("  remove {}\n", name(t))));
+    }
+}
+
+fn silence(given: &Given, out: &mut String) {
+    let (mut known, mut last) = (None, String::new());
+    for seen in given.setting::<Vec<Seen>>("seen").unwrap_or_default() {
+        let node = node(&seen.status);
+        let (health, late) =
+            Health::observe(known, &node, seen.lease.map(lease).as_ref(), GRACE, at(seen.at));
+        known = Some(health);
+        out.push_str(&format!("{} s: {}\n", seen.at, if late { "silent for too long" } else { "well" }));
+        let conditions = if late { silent(&node, at(seen.at)) } else { None };
+        let told: Vec<String> = conditions
+            .into_iter()
+            .flatten()
+            .map(|c| format!("{}={} ({})", c.type_, c.status, c.reason.unwrap_or_default()))
+            .collect();
+        if !told.is_empty() && told.join(" ") != last {
+            last = told.join(" ");
+            out.push_str(&format!("  {last}\n"));
+        }
+    }
+}
+
+fn turns(given: &Given, out: &mut String) {
+    let mut zones = Zones::new(SETTINGS);
+    for turn in given.setting::<Vec<Turns>>("turns").unwrap_or_default() {
+        let what = zones.turn(&zone(turn.ready, turn.lost));
+        turn.queue.iter().for_each(|n| zones.queue("z", n));
+        let due = zones.due(Duration::from_secs(turn.at));
+        let (at, ready, lost) = (turn.at, turn.ready, turn.lost);
+        let state = state(&zone(ready, lost)["z"], SETTINGS.unhealthy);
+        out.push_str(&format!("{at} s, {ready} ready, {lost} lost ({state:?}): {what:?}, taint {due:?}\n"));
+    }
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("nodelifecycle/testdata", |given| {
+        let mut out = String::new();
+        given.setting::<Vec<String>>("nodes").unwrap_or_default().iter().for_each(|n| taints(n, &mut out));
+        silence(given, &mut out);
+        turns(given, &mut out);
+        out
+    });
 }
 
 #[test]
@@ -168,5 +246,23 @@ proptest! {
         prop_assert!(conditions.is_some());
         node.status.as_mut().expect("a status").conditions = conditions;
         prop_assert_eq!(silent(&node, at(10)), None);
+    }
+
+    /// A node that is well and reports is left alone: no taints, no labels, no silence.
+    #[test]
+    fn a_satisfied_view_needs_nothing(beats in prop::collection::vec(1i64..50, 1..20)) {
+        let mut node = node("Ready=True MemoryPressure=False DiskPressure=False PIDPressure=False");
+        let label = |k: &str, v: &str| (k.to_string(), v.to_string());
+        node.metadata.labels = Some([label("kubernetes.io/os", "linux"), label("beta.kubernetes.io/os", "linux")].into());
+        prop_assert_eq!(no_schedule(&node), super::Swap::default());
+        prop_assert_eq!(no_execute("True").on(&node, at(0)), None);
+        prop_assert!(labels(&node).is_empty());
+        let (mut known, mut time) = (None, 0);
+        for beat in beats {
+            time += beat;
+            let (health, late) = Health::observe(known, &node, Some(&lease(time)), GRACE, at(time));
+            prop_assert!(!late);
+            known = Some(health);
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::replicas::{
     Delays, Sample, Samples, Tolerances, View, by_ratio, by_usage, by_utilization, per_pod, sum,
 };
 use super::requests::requests;
+use crate::scenario::{self, Given};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -67,6 +68,58 @@ fn cpu(pods: &[&str], current: i32, used: &[(&str, i64)]) -> i32 {
     let pods: Vec<_> = pods.iter().map(|p| pod(p)).collect();
     let requests = requests(&pods, "", "cpu").expect("requests");
     by_utilization(&view(&pods, current), samples(used), &requests, 50, true).expect("a proposal").replicas
+}
+
+/// CPU that pods use, in thousandths; requested is one each.
+#[derive(serde::Deserialize)]
+struct Used {
+    pods: Vec<String>,
+    used: BTreeMap<String, i64>,
+}
+
+/// What metrics call for at a second.
+#[derive(serde::Deserialize)]
+struct Called {
+    at: i64,
+    current: i32,
+    desired: i32,
+}
+
+fn proposals(given: &Given, out: &mut String) {
+    let target = given.setting("percent").unwrap_or(50);
+    for case in given.setting::<Vec<Used>>("proposals").unwrap_or_default() {
+        let pods: Vec<_> = case.pods.iter().map(|p| pod(p)).collect();
+        let used: Vec<(&str, i64)> = case.used.iter().map(|(name, used)| (name.as_str(), *used)).collect();
+        let current = i32::try_from(pods.len()).expect("small");
+        let requests = requests(&pods, "", "cpu").expect("requests");
+        let proposal = by_utilization(&view(&pods, current), samples(&used), &requests, target, true);
+        let what =
+            proposal.map_or_else(|e| e, |p| format!("{}% used, {current} -> {}", p.utilization, p.replicas));
+        out.push_str(&format!("{} use {used:?}\n  {what}\n", case.pods.join(", ")));
+    }
+}
+
+fn limits(given: &Given, out: &mut String) {
+    let spec = spec(given.setting("max").unwrap_or(100), given.setting("behavior").unwrap_or(Value::Null));
+    let mut history = History::default();
+    for (i, called) in given.setting::<Vec<Called>>("called").unwrap_or_default().into_iter().enumerate() {
+        let Called { at: second, current, desired } = called;
+        if i == 0 {
+            history.begin(current, at(second));
+        }
+        let (to, why) = go(&mut history, &spec, current, desired, second);
+        out.push_str(&format!("{second} s: {current}, called for {desired} -> {to} ({why})\n"));
+    }
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("podautoscaler/testdata", |given| {
+        let mut out = String::new();
+        proposals(given, &mut out);
+        limits(given, &mut out);
+        out
+    });
 }
 
 #[test]

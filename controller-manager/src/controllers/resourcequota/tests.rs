@@ -152,4 +152,18 @@ proptest! {
         prop_assert_eq!(used("Terminating") + used("NotTerminating"), pods.len());
         prop_assert_eq!(used("BestEffort") + used("NotBestEffort"), pods.len());
     }
+
+    /// A quota whose status tells the limits and the use that there are is left alone.
+    #[test]
+    fn a_satisfied_view_needs_nothing(cpus in proptest::collection::vec(1u8..4, 0..12), limit in 0u32..50) {
+        let pods: Vec<_> = cpus.iter().map(|cpu| pod(*cpu, 0)).collect();
+        let hard = json!({"pods": limit.to_string(), "requests.cpu": "1"});
+        let used: u32 = cpus.iter().map(|c| u32::from(*c)).sum();
+        let mut quota = quota(hard.clone(), json!([]));
+        quota.status = Some(read(&json!({
+            "hard": hard, "used": {"pods": cpus.len().to_string(), "requests.cpu": format!("{used}m")},
+        })));
+        let objects = |_: &Evaluator| Ok(Objects::Pods(pods.clone()));
+        prop_assert_eq!(plan(&quota, &[Evaluator::new("", "pods")], &Classes::default(), objects, now()), Plan::default());
+    }
 }
