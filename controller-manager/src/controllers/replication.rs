@@ -88,8 +88,19 @@ fn from_set_status(status: ReplicaSetStatus) -> ReplicationControllerStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("replication/testdata", |given| {
+            let controller: ReplicationController = given.one();
+            replicaset::tests::situations(&controller.as_set(), given)
+        });
+    }
 
     fn controller() -> ReplicationController {
         serde_json::from_value(json!({
@@ -123,5 +134,43 @@ mod tests {
             (reference.kind.as_str(), reference.api_version.as_str()),
             ("ReplicationController", "v1")
         );
+    }
+
+    proptest! {
+        /// What a set decides about is the same after a status was written and read again: nothing is written twice, and
+        /// what is decided about pods is theirs.
+        #[test]
+        fn plan_then_apply_settles(wanted in 0i32..9, counts in prop::array::uniform4(0i32..9), failed: bool) {
+            let mut controller = controller();
+            controller.spec.get_or_insert_default().replicas = Some(wanted);
+            let condition = ReplicaSetCondition {
+                type_: Some("ReplicaFailure".to_string()),
+                status: Some("True".to_string()),
+                ..ReplicaSetCondition::default()
+            };
+            let status = ReplicaSetStatus {
+                replicas: counts[0],
+                fully_labeled_replicas: Some(counts[1]),
+                ready_replicas: Some(counts[2]),
+                available_replicas: Some(counts[3]),
+                conditions: failed.then(|| vec![condition]),
+                ..ReplicaSetStatus::default()
+            };
+            let written = controller.with_status(status.clone());
+            prop_assert_eq!(written.as_set().status.clone(), Some(status));
+            prop_assert_eq!(&written.as_set().spec, &controller.as_set().spec);
+        }
+
+        /// With as many pods as are wanted nothing is done.
+        #[test]
+        fn a_satisfied_view_needs_nothing(wanted in 0i32..30) {
+            let mut controller = controller();
+            controller.spec.get_or_insert_default().replicas = Some(wanted);
+            let pods = vec![std::sync::Arc::default(); usize::try_from(wanted).expect("small")];
+            let (set, settled) = (controller.as_set(), true);
+            let view = replicaset::plan::View { set: &set, active: &pods, terminating: 0, related: &pods, settled };
+            let plan = replicaset::plan::plan(&view, jiff::Timestamp::UNIX_EPOCH);
+            prop_assert_eq!(plan, replicaset::plan::Action::Nothing);
+        }
     }
 }

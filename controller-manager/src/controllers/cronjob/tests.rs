@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::plan::{Next, Told, new_job, note_finished, plan, surplus};
+use crate::scenario;
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap_or_else(|_| format!("2026-03-01T{text}Z").parse().expect("a time"))
@@ -65,6 +66,33 @@ fn child(name: &str, condition: Option<&str>, started: &str) -> Arc<Job> {
         }))
         .expect("a job"),
     )
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("cronjob/testdata", |given| {
+        let job: CronJob = given.one();
+        let mut out = String::new();
+        for now in given.setting::<Vec<String>>("times").expect("times") {
+            let mut events: Vec<Told> = Vec::new();
+            let what = match plan(&job, &TimeZone::UTC, time(&now), &mut events) {
+                Next::Rest => "nothing until it changes".to_string(),
+                Next::Wait(pause) => format!("wait {pause:?}"),
+                Next::Start { at, replace } => {
+                    let name = new_job(&job, at).metadata.name.unwrap_or_default();
+                    let running = if replace { ", after the running ones are gone" } else { "" };
+                    format!("start {name} of {at}{running}")
+                }
+            };
+            out.push_str(&format!("{now}: {what}\n"));
+            events.iter().for_each(|(_, reason, message)| out.push_str(&format!("  {reason}: {message}\n")));
+        }
+        let children: Vec<Arc<Job>> = given.shared();
+        surplus(&job, &children).iter().for_each(|j| {
+            out.push_str(&format!("delete {}\n", j.metadata.name.as_deref().unwrap_or_default()))
+        });
+        out
+    });
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::node::{Fit, Placement, is_updated, pin, target, template};
 use super::plan::{ByNode, Plan, View, backoff_key, plan};
 use super::{by_node, rolling, status};
 use crate::controllers::shared::backoff::Backoff;
+use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -105,6 +106,43 @@ fn roll(set: &DaemonSet, on: &[&str], have: &[&str], create: &[&str], delete: &[
         (create.iter().map(ToString::to_string).collect(), delete.iter().map(ToString::to_string).collect()),
         "{have:?}"
     );
+}
+
+/// What a plan makes and deletes, in words.
+fn words(plan: &Plan) -> String {
+    let mut out = Vec::new();
+    out.extend((!plan.create.is_empty()).then(|| format!("make on {}", plan.create.join(", "))));
+    out.extend((!plan.delete.is_empty()).then(|| format!("delete {}", plan.delete.join(", "))));
+    out.extend(plan.look_again.map(|pause| format!("look again in {pause:?}")));
+    out.extend(plan.events.iter().map(|(_, reason, message)| format!("{reason}: {message}")));
+    if out.is_empty() { "nothing to do".to_string() } else { out.join("; ") }
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("daemon/testdata", |given| {
+        let set =
+            set(given.setting("surge").unwrap_or(json!(0)), given.setting("unavailable").unwrap_or(json!(1)));
+        let on: Vec<String> = given.setting("nodes").expect("nodes");
+        let nodes: Vec<_> = on.iter().map(|n| node(n)).collect();
+        let mut out = String::new();
+        for texts in given.setting::<Vec<Vec<String>>>("pods").expect("situations") {
+            let pods = by_node(&texts.iter().map(|p| pod(p)).collect::<Vec<_>>());
+            let view = view(&set, &nodes, &pods);
+            let first = plan(&view, &fresh());
+            let rests = first == Plan::default();
+            out.push_str(&format!(
+                "{}\n",
+                if texts.is_empty() { "no pods".to_string() } else { texts.join(", ") }
+            ));
+            out.push_str(&format!("  {}\n", words(&first)));
+            if rests {
+                let next = rolling::plan(&view).expect("a plan");
+                out.push_str(&format!("  roll-out: {}\n", words(&next)));
+            }
+        }
+        out
+    });
 }
 
 #[test]

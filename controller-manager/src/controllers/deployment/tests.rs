@@ -10,6 +10,7 @@ use serde_json::json;
 use super::plan::{Action, View, plan};
 use super::revision::same_template;
 use super::size::{max_surge, max_unavailable, replicas, wanted};
+use crate::scenario;
 
 fn deployment(count: i32, image: &str, surge: &str, unavailable: &str) -> Deployment {
     let bound = |text: &str| text.parse::<i32>().map_or_else(|_| json!(text), |number| json!(number));
@@ -102,6 +103,66 @@ impl World {
         let status = self.deployment.status.clone().unwrap_or_default();
         super::status::find_progressing(&status).and_then(|c| c.reason.clone()).unwrap_or_default()
     }
+}
+
+/// What becomes of a deployment.
+#[derive(serde::Deserialize)]
+struct Change {
+    replicas: i32,
+    image: String,
+    #[serde(default)]
+    paused: bool,
+    /// Pods of each set that become available per round.
+    #[serde(default = "two")]
+    ready: i32,
+    /// Rounds to look at; without, until there is rest.
+    rounds: Option<usize>,
+}
+
+fn two() -> i32 {
+    2
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("deployment/testdata", |given| {
+        let bound = |name: &str| given.setting::<String>(name).unwrap_or_else(|| "1".to_string());
+        let (surge, unavailable) = (bound("surge"), bound("unavailable"));
+        let make = |change: &Change| {
+            let mut new = deployment(change.replicas, &change.image, &surge, &unavailable);
+            new.spec.paused = Some(change.paused);
+            if let Some(strategy) = given.setting::<String>("strategy") {
+                new.spec.strategy =
+                    Some(serde_json::from_value(json!({"type": strategy})).expect("a strategy"));
+            }
+            new
+        };
+        let changes: Vec<Change> = given.setting("changes").expect("changes");
+        let mut world = World::new(make(&changes[0]));
+        let mut out = String::new();
+        for change in &changes {
+            world.deployment.spec = make(change).spec;
+            let paused = if change.paused { ", paused" } else { "" };
+            out.push_str(&format!("{} of {}{paused}\n", change.replicas, change.image));
+            for round in 1..=change.rounds.unwrap_or(50) {
+                let told = world.deployment.status.clone();
+                let (busy, before) = (world.round(), world.sets.clone());
+                world.pods(change.ready);
+                if !busy && before == world.sets && told == world.deployment.status {
+                    break;
+                }
+                let up =
+                    |s: &Arc<ReplicaSet>| s.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0);
+                let up: Vec<i32> = world.sets.iter().map(up).collect();
+                out.push_str(&format!(
+                    "  {round}: sets of {:?}, available {up:?} ({})\n",
+                    world.sizes(),
+                    world.reason()
+                ));
+            }
+        }
+        out
+    });
 }
 
 #[test]
@@ -237,5 +298,16 @@ proptest! {
         }
         prop_assert_eq!(world.sizes().last().copied(), Some(count));
         prop_assert_eq!(world.sizes().iter().sum::<i32>(), count);
+    }
+
+    /// A deployment that is rolled out is left alone, whatever its bounds.
+    #[test]
+    fn a_satisfied_view_needs_nothing(count in 0i32..25, surge in 0i32..5, unavailable in 0i32..5) {
+        let mut world = World::new(deployment(count, "v1", &surge.to_string(), &unavailable.to_string()));
+        world.settle();
+        let view = View { deployment: &world.deployment, sets: &world.sets, old_pods_running: false };
+        let plan = plan(&view, now());
+        prop_assert!(plan.actions.is_empty());
+        prop_assert_eq!(Some(&plan.status), world.deployment.status.as_ref());
     }
 }

@@ -4,9 +4,9 @@
 //! Replication controllers are the same under another name: see [`Set`] and `controllers/replication.rs`.
 //! Upstream: pkg/controller/replicaset/replica_set.go.
 
-mod plan;
+pub mod plan;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::plan::{Action, View, differs, plan, status};
+use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -55,6 +56,39 @@ fn check(replicas: usize, pods: &[&str], expected: Action) {
 
 fn delete(names: &[&str]) -> Action {
     Action::Delete(names.iter().map(ToString::to_string).collect())
+}
+
+/// Situations of a set: pods, and what is done.
+pub(in crate::controllers) fn situations(set: &ReplicaSet, given: &scenario::Given) -> String {
+    let settled = given.setting("settled").unwrap_or(true);
+    let failure: Option<String> = given.setting("failure");
+    let mut out = String::new();
+    for texts in given.setting::<Vec<Vec<String>>>("pods").expect("situations") {
+        let active: Vec<_> = texts.iter().map(|p| pod(p)).collect();
+        let view = View { settled, ..view(set, &active) };
+        let what = match plan(&view, now()) {
+            Action::Nothing => "nothing to do".to_string(),
+            Action::Create(count) => format!("make {count}"),
+            Action::Delete(names) => format!("delete {}", names.join(", ")),
+        };
+        let status = status(&view, failure.as_deref(), now());
+        out.push_str(&format!(
+            "{}\n",
+            if texts.is_empty() { "no pods".to_string() } else { texts.join(", ") }
+        ));
+        let ready = status.ready_replicas.unwrap_or(0);
+        let available = status.available_replicas.unwrap_or(0);
+        out.push_str(&format!("  {what}; {} pods, {ready} ready, {available} available", status.replicas));
+        let told = status.conditions.iter().flatten().filter_map(|c| c.reason.as_deref());
+        told.for_each(|reason| out.push_str(&format!(" ({reason})")));
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("replicaset/testdata", |given| situations(&given.one(), given));
 }
 
 #[test]
@@ -121,5 +155,17 @@ proptest! {
         }
         prop_assert_eq!(active.len(), wanted);
         prop_assert_eq!(plan(&view(&set, &active), now()), Action::Nothing);
+    }
+
+    /// With the wanted number of pods, in whatever state, nothing is done, and a right status is not written again.
+    #[test]
+    fn a_satisfied_view_needs_nothing(ready in prop::collection::vec(any::<bool>(), 0..30)) {
+        let mut set = set(ready.len());
+        let text = |(i, ready): (usize, &bool)| pod(&format!("web-{i} node=n{}", if *ready { " ready" } else { "" }));
+        let active: Vec<Arc<Pod>> = ready.iter().enumerate().map(text).collect();
+        prop_assert_eq!(plan(&view(&set, &active), now()), Action::Nothing);
+        let told = status(&view(&set, &active), None, now());
+        set.status = Some(told.clone());
+        prop_assert!(!differs(&told, &status(&view(&set, &active), None, now())));
     }
 }

@@ -14,6 +14,7 @@ use super::plan::{Plan, Step, Version, View, plan};
 use super::revisions::{Choice, choose, surplus, template_of};
 use super::{claims, status};
 use crate::controllers::shared::revisions as shared;
+use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -104,6 +105,26 @@ fn words(plan: &Plan) -> Vec<String> {
 fn check(set: &StatefulSet, pods: &[&str], expected: &[&str]) {
     let all: Vec<Arc<Pod>> = pods.iter().map(|p| pod(set, p)).collect();
     assert_eq!(words(&round(set, &all)), expected, "{pods:?}");
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("statefulset/testdata", |given| {
+        let policy: String = given.setting("policy").unwrap_or_else(|| "OrderedReady".to_string());
+        let set = set(
+            given.setting("replicas").expect("a size"),
+            &policy,
+            given.setting("spec").unwrap_or(json!({})),
+        );
+        let mut out = String::new();
+        for texts in given.setting::<Vec<Vec<String>>>("pods").expect("situations") {
+            let pods: Vec<Arc<Pod>> = texts.iter().map(|p| pod(&set, p)).collect();
+            let what = words(&round(&set, &pods)).join(", ");
+            let have = if texts.is_empty() { "no pods".to_string() } else { texts.join(", ") };
+            out.push_str(&format!("{have}\n  {}\n", if what.is_empty() { "nothing to do" } else { &what }));
+        }
+        out
+    });
 }
 
 #[test]
