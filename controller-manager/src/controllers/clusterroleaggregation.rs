@@ -92,6 +92,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("clusterroleaggregation/testdata", |given| {
+            let all: Vec<Arc<ClusterRole>> = given.shared();
+            let mut out = String::new();
+            for role in &all {
+                match plan(role, &all) {
+                    Err(e) => out.push_str(&format!("failed: {e}\n")),
+                    Ok(None) => {}
+                    Ok(Some(rules)) => {
+                        out.push_str(&format!("rules of {}\n{}", role.name(), scenario::yaml(&rules)))
+                    }
+                }
+            }
+            if out.is_empty() { "nothing to write".to_string() } else { out }
+        });
+    }
 
     /// `"name label: rule rule"`; a rule is a verb.
     fn role(text: &str) -> Arc<ClusterRole> {
@@ -151,6 +170,18 @@ mod tests {
                 sum.rules = Some(rules);
             }
             prop_assert_eq!(plan(&sum, &others), Ok(None));
+        }
+
+        /// A role that holds the rules of its sources, in the order of their names, is left alone, however they are seen.
+        #[test]
+        fn a_satisfied_view_needs_nothing(verbs in prop::collection::btree_set("[a-z]{1,4}", 0..6), backwards: bool) {
+            let mut others: Vec<_> =
+                verbs.iter().enumerate().map(|(i, verb)| role(&format!("r{i} a: {verb}"))).collect();
+            if backwards {
+                others.reverse();
+            }
+            let has: Vec<&str> = verbs.iter().map(String::as_str).collect();
+            prop_assert_eq!(plan(&sum("sum", &["a"], &has.join(" ")), &others), Ok(None));
         }
 
         /// Without sources a role without rules is satisfied.

@@ -185,6 +185,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
 
     /// `"name phase node=n1 age=5 evicted terminating"`.
     fn pod(text: &str) -> Arc<Pod> {
@@ -226,6 +227,29 @@ mod tests {
     }
 
     #[test]
+    fn scenarios() {
+        scenario::check("podgc/testdata", |given| {
+            let pods: Vec<Arc<Pod>> = given.shared();
+            let nodes: BTreeMap<String, Arc<Node>> =
+                given.shared::<Node>().into_iter().map(|n| (n.name().to_string(), n)).collect();
+            let gone: HashSet<String> =
+                given.setting::<Vec<String>>("gone").unwrap_or_default().into_iter().collect();
+            let threshold = given.setting("threshold").unwrap_or(12_500);
+            let mut out = String::new();
+            for (pod, reason) in plan(&pods, &nodes, &gone, threshold) {
+                out.push_str(&format!("delete {} ({reason:?})\n", key(&**pod)));
+                if let Some(new) = failed(pod, reason, "2026-01-01T00:00:00Z".parse().expect("a time")) {
+                    out.push_str(&format!(
+                        "  before that: {}\n",
+                        serde_json::to_string(&new.status).expect("JSON")
+                    ));
+                }
+            }
+            if out.is_empty() { "nothing to delete".to_string() } else { out }
+        });
+    }
+
+    #[test]
     fn of_too_many_ended_pods_evicted_ones_go_first_then_old_ones() {
         let ended = ["a Failed node=n1 age=1", "b Succeeded node=n1 age=9", "c Failed node=n1 age=2 evicted"];
         check(&ended, 3, &[]);
@@ -257,6 +281,20 @@ mod tests {
     }
 
     proptest! {
+        /// Pods that run, wait or end on nodes that are there are left alone.
+        #[test]
+        fn a_satisfied_view_needs_nothing(all in prop::collection::vec(("Running n1|Running lost|Pending n1|Pending |Failed n1", any::<bool>()), 0..9)) {
+            let texts: Vec<String> = all.iter().enumerate()
+                .map(|(i, (what, dying))| {
+                    let (phase, node) = what.split_once(' ').expect("two words");
+                    let dying = if *dying && node == "n1" { " terminating" } else { "" };
+                    format!("p{i} {phase} node={node}{dying}")
+                })
+                .collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            prop_assert_eq!(going(&texts, 9), vec![]);
+        }
+
         /// Pods on living nodes are left alone, and one round is enough.
         #[test]
         fn one_round_is_enough(all in prop::collection::vec(("Running|Failed|Pending", "n1|gone|lost|", any::<bool>()), 0..9)) {

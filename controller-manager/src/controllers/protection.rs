@@ -310,6 +310,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios_of_claims() {
+        scenario::check("protection/testdata/claims", |given| {
+            let claim: PersistentVolumeClaim = given.one();
+            let pods: Vec<Pod> = given.all();
+            let plan = match plan(&claim.metadata, CLAIM_FINALIZER) {
+                Plan::RemoveIfUnused if pods.iter().any(|p| uses(p, &claim)) => {
+                    "in use: the finalizer stays".to_string()
+                }
+                other => format!("{other:?}"),
+            };
+            let in_use = pods.iter().any(|p| names(p, &claim));
+            match told(&claim, in_use, "2026-01-01T00:00:00Z".parse().expect("a time")) {
+                None => plan,
+                Some(new) => format!("{plan}\n{}", scenario::yaml(&new.status)),
+            }
+        });
+    }
+
+    #[test]
+    fn scenarios_of_volumes() {
+        scenario::check("protection/testdata/volumes", |given| format!("{:?}", plan_volume(&given.one())));
+    }
 
     fn meta(deleted: bool, finalizers: &[&str]) -> ObjectMeta {
         serde_json::from_value(json!({
@@ -415,6 +440,23 @@ mod tests {
             let new = changed(&claim, CLAIM_FINALIZER, plan(&claim.metadata, CLAIM_FINALIZER));
             prop_assert_eq!(plan(&new.metadata, CLAIM_FINALIZER), Plan::Nothing);
             prop_assert_eq!(new.metadata.finalizers.iter().flatten().any(|f| f == "other"), other);
+        }
+
+        /// One write is enough for volumes too; a bound one keeps its finalizer, and one that is guarded and lives is left
+        /// alone.
+        #[test]
+        fn volumes_settle(deleted: bool, has: bool, phase in "Bound|Available|Released|Failed") {
+            let volume = PersistentVolume {
+                metadata: meta(deleted, if has { &[VOLUME_FINALIZER] } else { &[] }),
+                status: serde_json::from_value(json!({"phase": phase})).ok(),
+                ..PersistentVolume::default()
+            };
+            let first = plan_volume(&volume);
+            let new = changed(&volume, VOLUME_FINALIZER, first);
+            prop_assert_eq!(plan_volume(&new), Plan::Nothing);
+            let kept = new.metadata.finalizers.iter().flatten().any(|f| f == VOLUME_FINALIZER);
+            prop_assert_eq!(kept, if deleted { has && phase == "Bound" } else { true });
+            prop_assert_eq!(first == Plan::Nothing, new == volume || kept == has);
         }
 
         /// A protected living claim needs nothing.

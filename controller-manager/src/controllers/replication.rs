@@ -137,10 +137,36 @@ mod tests {
     }
 
     proptest! {
+        /// Rounds end with as many pods as are wanted, at most a burst per round, and then there is rest.
+        #[test]
+        fn plan_then_apply_settles(wanted in 0usize..1200, have in 0usize..1200) {
+            use replicaset::plan::{Action, View, plan};
+            let mut controller = controller();
+            controller.spec.get_or_insert_default().replicas = i32::try_from(wanted).ok();
+            let pod = |n: usize| -> std::sync::Arc<k8s_openapi::api::core::v1::Pod> {
+                let mut pod = k8s_openapi::api::core::v1::Pod::default();
+                pod.metadata.name = Some(format!("web-{n}"));
+                std::sync::Arc::new(pod)
+            };
+            let (mut pods, mut serial, set) = ((0..have).map(pod).collect::<Vec<_>>(), have, controller.as_set());
+            for _ in 0..4 {
+                let view = View { set: &set, active: &pods, terminating: 0, related: &pods, settled: true };
+                match plan(&view, jiff::Timestamp::UNIX_EPOCH) {
+                    Action::Nothing => break,
+                    Action::Create(count) => {
+                        pods.extend((serial..serial + count).map(pod));
+                        serial += count;
+                    }
+                    Action::Delete(names) => pods.retain(|p| !names.contains(p.metadata.name.as_ref().expect("a name"))),
+                }
+            }
+            prop_assert_eq!(pods.len(), wanted);
+        }
+
         /// What a set decides about is the same after a status was written and read again: nothing is written twice, and
         /// what is decided about pods is theirs.
         #[test]
-        fn plan_then_apply_settles(wanted in 0i32..9, counts in prop::array::uniform4(0i32..9), failed: bool) {
+        fn a_written_status_is_read_again(wanted in 0i32..9, counts in prop::array::uniform4(0i32..9), failed: bool) {
             let mut controller = controller();
             controller.spec.get_or_insert_default().replicas = Some(wanted);
             let condition = ReplicaSetCondition {

@@ -144,7 +144,24 @@ async fn act(client: &Client, namespace: &str, action: Action) -> Result<(), Cli
 
 #[cfg(test)]
 mod tests {
+    use client::Meta;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("root_ca_certificate_publisher/testdata", |given| {
+            let maps: Vec<ConfigMap> = given.all();
+            let current = maps.iter().find(|m| m.name() == NAME && m.namespace() == "ns");
+            match plan("ns", current, &given.setting::<String>("ca").expect("a CA")) {
+                Action::Nothing => "nothing to write".to_string(),
+                Action::Create(map) => format!("create\n{}", scenario::yaml(&map)),
+                Action::Update(map) => format!("update\n{}", scenario::yaml(&map)),
+            }
+        });
+    }
 
     #[test]
     fn creates_repairs_and_rests() {
@@ -156,5 +173,41 @@ mod tests {
         tampered = made.clone();
         tampered.metadata.annotations = None;
         assert_eq!(plan("n", Some(&tampered), "PEM"), Action::Update(made));
+    }
+
+    /// A map as somebody may have left it.
+    fn tampered(data: &[(String, String)], annotations: &[(String, String)]) -> ConfigMap {
+        let Action::Create(mut map) = plan("n", None, "PEM") else { panic!("nothing is made") };
+        map.data = Some(data.iter().cloned().collect());
+        map.metadata.annotations = Some(annotations.iter().cloned().collect());
+        map
+    }
+
+    proptest! {
+        /// One write is enough, whatever was there; annotations of others stay.
+        #[test]
+        fn plan_then_apply_settles(
+            data in prop::collection::vec(("ca.crt|other", "PEM|x"), 0..3),
+            annotations in prop::collection::vec(("kubernetes.io/description|mine", "|y"), 0..3), ca in "PEM|NEW",
+        ) {
+            let before = tampered(&data, &annotations);
+            let after = match plan("n", Some(&before), &ca) {
+                Action::Update(map) => map,
+                Action::Nothing => before.clone(),
+                Action::Create(_) => return Err(TestCaseError::fail("it is there already")),
+            };
+            prop_assert_eq!(plan("n", Some(&after), &ca), Action::Nothing);
+            prop_assert_eq!(after.data, Some(BTreeMap::from([(FILE.to_string(), ca)])));
+            let mine = |m: &ConfigMap| m.metadata.annotations.as_ref().and_then(|a| a.get("mine").cloned());
+            prop_assert_eq!(after.metadata.annotations.as_ref().and_then(|a| a.get("mine").cloned()), mine(&before));
+        }
+
+        /// A map with the CA and any description is left alone.
+        #[test]
+        fn a_satisfied_view_needs_nothing(ca in "[A-Z]{1,9}", description in "[a-z ]{1,9}", labels in prop::collection::btree_map("[a-z]{1,3}", "[a-z]{1,3}", 0..3)) {
+            let mut map = tampered(&[(FILE.to_string(), ca.clone())], &[(DESCRIPTION.0.to_string(), description)]);
+            map.metadata.labels = Some(labels);
+            prop_assert_eq!(plan("n", Some(&map), &ca), Action::Nothing);
+        }
     }
 }

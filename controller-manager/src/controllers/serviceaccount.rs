@@ -76,9 +76,24 @@ async fn create(client: &Client, namespace: &str) -> Result<(), client::Error> {
 
 #[cfg(test)]
 mod tests {
+    use client::Meta;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("serviceaccount/testdata", |given| {
+            let accounts: Vec<ServiceAccount> = given.all();
+            let namespace: Option<Namespace> = given.maybe();
+            let account = namespace
+                .as_ref()
+                .and_then(|n| accounts.iter().find(|a| a.namespace() == n.name() && a.name() == DEFAULT));
+            if is_missing(namespace.as_ref(), account) { "create" } else { "nothing to do" }.to_string()
+        });
+    }
 
     #[test]
     fn only_active_namespaces_without_account_lack_one() {
@@ -91,5 +106,30 @@ mod tests {
         assert!(!is_missing(Some(&namespace("Active")), Some(&account)));
         assert!(!is_missing(Some(&namespace("Terminating")), None));
         assert!(!is_missing(None, None));
+    }
+
+    proptest! {
+        /// One account is enough: who has it needs nothing, and who lacks it gets it exactly while it is active.
+        #[test]
+        fn plan_then_apply_settles(phase in "Active|Terminating|", has: bool) {
+            let namespace: Namespace =
+                serde_json::from_value(json!({"metadata": {}, "status": {"phase": phase}})).expect("a namespace");
+            let mut account = has.then(ServiceAccount::default);
+            let missing = is_missing(Some(&namespace), account.as_ref());
+            prop_assert_eq!(missing, !has && phase == "Active");
+            if missing {
+                account = Some(ServiceAccount::default());
+            }
+            prop_assert!(!is_missing(Some(&namespace), account.as_ref()));
+        }
+
+        /// A namespace with its account is left alone, whatever becomes of either.
+        #[test]
+        fn a_satisfied_view_needs_nothing(phase in "Active|Terminating|[A-Za-z]{0,9}", labels in prop::collection::btree_map("[a-z]{1,3}", "[a-z]{1,3}", 0..3)) {
+            let namespace: Namespace =
+                serde_json::from_value(json!({"metadata": {"labels": labels}, "status": {"phase": phase}})).expect("a namespace");
+            let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"labels": labels}})).expect("an account");
+            prop_assert!(!is_missing(Some(&namespace), Some(&account)));
+        }
     }
 }

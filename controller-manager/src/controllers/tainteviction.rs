@@ -194,6 +194,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("tainteviction/testdata", |given| {
+            let taints = no_execute(&given.one::<Node>());
+            let line = |pod: &Pod| {
+                let tolerations =
+                    pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+                let what = match verdict(&taints, tolerations) {
+                    Verdict::Stays => "stays".to_string(),
+                    Verdict::Goes => "goes".to_string(),
+                    Verdict::For(time) => format!("stays for {time:?}"),
+                };
+                format!("{} {what}\n", pod.name())
+            };
+            given.all::<Pod>().iter().map(line).collect()
+        });
+    }
 
     /// `"key=value"`.
     fn taints(all: &[&str]) -> Vec<Taint> {
@@ -250,6 +269,25 @@ mod tests {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             prop_assert_eq!(verdict(&taints(&keys), &tolerations(&["*"])), Verdict::Stays);
             prop_assert_eq!(verdict(&[], &tolerations(&keys)), Verdict::Stays);
+        }
+
+        /// When all times are over and who has to go has gone, those are left that tolerate every taint for ever.
+        #[test]
+        fn plan_then_apply_settles(
+            keys in prop::collection::vec("[ab]", 0..4),
+            pods in prop::collection::vec(prop::collection::vec("[ab]( for=[0-9])?|[*]", 0..4), 0..6),
+        ) {
+            let node = taints(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+            let own = |all: &Vec<String>| tolerations(&all.iter().map(String::as_str).collect::<Vec<_>>());
+            let for_ever = |all: &Vec<String>| {
+                keys.iter().all(|key| {
+                    let covers = |t: &&String| *t == "*" || t.split(' ').next() == Some(key.as_str());
+                    all.iter().find(covers).is_some_and(|t| !t.contains("for="))
+                })
+            };
+            let left: Vec<_> = pods.iter().filter(|p| verdict(&node, &own(p)) == Verdict::Stays).collect();
+            let expected: Vec<_> = pods.iter().filter(|p| for_ever(p)).collect();
+            prop_assert_eq!(left, expected);
         }
 
         /// Dropping the taints that a pod does not tolerate for ever lets it stay.

@@ -92,6 +92,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("tokencleaner/testdata", |given| {
+            let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+            format!("{:?}", plan(&given.one(), now))
+        });
+    }
 
     fn secret(kind: &str, expiration: &str) -> Secret {
         Secret {
@@ -131,6 +140,14 @@ mod tests {
             if let Plan::Wait(pause) = plan(&secret, at(now)) {
                 prop_assert_eq!(plan(&secret, at(now).checked_add(pause).expect("a time")), Plan::Delete);
             }
+        }
+
+        /// Tokens without an end, and secrets of other kinds, are left alone for ever.
+        #[test]
+        fn a_satisfied_view_needs_nothing(end in 0i64..2_000_000_000, now in 0i64..2_000_000_000, kind in "[a-z/]{0,9}") {
+            let at = |s| Timestamp::from_second(s).expect("a time");
+            prop_assert_eq!(plan(&secret(TYPE, ""), at(now)), Plan::Nothing);
+            prop_assert_eq!(plan(&secret(&kind, &at(end).to_string()), at(now)), Plan::Nothing);
         }
 
         /// Without an end nothing is ever done, and no bytes make it panic.

@@ -86,6 +86,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("ttl/testdata", |given| {
+            let (mut step, mut out) = (0, String::new());
+            for nodes in given.setting::<Vec<usize>>("sizes").expect("sizes") {
+                step = next(step, nodes);
+                out.push_str(&format!("{nodes} nodes: {} s\n", STEPS[step].2));
+            }
+            for node in given.all::<Node>() {
+                let what = if is_annotated(&node, STEPS[step].2) { "is annotated" } else { "annotate" };
+                out.push_str(&format!("{} {what}\n", key(&node)));
+            }
+            out
+        });
+    }
 
     fn check(seconds_before: u32, nodes: usize, expected: u32) {
         let step = STEPS.iter().position(|s| s.2 == seconds_before).expect("a step");
@@ -119,6 +136,14 @@ mod tests {
             let settled = next(step, nodes);
             prop_assert_eq!(next(settled, nodes), settled);
             prop_assert!(nodes >= STEPS[settled].0 && nodes <= STEPS[settled].1);
+        }
+
+        /// A node that has the number of its cluster's size is left alone; one that has another is not.
+        #[test]
+        fn a_satisfied_view_needs_nothing(step in 0..STEPS.len(), other in 0..STEPS.len()) {
+            let mut node = Node::default();
+            node.metadata.annotations = Some([(ANNOTATION.to_string(), STEPS[step].2.to_string())].into());
+            prop_assert_eq!(is_annotated(&node, STEPS[other].2), step == other);
         }
     }
 }

@@ -100,6 +100,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("ttlafterfinished/testdata", |given| {
+            let job: Job = given.one();
+            let line = |now: &Timestamp| format!("{now}: {:?}\n", plan(&job, *now));
+            given.setting::<Vec<Timestamp>>("times").expect("times").iter().map(line).collect()
+        });
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + second).expect("a time")

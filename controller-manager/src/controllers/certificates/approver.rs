@@ -133,6 +133,34 @@ mod tests {
 
     use super::super::request::tests::pem;
     use super::*;
+    use crate::scenario;
+
+    /// What a scenario's request holds.
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        name: String,
+        organization: String,
+        #[serde(default)]
+        addresses: Vec<String>,
+    }
+
+    #[test]
+    fn scenarios() {
+        scenario::check("certificates/testdata/approver", |given| {
+            let mut csr: Csr = given.one();
+            if let Some(Asked { name, organization, addresses }) = given.setting("asked") {
+                let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                csr.spec.request = ByteString(pem(&name, &organization, &addresses).into_bytes());
+            }
+            match plan(&csr) {
+                Err(e) => format!("failed: {e}"),
+                Ok(ways) if ways.is_empty() => "left to others".to_string(),
+                Ok(ways) => {
+                    ways.iter().map(|(may, _)| format!("approve if its sender may create {may}\n")).collect()
+                }
+            }
+        });
+    }
 
     fn csr(user: &str, signer: &str, usages: &[&str], pem: &str) -> Csr {
         let mut csr = Csr::default();
@@ -185,6 +213,20 @@ mod tests {
             let csr = csr(&user, SIGNER, USAGES, &pem("system:node:n1", "system:nodes", &[]));
             let approved = approved(&csr, NODE.1, Timestamp::UNIX_EPOCH);
             prop_assert_eq!(plan(&approved), Ok(vec![]));
+        }
+
+        /// What is decided, has its certificate, or is another signer's is left alone, whatever it holds.
+        #[test]
+        fn a_satisfied_view_needs_nothing(decision in "Approved|Denied", signer in "[a-z]{1,5}[.]example/[a-z]{1,5}", bytes in prop::collection::vec(any::<u8>(), 1..50)) {
+            let request = pem("system:node:n1", "system:nodes", &[]);
+            let mut decided = csr("system:node:n1", SIGNER, USAGES, "nonsense");
+            decided.status.get_or_insert_default().conditions =
+                Some(vec![Condition { type_: decision, ..Condition::default() }]);
+            prop_assert_eq!(plan(&decided), Ok(vec![]));
+            let mut issued = csr("system:node:n1", SIGNER, USAGES, "nonsense");
+            issued.status.get_or_insert_default().certificate = Some(ByteString(bytes));
+            prop_assert_eq!(plan(&issued), Ok(vec![]));
+            prop_assert_eq!(plan(&csr("system:node:n1", &signer, USAGES, &request)), Ok(vec![]));
         }
 
         /// No bytes make it panic.

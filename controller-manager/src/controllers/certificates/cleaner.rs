@@ -81,6 +81,17 @@ mod tests {
 
     use super::super::Condition;
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("certificates/testdata/cleaner", |given| {
+            let csr: Csr = given.one();
+            let line =
+                |now: &Timestamp| format!("{now}: {}\n", if is_over(&csr, *now) { "delete" } else { "keep" });
+            given.setting::<Vec<Timestamp>>("times").expect("times").iter().map(line).collect()
+        });
+    }
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(hours * 3600).expect("a time")
@@ -133,6 +144,25 @@ mod tests {
     }
 
     proptest! {
+        /// Looked at once an hour, whatever was made and is understood has gone within a day and two hours; the rest stays.
+        #[test]
+        fn plan_then_apply_settles(all in prop::collection::vec(("|Denied|Failed|Approved|Other", "|some"), 0..9)) {
+            let mut left: Vec<Csr> = all.iter().map(|(condition, issued)| csr(condition, issued)).collect();
+            for hour in 0..27 {
+                left.retain(|csr| !is_over(csr, at(hour)));
+            }
+            let kept = all.iter().filter(|(condition, _)| condition == "Other").count();
+            prop_assert_eq!(left.len(), kept);
+            prop_assert!(left.iter().all(|csr| !is_over(csr, at(10_000))));
+        }
+
+        /// What was made and decided within the hour is left alone.
+        #[test]
+        fn a_satisfied_view_needs_nothing(condition in "|Denied|Failed|Approved|Other", issued in "|some", second in 0i64..3600) {
+            let now = Timestamp::from_second(second).expect("a time");
+            prop_assert!(!is_over(&csr(&condition, &issued), now));
+        }
+
         /// What is over stays over, and what is new is kept.
         #[test]
         fn time_only_goes_one_way(condition in "|Denied|Failed|Approved|Other", hours in 0i64..100, more in 0i64..100) {

@@ -58,6 +58,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn scenarios() {
+        scenario::check("certificates/testdata/pod_certificate_cleaner", |given| {
+            let request: PodCertificateRequest = given.one();
+            let line = |now: &Timestamp| {
+                format!("{now}: {}\n", if is_over(&request, *now) { "delete" } else { "keep" })
+            };
+            given.setting::<Vec<Timestamp>>("times").expect("times").iter().map(line).collect()
+        });
+    }
 
     fn request(minute: i64) -> PodCertificateRequest {
         let mut request = PodCertificateRequest::default();
@@ -77,6 +89,25 @@ mod tests {
     }
 
     proptest! {
+        /// Looked at every five minutes, all requests have gone twenty minutes after the last one was made.
+        #[test]
+        fn plan_then_apply_settles(made in prop::collection::vec(0i64..100, 1..9)) {
+            let mut left: Vec<PodCertificateRequest> = made.iter().copied().map(request).collect();
+            let last = made.iter().max().copied().unwrap_or_default();
+            for minute in (0..=last + 20).step_by(5) {
+                left.retain(|r| !is_over(r, at(minute)));
+                let young = made.iter().filter(|m| **m > minute - 15).count();
+                prop_assert_eq!(left.len(), young);
+            }
+            prop_assert!(left.is_empty());
+        }
+
+        /// What is younger than a quarter of an hour is left alone, and after that time it is not.
+        #[test]
+        fn a_satisfied_view_needs_nothing(made in 0i64..100, age in 0i64..30) {
+            prop_assert_eq!(is_over(&request(made), at(made + age)), age >= 15);
+        }
+
         /// What is over stays over.
         #[test]
         fn time_only_goes_one_way(made in 0i64..100, now in 0i64..200, more in 0i64..100) {

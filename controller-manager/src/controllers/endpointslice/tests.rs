@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::plan::{Plan, View, plan};
+use crate::scenario;
 
 fn service() -> Service {
     serde_json::from_value(json!({
@@ -55,6 +56,26 @@ fn sizes(slices: &[Arc<EndpointSlice>]) -> Vec<usize> {
     let mut sizes: Vec<usize> = slices.iter().map(|s| s.endpoints.as_ref().map_or(0, Vec::len)).collect();
     sizes.sort_unstable();
     sizes
+}
+
+#[test]
+fn scenarios() {
+    scenario::check("endpointslice/testdata", |given| {
+        let service: Service = given.one();
+        let (pods, slices) = (given.shared::<Pod>(), given.shared::<EndpointSlice>());
+        let known: Vec<String> = given.setting("nodes").unwrap_or_else(|| vec!["node".to_string()]);
+        let node = |name: &str| known.iter().any(|n| n == name).then(Arc::default);
+        let max_per_slice = given.setting("maxPerSlice").unwrap_or(100);
+        let view = View { service: &service, pods: &pods, slices: &slices, max_per_slice, triggered: None };
+        let plan = plan(&view, node);
+        let mut out = String::new();
+        for (what, slices) in [("create", &plan.create), ("update", &plan.update)] {
+            slices.iter().for_each(|s| out.push_str(&format!("{what}\n{}", scenario::yaml(s))));
+        }
+        plan.delete.iter().for_each(|name| out.push_str(&format!("delete {name}\n")));
+        plan.left_out.iter().for_each(|name| out.push_str(&format!("{name} waits for its node\n")));
+        if out.is_empty() { "nothing to write".to_string() } else { out }
+    });
 }
 
 #[test]
@@ -139,5 +160,19 @@ proptest! {
             prop_assert_eq!(sizes(&slices).iter().sum::<usize>(), pods.len());
             prop_assert!(sizes(&slices).iter().all(|s| *s <= 100));
         }
+    }
+
+    /// Slices that say what is so are left alone, in whatever order they and the pods are seen.
+    #[test]
+    fn a_satisfied_view_needs_nothing(wanted in proptest::collection::btree_set(0usize..400, 0..300), backwards: bool) {
+        let (service, mut slices) = (service(), Vec::new());
+        let mut pods: Vec<_> = wanted.iter().map(|i| pod(*i, i % 2 > 0)).collect();
+        let first = decide(&service, &pods, &slices);
+        apply(&mut slices, first, 0);
+        if backwards {
+            pods.reverse();
+            slices.reverse();
+        }
+        prop_assert_eq!(decide(&service, &pods, &slices), Plan::default());
     }
 }

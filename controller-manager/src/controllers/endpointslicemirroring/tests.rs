@@ -113,4 +113,21 @@ proptest! {
         apply(&mut slices, decided, 1);
         prop_assert_eq!(view(&slices), Plan::default());
     }
+
+    /// Slices that mirror the Endpoints are left alone, in whatever order they are seen, as are slices of none.
+    #[test]
+    fn a_satisfied_view_needs_nothing(addresses in proptest::collection::vec(any::<u8>(), 0..20), backwards: bool) {
+        let (service, made, mut slices) = (Service::default(), endpoints(&addresses, &[80, 443]), Vec::new());
+        let view = |slices: &[Arc<EndpointSlice>]| plan(&View {
+            endpoints: Some(&made), service: Some(&service), slices, max_per_subset: 1000,
+        });
+        let first = view(&slices);
+        apply(&mut slices, first, 0);
+        if backwards {
+            slices.reverse();
+        }
+        prop_assert_eq!(view(&slices), Plan::default());
+        let nothing = plan(&View { endpoints: None, service: None, slices: &[], max_per_subset: 1000 });
+        prop_assert_eq!(nothing, Plan::default());
+    }
 }

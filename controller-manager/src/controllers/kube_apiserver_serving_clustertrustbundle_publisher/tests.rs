@@ -53,6 +53,16 @@ proptest! {
         }
     }
 
+    /// The signer's one bundle, with the CA in it, is left alone, whatever else is written on it.
+    #[test]
+    fn a_satisfied_view_needs_nothing(ca in "[a-z]{1,9}", labels in proptest::collection::btree_map("[a-z]{1,3}", "[a-z]{1,3}", 0..3)) {
+        let mut bundle = Bundle::default();
+        bundle.metadata.name = Some(name(&ca));
+        bundle.metadata.labels = Some(labels);
+        bundle.spec.trust_bundle = ca.clone();
+        prop_assert_eq!(plan(&ca, &[Arc::new(bundle)]), vec![]);
+    }
+
     /// A name tells the content.
     #[test]
     fn names_differ(one in "[a-z]{1,9}", other in "[a-z]{1,9}") {

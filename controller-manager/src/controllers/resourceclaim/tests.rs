@@ -137,4 +137,28 @@ proptest! {
         prop_assert_eq!(status.allocation.is_some(), kept);
         prop_assert_eq!(claim.metadata.finalizers.is_some_and(|f| !f.is_empty()), kept);
     }
+
+    /// A pod whose claims are there and told is left alone, and so is a claim all of whose consumers run.
+    #[test]
+    fn a_satisfied_view_needs_nothing(names in proptest::collection::btree_set("[a-z]{1,9}", 0..5), consumers in 1usize..5) {
+        let names: Vec<String> = names.into_iter().collect();
+        let mut pod = pod(&names, "");
+        let own = |name: &String| -> ResourceClaim {
+            read(json!({
+                "metadata": {"name": format!("web-{name}"), "annotations": {"resource.kubernetes.io/pod-claim-name": name},
+                    "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u", "controller": true}]},
+                "spec": {},
+            }))
+        };
+        let claims: Vec<Arc<ResourceClaim>> = names.iter().map(|n| Arc::new(own(n))).collect();
+        let told: Vec<_> = names.iter().map(|n| (n.clone(), format!("web-{n}"))).collect();
+        pod.status.get_or_insert_default().resource_claim_statuses = Some(statuses(&pod, &told));
+        prop_assert_eq!(decide(&pod, &claims, &[]), PodPlan::default());
+        let reserved: Vec<_> = (0..consumers).map(|i| json!({"resource": "pods", "name": format!("p{i}"), "uid": format!("{i}")})).collect();
+        let claim: ResourceClaim = read(json!({
+            "metadata": {"name": "c", "finalizers": ["resource.kubernetes.io/delete-protection"]},
+            "spec": {}, "status": {"allocation": {}, "reservedFor": reserved},
+        }));
+        prop_assert_eq!(plan_claim(&claim, |_, _| true, false, false), ClaimPlan::Nothing);
+    }
 }
