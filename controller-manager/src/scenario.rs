@@ -79,14 +79,20 @@ pub fn yaml(value: &impl Serialize) -> String {
     out
 }
 
-/// Checks all scenarios of a folder below `src/controllers`.
-pub fn check(folder: &str, decide: impl Fn(&Given) -> String) {
+/// The scenarios of a folder below `src/controllers`.
+fn files(folder: &str) -> Vec<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/controllers").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
     files.sort();
-    assert!(files.len() >= LEAST, "{} has only {} scenarios", folder.display(), files.len());
+    files
+}
+
+/// Checks all scenarios of a folder below `src/controllers`.
+pub fn check(folder: &str, decide: impl Fn(&Given) -> String) {
+    let files = files(folder);
+    assert!(files.len() >= LEAST, "{folder} has only {} scenarios", files.len());
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a readable file");
         let (given, expected) = text.split_once(LINE).unwrap_or((text.trim_end(), ""));
@@ -98,5 +104,73 @@ pub fn check(folder: &str, decide: impl Fn(&Given) -> String) {
             continue;
         }
         assert_eq!(decided.trim_end(), expected.trim_end(), "{}", file.display());
+    }
+}
+
+/// Where each controller's scenarios are, below `src/controllers`.
+const FOLDERS: &[(&str, &str)] = &[
+    ("serviceaccount-token-controller", "serviceaccount_token/testdata"),
+    ("serviceaccount-controller", "serviceaccount/testdata"),
+    ("root-ca-certificate-publisher-controller", "root_ca_certificate_publisher/testdata"),
+    ("namespace-controller", "namespace/testdata"),
+    ("endpointslice-controller", "endpointslice/testdata"),
+    ("endpoints-controller", "endpoints/testdata"),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring/testdata"),
+    ("deployment-controller", "deployment/testdata"),
+    ("replicaset-controller", "replicaset/testdata"),
+    ("daemonset-controller", "daemon/testdata"),
+    ("statefulset-controller", "statefulset/testdata"),
+    ("job-controller", "job/testdata"),
+    ("cronjob-controller", "cronjob/testdata"),
+    ("replicationcontroller-controller", "replication/testdata"),
+    ("disruption-controller", "disruption/testdata"),
+    ("horizontal-pod-autoscaler-controller", "podautoscaler/testdata"),
+    ("node-ipam-controller", "nodeipam/testdata"),
+    ("node-lifecycle-controller", "nodelifecycle/testdata"),
+    ("taint-eviction-controller", "tainteviction/testdata"),
+    ("pod-garbage-collector-controller", "podgc/testdata"),
+    ("clusterrole-aggregation-controller", "clusterroleaggregation/testdata"),
+    ("ttl-after-finished-controller", "ttlafterfinished/testdata"),
+    ("certificatesigningrequest-approving-controller", "certificates/testdata/approver"),
+    ("certificatesigningrequest-cleaner-controller", "certificates/testdata/cleaner"),
+    ("token-cleaner-controller", "tokencleaner/testdata"),
+    ("persistentvolume-protection-controller", "protection/testdata/volumes"),
+    ("persistentvolumeclaim-protection-controller", "protection/testdata/claims"),
+    ("resourcequota-controller", "resourcequota/testdata"),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy_serviceaccount_token_cleaner/testdata"),
+    ("bootstrap-signer-controller", "bootstrapsigner/testdata"),
+    ("certificatesigningrequest-signing-controller", "certificates/testdata/signer"),
+    ("podcertificaterequest-cleaner-controller", "certificates/testdata/pod_certificate_cleaner"),
+    ("persistentvolume-binder-controller", "persistentvolume/testdata/claims"),
+    (
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "kube_apiserver_serving_clustertrustbundle_publisher/testdata",
+    ),
+    ("persistentvolume-expander-controller", "expand/testdata"),
+    ("persistentvolume-attach-detach-controller", "attachdetach/testdata"),
+    ("volumeattributesclass-protection-controller", "vacprotection/testdata"),
+    ("ephemeral-volume-controller", "ephemeral/testdata"),
+    ("service-cidr-controller", "servicecidrs/testdata"),
+    ("resourceclaim-controller", "resourceclaim/testdata/claims"),
+    ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicystatus/testdata"),
+    ("storage-version-migrator-controller", "storageversionmigrator/testdata"),
+    ("device-taint-eviction-controller", "devicetainteviction/testdata"),
+    ("podgroup-protection-controller", "podgroupprotection/testdata"),
+    ("storageversion-garbage-collector-controller", "storageversiongc/testdata"),
+    ("resourcepoolstatusrequest-controller", "resourcepoolstatusrequest/testdata"),
+    ("selinux-warning-controller", "selinuxwarning/testdata"),
+    ("ttl-controller", "ttl/testdata"),
+    ("garbage-collector-controller", "garbagecollector/testdata"),
+];
+
+/// No controller is without scenarios. That they are right is for each controller's own tests.
+#[test]
+fn every_controller_is_explained() {
+    let names: Vec<&str> = crate::controllers::ALL.iter().map(|d| d.name).collect();
+    let listed: Vec<&str> = FOLDERS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(listed, names);
+    for (name, folder) in FOLDERS {
+        let count = files(folder).len();
+        assert!(count >= LEAST, "{name} has only {count} scenarios in {folder}");
     }
 }
