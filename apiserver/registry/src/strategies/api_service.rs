@@ -7,7 +7,7 @@ use ::api::validation::objectmeta::{self, NameRule};
 use machinery::Value;
 use serde_json::json;
 
-use super::validated;
+use super::{validated, validated_update};
 use crate::meta;
 use crate::strategy::{Call, Strategy, generic_prepare_for_create, generic_prepare_for_update};
 
@@ -46,10 +46,10 @@ impl Strategy for ApiServices {
         }
     }
 
-    fn validate_update(&self, call: &Call<'_>, object: &Value, _old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated(object, apiregistration::validate_api_service_status);
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        match call.is_status() {
+            true => validated_update(object, old, apiregistration::validate_api_service_status_update),
+            false => validated_update(object, old, apiregistration::validate_api_service_update),
         }
-        validated(object, apiregistration::validate_api_service)
     }
 }

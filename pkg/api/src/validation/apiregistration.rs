@@ -2,22 +2,24 @@
 
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 
-use super::field::{Error, Path};
-use super::objectmeta::{name_is_path_segment, validate_object_meta};
+use super::field::{Error, Path, quote};
+use super::objectmeta::{validate_changed_meta_once, validate_new_meta_once};
 use super::{content, items, supported, text};
 
 /// `ValidateAPIService`, of new and changed ones alike.
 pub fn validate_api_service(new: &APIService) -> Vec<Error> {
-    let metadata = Path::new("metadata");
-    let mut errors = validate_object_meta(&new.metadata, false, name_is_path_segment, &metadata);
     let none = APIServiceSpec::default();
     let spec = new.spec.as_ref().unwrap_or(&none);
     let (group, version) = (text(&spec.group), text(&spec.version));
-    let (name, required) = (text(&new.metadata.name), format!("{version}.{group}"));
-    if !name.is_empty() && name != required && content::path_segment(name, false).is_empty() {
-        let detail = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
-        errors.push(Error::invalid(&metadata.child("name"), name, detail));
-    }
+    let required = format!("{version}.{group}");
+    // What a name is generated from is judged as the name is: it never passes.
+    let rule = |name: &str, _prefix: bool| match content::path_segment(name, false) {
+        refusals if refusals.is_empty() && name != required => {
+            vec![format!("must be `spec.version+\".\"+spec.group`: {}", quote(&required))]
+        }
+        refusals => refusals,
+    };
+    let mut errors = validate_new_meta_once(&new.metadata, false, rule, &Path::new("metadata"));
     let path = Path::new("spec");
     if group.is_empty() && version != "v1" {
         let detail = "only v1 may have an empty group and it better be legacy kube";
@@ -77,10 +79,18 @@ fn validate_service(spec: &APIServiceSpec, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// `ValidateAPIServiceStatus`
-pub fn validate_api_service_status(new: &APIService) -> Vec<Error> {
-    let Some(status) = &new.status else { return Vec::new() };
-    let (path, mut errors) = (Path::new("status"), Vec::new());
+/// `ValidateAPIServiceUpdate`
+pub fn validate_api_service_update(new: &APIService, old: &APIService) -> Vec<Error> {
+    let mut errors = validate_changed_meta_once(&new.metadata, &old.metadata, &Path::new("metadata"));
+    errors.extend(validate_api_service(new));
+    errors
+}
+
+/// `ValidateAPIServiceStatusUpdate`
+pub fn validate_api_service_status_update(new: &APIService, old: &APIService) -> Vec<Error> {
+    let mut errors = validate_changed_meta_once(&new.metadata, &old.metadata, &Path::new("metadata"));
+    let Some(status) = &new.status else { return errors };
+    let path = Path::new("status");
     let conditions = path.child("conditions");
     for (i, condition) in items(&status.conditions).iter().enumerate() {
         let at = conditions.index(i);
@@ -99,6 +109,22 @@ mod tests {
             "metadata": {"name": "v1.a.b"}, "spec": spec});
         let object: APIService = serde_json::from_value(object).unwrap();
         validate_api_service(&object).iter().map(|e| format!("{}: {}", e.field, e.body())).collect()
+    }
+
+    #[test]
+    fn metadata() {
+        let object = json!({"metadata": {"name": "v1.a.b", "generateName": "x/", "labels": {"a b": "", "c": "a b"}},
+            "spec": {"group": "a.b", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}});
+        let mut new: APIService = serde_json::from_value(object).unwrap();
+        let fields = |errors: Vec<Error>| errors.into_iter().map(|e| e.field).collect::<Vec<_>>();
+        let created = ["metadata.generateName", "metadata.labels", "metadata.labels"];
+        assert_eq!(fields(validate_api_service(&new)), created);
+        // Once as a change and once as a new object.
+        new.metadata.resource_version = Some("1".into());
+        let changed = ["metadata.labels", "metadata.labels"].into_iter().chain(created);
+        assert_eq!(fields(validate_api_service_update(&new, &new)), changed.collect::<Vec<_>>());
+        new.metadata.generate_name = Some("v1.a.b".into());
+        assert_eq!(validate_api_service(&new).len(), 2);
     }
 
     #[test]

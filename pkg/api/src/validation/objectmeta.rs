@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 
 use super::content::{self, Refusals};
-use super::field::{Bad, Error, Path};
+use super::field::{Bad, Error, Path, without_repeated};
 
 /// A rule for names; `prefix` says the text is a generateName that will be completed.
 pub type NameRule = fn(&str, bool) -> Refusals;
@@ -99,7 +99,12 @@ pub fn validate_finalizer_name(name: &str, path: &Path) -> Vec<Error> {
 }
 
 /// Validates metadata of a new object (`ValidateObjectMeta`).
-pub fn validate_object_meta(meta: &ObjectMeta, namespaced: bool, rule: NameRule, path: &Path) -> Vec<Error> {
+pub fn validate_object_meta(
+    meta: &ObjectMeta,
+    namespaced: bool,
+    rule: impl Fn(&str, bool) -> Refusals,
+    path: &Path,
+) -> Vec<Error> {
     let mut errors = Vec::new();
     if let Some(generate) = meta.generate_name.as_deref().filter(|g| !g.is_empty()) {
         let at = path.child("generateName");
@@ -129,6 +134,22 @@ pub fn validate_object_meta(meta: &ObjectMeta, namespaced: bool, rule: NameRule,
     let managed = meta.managed_fields.as_deref().unwrap_or_default();
     errors.extend(validate_managed_fields(managed, &path.child("managedFields")));
     errors
+}
+
+/// Metadata of a new object of a kind without declarative validation of its own (`ValidateObjectMetaDeclaratively`): the
+/// declarative rules of metadata are all alpha and tell nothing, but on their way repeated errors are told once.
+pub fn validate_new_meta_once(
+    meta: &ObjectMeta,
+    namespaced: bool,
+    rule: impl Fn(&str, bool) -> Refusals,
+    path: &Path,
+) -> Vec<Error> {
+    without_repeated(validate_object_meta(meta, namespaced, rule, path))
+}
+
+/// Metadata of a changed object of such a kind.
+pub fn validate_changed_meta_once(new: &ObjectMeta, old: &ObjectMeta, path: &Path) -> Vec<Error> {
+    without_repeated(validate_object_meta_update(new, old, path))
 }
 
 /// Validates metadata of a changed object against the stored one (`ValidateObjectMetaUpdate`).
