@@ -4,10 +4,10 @@ use api::validation::admissionregistration::{webhook_service, webhook_url};
 use api::validation::content;
 use api::validation::field::{Bad, Error, Path};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinitionSpec, WebhookClientConfig,
+    CustomResourceConversion, CustomResourceDefinitionSpec, WebhookClientConfig,
 };
 
-use super::enumerated;
+use super::{Options, ca_bundle, enumerated};
 
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 
@@ -16,10 +16,17 @@ pub(super) fn any_recognized(versions: &[String]) -> bool {
     versions.iter().any(|v| REVIEWS.contains(&v.as_str()))
 }
 
+/// Whether the CA bundle, if there is one, can verify anyone.
+pub(super) fn has_useful_bundle(conversion: &CustomResourceConversion) -> bool {
+    let config = conversion.webhook.as_ref().and_then(|w| w.client_config.as_ref());
+    let bundle = config.and_then(|c| c.ca_bundle.as_ref());
+    bundle.is_none_or(|b| ca_bundle::refusal(&b.0).is_none())
+}
+
 pub(super) fn validate(
     root: &Path<'_>,
     spec: &CustomResourceDefinitionSpec,
-    recognized: bool,
+    options: &Options,
     errors: &mut Vec<Error>,
 ) {
     let Some(conversion) = &spec.conversion else { return };
@@ -35,10 +42,10 @@ pub(super) fn validate(
     let (at_config, at_reviews) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
     if conversion.strategy == "Webhook" {
         match config {
-            Some(config) => client(&at_config, config, errors),
+            Some(config) => client(&at_config, config, options, errors),
             None => errors.push(Error::required(&at_config, "required when strategy is set to Webhook")),
         }
-        review_versions(&at_reviews, reviews, recognized, errors);
+        review_versions(&at_reviews, reviews, options.recognized_review_version, errors);
         return;
     }
     let why = "should not be set when strategy is not set to Webhook";
@@ -50,7 +57,7 @@ pub(super) fn validate(
     }
 }
 
-fn client(path: &Path<'_>, config: &WebhookClientConfig, errors: &mut Vec<Error>) {
+fn client(path: &Path<'_>, config: &WebhookClientConfig, options: &Options, errors: &mut Vec<Error>) {
     match (&config.url, &config.service) {
         (Some(url), None) => errors.extend(webhook_url(url, &path.child("url"))),
         (None, Some(service)) => {
@@ -62,6 +69,12 @@ fn client(path: &Path<'_>, config: &WebhookClientConfig, errors: &mut Vec<Error>
             errors.extend(found);
         }
         _ => errors.push(Error::required(path, "exactly one of url or service is required")),
+    }
+    if options.useful_bundle
+        && let Some(bundle) = &config.ca_bundle
+        && let Some(why) = ca_bundle::refusal(&bundle.0)
+    {
+        errors.push(Error::invalid(&path.child("caBundle"), Bad::json(bundle), why));
     }
 }
 

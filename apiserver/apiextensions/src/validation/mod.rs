@@ -1,8 +1,8 @@
 //! Validates definitions, with upstream's error texts. Start at [`validate_new`] and [`validate_update`].
 //!
-//! Not here: whether a webhook's CA bundle is any use, which takes certificates; a definition with a useless one is not
-//! established. Upstream: `apis/apiextensions/validation/validation.go`.
+//! Upstream: `apis/apiextensions/validation/validation.go`.
 
+mod ca_bundle;
 mod conversion;
 mod defaults;
 mod fields;
@@ -13,7 +13,7 @@ mod walk;
 
 use api::validation::content;
 use api::validation::field::{Bad, Error, Path};
-use api::validation::objectmeta::validate_immutable;
+use api::validation::objectmeta::{name_is_subdomain, validate_immutable};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
 };
@@ -26,6 +26,9 @@ pub use walk::has as schema_has;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) recognized_review_version: bool,
+    /// The webhook's CA bundle is of use. A definition with a useless one is not established, so that one may stand in
+    /// a definition which is not yet, or which has such a one already.
+    pub(crate) useful_bundle: bool,
     pub(crate) immutable_names: bool,
     pub(crate) openapi_schema: bool,
     pub(crate) valid_property_type: bool,
@@ -47,6 +50,7 @@ impl Options {
     fn strict() -> Self {
         Options {
             recognized_review_version: true,
+            useful_bundle: false,
             immutable_names: false,
             openapi_schema: true,
             valid_property_type: true,
@@ -65,9 +69,11 @@ impl Options {
         let conversion = old_definition.spec.conversion.as_ref();
         let reviews = conversion.and_then(|c| Some(&c.webhook.as_ref()?.conversion_review_versions));
         let has = |pred: fn(&walk::Props) -> bool| old.schemas().any(|s| walk::has(s, &pred));
+        let established = definition::is_true(old_definition, "Established");
         Options {
             recognized_review_version: reviews.is_none_or(|v| v.is_empty() || conversion::any_recognized(v)),
-            immutable_names: definition::is_true(old_definition, "Established"),
+            useful_bundle: established && conversion.is_none_or(conversion::has_useful_bundle),
+            immutable_names: established,
             openapi_schema: fields::all_have_schema(old),
             valid_property_type: !has(walk::has_invalid_type),
             structural: !old.schemas().any(props::is_non_structural),
@@ -93,11 +99,13 @@ pub fn validate_new(definition: &CustomResourceDefinition) -> Vec<Error> {
     errors
 }
 
-/// What a definition's name must be beside a DNS subdomain.
-pub fn name_refusal(definition: &CustomResourceDefinition) -> Option<&'static str> {
-    let wanted = format!("{}.{}", definition.spec.names.plural, definition.spec.group);
-    let name = definition.metadata.name.as_deref().unwrap_or_default();
-    (name != wanted).then_some("must be spec.names.plural+\".\"+spec.group")
+/// The rule for a definition's name. What a name is generated from is judged as the name is, and never passes.
+pub fn name_refusals(definition: &CustomResourceDefinition, name: &str, prefix: bool) -> Vec<String> {
+    let mut refusals = name_is_subdomain(name, prefix);
+    if name != format!("{}.{}", definition.spec.names.plural, definition.spec.group) {
+        refusals.push("must be spec.names.plural+\".\"+spec.group".into());
+    }
+    refusals
 }
 
 /// Errors of a changed definition, beside those of its metadata.
@@ -108,7 +116,10 @@ pub fn validate_update(new: &CustomResourceDefinition, old: &CustomResourceDefin
     let root = Path::new("spec");
     let names = root.child("names");
     if options.immutable_names {
-        errors.extend(validate_immutable(&new.spec.scope, &old.spec.scope, &root.child("scope")));
+        if new.spec.scope != old.spec.scope {
+            let bad = Bad::enumerated(&new.spec.scope);
+            errors.push(Error::invalid(&root.child("scope"), bad, "field is immutable"));
+        }
         errors.extend(validate_immutable(&new.spec.names.kind, &old.spec.names.kind, &names.child("kind")));
     }
     errors.extend(validate_immutable(&new.spec.group, &old.spec.group, &root.child("group")));
@@ -162,7 +173,7 @@ fn spec(spec: &CustomResourceDefinitionSpec, internal: &Internal, options: &Opti
     }
     errors.extend(accepted_names(&names, &spec.names));
     versions::common(&root, internal, &options, &mut errors);
-    conversion::validate(&root, spec, options.recognized_review_version, &mut errors);
+    conversion::validate(&root, spec, &options, &mut errors);
     errors
 }
 
@@ -233,13 +244,24 @@ fn stored_versions(definition: &CustomResourceDefinition) -> Vec<Error> {
         let bad = Bad::Raw("null".into());
         return vec![Error::invalid(&path, bad, "must have at least one stored version")];
     }
-    let versions = &definition.spec.versions;
+    // Of what is noted twice the last note counts, and each note stands for one version: of two storage versions of
+    // one name the second is not noted.
+    let last = |i: usize| !stored[i + 1..].contains(&stored[i]);
+    let mut noted: Vec<usize> = (0..stored.len()).filter(|i| last(*i)).collect();
     let mut errors = Vec::new();
-    for version in versions.iter().filter(|v| v.storage && !stored.contains(&v.name)) {
-        let why = format!("must have the storage version {}", version.name);
-        errors.push(Error::invalid(&path, Bad::json(&stored), why));
+    for version in &definition.spec.versions {
+        let note = noted.iter().position(|i| stored[*i] == version.name);
+        match note {
+            Some(note) => drop(noted.remove(note)),
+            None if version.storage => {
+                let why = format!("must have the storage version {}", version.name);
+                errors.push(Error::invalid(&path, Bad::json(&stored), why));
+            }
+            None => {}
+        }
     }
-    for (index, name) in stored.iter().enumerate().filter(|(_, s)| !versions.iter().any(|v| v.name == **s)) {
+    for index in noted {
+        let name = &stored[index];
         let why = format!(
             "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
         );
@@ -281,4 +303,46 @@ fn preserve_unknown(
     let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
     let spec = Path::new("spec");
     Some(Error::invalid(&spec.child("preserveUnknownFields"), true, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(versions: &[&str], stored: &[&str]) -> CustomResourceDefinition {
+        let version = |name: &&str| json!({"name": name, "served": true, "storage": true});
+        let versions: Vec<_> = versions.iter().map(version).collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": "bars.a.b"},
+            "spec": {"group": "a.b", "scope": "Cluster", "names": {"plural": "bars", "kind": "Bar"},
+                "versions": versions},
+            "status": {"storedVersions": stored},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_note_of_a_stored_version_stands_for_one_version() {
+        let check = |versions: &[&str], stored: &[&str], want: &[&str]| {
+            let errors = stored_versions(&definition(versions, stored));
+            let told: Vec<String> = errors
+                .iter()
+                .map(|e| format!("{} {}", e.field, e.detail.split(';').next().unwrap()))
+                .collect();
+            assert_eq!(told, want);
+        };
+        check(&["v1"], &["v1", "v1"], &[]);
+        check(&["v1", "v1"], &["v1"], &["status.storedVersions must have the storage version v1"]);
+        let gone = "status.storedVersions[2] missing from spec.versions";
+        check(&["v1"], &["v0", "v1", "v0"], &[gone]);
+    }
+
+    #[test]
+    fn names_are_the_plural_and_the_group() {
+        let definition = definition(&["v1"], &[]);
+        assert!(name_refusals(&definition, "bars.a.b", false).is_empty());
+        assert_eq!(name_refusals(&definition, "bars.a-", true).len(), 1);
+        assert_eq!(name_refusals(&definition, "Bars", false).len(), 2);
+    }
 }

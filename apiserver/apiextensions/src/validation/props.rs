@@ -63,31 +63,39 @@ pub(super) fn validation(
 /// What may stand beside `properties` at the root, by Go's field names.
 const AT_ROOT: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]";
 
+/// The first field that may not stand at the root is told, in the order of upstream's struct; an empty list or map is
+/// there all the same.
 fn root_with_status(path: &Path<'_>, at: &Path<'_>, schema: &Props) -> Option<Error> {
-    if !text(&schema.type_).is_empty() && text(&schema.type_) != "object" {
+    let kind = text(&schema.type_);
+    let before_type =
+        !text(&schema.id).is_empty() || !text(&schema.schema).is_empty() || schema.ref_path.is_some();
+    if !before_type && !kind.is_empty() && kind != "object" {
         let why = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-        return Some(Error::invalid(&path.child("openAPIV3Schema.type"), text(&schema.type_), why));
+        return Some(Error::invalid(&path.child("openAPIV3Schema.type"), kind, why));
     }
-    let other = schema.id.is_some()
-        || schema.schema.is_some()
-        || schema.ref_path.is_some()
-        || schema.nullable == Some(true)
-        || schema.default.as_ref().is_some_and(|d| !d.0.is_null())
-        || schema.max_properties.is_some()
-        || schema.min_properties.is_some()
-        || [&schema.all_of, &schema.one_of, &schema.any_of].into_iter().any(|l| !items(l).is_empty())
-        || !items(&schema.enum_).is_empty()
-        || schema.not.is_some()
-        || schema.additional_properties.is_some()
-        || schema.x_kubernetes_embedded_resource == Some(true)
-        || schema.x_kubernetes_int_or_string == Some(true)
-        || !items(&schema.x_kubernetes_list_map_keys).is_empty()
-        || schema.x_kubernetes_list_type.is_some()
-        || schema.x_kubernetes_map_type.is_some();
     let why = format!(
         "only {AT_ROOT} fields are allowed at the root of the schema if the status subresource is enabled"
     );
-    other.then(|| Error::invalid(at, Bad::json(schema), why))
+    (before_type || after_type(schema)).then(|| Error::invalid(at, Bad::json(schema), why))
+}
+
+fn after_type(schema: &Props) -> bool {
+    schema.nullable == Some(true)
+        || schema.default.as_ref().is_some_and(|d| !d.0.is_null())
+        || schema.enum_.is_some()
+        || schema.max_properties.is_some()
+        || schema.min_properties.is_some()
+        || [&schema.all_of, &schema.one_of, &schema.any_of].into_iter().any(|l| l.is_some())
+        || schema.not.is_some()
+        || schema.additional_properties.is_some()
+        || [&schema.pattern_properties, &schema.definitions].into_iter().any(|m| m.is_some())
+        || schema.dependencies.is_some()
+        || schema.additional_items.is_some()
+        || schema.x_kubernetes_embedded_resource == Some(true)
+        || schema.x_kubernetes_int_or_string == Some(true)
+        || schema.x_kubernetes_list_map_keys.is_some()
+        || schema.x_kubernetes_list_type.is_some()
+        || schema.x_kubernetes_map_type.is_some()
 }
 
 /// What holds for a schema and everything below it (`specStandardValidatorV3`).

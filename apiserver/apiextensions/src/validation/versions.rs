@@ -30,8 +30,10 @@ pub(super) fn validate(
         if !refusals.is_empty() {
             errors.push(Error::invalid(&at.child("name"), &version.name, refusals.join(",")));
         }
+        // Of versions of one name the first one's count.
+        let named = internal.versions.iter().find(|v| v.name == version.name).unwrap_or(version);
         let status = match own_subresources {
-            true => has_status(&version.subresources),
+            true => has_status(&named.subresources),
             false => has_status(&internal.subresources),
         };
         one(&at, version, status, options, errors);
@@ -115,7 +117,9 @@ fn deprecation(deprecated: bool, warning: Option<&str>) -> Vec<String> {
 /// What stands once for all versions.
 pub(super) fn common(root: &Path<'_>, spec: &Internal, options: &Options, errors: &mut Vec<Error>) {
     let status = has_status(&spec.subresources) || spec.versions.iter().any(|v| has_status(&v.subresources));
-    errors.extend(props::validation(&root.child("validation"), &spec.validation, status, options));
+    let costly_rules = options.costly_rules || options.unchanged.contains(&spec.version);
+    let own = Options { costly_rules, ..options.clone() };
+    errors.extend(props::validation(&root.child("validation"), &spec.validation, status, &own));
     fields::subresources(&root.child("subresources"), &spec.subresources, errors);
     let columns = root.child("additionalPrinterColumns");
     for (index, column) in spec.columns.iter().enumerate() {
@@ -129,7 +133,12 @@ pub(super) fn common(root: &Path<'_>, spec: &Internal, options: &Options, errors
         errors.push(Error::invalid(&path, "", "may only be set when validations.schema is included"));
         return;
     };
-    let Some(schema) = &validation.open_api_v3_schema else { return };
+    let Some(schema) = &validation.open_api_v3_schema else {
+        // Upstream cannot follow paths without a schema; that one is missing is told already.
+        let empty = spec.selectable.iter().enumerate().filter(|(_, f)| f.json_path.is_empty());
+        errors.extend(empty.map(|(i, _)| Error::required(&path.index(i).child("jsonPath"), "")));
+        return;
+    };
     match Schema::new(schema) {
         Ok(schema) => fields::selectable(&path, &spec.selectable, &schema, options, "", errors),
         Err(why) => errors.push(Error::invalid(&root.child("schema.openAPIV3Schema"), "", why)),

@@ -15,7 +15,6 @@ use crate::api::DeleteOptions;
 use crate::meta;
 use crate::strategy::{
     Call, DeleteStep, Strategy, bump_generation, desired_state_changed, keep, keep_all_but_status, typed,
-    validate_metadata,
 };
 
 /// The strategy.
@@ -24,22 +23,20 @@ pub struct CustomResourceDefinitions;
 impl Strategy for CustomResourceDefinitions {
     fn prepare_for_create(&self, _call: &Call<'_>, object: &mut Value) {
         object.remove_path(&["status"]);
+        drop_empty_webhook(object);
         meta::set(object, "generation", 1_i64);
         store_version(object);
         complete_status(object);
     }
 
-    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = validate_metadata(call, object, objectmeta::name_is_subdomain);
-        if let Ok(definition) = typed::<CustomResourceDefinition>(object)
-            && let Some(why) = validation::name_refusal(&definition)
-            && !meta::name(object).is_empty()
-        {
-            let metadata = Path::new("metadata");
-            errors.push(FieldError::invalid(&metadata.child("name"), meta::name(object), why));
-        }
-        errors.extend(validated(object, validation::validate_new));
-        errors
+    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        validated(object, |new: &CustomResourceDefinition| {
+            let rule = |name: &str, prefix: bool| validation::name_refusals(new, name, prefix);
+            let mut errors =
+                objectmeta::validate_new_meta_once(&new.metadata, false, rule, &Path::new("metadata"));
+            errors.extend(validation::validate_new(new));
+            errors
+        })
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
@@ -53,18 +50,33 @@ impl Strategy for CustomResourceDefinitions {
             return;
         }
         keep(object, old, "status");
-        if desired_state_changed(call, object, old) {
+        drop_empty_webhook(object);
+        let mut before = old.clone();
+        drop_empty_webhook(&mut before);
+        if desired_state_changed(call, object, &before) {
             bump_generation(object, old);
         }
         store_version(object);
         complete_status(object);
     }
 
-    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        match call.is_status() {
-            true => validated(object, validation::validate_status),
-            false => validated_update(object, old, validation::validate_update),
+    /// What is read back notes a storage version, when there is none noted (`SetDefaults_CustomResourceDefinition`).
+    fn canonicalize(&self, object: &mut Value) {
+        if object.list_at(&["status", "storedVersions"]).is_none_or(|l| l.is_empty()) {
+            store_version(object);
         }
+    }
+
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        validated_update(object, old, |new: &CustomResourceDefinition, old| {
+            let metadata = Path::new("metadata");
+            let mut errors = objectmeta::validate_changed_meta_once(&new.metadata, &old.metadata, &metadata);
+            errors.extend(match call.is_status() {
+                true => validation::validate_status(new),
+                false => validation::validate_update(new, old),
+            });
+            errors
+        })
     }
 
     fn warnings_on_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<String> {
@@ -92,6 +104,19 @@ impl Strategy for CustomResourceDefinitions {
         let condition = Condition::new("Terminating", "True", "InstanceDeletionPending", message);
         conditions::set(&mut object, &condition, &now);
         Some(DeleteStep::Mark { object, then_delete: false })
+    }
+}
+
+/// Of a webhook that says nothing upstream's internal form knows nothing (`apis/apiextensions/v1/conversion.go`
+/// `Convert_v1_CustomResourceConversion_To_apiextensions_CustomResourceConversion`).
+fn drop_empty_webhook(object: &mut Value) {
+    const WEBHOOK: &[&str] = &["spec", "conversion", "webhook"];
+    let says = |field: &str| {
+        let at: Vec<&str> = WEBHOOK.iter().copied().chain([field]).collect();
+        object.get_path(&at).is_some_and(|v| !v.is_null())
+    };
+    if !says("clientConfig") && !says("conversionReviewVersions") {
+        object.remove_path(WEBHOOK);
     }
 }
 
