@@ -12,7 +12,7 @@ use machinery::Value;
 use serde::de::DeserializeOwned;
 
 use crate::admission::expressions::{Scope, Wanted};
-use crate::strategy::{Call, Strategy, typed};
+use crate::strategy::{Call, Strategy, bump_generation, typed};
 
 /// Configurations of the kind `T`.
 pub struct Configurations<T>(PhantomData<fn() -> T>);
@@ -32,7 +32,9 @@ fn compile(expression: &str, stored: bool) -> Result<(), String> {
 
 impl<T: DeserializeOwned + Into<Webhooks>> Configurations<T> {
     fn read(object: &Value) -> Result<Webhooks, FieldError> {
-        typed::<T>(object).map(Into::into)
+        let hooks = object.list_at(&["webhooks"]).into_iter().flat_map(|hooks| hooks.iter()).enumerate();
+        let empty = hooks.filter(|(_, hook)| hook.str_at(&["sideEffects"]) == Some("")).map(|(i, _)| i);
+        typed::<T>(object).map(|typed| typed.into().with_empty_effects(empty.collect()))
     }
 }
 
@@ -43,6 +45,13 @@ impl<T: DeserializeOwned + Into<Webhooks> + 'static> Strategy for Configurations
 
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
         Self::read(object).map_or_else(|_| Vec::new(), |new| rules::warnings(&new, false))
+    }
+
+    fn prepare_for_update(&self, _call: &Call<'_>, object: &mut Value, old: &Value) {
+        // Upstream compares with `reflect.DeepEqual`: an empty list is not the same as none.
+        if object.get("webhooks") != old.get("webhooks") {
+            bump_generation(object, old);
+        }
     }
 
     fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {

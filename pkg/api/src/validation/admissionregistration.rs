@@ -33,18 +33,27 @@ pub const EXCLUDED: [(&str, &str); 6] = [
 pub struct Webhooks {
     metadata: ObjectMeta,
     webhooks: Vec<MutatingWebhook>,
+    /// Which of them say that their side effects are the empty text: typed objects do not tell it from nothing.
+    empty_effects: Vec<usize>,
+}
+
+impl Webhooks {
+    /// The same, with the webhooks named whose side effects are an empty text.
+    pub fn with_empty_effects(self, empty_effects: Vec<usize>) -> Self {
+        Webhooks { empty_effects, ..self }
+    }
 }
 
 impl From<MutatingWebhookConfiguration> for Webhooks {
     fn from(c: MutatingWebhookConfiguration) -> Self {
-        Webhooks { metadata: c.metadata, webhooks: c.webhooks.unwrap_or_default() }
+        Webhooks { metadata: c.metadata, webhooks: c.webhooks.unwrap_or_default(), empty_effects: Vec::new() }
     }
 }
 
 impl From<ValidatingWebhookConfiguration> for Webhooks {
     fn from(c: ValidatingWebhookConfiguration) -> Self {
         let webhooks = c.webhooks.unwrap_or_default().into_iter().map(common).collect();
-        Webhooks { metadata: c.metadata, webhooks }
+        Webhooks { metadata: c.metadata, webhooks, empty_effects: Vec::new() }
     }
 }
 
@@ -181,7 +190,8 @@ fn validate_all(new: &Webhooks, strictness: Strictness<'_>, compile: Compile<'_>
     let webhooks = Path::new("webhooks");
     for (i, hook) in new.webhooks.iter().enumerate() {
         let path = webhooks.index(i);
-        errors.extend(validate_webhook(hook, strictness, &path));
+        let told = !hook.side_effects.is_empty() || new.empty_effects.contains(&i);
+        errors.extend(validate_webhook(hook, told, strictness, &path));
         if strictness.match_conditions {
             let at = path.child("matchConditions");
             let conditions = items(&hook.match_conditions);
@@ -240,7 +250,13 @@ pub fn validate_match_conditions(
     errors
 }
 
-fn validate_webhook(hook: &MutatingWebhook, strictness: Strictness<'_>, path: &Path) -> Vec<Error> {
+/// `effects_told` says whether side effects are told, if only as an empty text.
+fn validate_webhook(
+    hook: &MutatingWebhook,
+    effects_told: bool,
+    strictness: Strictness<'_>,
+    path: &Path,
+) -> Vec<Error> {
     let mut errors = fully_qualified(&hook.name, &path.child("name"));
     let rules = path.child("rules");
     for (i, rule) in items(&hook.rules).iter().enumerate() {
@@ -255,10 +271,9 @@ fn validate_webhook(hook: &MutatingWebhook, strictness: Strictness<'_>, path: &P
     one_of(&hook.match_policy, "matchPolicy", &["Equivalent", "Exact"]);
     let effects = if strictness.no_side_effects { &NO_SIDE_EFFECTS[..] } else { &SIDE_EFFECTS[..] };
     let at = path.child("sideEffects");
-    if hook.side_effects.is_empty() {
-        errors.push(Error::required(&at, format!("must specify one of {}", effects.join(", "))));
-    } else {
-        errors.extend(supported(&hook.side_effects, effects, &at));
+    match effects_told {
+        true => errors.extend(supported(&hook.side_effects, effects, &at)),
+        false => errors.push(Error::required(&at, format!("must specify one of {}", effects.join(", ")))),
     }
     if let Some(seconds) = hook.timeout_seconds.filter(|s| !(1..=30).contains(s)) {
         let detail = "the timeout value must be between 1 and 30 seconds";
@@ -461,16 +476,31 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// Why Go's `url.Parse` takes no such text, as far as it can happen in a field a person writes.
-fn unparsable(url: &str) -> Option<&'static str> {
+fn unparsable(url: &str) -> Option<String> {
     if url.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Some("net/url: invalid control character in URL");
+        return Some("net/url: invalid control character in URL".into());
     }
     if url.starts_with(':') {
-        return Some("missing protocol scheme");
+        return Some("missing protocol scheme".into());
     }
     let first = url.split(['/', '?', '#']).next().unwrap_or_default();
     let scheme = first.split_once(':').map(|(s, _)| s);
-    scheme.is_some_and(|s| !is_scheme(s)).then_some("first path segment in URL cannot contain colon")
+    if scheme.is_some_and(|s| !is_scheme(s)) {
+        return Some("first path segment in URL cannot contain colon".into());
+    }
+    let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
+    let path = rest.split('?').next().unwrap_or_default();
+    [path, fragment].into_iter().find_map(bad_escape)
+}
+
+/// What stands where two hexadecimal digits should follow a percent sign.
+fn bad_escape(text: &str) -> Option<String> {
+    let hex = |c: char| c.is_ascii_hexdigit();
+    let after = |at: usize| text.get(at..).unwrap_or_default();
+    let signs = text.match_indices('%').map(|(at, _)| after(at));
+    let bad = signs.into_iter().find(|s| s.chars().skip(1).take(2).filter(|c| hex(*c)).count() < 2)?;
+    let shown: String = bad.chars().take(3).collect();
+    Some(format!("invalid URL escape {shown:?}"))
 }
 
 /// `ValidateWebhookService`
@@ -533,7 +563,13 @@ mod tests {
     #[test]
     fn urls() {
         let check = |url: &str| texts(webhook_url(url, &Path::new("url")));
-        assert!(check("https://host:8443/a/b").is_empty());
+        assert!(check("https://host:8443/a/b%20").is_empty());
+        assert_eq!(
+            check("100%"),
+            [
+                "url: Required value: url must be a valid URL: parse \"100%\": invalid URL escape \"%\"; desired format: https://host[/path]"
+            ]
+        );
         assert_eq!(
             check("http://u:p@/x?a=b#c"),
             [

@@ -61,6 +61,23 @@ fn canonical() {
 }
 
 #[test]
+fn a_field_may_tell_empty_from_nothing() {
+    let mut table = TypeTable::parse(TEXT).unwrap();
+    assert!(table.keep_empty("t/v1.Spec", "list") && table.keep_empty("t/v1.Meta", "labels"));
+    assert!(!table.keep_empty("t/v1.Spec", "nothing") && !table.keep_empty("t/v1.Nothing", "list"));
+    let id = table.kind("v1", "Thing").unwrap();
+    let read = |text: &str| decode(&table, id, text.as_bytes(), true).unwrap().value;
+    let empty = read(r#"{"metadata":{"labels":{}},"spec":{"list":[],"data":{}}}"#);
+    assert!(empty.list_at(&["spec", "list"]).is_some() && empty.map_at(&["metadata", "labels"]).is_some());
+    assert!(empty.map_at(&["spec", "data"]).is_none());
+    let none = read(r#"{"spec":{"list":null}}"#);
+    assert!(none.list_at(&["spec", "list"]).is_none());
+    // Neither is written, and they are the same to whoever compares.
+    assert_eq!(encode(&table, id, &empty), encode(&table, id, &none));
+    assert!(table.semantic_eq(id, &empty, &none));
+}
+
+#[test]
 fn strict() {
     check(
         r#"{"x":1,"spec":{"n":1,"n":2,"y":{"z":1},"list":[{"w":1,"w":2}]},"metadata":{"labels":{"a":"1","a":"2"}},"Spec":{}}"#,

@@ -241,10 +241,10 @@ pub(crate) fn is_omitted(f: &Field, v: &Value) -> bool {
     f.flags.omit_empty && is_empty(f, v)
 }
 
-/// Whether canonical trees hold the value: what JSON shows, and empty byte strings, which the wire tells from absent
-/// ones.
+/// Whether canonical trees hold the value: what JSON shows, empty byte strings, which the wire tells from absent ones,
+/// and what is empty in a field that tells it.
 pub(crate) fn is_kept(f: &Field, v: &Value) -> bool {
-    !is_omitted(f, v) || (f.shape == Shape::Bytes && !v.is_null())
+    !is_omitted(f, v) || ((f.shape == Shape::Bytes || f.flags.tells_empty) && !v.is_null())
 }
 
 fn is_zero(f: &Field, v: &Value) -> bool {

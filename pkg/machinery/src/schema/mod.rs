@@ -89,6 +89,8 @@ pub struct FieldFlags {
     pub pointer: bool,
     pub omit_empty: bool,
     pub omit_zero: bool,
+    /// An empty list or map stays in trees, although neither JSON nor the wire shows it.
+    pub tells_empty: bool,
     /// An embedded struct: flat in JSON, a message of its own on the wire.
     pub inline: bool,
     pub optional: bool,
@@ -250,6 +252,17 @@ impl TypeTable {
     /// Reads the text form.
     pub fn parse(text: &'static str) -> Result<TypeTable, ParseError> {
         load::parse(text)
+    }
+
+    /// Has trees keep an empty list or map of a field (by the Go name of its type) that JSON and the wire leave out:
+    /// rules of the kind tell it from nothing. Answers whether there is such a field.
+    pub fn keep_empty(&mut self, type_name: &str, field: &str) -> bool {
+        let Some(id) = self.by_name(type_name) else { return false };
+        let (from, to) = self.get(id).fields;
+        let mut own = self.fields[from as usize..to as usize].iter_mut();
+        let Some(field) = own.find(|f| f.name == field) else { return false };
+        field.flags.tells_empty = true;
+        true
     }
 
     /// The type of a document by its `apiVersion` and `kind`.

@@ -7,7 +7,6 @@ use crate::validation::field::{Error, Path};
 use crate::validation::objectmeta::{
     name_is_subdomain, validate_kube_object_meta, validate_object_meta_update,
 };
-use crate::validation::semantic_eq;
 
 /// `ValidateVolumeAttributesClass`.
 pub fn validate(class: &VolumeAttributesClass) -> Vec<Error> {
@@ -28,7 +27,8 @@ pub fn validate_update(new: &VolumeAttributesClass, old: &VolumeAttributesClass)
     if new.driver_name != old.driver_name {
         errors.push(Error::forbidden(&Path::new("driverName"), "updates to driverName are forbidden."));
     }
-    if !semantic_eq(&new.parameters, &old.parameters) {
+    // No parameters and an empty map of them are not the same here.
+    if new.parameters != old.parameters {
         errors.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
     }
     errors.extend(validate(new));
