@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use ::api::resources::ResourceRow;
 use ::api::validation::declarative;
-use ::api::validation::field::Error as FieldError;
+use ::api::validation::field::{Error as FieldError, Path};
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
@@ -146,6 +146,25 @@ fn with_declared(
         Some(id) => declarative::together(written, declarative::validate(id, object, old, &[])),
         None => written,
     }
+}
+
+/// As [`with_declared`], of a pod or of a kind with a pod template at a path. Responders to evictions, which typed pods
+/// do not know, do not go with a scheduling group; both are of features that are off by default.
+fn with_pod_rules(
+    call: &Call<'_>,
+    mut written: Vec<FieldError>,
+    object: &Value,
+    old: Option<&Value>,
+    pod: &[&str],
+) -> Vec<FieldError> {
+    let at = |field| pod.iter().copied().chain(["spec", field]).collect::<Vec<_>>();
+    let (group, responders) = (at("schedulingGroup"), at("evictionResponders"));
+    let grouped = object.get_path(&group).is_some_and(|g| !g.is_null());
+    if !call.is_status() && grouped && object.list_at(&responders).is_some_and(|r| !r.is_empty()) {
+        let detail = "may not be set when evictionResponders is set";
+        written.push(FieldError::forbidden(&Path::new(&group.join(".")), detail));
+    }
+    with_declared(call, written, object, old)
 }
 
 /// Validates the typed forms of a changed object and its stored version.

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::JobSpec;
 use machinery::{Map, Value};
 
 use super::workload::default_labels;
-use super::{gated, validated, validated_update, warned, with_declared};
+use super::{gated, validated, validated_update, warned, with_pod_rules};
 use crate::meta;
 use crate::strategy::{Call, Strategy, generic_prepare_for_create, generic_prepare_for_update};
 
@@ -71,15 +71,16 @@ impl Strategy for Jobs {
         generic_prepare_for_update(call, job, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, job: &Value) -> Vec<FieldError> {
-        validated(job, batch::validate_job)
+    fn validate(&self, call: &Call<'_>, job: &Value) -> Vec<FieldError> {
+        with_pod_rules(call, validated(job, batch::validate_job), job, None, JOB_TEMPLATE)
     }
 
     fn validate_update(&self, call: &Call<'_>, job: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated_update(job, old, batch::validate_job_status_update);
-        }
-        validated_update(job, old, batch::validate_job_update)
+        let errors = match call.is_status() {
+            true => validated_update(job, old, batch::validate_job_status_update),
+            false => validated_update(job, old, batch::validate_job_update),
+        };
+        with_pod_rules(call, errors, job, Some(old), JOB_TEMPLATE)
     }
 }
 
@@ -103,7 +104,7 @@ fn generate_selector(job: &mut Value) {
     // (apis/batch/v1/defaults.go SetDefaults_Job).
     let own: Map = job.map_at(&["metadata", "labels"]).cloned().unwrap_or_default();
     let shared = job.map_at(&template).cloned().unwrap_or_default();
-    if own.is_empty() || Value::from(own).semantic_eq(&Value::from(shared)) {
+    if !shared.is_empty() && Value::from(own).semantic_eq(&Value::from(shared)) {
         let _ = job.set_path(&["metadata", "labels"], labels.clone());
     }
     // The shape was checked on decoding; only absent parents are made here.
@@ -151,7 +152,7 @@ impl Strategy for CronJobs {
     }
 
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_declared(call, validated(object, batch::validate_cron_job), object, None)
+        with_pod_rules(call, validated(object, batch::validate_cron_job), object, None, CRON_JOB_TEMPLATE)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -159,6 +160,6 @@ impl Strategy for CronJobs {
             return Vec::new();
         }
         let errors = validated_update(object, old, batch::validate_cron_job_update);
-        with_declared(call, errors, object, Some(old))
+        with_pod_rules(call, errors, object, Some(old), CRON_JOB_TEMPLATE)
     }
 }

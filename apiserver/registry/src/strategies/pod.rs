@@ -11,7 +11,9 @@ use ::api::warnings;
 use k8s_openapi::api::core::v1::PodTemplate;
 use machinery::{List, Map, Value};
 
-use super::{app_armor, gated, keep_if_absent, label_keys, validated, validated_update, warned};
+use super::{
+    app_armor, gated, keep_if_absent, label_keys, validated, validated_update, warned, with_pod_rules,
+};
 use crate::api::DeleteOptions;
 use crate::conditions;
 use crate::meta;
@@ -35,12 +37,14 @@ impl Strategy for PodTemplates {
         generic_prepare_for_update(call, object, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, validation::validate_pod_template)
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, validation::validate_pod_template);
+        with_pod_rules(call, errors, object, None, &["template"])
     }
 
-    fn validate_update(&self, _call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        validated_update(object, old, validation::validate_pod_template_update)
+    fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
+        let errors = validated_update(object, old, validation::validate_pod_template_update);
+        with_pod_rules(call, errors, object, Some(old), &["template"])
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
@@ -97,8 +101,8 @@ impl Strategy for Pods {
         let _ = pod.set_path(&["status", "qosClass"], class);
     }
 
-    fn validate(&self, _call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
-        validated(pod, validation::validate_pod)
+    fn validate(&self, call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
+        with_pod_rules(call, validated(pod, validation::validate_pod), pod, None, &[])
     }
 
     fn warnings_on_create(&self, _call: &Call<'_>, pod: &Value) -> Vec<String> {
@@ -115,7 +119,16 @@ impl Strategy for Pods {
         match call.subresource {
             "status" => return prepare_status(pod, old),
             "ephemeralcontainers" => only_ephemeral_containers(pod, old),
-            "resize" => only_resources(pod, old),
+            "resize" => {
+                only_resources(pod, old);
+                // Clients may not know the field here either, and what it leaves open is completed as on create.
+                keep_if_absent(pod, old, &["spec", "resources"]);
+                if let Some(Value::Map(spec)) = pod.get_mut("spec") {
+                    pod_level::complete(spec);
+                }
+                // Where containers do not match, the pod is judged as it was sent.
+                gated::drop_from_pod_status(pod, old);
+            }
             _ => {
                 keep(pod, old, "status");
                 // Clients may not know the field (PodLevelResourcesFixDefaulting).
@@ -132,12 +145,14 @@ impl Strategy for Pods {
         // The class is kept in the status once it is known.
         let before = old.str_at(&["status", "qosClass"]).unwrap_or_else(|| qos::class(old));
         let classes = (before, qos::class(pod));
-        validated_update(pod, old, |new, old| match call.subresource {
+        let errors = validated_update(pod, old, |new, old| match call.subresource {
             "status" => validate_pod_status_update(new, old),
             "ephemeralcontainers" => pod_subresources::validate_ephemeral_containers_update(new, old),
             "resize" => pod_subresources::validate_pod_resize(new, old, classes),
             _ => validation::validate_pod_update(new, old),
-        })
+        });
+        let errors = errors.into_iter().chain(unreferenced_claims(call, pod)).collect();
+        with_pod_rules(call, errors, pod, Some(old), &[])
     }
 
     fn check_graceful_delete(&self, _call: &Call<'_>, pod: &Value, options: &mut DeleteOptions) -> bool {
@@ -151,6 +166,23 @@ impl Strategy for Pods {
         options.grace_period_seconds = Some(if period < 0 { 1 } else { period });
         true
     }
+}
+
+/// Claims whose devices stand for resources of the node are claims of the pod, or made for it. Typed pods do not know
+/// them; what they map is left to the types' own rules (`validateNodeAllocatableResourceClaimStatus`).
+fn unreferenced_claims(call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
+    const FIELD: &str = "nodeAllocatableResourceClaimStatuses";
+    const NAME: &str = "resourceClaimName";
+    let list = |path: &[&str]| pod.list_at(path).filter(|_| call.is_status()).cloned().unwrap_or_default();
+    let (own, made) = (list(&["spec", "resourceClaims"]), list(&["status", "resourceClaimStatuses"]));
+    let known = |name: &str| own.iter().chain(made.iter()).any(|c| c.str_at(&[NAME]) == Some(name));
+    let status = Path::new("status");
+    let path = status.child(FIELD);
+    let all = list(&["status", FIELD]);
+    let named = all.iter().enumerate().filter_map(|(i, s)| Some((i, s.str_at(&[NAME])?)));
+    let unknown = named.filter(|(_, name)| !name.is_empty() && !known(name));
+    let detail = "no mapping found in pod reference";
+    unknown.map(|(i, name)| FieldError::invalid(&path.index(i).child(NAME), name, detail)).collect()
 }
 
 fn prepare_status(pod: &mut Value, old: &Value) {

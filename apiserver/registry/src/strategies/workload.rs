@@ -7,9 +7,9 @@ use ::api::validation::objectmeta;
 use ::api::warnings;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use machinery::Value;
+use machinery::{Map, Value};
 
-use super::{gated, validated, validated_update, warned, with_declared};
+use super::{gated, validated, validated_update, warned, with_pod_rules};
 use crate::meta;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep, same_at,
@@ -59,6 +59,20 @@ fn selected(object: &Value) -> bool {
     object.get_path(&["spec", "selector"]).is_some_and(|s| !s.is_null())
 }
 
+/// A selector may not change, nor appear or vanish empty, which typed objects do not tell.
+fn selector_told(call: &Call<'_>, object: &Value, old: &Value) -> Option<FieldError> {
+    let at = ["spec", "selector"];
+    let part = |o: &Value, field: &str| match o.get_path(&[&at[..], &[field]].concat()) {
+        Some(Value::Map(map)) => !map.is_empty(),
+        Some(Value::List(list)) => !list.is_empty(),
+        _ => false,
+    };
+    let empty = |o: &Value| !part(o, "matchLabels") && !part(o, "matchExpressions");
+    let told = !call.is_status() && selected(object) != selected(old) && empty(object) && empty(old);
+    let bad = || Bad::Raw(object.get_path(&at).cloned().unwrap_or_default().to_string());
+    told.then(|| FieldError::invalid(&Path::new("spec.selector"), bad(), "field is immutable"))
+}
+
 /// Deployments.
 pub struct Deployments;
 
@@ -75,8 +89,9 @@ impl Strategy for Deployments {
         prepare_for_create(call, object);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, |typed| apps::validate_deployment(typed, selected(object)))
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, |typed| apps::validate_deployment(typed, selected(object)));
+        with_pod_rules(call, errors, object, None, TEMPLATE)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
@@ -91,10 +106,14 @@ impl Strategy for Deployments {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated_update(object, old, apps::validate_deployment_status_update);
-        }
-        validated_update(object, old, |new, old| apps::validate_deployment_update(new, old, selected(object)))
+        let mut errors = match call.is_status() {
+            true => validated_update(object, old, apps::validate_deployment_status_update),
+            false => validated_update(object, old, |new, old| {
+                apps::validate_deployment_update(new, old, selected(object))
+            }),
+        };
+        errors.extend(selector_told(call, object, old));
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -118,17 +137,20 @@ impl Strategy for ReplicaSets {
         prepare_for_update(call, object, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, |typed| apps::validate_replica_set(typed, selected(object)))
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, |typed| apps::validate_replica_set(typed, selected(object)));
+        with_pod_rules(call, errors, object, None, TEMPLATE)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated(object, apps::validate_replica_set_status_update);
-        }
-        validated_update(object, old, |new, old| {
-            apps::validate_replica_set_update(new, old, selected(object))
-        })
+        let mut errors = match call.is_status() {
+            true => validated(object, apps::validate_replica_set_status_update),
+            false => validated_update(object, old, |new, old| {
+                apps::validate_replica_set_update(new, old, selected(object))
+            }),
+        };
+        errors.extend(selector_told(call, object, old));
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -159,17 +181,20 @@ impl Strategy for StatefulSets {
         prepare_for_update(call, object, old);
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, |typed| apps::validate_stateful_set(typed, selected(object)))
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, |typed| apps::validate_stateful_set(typed, selected(object)));
+        with_pod_rules(call, errors, object, None, TEMPLATE)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated_update(object, old, apps::validate_stateful_set_status_update);
-        }
-        validated_update(object, old, |new, old| {
-            apps::validate_stateful_set_update(new, old, selected(object))
-        })
+        let mut errors = match call.is_status() {
+            true => validated_update(object, old, apps::validate_stateful_set_status_update),
+            false => validated_update(object, old, |new, old| {
+                apps::validate_stateful_set_update(new, old, selected(object))
+            }),
+        };
+        errors.extend(selector_told(call, object, old));
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -187,25 +212,47 @@ impl Strategy for DaemonSets {
     }
 
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
+        complete_rolling_update(object);
         prepare_for_create(call, object);
         set_template_generation(object, template_generation(object).max(1));
     }
 
-    fn validate(&self, _call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        validated(object, |typed| apps::validate_daemon_set(typed, selected(object)))
+    fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+        let errors = validated(object, |typed| apps::validate_daemon_set(typed, selected(object)));
+        with_pod_rules(call, errors, object, None, TEMPLATE)
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
-        prepare_for_update(call, object, old);
-        let bump = i64::from(!call.is_status() && template_changed(object, old));
-        set_template_generation(object, template_generation(old).saturating_add(bump));
+        complete_rolling_update(object);
+        let mut old = old.clone();
+        complete_rolling_update(&mut old);
+        prepare_for_update(call, object, &old);
+        let bump = i64::from(!call.is_status() && template_changed(object, &old));
+        set_template_generation(object, template_generation(&old).saturating_add(bump));
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        if call.is_status() {
-            return validated_update(object, old, apps::validate_daemon_set_status_update);
+        let mut errors = match call.is_status() {
+            true => validated_update(object, old, apps::validate_daemon_set_status_update),
+            false => validated_update(object, old, |new, old| {
+                apps::validate_daemon_set_update(new, old, selected(object))
+            }),
+        };
+        errors.extend(selector_told(call, object, old));
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+    }
+}
+
+/// Upstream's internal form has both numbers of a rolling update, also where another strategy says what is done, so that
+/// they have no defaults (`pkg/apis/apps/types.go` `RollingUpdateDaemonSet`).
+fn complete_rolling_update(object: &mut Value) {
+    let at = ["spec", "updateStrategy", "rollingUpdate"];
+    let lacks = |rolling: &Map, field: &str| rolling.get(field).is_none_or(Value::is_null);
+    for field in ["maxUnavailable", "maxSurge"] {
+        if object.map_at(&at).is_some_and(|rolling| lacks(rolling, field)) {
+            // The parent is there.
+            let _ = object.set_path(&[&at[..], &[field]].concat(), 0_i64);
         }
-        validated_update(object, old, |new, old| apps::validate_daemon_set_update(new, old, selected(object)))
     }
 }
 
@@ -259,7 +306,7 @@ impl Strategy for ReplicationControllers {
     }
 
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
-        with_declared(call, validated(object, apps::validate_replication_controller), object, None)
+        with_pod_rules(call, validated(object, apps::validate_replication_controller), object, None, TEMPLATE)
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -268,7 +315,7 @@ impl Strategy for ReplicationControllers {
         } else {
             validated_update(object, old, apps::validate_replication_controller_update)
         };
-        with_declared(call, errors, object, Some(old))
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 

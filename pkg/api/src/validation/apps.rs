@@ -568,19 +568,25 @@ fn with_claim_volumes(spec: &StatefulSetSpec) -> PodTemplateSpec {
     let Some(pod) = template.spec.as_mut() else { return template };
     // The set itself gives pods their names.
     (pod.hostname, pod.subdomain) = (None, None);
-    for claim in spec.volume_claim_templates.iter().flatten() {
-        let name = claim.metadata.name.clone().unwrap_or_default();
-        let volumes = pod.volumes.get_or_insert_default();
-        volumes.retain(|v| v.name != name);
-        volumes.push(Volume {
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: name.clone(),
-                ..Default::default()
-            }),
-            name,
-            ..Default::default()
-        });
+    let claims = spec.volume_claim_templates.as_deref().unwrap_or_default();
+    if claims.is_empty() {
+        return template;
     }
+    let mut volumes: Vec<Volume> = Vec::new();
+    for name in claims.iter().map(|claim| claim.metadata.name.clone().unwrap_or_default()) {
+        volumes.retain(|v| v.name != name);
+        let source = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), ..Default::default() };
+        volumes.push(Volume { persistent_volume_claim: Some(source), name, ..Default::default() });
+    }
+    // The claims' volumes come first, in upstream in any order, and hide volumes of their names.
+    let own = pod.volumes.take().unwrap_or_default();
+    let hidden = volumes.len();
+    for volume in own {
+        if !volumes.iter().take(hidden).any(|v| v.name == volume.name) {
+            volumes.push(volume);
+        }
+    }
+    pod.volumes = Some(volumes);
     template
 }
 
