@@ -30,6 +30,27 @@ impl Strategy for Services {
         service.remove_path(&["status"]);
     }
 
+    /// What is read back of a balanced service says how its addresses work, also when it was not balanced before
+    /// (`SetDefaults_Service`).
+    fn canonicalize(&self, service: &mut Value) {
+        if service.str_at(&["spec", "type"]) != Some("LoadBalancer") {
+            return;
+        }
+        let silent = |i: &Value| {
+            i.str_at(&["ip"]).is_some_and(|ip| !ip.is_empty()) && i.get("ipMode").is_none_or(Value::is_null)
+        };
+        let at = ["status", "loadBalancer", "ingress"];
+        if !service.list_at(&at).is_some_and(|list| list.iter().any(silent)) {
+            return;
+        }
+        let Some(Value::List(list)) = service.get_path_mut(&at) else { return };
+        for ingress in list.iter_mut().filter(|i| silent(i)) {
+            if let Value::Map(map) = ingress {
+                map.insert("ipMode", "VIP");
+            }
+        }
+    }
+
     fn validate(&self, _call: &Call<'_>, service: &Value) -> Vec<FieldError> {
         validated(service, validation::validate_service)
     }

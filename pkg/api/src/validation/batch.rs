@@ -84,21 +84,27 @@ fn validate_schedule(spec: &CronJobSpec, old: Option<&CronJobSpec>, path: &Path)
 
 fn validate_time_zone(zone: Option<&str>, path: &Path) -> Vec<Error> {
     let Some(zone) = zone else { return Vec::new() };
+    // Upstream prints the pointer, as JSON.
+    let bad = || Bad::json(&zone);
     if zone.is_empty() {
-        return vec![Error::invalid(path, zone, "timeZone must be nil or non-empty string")];
+        return vec![Error::invalid(path, bad(), "timeZone must be nil or non-empty string")];
     }
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
     let part = |p: &str| {
         !matches!(p, "." | ".." | "") && !p.starts_with('-') && p.len() <= 14 && p.bytes().all(fine)
     };
     if !zone.split('/').all(part) {
-        return vec![Error::invalid(path, zone, format!("unknown time zone {zone}"))];
+        return vec![Error::invalid(path, bad(), format!("unknown time zone {zone}"))];
+    }
+    // What `time.LoadLocation` says of a name that may climb up.
+    if zone.contains("..") {
+        return vec![Error::invalid(path, bad(), "time: invalid location name")];
     }
     let mut errors = Vec::new();
     if zone.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errors.push(Error::invalid(path, zone, detail));
+        errors.push(Error::invalid(path, bad(), detail));
     }
-    errors.extend(location(zone).err().map(|why| Error::invalid(path, zone, why)));
+    errors.extend(location(zone).err().map(|why| Error::invalid(path, bad(), why)));
     errors
 }

@@ -35,8 +35,9 @@ pub(super) fn verdict(expression: &str) -> Verdict {
         Ok(program) => program,
         Err(error) => return Verdict::Bad(error.to_string()),
     };
-    if !matches!(program.output_type(), Type::Bool | Type::Dyn) {
-        return Verdict::Bad("must evaluate to bool or the unknown type".into());
+    let kind = program.output_type();
+    if !matches!(kind, Type::Bool | Type::Dyn) {
+        return Verdict::Bad(format!("must evaluate to bool or the unknown type, not {kind}"));
     }
     if program.cost_estimate(&DEVICES.sizes).max > MOST_COST { Verdict::Expensive } else { Verdict::Good }
 }

@@ -26,7 +26,9 @@ pub(super) fn validate(spec: &PodCertificateRequestSpec) -> Vec<Error> {
         ("nodeName", "nodeUID", (&spec.node_name, &spec.node_uid)),
     ] {
         let refused = name_is_subdomain(of.0, false).into_iter();
-        errors.extend(refused.map(|m| Error::invalid(&path.child(name), of.0, m)));
+        // A node's name is of a type of its own upstream.
+        let bad = || if name == "nodeName" { Bad::enumerated(of.0) } else { of.0.into() };
+        errors.extend(refused.map(|m| Error::invalid(&path.child(name), bad(), m)));
         let at = path.child(id);
         if of.1.is_empty() {
             errors.push(Error::invalid(&at, of.1, "must not be empty"));

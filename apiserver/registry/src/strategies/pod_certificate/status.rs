@@ -103,7 +103,7 @@ fn known_conditions(conditions: &[Condition], path: &Path) -> Vec<Error> {
             errors.push(Error::invalid(&kind, &condition.type_, detail));
         }
         if condition.status != "True" {
-            errors.push(Error::not_supported(&value, &condition.status, &["True"]));
+            errors.push(Error::not_supported(&value, Bad::enumerated(&condition.status), &["True"]));
         }
     }
     errors
@@ -190,9 +190,9 @@ fn wanted_key(old: &PodCertificateRequest) -> Result<PublicKey, Vec<Error>> {
     })
 }
 
-/// A time as Go prints it.
+/// A time as Go writes it in JSON.
 fn shown(at: Timestamp) -> Bad {
-    Bad::Raw(at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string())
+    Bad::json(&at.to_string())
 }
 
 fn times(

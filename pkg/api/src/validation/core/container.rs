@@ -105,7 +105,7 @@ pub(super) fn validate_init_containers(spec: &PodSpec, around: &Surroundings<'_>
         let at = path.index(i);
         errors.extend(validate_common(container, around, &at));
         let sidecar = container.restart_policy.as_deref() == Some("Always");
-        errors.extend(validate_restart(container, &at));
+        errors.extend(validate_init_restart(container, &at));
         let taken = spec.containers.iter().any(|c| c.name == container.name)
             || containers[..i].iter().any(|c| c.name == container.name && !c.name.is_empty());
         if taken {
@@ -430,6 +430,19 @@ fn validate_devices(container: &Container, volumes: &[&Volume], path: &Path) -> 
         }
     }
     errors
+}
+
+/// Rules without a policy are not looked at in an init container. Upstream: `validateInitContainerRestartPolicy`.
+fn validate_init_restart(container: &Container, path: &Path) -> Vec<Error> {
+    let ruled = !items(&container.restart_policy_rules).is_empty();
+    match &container.restart_policy {
+        None if ruled => {
+            let at = path.child("restartPolicy");
+            vec![Error::required(&at, "must specify restartPolicy when restart rules are used")]
+        }
+        None => Vec::new(),
+        Some(_) => validate_restart(container, path),
+    }
 }
 
 /// A container's own restart policy and rules. Upstream: `validateContainerRestartPolicy`.

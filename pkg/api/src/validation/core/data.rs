@@ -6,9 +6,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::validation::content;
-use crate::validation::field::{Error, Path};
+use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
-use crate::validation::{immutable, refusals, semantic_eq};
+use crate::validation::{refusals, semantic_eq, text};
 
 /// 1 MiB, as etcd's limit leaves room for the rest.
 const MAX_SIZE: usize = 1024 * 1024;
@@ -123,7 +123,11 @@ fn docker(content: &BTreeMap<String, ByteString>, key: &str, data: &Path) -> Vec
 
 /// A changed Secret.
 pub fn validate_secret_update(new: &Secret, old: &Secret) -> Vec<Error> {
-    let mut errors: Vec<Error> = immutable(&new.type_, &old.type_, &Path::new("type")).into_iter().collect();
+    let mut errors = Vec::new();
+    if text(&new.type_) != text(&old.type_) {
+        let bad = Bad::enumerated(text(&new.type_));
+        errors.push(Error::invalid(&Path::new("type"), bad, "field is immutable"));
+    }
     if old.immutable == Some(true) {
         if new.immutable != Some(true) {
             errors.push(frozen(&Path::new("immutable")));

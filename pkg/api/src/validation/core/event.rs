@@ -64,8 +64,10 @@ pub fn validate_update(new: &Event, old: &Event, strict: bool) -> Vec<Error> {
     }
     // The reason is judged twice, as upstream does.
     fixed!(involved_object "involvedObject", reason "reason", message "message", source "source",
-        first_timestamp "firstTimestamp", last_timestamp "lastTimestamp", count "count", reason "reason",
-        type_ "type");
+        first_timestamp "firstTimestamp", last_timestamp "lastTimestamp");
+    let count = |e: &Event| e.count.unwrap_or(0);
+    errors.extend(immutable(&count(new), &count(old), &Path::new("count")));
+    fixed!(reason "reason", type_ "type");
     let micros = |e: &Event| e.event_time.as_ref().map(|t| t.0.as_microsecond());
     if micros(new) != micros(old) {
         fixed!(event_time "eventTime");

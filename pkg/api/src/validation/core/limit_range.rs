@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 use machinery::Quantity;
 
 use super::resources::{Amounts, amount, compare, overcommits, validate_container_name, validate_name};
+use crate::validation::content;
 use crate::validation::field::{Bad, Error, Path};
 use crate::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
-use crate::validation::{content, refusals};
 
 /// The largest value whose thousandfold fits (`resource.MaxMilliValue`).
 const MILLI_MAX: i64 = i64::MAX / 1000;
@@ -24,7 +24,7 @@ pub fn validate(range: &LimitRange) -> Vec<Error> {
         let at = path.index(i);
         errors.extend(validate_type(&item.type_, &at.child("type")));
         if limits.iter().take(i).any(|l| l.type_ == item.type_) {
-            errors.push(Error::duplicate(&at.child("type"), &item.type_));
+            errors.push(Error::duplicate(&at.child("type"), Bad::enumerated(&item.type_)));
         }
         errors.extend(validate_item(item, &at));
     }
@@ -37,10 +37,12 @@ pub fn validate_update(new: &LimitRange, _old: &LimitRange) -> Vec<Error> {
 }
 
 fn validate_type(name: &str, path: &Path) -> Vec<Error> {
-    let errors = refusals(path, name, content::qualified_name(name));
+    let bad = || Bad::enumerated(name);
+    let refusals = content::qualified_name(name);
+    let errors: Vec<Error> = refusals.into_iter().map(|m| Error::invalid(path, bad(), m)).collect();
     let standard = matches!(name, "Pod" | "Container" | "PersistentVolumeClaim");
     if errors.is_empty() && !name.contains('/') && !standard {
-        return vec![Error::invalid(path, name, "must be a standard limit type or fully qualified")];
+        return vec![Error::invalid(path, bad(), "must be a standard limit type or fully qualified")];
     }
     errors
 }

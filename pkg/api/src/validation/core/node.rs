@@ -1,6 +1,6 @@
 //! Nodes: metadata, taints, addresses, CIDRs.
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeConfigSource, NodeSpec, Taint};
 
 use super::ip;
 use super::resources::validate_amount;
@@ -142,6 +142,7 @@ pub fn validate_taints(taints: &[Taint], path: &Path) -> Vec<Error> {
 
 /// A changed node: pod CIDRs and the provider id are set once.
 pub fn validate_node_update(new: &Node, old: &Node) -> Vec<Error> {
+    let new_node = new;
     let mut errors = validate_node_resources(new);
     errors.extend(validate_declared_features(new));
     errors.extend(validate_addresses(new));
@@ -163,8 +164,56 @@ pub fn validate_node_update(new: &Node, old: &Node) -> Vec<Error> {
     }
     let metadata = Path::new("metadata");
     errors.extend(validate_taints(items(&new.taints), &metadata.child("taints")));
+    if let Some(source) = &new.config_source {
+        errors.extend(validate_config_source(source, false, &spec.child("configSource")));
+    }
+    errors.extend(validate_config_status(new_node));
     if text(&new.external_id) != text(&old.external_id) {
         errors.push(Error::forbidden(&spec.child("externalID"), "may not be updated"));
+    }
+    errors
+}
+
+/// The configuration that a kubelet once took from the cluster (`validateNodeConfigStatus`).
+fn validate_config_status(node: &Node) -> Vec<Error> {
+    let Some(config) = node.status.as_ref().and_then(|s| s.config.as_ref()) else { return Vec::new() };
+    let status = Path::new("status");
+    let path = status.child("config");
+    let all = [
+        (&config.assigned, "assigned"),
+        (&config.active, "active"),
+        (&config.last_known_good, "lastKnownGood"),
+    ];
+    let told = all.into_iter().filter_map(|(source, field)| Some((source.as_ref()?, field)));
+    told.flat_map(|(source, field)| validate_config_source(source, true, &path.child(field))).collect()
+}
+
+/// `known` says that the config map is one that was read, which has a uid and a version.
+fn validate_config_source(source: &NodeConfigSource, known: bool, path: &Path) -> Vec<Error> {
+    let Some(map) = &source.config_map else {
+        let detail = "exactly one reference subfield must be non-nil";
+        return vec![Error::invalid(path, Bad::json(source), detail)];
+    };
+    let path = path.child("configMap");
+    let mut errors = Vec::new();
+    for (value, field) in [(&map.uid, "uid"), (&map.resource_version, "resourceVersion")] {
+        let at = path.child(field);
+        match (text(value).is_empty(), known) {
+            (true, true) => errors.push(Error::required(&at, "")),
+            (false, false) => errors.push(Error::forbidden(&at, format!("{field} must not be set in spec"))),
+            _ => {}
+        }
+    }
+    for (value, field, rule) in [
+        (&map.namespace, "namespace", content::dns_label as fn(&str) -> Vec<String>),
+        (&map.name, "name", content::dns_subdomain),
+        (&map.kubelet_config_key, "kubeletConfigKey", content::config_map_key),
+    ] {
+        let at = path.child(field);
+        match value.is_empty() {
+            true => errors.push(Error::required(&at, "")),
+            false => errors.extend(refusals(&at, value, rule(value))),
+        }
     }
     errors
 }

@@ -243,8 +243,7 @@ fn validate_families(ips: &[&str], bad: Bad, path: &Path) -> Vec<Error> {
         return errors;
     }
     if let Some(i) = parsed.iter().position(Option::is_none) {
-        // Upstream prints the parsed address, which is nil.
-        let detail = format!("failed to check for dual stack with error:invalid IP[{i}]: <nil>");
+        let detail = format!("failed to check for dual stack with error:invalid IP[{i}]: {}", ips[i]);
         errors.push(Error::internal(path, detail));
     }
     let any = |v4: bool| parsed.iter().flatten().any(|ip| ip.is_ipv4() == v4);

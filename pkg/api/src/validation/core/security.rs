@@ -12,7 +12,7 @@ use regex::Regex;
 use super::container::visit;
 use super::path::descending;
 use crate::validation::field::{Bad, Error, Path};
-use crate::validation::{content, dns_subdomain, items, one_of, supported, text};
+use crate::validation::{content, items, one_of, supported, text};
 
 fn ids(id: Option<i64>, path: &Path) -> Vec<Error> {
     let refused = id.map(content::id).unwrap_or_default();
@@ -211,7 +211,10 @@ fn validate_windows(options: Option<&WindowsSecurityContextOptions>, path: &Path
     let Some(options) = options else { return Vec::new() };
     let mut errors = Vec::new();
     if let Some(name) = options.gmsa_credential_spec_name.as_deref() {
-        errors.extend(dns_subdomain(name, &path.child("gmsaCredentialSpecName")));
+        let at = path.child("gmsaCredentialSpecName");
+        let refusals = content::dns_subdomain(name).into_iter();
+        // Upstream prints the pointer, as JSON.
+        errors.extend(refusals.map(|m| Error::invalid(&at, Bad::json(&name), m)));
     }
     if let Some(spec) = options.gmsa_credential_spec.as_deref() {
         let at = path.child("gmsaCredentialSpec");

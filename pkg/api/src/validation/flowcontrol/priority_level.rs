@@ -82,7 +82,7 @@ fn validate_spec(name: &str, spec: &PriorityLevelConfigurationSpec, path: &Path)
     let mut errors = Vec::new();
     if (name == "exempt") != (kind == "Exempt") {
         let detail = "must be 'Exempt' if and only if `name` is 'exempt'";
-        errors.push(Error::invalid(&at, kind, detail));
+        errors.push(Error::invalid(&at, Bad::enumerated(kind), detail));
     }
     match (kind, &spec.exempt, &spec.limited) {
         ("Exempt", Some(exempt), _) => {
@@ -91,7 +91,8 @@ fn validate_spec(name: &str, spec: &PriorityLevelConfigurationSpec, path: &Path)
             errors.extend(lendable(exempt.lendable_percent, &at));
         }
         ("Limited", _, Some(limited)) => errors.extend(validate_limited(limited, &path.child("limited"))),
-        ("" | "Exempt" | "Limited", _, _) => {}
+        ("", _, _) => errors.push(Error::required(&at, "").covered()),
+        ("Exempt" | "Limited", _, _) => {}
         (other, _, _) => {
             errors.push(Error::not_supported(&at, Bad::enumerated(other), &["Exempt", "Limited"]))
         }
@@ -114,7 +115,8 @@ fn validate_limited(limited: &LimitedPriorityLevelConfiguration, path: &Path) ->
     let (response, at) = (&limited.limit_response, path.child("limitResponse"));
     match (response.type_.as_str(), &response.queuing) {
         ("Queue", Some(queuing)) => errors.extend(validate_queuing(queuing, &at.child("queuing"))),
-        ("" | "Queue" | "Reject", _) => {}
+        ("", _) => errors.push(Error::required(&at.child("type"), "").covered()),
+        ("Queue" | "Reject", _) => {}
         (other, _) => {
             errors.push(Error::not_supported(&at.child("type"), Bad::enumerated(other), &["Queue", "Reject"]))
         }

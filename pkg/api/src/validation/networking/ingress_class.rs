@@ -43,8 +43,10 @@ fn validate_parameters(reference: &IngressClassParametersReference, path: &Path)
     if let Some(group) = &reference.api_group {
         errors.extend(dns_subdomain(group, &path.child("apiGroup")));
     }
-    // That both are required is told by the type's own rules.
     for (value, name) in [(&reference.kind, "kind"), (&reference.name, "name")] {
+        if value.is_empty() {
+            errors.push(Error::required(&path.child(name), "").covered());
+        }
         errors.extend(refusals(&path.child(name), value, content::path_segment(value, false)));
     }
     let Some(scope) = &reference.scope else {

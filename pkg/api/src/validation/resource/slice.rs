@@ -34,6 +34,42 @@ pub fn validate_spec(slice: &Value, old: Option<&Value>) -> Vec<Error> {
         let at = path.child("sharedCounters");
         errors.extend(device::counters(set, &at.index(i).child("counters")));
     }
+    errors.extend(validate_partition_type(spec, &path));
+    errors
+}
+
+/// The attribute that names partitions is a text of every device that consumes counters
+/// (`validatePartitionTypeAttribute`). That its name is one is told by the type's own rules.
+fn validate_partition_type(spec: &Value, path: &Path) -> Vec<Error> {
+    const FIELD: &str = "partitionTypeAttribute";
+    let Some(name) = given(spec, &[FIELD]).and_then(Value::as_str) else { return Vec::new() };
+    let consumes = |d: &Value| !list(d, &["consumesCounters"]).is_empty();
+    let devices = list(spec, &["devices"]);
+    if !devices.iter().any(consumes) {
+        let detail = "may only be set on a slice which declares devices that consume counters";
+        return vec![Error::invalid(&path.child(FIELD), name, detail)];
+    }
+    let own = format!("{}/", text(spec, "driver"));
+    let bare = name.strip_prefix(&own).unwrap_or(name);
+    let at = path.child("devices");
+    let mut errors = Vec::new();
+    for (i, device) in devices.iter().enumerate().filter(|(_, d)| consumes(d)) {
+        let at = at.index(i);
+        let attributes = at.child("attributes");
+        let attribute = given(device, &["attributes", name]).or_else(|| given(device, &["attributes", bare]));
+        match attribute {
+            None => {
+                let detail = "device consumes counters and `partitionTypeAttribute` names this attribute, so it must be set";
+                errors.push(Error::required(&attributes.key(name), detail));
+            }
+            Some(attribute) if given(attribute, &["string"]).is_none() => {
+                let detail = "must be a string value because `partitionTypeAttribute` names this attribute";
+                let bad = Bad::Raw(attribute.to_string());
+                errors.push(Error::invalid(&attributes.key(name), bad, detail));
+            }
+            Some(_) => {}
+        }
+    }
     errors
 }
 
@@ -64,7 +100,7 @@ fn validate_fixed(spec: &Value, before: &Value, path: &Path) -> Vec<Error> {
     }
     let node = |v: &Value| given(v, &["nodeName"]).and_then(Value::as_str).map(str::to_owned);
     if node(spec) != node(before) {
-        let bad = node(spec).map_or_else(|| Bad::Raw("null".into()), Bad::Text);
+        let bad = Bad::json(&node(spec));
         errors.push(Error::invalid(&path.child("nodeName"), bad, immutable));
     }
     errors
