@@ -36,10 +36,10 @@ fn program_ranges(maps: &str, program: &Path) -> Vec<Range<usize>> {
             continue;
         }
         let number = |text| usize::from_str_radix(text, 16).ok();
-        if let Some((Some(start), Some(end))) = range.split_once('-').map(|(a, b)| (number(a), number(b))) {
-            if matches!(mode, "r--p" | "r-xp") {
-                found.push(start..end);
-            }
+        if let Some((Some(start), Some(end))) = range.split_once('-').map(|(a, b)| (number(a), number(b)))
+            && matches!(mode, "r--p" | "r-xp")
+        {
+            found.push(start..end);
         }
     }
     found

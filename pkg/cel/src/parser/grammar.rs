@@ -237,7 +237,7 @@ impl Parser<'_, '_> {
     }
 
     fn negated(&mut self, op: &str, at: u32, count: u32, operand: Node) -> Node {
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             return operand;
         }
         let id = self.id(Some(at));
