@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use component::quote::quoted;
 use k8s_openapi::api::resource::v1::{CounterSet, Device, DeviceCounterConsumption as Cost};
 use k8s_openapi::api::resource::v1alpha3::{
     PartitionTypeStatus as Partition, ShareableCapacityStatus as Capacity,
     ShareableSummaryStatus as Shareable,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use machinery::golang::quote;
 use machinery::quantity::Quantity;
 
 use crate::controllers::shared::count;
@@ -84,15 +84,15 @@ impl Pool<'_> {
             let kind = kind(self.driver, device, attribute).ok_or_else(|| {
                 format!(
                     "PartitionTypeMissing: device {} in {place} does not carry partition type attribute {}",
-                    quoted(&device.name),
-                    quoted(attribute)
+                    quote(&device.name),
+                    quote(attribute)
                 )
             })?;
             let group = groups.entry((attribute, kind)).or_default();
             if group.first().is_some_and(|first| price(first) != price(device)) {
                 return Err(format!(
                     "PartitionCostMismatch: devices of partition type {} in {place} consume different counters",
-                    quoted(kind)
+                    quote(kind)
                 ));
             }
             group.push(device);
