@@ -17,6 +17,8 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	extensions "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	"k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +33,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/kubernetes/fake"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	clienttesting "k8s.io/client-go/testing"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	"k8s.io/kube-aggregator/pkg/registry/apiservice"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
@@ -134,8 +138,16 @@ func status(s rest.RESTUpdateStrategy) map[string]rest.RESTUpdateStrategy {
 	return map[string]rest.RESTUpdateStrategy{"status": s}
 }
 
-// Namespaces without labels, which grant no administrative access to devices.
-var namespaces = fake.NewClientset().CoreV1().Namespaces()
+// Every namespace is there and grants administrative access to devices: what other objects grant is not in question.
+var namespaces = func() typedcorev1.NamespaceInterface {
+	client := fake.NewClientset()
+	client.PrependReactor("get", "namespaces", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		name := action.(clienttesting.GetAction).GetName()
+		labels := map[string]string{resourcev1.DRAAdminNamespaceLabelKey: "true"}
+		return true, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, nil
+	})
+	return client.CoreV1().Namespaces()
+}()
 
 // Policies that are bound are not found, nor are the kinds of their parameters.
 type nothing struct{}
