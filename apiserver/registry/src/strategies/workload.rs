@@ -73,6 +73,17 @@ fn selector_told(call: &Call<'_>, object: &Value, old: &Value) -> Option<FieldEr
     told.then(|| FieldError::invalid(&Path::new("spec.selector"), bad(), "field is immutable"))
 }
 
+/// What a change breaks besides the rules for the typed object.
+fn with_rules_of_changes(
+    call: &Call<'_>,
+    mut errors: Vec<FieldError>,
+    object: &Value,
+    old: &Value,
+) -> Vec<FieldError> {
+    errors.extend(selector_told(call, object, old));
+    with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+}
+
 /// Deployments.
 pub struct Deployments;
 
@@ -106,14 +117,13 @@ impl Strategy for Deployments {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = match call.is_status() {
+        let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_deployment_status_update),
             false => validated_update(object, old, |new, old| {
                 apps::validate_deployment_update(new, old, selected(object))
             }),
         };
-        errors.extend(selector_told(call, object, old));
-        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+        with_rules_of_changes(call, errors, object, old)
     }
 }
 
@@ -143,14 +153,13 @@ impl Strategy for ReplicaSets {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = match call.is_status() {
+        let errors = match call.is_status() {
             true => validated(object, apps::validate_replica_set_status_update),
             false => validated_update(object, old, |new, old| {
                 apps::validate_replica_set_update(new, old, selected(object))
             }),
         };
-        errors.extend(selector_told(call, object, old));
-        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+        with_rules_of_changes(call, errors, object, old)
     }
 }
 
@@ -187,14 +196,13 @@ impl Strategy for StatefulSets {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = match call.is_status() {
+        let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_stateful_set_status_update),
             false => validated_update(object, old, |new, old| {
                 apps::validate_stateful_set_update(new, old, selected(object))
             }),
         };
-        errors.extend(selector_told(call, object, old));
-        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+        with_rules_of_changes(call, errors, object, old)
     }
 }
 
@@ -232,14 +240,13 @@ impl Strategy for DaemonSets {
     }
 
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = match call.is_status() {
+        let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_daemon_set_status_update),
             false => validated_update(object, old, |new, old| {
                 apps::validate_daemon_set_update(new, old, selected(object))
             }),
         };
-        errors.extend(selector_told(call, object, old));
-        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+        with_rules_of_changes(call, errors, object, old)
     }
 }
 
