@@ -158,7 +158,7 @@ impl Config {
     /// # Errors
     /// A file is missing, is no PEM, or certificate and key do not belong together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        crate::tls::TlsSource::new(self, None).map(drop)
+        crate::tls::TlsSource::new(self, self.client_cert.clone()).map(drop)
     }
 
     /// From the parts of a context.

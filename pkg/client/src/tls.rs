@@ -170,8 +170,6 @@ pub(crate) struct TlsSource {
     ca: Option<Source>,
     insecure: bool,
     cert: Option<ClientCert>,
-    /// Client certificate from an exec plugin.
-    exec_cert: Option<ClientCert>,
     state: Mutex<State>,
 }
 
@@ -184,8 +182,8 @@ struct State {
 }
 
 impl TlsSource {
-    pub fn new(config: &Config, exec_cert: Option<ClientCert>) -> Result<Self, ConfigError> {
-        let cert = config.client_cert.clone().or_else(|| exec_cert.clone());
+    /// `cert` is the identity's ([`crate::Identity::client_cert`]).
+    pub fn new(config: &Config, cert: Option<ClientCert>) -> Result<Self, ConfigError> {
         let (h2, h1) = build(config.ca.as_ref(), config.insecure, cert.as_ref())?;
         let state = State {
             ca_stamp: config.ca.as_ref().and_then(Source::stamp),
@@ -194,22 +192,12 @@ impl TlsSource {
             h2,
             h1,
         };
-        Ok(Self {
-            ca: config.ca.clone(),
-            insecure: config.insecure,
-            cert: config.client_cert.clone(),
-            exec_cert,
-            state: Mutex::new(state),
-        })
-    }
-
-    fn cert(&self) -> Option<&ClientCert> {
-        self.cert.as_ref().or(self.exec_cert.as_ref())
+        Ok(Self { ca: config.ca.clone(), insecure: config.insecure, cert, state: Mutex::new(state) })
     }
 
     /// Changes whenever connections should be made anew: (CA, certificate).
     pub fn version(&self) -> (u64, u64) {
-        if let Some(cert) = self.cert() {
+        if let Some(cert) = &self.cert {
             cert.refresh();
         }
         let mut state = self.state.lock();
@@ -217,7 +205,7 @@ impl TlsSource {
             state.checked = Instant::now();
             let stamp = ca.stamp();
             if stamp != state.ca_stamp {
-                match build(Some(ca), self.insecure, self.cert()) {
+                match build(Some(ca), self.insecure, self.cert.as_ref()) {
                     Ok((h2, h1)) => {
                         state.ca_version += 1;
                         (state.h2, state.h1, state.ca_stamp) = (h2, h1, stamp);
@@ -226,7 +214,7 @@ impl TlsSource {
                 }
             }
         }
-        (state.ca_version, self.cert().map_or(0, ClientCert::version))
+        (state.ca_version, self.cert.as_ref().map_or(0, ClientCert::version))
     }
 
     /// The settings; `upgrade` offers HTTP/1.1 only.

@@ -105,7 +105,7 @@ impl Transport {
     pub fn new(
         config: &Config,
         url: &http::Uri,
-        exec: Option<crate::tls::ClientCert>,
+        cert: Option<crate::tls::ClientCert>,
     ) -> Result<Self, ConfigError> {
         let https = match url.scheme_str() {
             Some("https") => true,
@@ -126,7 +126,7 @@ impl Transport {
             (true, "") => Some(server_name(&host)?),
             (true, name) => Some(server_name(name)?),
         };
-        let tls = if https { Some(TlsSource::new(config, exec)?) } else { None };
+        let tls = if https { Some(TlsSource::new(config, cert)?) } else { None };
         Ok(Self {
             host,
             port,
