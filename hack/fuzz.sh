@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets (fuzz/), each FUZZ_SECONDS long, all of them or those named. One input may take FUZZ_TIMEOUT
-# seconds by the clock: more where the machine has other work. What libFuzzer finds is left in target/fuzz/findings. No
-# nightly compiler is needed: the instrumentation is a code generation option.
+# Runs the fuzz targets (fuzz/), each FUZZ_SECONDS long, all of them or those named, FUZZ_JOBS at a time (one per
+# processor). One input may take FUZZ_TIMEOUT seconds by the clock: more where the machine has other work. What libFuzzer
+# finds is left in target/fuzz/findings. No nightly compiler is needed: the instrumentation is a code generation option.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${FUZZ_SECONDS:-300}
@@ -21,13 +21,16 @@ RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
 run=$out/build/$host/release/fuzz
 targets=("$@")
 [[ ${#targets[@]} -gt 0 ]] || mapfile -t targets < <("$run")
-failed=()
-for target in "${targets[@]}"; do
+# One target; its name is printed when it failed.
+fuzz() {
+  local target=$1
   mkdir -p "$out/corpus/$target" "$out/findings/$target" "$out/seeds/$target"
-  echo "== $target"
   FUZZ_TARGET=$target "$run" "$out/corpus/$target" "$out/seeds/$target" -max_total_time="$seconds" \
     -timeout="${FUZZ_TIMEOUT:-10}" -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$out/findings/$target/" -print_final_stats=1 \
-    >"$out/$target.log" 2>&1 || failed+=("$target")
-  grep -E 'stat::number_of_executed_units|SUMMARY|panicked' "$out/$target.log" || true
-done
-[[ ${#failed[@]} -eq 0 ]] || { echo "failed: ${failed[*]}; see $out"; exit 1; }
+    >"$out/$target.log" 2>&1 || echo "$target" >>"$out/failed"
+  { echo "== $target"; grep -E 'stat::number_of_executed_units|SUMMARY|panicked' "$out/$target.log" || true; } | cat
+}
+export -f fuzz; export out run seconds
+rm -f "$out/failed"
+printf '%s\n' "${targets[@]}" | xargs -P "${FUZZ_JOBS:-$(nproc)}" -I{} bash -c 'fuzz {}'
+[[ ! -f $out/failed ]] || { echo "failed: $(tr '\n' ' ' <"$out/failed")see $out"; exit 1; }
