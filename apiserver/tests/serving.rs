@@ -91,6 +91,16 @@ async fn send(
     method: &str,
     path: &str,
 ) -> http::Response<hyper::body::Incoming> {
+    send_accepting(cluster, who, method, path, "*/*").await
+}
+
+async fn send_accepting(
+    cluster: &Cluster,
+    who: Option<&(String, String)>,
+    method: &str,
+    path: &str,
+    accept: &str,
+) -> http::Response<hyper::body::Incoming> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(cluster.ca.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -116,6 +126,7 @@ async fn send(
         .method(method)
         .uri(path)
         .header("host", "localhost")
+        .header("accept", accept)
         .body(Empty::<bytes::Bytes>::new())
         .unwrap();
     sender.send_request(request).await.unwrap()
@@ -171,6 +182,24 @@ async fn answers() {
     let head = "{\"kind\":\"APIResourceList\",\"groupVersion\":\"v1\",\"resources\":[{\"name\":\"bindings\",\
                 \"singularName\":\"binding\",\"namespaced\":true,\"kind\":\"Binding\",\"verbs\":[\"create\"]},";
     assert!(text.starts_with(head), "{text}");
+}
+
+/// Both forms of the document are sent as they are: a final newline would be a damaged field of the protobuf form.
+#[tokio::test]
+async fn openapi_is_sent_without_a_final_newline() {
+    let cluster = start().await;
+    let gnostic = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    for (accept, media, last) in [
+        ("application/json", "application/json", b'}'),
+        // The end of the last text of the security definitions.
+        (gnostic, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", b'n'),
+    ] {
+        let response = send_accepting(&cluster, Some(&cluster.admin), "GET", "/openapi/v2", accept).await;
+        assert_eq!(response.status(), 200, "{accept}");
+        assert_eq!(response.headers()["content-type"], media);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.last(), Some(&last), "{accept}");
+    }
 }
 
 /// The bootstrap objects come into being and say that their levels exist; requests are classified by them.

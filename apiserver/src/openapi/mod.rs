@@ -14,16 +14,15 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use registry::api::{MediaType, ResourceRow};
+use registry::api::ResourceRow;
 use registry::errors::ApiError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::server::{Call, Server};
-use crate::web::negotiate::Output;
 use crate::web::{Response, body, respond};
 
 /// Documents made so far, by group-version path (`api/v1`), and `v2`.
@@ -139,7 +138,7 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
         return Some(response);
     }
     let (bytes, etag) = cached(server, name, &rows, Dialect::V3);
-    let mut response = send(call, bytes, &etag);
+    let mut response = send(call, JSON, bytes, &etag);
     if !wanted.is_empty() {
         let forever = HeaderValue::from_static("public, immutable");
         response.headers_mut().insert(CACHE_CONTROL, forever);
@@ -161,7 +160,7 @@ fn index(server: &Server, call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
     }
     let bytes: Bytes = json!({"paths": paths}).to_string().into();
     let etag = hex(&Sha512::digest(&bytes));
-    send(call, bytes, &etag)
+    send(call, JSON, bytes, &etag)
 }
 
 fn v2(server: &Server, call: &Call) -> Response {
@@ -172,13 +171,14 @@ fn v2(server: &Server, call: &Call) -> Response {
     let (bytes, etag) = cached(server, "v2", &server.registry.resources(), Dialect::V2);
     let parts = server.aggregator.specs.v2();
     let (bytes, etag) = if parts.is_empty() { (bytes, etag) } else { merged(server, &bytes, &etag, &parts) };
-    if !protobuf {
-        return send(call, bytes, &etag);
+    if protobuf {
+        send(call, GNOSTIC, in_gnostic(server, &bytes, &etag), &etag)
+    } else {
+        send(call, JSON, bytes, &etag)
     }
-    let mut response = send(call, in_gnostic(server, &bytes, &etag), &etag);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GNOSTIC));
-    response
 }
+
+const JSON: &str = "application/json";
 
 /// What the protobuf form is called; clients also ask for it with an `@` before the version.
 const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -233,16 +233,15 @@ fn merged(server: &Server, own: &Bytes, etag: &str, parts: &[Arc<Value>]) -> (By
     (made, hash)
 }
 
-fn send(call: &Call, bytes: Bytes, etag: &str) -> Response {
+/// Upstream writes what it keeps: there is no final newline (`kube-openapi/pkg/handler`).
+fn send(call: &Call, content_type: &'static str, bytes: Bytes, etag: &str) -> Response {
     let etag = format!("\"{etag}\"");
     let mut response = if call.header(IF_NONE_MATCH) == etag {
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let output =
-            Output { media: MediaType::Json, transform: None, pretty: false, profile: None, params: vec![] };
-        respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes])
+        respond::whole(StatusCode::OK, content_type, &call.parts.headers, vec![bytes])
     };
     let headers = response.headers_mut();
     headers.extend(HeaderValue::from_str(&etag).ok().map(|e| (ETAG, e)));

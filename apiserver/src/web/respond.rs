@@ -45,11 +45,21 @@ pub(crate) fn document(
         MediaType::Json => pieces.push(Bytes::from_static(b"\n")),
         MediaType::Yaml | MediaType::Protobuf => {}
     }
+    whole(code, output.content_type(), headers, pieces)
+}
+
+/// An answer that is sent as it is, compressed if it is long and the client takes that.
+pub(crate) fn whole(
+    code: StatusCode,
+    content_type: &'static str,
+    headers: &HeaderMap,
+    pieces: Vec<Bytes>,
+) -> Response {
     let (splice, gzip) = Splice::new(pieces, negotiate::accepts_gzip(headers));
     let mut response = Response::new(splice.boxed_unsync());
     *response.status_mut() = code;
     let out = response.headers_mut();
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(output.content_type()));
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if gzip {
         compressed(out);
     }
