@@ -49,6 +49,7 @@ verify: rust     ## formatting, structure and lints
 	cargo fmt --all --check
 	cargo run -q --locked -p xtask -- structure
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	hack/fuzz.sh --check
 
 smoke: build     ## the seed flow on a throw-away cluster, on both stores
 	@hack/deps.sh cluster
@@ -63,7 +64,7 @@ test: verify unit ## everything that must pass before a change lands
 	KUBECTL=$$(hack/kubectl.sh | tail -1) STORE=etcd $(CHECKED)/cluster smoke
 
 upstream:        ## upstream's five daemons, to compare with (Go 1.26)
-	hack/upstream.sh $(UPSTREAM) $(DAEMONS) kubectl
+	hack/upstream.sh $(UPSTREAM) $(DAEMONS) kubectl etcd
 
 swap: build upstream ## the seed flow with each daemon exchanged, both ways round: ten runs
 	@hack/deps.sh cluster
@@ -146,6 +147,13 @@ oracle-devices: ## records upstream's table of device allocations, put to its al
 
 bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes; NODES, PODS, CASES
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-scheduler $(BIN)/bench-scheduler
+
+.PHONY: bench-controllers fault-controllers
+bench-controllers: build upstream ## our controller manager beside upstream's: a Deployment of REPLICAS pods made and deleted
+	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-controller-manager $(BIN)/bench-controllers
+
+fault-controllers: build upstream ## one story of workloads under crashes, frozen and missed events, failing writes; FAULTS, ROUNDS, STEP
+	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-controller-manager $(BIN)/fault-controllers
 
 CEL_COUNT ?= 100000
 .PHONY: oracle-cel bench-cel

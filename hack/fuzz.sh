@@ -2,14 +2,18 @@
 # Runs the fuzz targets (fuzz/), each FUZZ_SECONDS long, all of them or those named, FUZZ_JOBS at a time (one per
 # processor). One input may take FUZZ_TIMEOUT seconds by the clock: more where the machine has other work. What libFuzzer
 # finds is left in target/fuzz/findings. No nightly compiler is needed: the instrumentation is a code generation option.
+# `hack/fuzz.sh --check` only looks whether the targets compile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${FUZZ_SECONDS:-300}
-out=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-host=$(rustc -vV | sed -n 's/^host: //p')
-cargo run --locked -q -p xtask -- fuzz-seeds "$out/seeds"
 # The workspace's versions, so that what is fuzzed is what runs; fuzz/Cargo.toml pins the two crates that only it needs.
 cp Cargo.lock fuzz/Cargo.lock
+seconds=${FUZZ_SECONDS:-300}
+out=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+if [[ ${1:-} = --check ]]; then
+  RUSTFLAGS="--cfg fuzzing" CARGO_TARGET_DIR=$out/check exec cargo check -q --manifest-path fuzz/Cargo.toml
+fi
+host=$(rustc -vV | sed -n 's/^host: //p')
+cargo run --locked -q -p xtask -- fuzz-seeds "$out/seeds"
 # The expressions' target needs none of the daemons.
 features=()
 [[ "$*" != cel ]] || features=(--no-default-features)

@@ -15,6 +15,10 @@ pub fn json(data: &[u8]) {
     let _ = (codec::header(data), codec::type_meta(data), codec::with_resource_version(data, "1"));
     if let Ok((id, d)) = codec::decode_kind(table, data, true) {
         reads_own_json(id, &d.value);
+        // Kind and version count whatever their case; only in theirs are they fields, and the server fills them in.
+        if d.value.get("kind").is_none() || d.value.get("apiVersion").is_none() {
+            return;
+        }
         let wire = proto::encode(table, id, &d.value);
         let (same, tree) = proto::decode(table, &wire).expect("own output");
         assert_eq!(same, id);

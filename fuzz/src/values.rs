@@ -30,7 +30,7 @@ pub fn duration(data: &[u8]) {
     if let Ok(d) = t::parse_duration(&text(data)) {
         assert_eq!(t::parse_duration(&t::format_duration(d)).ok(), Some(d));
     }
-    let _ = text(data).parse::<component::duration::GoDuration>();
+    let _ = component::duration::GoDuration::parse(&text(data));
 }
 
 /// The place of an int-or-string: the port of a probe.

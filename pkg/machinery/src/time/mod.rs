@@ -15,8 +15,8 @@ pub use parse::{ParseError, parse_micro, parse_rfc3339};
 /// Seconds of Go's zero time, 0001-01-01T00:00:00Z.
 pub const ZERO_SECONDS: i64 = -62_135_596_800;
 
-/// The seconds whose year has four digits.
-pub(crate) const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+/// The seconds since 1970 whose year has four digits, which is what RFC 3339 can say.
+pub const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
 
 /// A point in time: seconds since 1970 and nanoseconds within the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
