@@ -9,14 +9,17 @@ ours=$(realpath "$1") upstream=$(realpath "$2"); mkdir -p "$3"; out=$(realpath "
 sides=${SIDES:-upstream ours} limit=${LIMIT:-3000}
 module=$(go env GOMODCACHE)/k8s.io/kubernetes@v1.37.2
 
+# No symbolic links: what they would lead to is hidden if it lies in /tmp or /var/tmp.
+place() { ln -f "$1" "$2" 2>/dev/null || cp "$1" "$2"; }
+
 # What the scripts read, and where they look for programs; nothing is compiled, so `make` has nothing to do.
 lay_out() {
   local root=$1 server=$2 p
   rm -rf "$root"; mkdir -p "$root"/{tree/_output/bin,tree/test/e2e,stub,tmp,vartmp,results}
   cp -r "$module"/{hack,api,third_party,cluster} "$root/tree"; cp -r "$module"/test/{cmd,fixtures} "$root/tree/test"
   cp -r "$module/test/e2e/testing-manifests" "$root/tree/test/e2e"; chmod -R u+w "$root/tree"
-  for p in kubectl kubectl-convert kube-controller-manager; do ln -s "$upstream/$p" "$root/tree/_output/bin/$p"; done
-  ln -s "$server" "$root/tree/_output/bin/kube-apiserver"; ln -s "$upstream/etcd" "$root/stub/etcd"
+  for p in kubectl kubectl-convert kube-controller-manager; do place "$upstream/$p" "$root/tree/_output/bin/$p"; done
+  place "$server" "$root/tree/_output/bin/kube-apiserver"; place "$upstream/etcd" "$root/stub/etcd"
   printf '#!/bin/sh\n' > "$root/stub/make"; chmod +x "$root/stub/make"
   # The module has the scripts without their executable bits.
   find "$root/tree" \( -name '*.sh' -o -name 'kubectl-*' \) -type f -exec chmod +x {} +

@@ -37,7 +37,7 @@ storage-tests: rust    ## upstream's storage tests on our embedded store (needs 
 kubectl-scripts: rust ## upstream's kubectl scripts against our API server and upstream's; WHAT="pod crd" runs some (needs Go, root)
 	@hack/deps.sh build
 	hack/upstream.sh $(UPSTREAM) kube-apiserver kube-controller-manager kubectl kubectl-convert etcd
-	cargo build --release --locked -p kube-apiserver
+	hack/release.sh -p kube-apiserver
 	e2e/apiserver/kubectl-scripts.sh $(BIN)/kube-apiserver $(UPSTREAM) target/kubectl-scripts $(WHAT)
 
 STRATEGY_COUNT ?= 2000
