@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod node_fit;
 pub mod own_writes;
+pub mod pace;
 pub mod pod_changes;
 pub mod pod_control;
 pub mod revisions;

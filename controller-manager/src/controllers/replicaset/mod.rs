@@ -10,7 +10,7 @@ pub mod tests;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, DeleteParams, Object};
 use component::app::Error;
@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 
 use self::plan::{Action, View};
 use super::shared::own_writes::OwnWrites;
+use super::shared::pace::Pace;
 use super::shared::{key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
@@ -84,6 +85,7 @@ struct Shell<K> {
     pods: Store<Pod>,
     queue: WorkQueue<String>,
     expected: UidExpectations,
+    pace: Pace,
     writes: OwnWrites,
     recorder: EventRecorder,
 }
@@ -106,6 +108,7 @@ pub fn start<K: Set>(context: &Context) -> Running {
         pods: all_pods.store(),
         queue: WorkQueue::new(K::QUEUE),
         expected: UidExpectations::new(),
+        pace: Pace::default(),
         writes: OwnWrites::new().cache("pods", all_pods.store()).cache(K::RESOURCE, sets.store()),
         recorder: context.recorder(K::COMPONENT),
     });
@@ -215,9 +218,13 @@ impl<K: Set> Shell<K> {
     }
 
     async fn sync(&self, set_key: &str) -> Result<Option<Duration>, String> {
+        if let Some(rest) = self.pace.rest(set_key, Instant::now()) {
+            return Ok(Some(rest));
+        }
         self.writes.seen(set_key)?;
         let Some(object) = self.sets.get(set_key) else {
             self.expected.delete(set_key);
+            self.pace.forget(set_key);
             self.writes.forget(set_key);
             return Ok(None);
         };
@@ -228,8 +235,11 @@ impl<K: Set> Shell<K> {
             return Ok(None);
         };
         let (active, terminating) = self.claim(&object, &matches).await?;
-        let view =
-            View { set: &set, active: &active, terminating, related: &self.related(&*object), settled };
+        self.pace.looked(set_key, active.len() + terminating, Instant::now());
+        // Who goes is asked when there are too many.
+        let too_many = active.len() > plan::replicas(&set);
+        let related = if too_many { self.related(&*object) } else { Vec::new() };
+        let view = View { set: &set, active: &active, terminating, related: &related, settled };
         let failure = self.act(set_key, &object, &view).await.err();
         self.write_status(set_key, &object, &view, failure.as_deref()).await?;
         match failure {

@@ -21,7 +21,7 @@ pub struct View<'a> {
     pub active: &'a [Arc<Pod>],
     /// The set's own pods that are being deleted.
     pub terminating: usize,
-    /// Active pods of all sets of the same owner: says which nodes are crowded.
+    /// Active pods of all sets of the same owner: says which nodes are crowded. Needed when there are too many pods.
     pub related: &'a [Arc<Pod>],
     /// All earlier creations and deletions have been seen.
     pub settled: bool,
