@@ -2,7 +2,7 @@
 # Installs the Debian packages that a task needs: hack/deps.sh build | cluster | suite | vm | profile. Does nothing when they are there.
 set -euo pipefail
 case "${1:-build}" in
-  build) packages=(protobuf-compiler libprotobuf-dev gcc make libc6-dev) ;;
+  build) packages=(protobuf-compiler libprotobuf-dev gcc g++ make libc6-dev) ;;
   cluster) packages=(gcc libc6-dev containerd runc containernetworking-plugins iptables nftables ipset kmod conntrack
                      busybox-static iproute2 util-linux procps ethtool socat etcd-server) ;;
   suite) packages=(debootstrap gcc libc6-dev) ;;
