@@ -58,14 +58,20 @@ pub fn protobuf(data: &[u8]) {
     }
 }
 
-/// The direct way to JSON accepts what the way through a tree accepts, and writes the same.
+/// The direct way to JSON accepts what the way through a tree accepts, and writes the same; but for a byte that is no
+/// text, which the tree has replaced and the direct way writes as an escape, as upstream does.
 pub fn protobuf_to_json(data: &[u8]) {
     let table = api::types();
     let mut out = Vec::new();
     let direct = proto::to_json(table, data, &mut out);
     if let Ok((id, tree)) = proto::decode(table, data) {
         direct.expect("only the tree reader accepts");
-        assert_eq!(out, codec::encode(table, id, &tree));
+        let through = codec::encode(table, id, &tree);
+        if out != through {
+            assert!(out.windows(6).any(|w| w == b"\\ufffd"), "not the same");
+            let parse = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).expect("own output");
+            assert_eq!(parse(&out), parse(&through));
+        }
     }
 }
 

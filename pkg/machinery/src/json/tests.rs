@@ -151,6 +151,9 @@ fn untyped() {
     assert_eq!(d.value.get_path(&["a"]).unwrap().as_list().unwrap()[0], Value::Float(1.0));
     let bad = decode_any(b"[1e400]", false).unwrap_err().to_string();
     assert_eq!(bad, "json: cannot unmarshal number 1e400 into Go value of type float64");
+    let mut out = Vec::new();
+    write_bytes_str(b"co\xffmm\xfe\"and", &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), r#""co\ufffdmm\ufffd\"and""#);
     let invalid = parse(b"\"a\xffb\"").unwrap();
     assert_eq!(invalid, Value::from("a\u{fffd}b"));
 }

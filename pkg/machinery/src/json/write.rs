@@ -45,7 +45,8 @@ fn write_odd(bytes: &[u8], plain: usize, out: &mut Vec<u8>) {
         escape(bytes, plain, out);
     } else {
         for chunk in bytes.utf8_chunks() {
-            escape(chunk.valid().as_bytes(), 0, out);
+            let valid = chunk.valid().as_bytes();
+            escape(valid, before_escape(valid), out);
             for _ in chunk.invalid() {
                 out.extend_from_slice(b"\\ufffd");
             }

@@ -222,7 +222,14 @@ pub(super) fn part_value(
             IntOrStr::Str(s) => Value::Str(lossy_str(s)),
         },
         Shape::Raw => match raw(data)? {
-            Some(b) => Value::Raw(b.into()),
+            Some(b) => {
+                // What is put into a document as it is must be one value. Upstream finds out when it writes the document.
+                crate::json::check_syntax(b).map_err(|why| Error::Part {
+                    what: "the JSON",
+                    why: format!("field {}: {why}", f.name),
+                })?;
+                Value::Raw(b.into())
+            }
             None => Value::Null,
         },
         Shape::Any | Shape::Map(_) => Value::Null,
@@ -308,7 +315,7 @@ pub(super) fn int_or_string(data: &[u8]) -> Result<IntOrStr<'_>> {
     Ok(if kind == 0 { IntOrStr::Int(int) } else { IntOrStr::Str(text) })
 }
 
-/// The JSON inside a RawExtension and its likes. Text that is no JSON reads as absent.
+/// The JSON inside a RawExtension and its likes, not looked at. No text reads as absent.
 pub(super) fn raw(data: &[u8]) -> Result<Option<&[u8]>> {
     let mut w = Wire::new(data);
     let mut found = None;

@@ -5,6 +5,7 @@ type Thing kind typemeta
   name 1 string
   spec 2 *Spec omitempty
   labels 3 {}string omitempty
+  any 4 *raw omitempty
 type Spec
   n 1 int32
   = 2 Inner
@@ -92,6 +93,29 @@ type OwnerReference
   controller 6 *bool omitempty
   blockOwnerDeletion 7 *bool omitempty
 ";
+
+#[test]
+fn raw_text_must_be_one_json_value() {
+    let table = TypeTable::parse(TEXT).unwrap();
+    let id = table.by_name("t/v1.Thing").unwrap();
+    let with = |text: &str| {
+        let (mut raw, mut thing) = (Vec::new(), Vec::new());
+        wire::push_field(&mut raw, 1, text.as_bytes());
+        wire::push_field(&mut thing, 4, &raw);
+        decode_message(&table, id, &thing)
+    };
+    assert_eq!(
+        with(r#"{"a": [1]}"#).unwrap().get("any"),
+        Some(&Value::Raw(r#"{"a": [1]}"#.as_bytes().into()))
+    );
+    for text in [r#"{"a"]"#, "{} {}", "nul"] {
+        let error = with(text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("unable to read the JSON of a protobuf object: field any: invalid character"),
+            "{error}"
+        );
+    }
+}
 
 #[test]
 fn metadata_without_the_object() {

@@ -22,6 +22,9 @@ const NULL: &str = "tag:yaml.org,2002:null";
 const TIMESTAMP: &str = "tag:yaml.org,2002:timestamp";
 const BINARY: &str = "tag:yaml.org,2002:binary";
 
+/// Whole numbers below this fit 64 bits: 2^63.
+const WHOLE: f64 = 9_223_372_036_854_775_808.0;
+
 impl Scalar {
     fn tag(&self) -> &'static str {
         match self {
@@ -63,12 +66,15 @@ impl Scalar {
         }
     }
 
+    /// The value that upstream reads from the JSON it makes of this (`sigs.k8s.io/yaml`, `YAMLToJSON`).
     pub fn into_value(self) -> Result<Value, String> {
         Ok(match self {
             Scalar::Null => Value::Null,
             Scalar::Bool(b) => Value::Bool(b),
             Scalar::Int(i) => Value::Int(i),
             Scalar::Unsigned(u) => Value::Raw(u.to_string().into_bytes().into()),
+            // JSON has one way to write a whole number, and reads it as an integer where it fits.
+            Scalar::Float(f) if f.fract() == 0.0 && f.abs() < WHOLE => Value::Int(f as i64),
             Scalar::Float(f) if f.is_finite() => Value::Float(f),
             Scalar::Float(f) => {
                 let text = if f.is_nan() {

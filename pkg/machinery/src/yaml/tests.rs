@@ -27,6 +27,21 @@ fn meaning() {
     }
 }
 
+/// As read from the JSON that upstream makes of it.
+#[test]
+fn whole_numbers_are_integers() {
+    for (text, want) in [
+        ("9.0", Value::Int(9)),
+        ("-0.0", Value::Int(0)),
+        ("1e3", Value::Int(1000)),
+        ("9007199254740993.0", Value::Int(9_007_199_254_740_992)),
+        ("1e20", Value::Float(1e20)),
+        ("1.5", Value::Float(1.5)),
+    ] {
+        assert_eq!(parse(text.as_bytes()), Ok(want), "{text}");
+    }
+}
+
 #[test]
 fn refused() {
     let e = |s: &str| parse_strict(s.as_bytes()).unwrap_err().to_string();
