@@ -59,13 +59,11 @@ fn plan(namespace: &str, current: Option<&ConfigMap>, bundle: &str) -> Action {
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
-    let Some(bundle) = root_ca(context)? else {
-        let token = context.token.clone();
-        return Ok(Box::pin(async move {
-            tracing::info!("No --root-ca-file and no CA in the kubeconfig: no CA is published to namespaces");
-            token.cancelled().await;
-        }));
-    };
+    let bundle = root_ca(context)?.unwrap_or_else(|| {
+        // An empty one is published, as upstream does: pods mount the config map and would wait for it for ever.
+        tracing::warn!("No --root-ca-file and no CA in the kubeconfig: namespaces are given an empty CA");
+        Vec::new()
+    });
     let bundle = String::from_utf8(bundle).map_err(|e| format!("the root CA is no text: {e}"))?;
     let namespaces = context.factory.informer::<Namespace>(Options::default());
     let fields = format!("metadata.name={NAME}");
