@@ -10,8 +10,10 @@ use client::{Client, ListParams, WatchEvent, WatchParams};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use crate::measured::Scheduler;
-use crate::{PATIENCE, cases, make_pods};
+use bench::PATIENCE;
+use bench::daemon::Daemon;
+
+use crate::{UNTHROTTLED, cases, make_pods};
 
 /// Pods made while each scheduler lives.
 const PER_LIFE: usize = 10;
@@ -62,7 +64,7 @@ pub async fn run(
     let total = times * PER_LIFE;
     let watcher = tokio::spawn(follow(client.clone(), namespace.to_string(), total));
     for life in 0..times {
-        let mut scheduler = Scheduler::start(binary, kubeconfig)?;
+        let mut scheduler = Daemon::start(binary, kubeconfig, &UNTHROTTLED)?;
         make_pods(
             client,
             namespace,
@@ -76,7 +78,7 @@ pub async fn run(
         tokio::time::sleep(Duration::from_millis(50 + (life as u64 * 37) % 400)).await;
         scheduler.stop();
     }
-    let _last = Scheduler::start(binary, kubeconfig)?;
+    let _last = Daemon::start(binary, kubeconfig, &UNTHROTTLED)?;
     let nodes = tokio::time::timeout(PATIENCE, watcher).await.context("pods were forgotten")???;
     println!("{times} schedulers killed: {} pods bound, each once", nodes.len());
     Ok(())

@@ -1,4 +1,4 @@
-//! What pods need to be there: nodes, volumes with their claims, devices with theirs.
+//! What pods need to be there besides nodes: volumes with their claims, devices with theirs.
 
 use anyhow::Result;
 use client::{Client, Object};
@@ -7,38 +7,12 @@ use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::CSINode;
 use serde_json::{Value, json};
 
-use crate::{at_once, object};
+use bench::{at_once, object};
 
 /// Name of the driver of volumes, of devices, and of the class of devices.
 const DRIVER: &str = "bench.example.com";
 /// Devices of a node.
 const DEVICES: usize = 8;
-
-/// Bare nodes in ten zones.
-pub async fn nodes(client: &Client, count: usize) -> Result<()> {
-    let nodes = (0..count).map(|i| {
-        let api = client.all::<Node>();
-        async move {
-            let name = format!("node-{i:05}");
-            let offers = json!({ "cpu": "4", "memory": "32Gi", "pods": "110" });
-            let node = json!({
-                "metadata": { "name": name, "labels": {
-                    "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": format!("zone-{}", i % 10),
-                } },
-                "status": { "capacity": offers, "allocatable": offers, "conditions": [{ "type": "Ready", "status": "True", "reason": "Bench" }] },
-            });
-            let node: Node = object(node)?;
-            // Admission taints new nodes as not ready; an update takes that away.
-            let mut made = api.create(&node).await?;
-            made.spec.get_or_insert_default().taints = None;
-            made = api.replace(&made).await?;
-            made.status = node.status;
-            api.replace_status(&made).await?;
-            anyhow::Ok(())
-        }
-    });
-    at_once(nodes).await
-}
 
 /// Makes an object, or finds it made by an earlier case.
 async fn make<K: Object>(api: client::Api<K>, value: Value) -> Result<()> {

@@ -7,35 +7,24 @@
 
 mod cases;
 mod crash;
-mod measured;
 mod objects;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use client::{Client, Config, DeleteParams, ListParams, Options as ClientOptions, WatchEvent, WatchParams};
+use anyhow::{Context, Result};
+use client::{Client, DeleteParams, ListParams, WatchEvent, WatchParams};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testing::upstream::{self, ControlPlane};
-use tokio::task::JoinSet;
 
+use bench::daemon::{Daemon, Measured};
+use bench::hollow;
+use bench::{PATIENCE, at_once, connect, number, object};
 use cases::{Case, Own};
-use measured::{Measured, Scheduler};
 
-/// Requests under way at a time.
-const WRITERS: usize = 32;
-/// Longest time for a case.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
-fn object<T: DeserializeOwned>(value: Value) -> Result<T> {
-    Ok(serde_json::from_value(value)?)
-}
+/// Throttling is lifted.
+pub const UNTHROTTLED: [&str; 2] = ["--kube-api-qps=100000", "--kube-api-burst=100000"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -52,7 +41,7 @@ async fn main() -> Result<()> {
     let kubeconfig = plane.kubeconfig()?;
     let client = connect(&kubeconfig).await?;
     let (nodes, pods) = (number("NODES", 1000), number("PODS", 500));
-    objects::nodes(&client, nodes).await?;
+    hollow::nodes(&client, nodes).await?;
     let kills = number("KILLS", 0);
     if kills > 0 {
         let space = json!({ "metadata": { "name": "crash" } });
@@ -80,40 +69,6 @@ async fn main() -> Result<()> {
             a.peak / 1024,
             b.peak / 1024,
         );
-    }
-    Ok(())
-}
-
-/// Waits until the API server answers.
-async fn connect(kubeconfig: &Path) -> Result<Client> {
-    let options = ClientOptions { qps: -1.0, ..ClientOptions::default() };
-    let client = Client::new(Config::from_kubeconfig(kubeconfig)?, options)?;
-    let end = Instant::now() + PATIENCE;
-    // The default namespace is the last thing a new control plane makes.
-    while client.all::<Namespace>().get("default").await.is_err() {
-        if Instant::now() > end {
-            bail!("the API server did not answer in time");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Ok(client)
-}
-
-/// Runs writes, a limited number at a time.
-async fn at_once<F: Future<Output = Result<()>> + Send + 'static>(
-    writes: impl Iterator<Item = F>,
-) -> Result<()> {
-    let mut running = JoinSet::new();
-    for write in writes {
-        if running.len() >= WRITERS
-            && let Some(done) = running.join_next().await
-        {
-            done??;
-        }
-        running.spawn(write);
-    }
-    while let Some(done) = running.join_next().await {
-        done??;
     }
     Ok(())
 }
@@ -195,7 +150,7 @@ impl Bench<'_> {
             Own::Volume => objects::volumes(client, &namespace, pods).await?,
             Own::Device => objects::device_claims(client, &namespace, self.nodes, pods).await?,
         }
-        let mut scheduler = Scheduler::start(binary, self.kubeconfig)?;
+        let mut scheduler = Daemon::start(binary, self.kubeconfig, &UNTHROTTLED)?;
         // The first pods show that it is at work. They go anywhere: nothing that others could want is there yet.
         make_pods(client, &namespace, "warm", 10, cases::basic(), json!({ "app": "warm" })).await?;
         all_bound(client, &namespace, "warm", 10).await?;

@@ -318,6 +318,14 @@ impl Client {
         }
     }
 
+    /// Makes a call once and hands back the answer as it comes in, a failure of the server included.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn once(&self, request: &Request) -> Result<Response<Body>> {
+        self.send(request).await
+    }
+
     /// One attempt: credentials, metrics, transport.
     async fn send(&self, request: &Request) -> Result<Response<Body>> {
         let http = self.build(request).await?;

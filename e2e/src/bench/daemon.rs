@@ -1,4 +1,4 @@
-//! A scheduler's process and what it costs, from `/proc`.
+//! A daemon's process and what it costs, from `/proc`.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,21 +14,20 @@ pub struct Measured {
     pub peak: u64,
 }
 
-/// A running scheduler; dropping it ends it.
-pub struct Scheduler(Child);
+/// A running daemon; dropping it ends it.
+pub struct Daemon(Child);
 
-impl Scheduler {
-    pub fn start(binary: &Path, kubeconfig: &Path) -> Result<Self> {
+impl Daemon {
+    /// Starts a daemon that elects no leader and serves nothing. `flags` are added.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(binary: &Path, kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary);
         command
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .args([
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--kube-api-qps=100000",
-                "--kube-api-burst=100000",
-                "--v=0",
-            ])
+            .args(["--leader-elect=false", "--secure-port=0", "--v=0"])
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -37,10 +36,13 @@ impl Scheduler {
 
     fn proc(&self, file: &str) -> Result<String> {
         let path = format!("/proc/{}/{file}", self.0.id());
-        std::fs::read_to_string(&path).with_context(|| format!("reading {path}; did the scheduler end?"))
+        std::fs::read_to_string(&path).with_context(|| format!("reading {path}; did the daemon end?"))
     }
 
     /// User and system time so far. The kernel counts in hundredths of a second.
+    ///
+    /// # Errors
+    /// When the process has ended.
     pub fn cpu(&self) -> Result<Duration> {
         let stat = self.proc("stat")?;
         let after = stat.rsplit_once(')').context("no command in stat")?.1;
@@ -50,12 +52,28 @@ impl Scheduler {
     }
 
     /// Peak resident memory in KiB.
+    ///
+    /// # Errors
+    /// When the process has ended.
     pub fn peak(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn resident(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
         let status = self.proc("status")?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).with_context(|| format!("no {name}"))?;
         Ok(line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0))
     }
 
+    /// Kills it without notice.
     pub fn stop(&mut self) {
         // It may have ended already.
         let _ = self.0.kill();
@@ -63,7 +81,7 @@ impl Scheduler {
     }
 }
 
-impl Drop for Scheduler {
+impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
     }
