@@ -200,7 +200,8 @@ pub(super) fn members(raw: &Bytes) -> Option<Vec<(String, Bytes)>> {
         s.skip_string();
         let key = string(&raw[start..s.pos]);
         s.space();
-        s.pos += 1;
+        // A document that is not valid ends anywhere.
+        s.pos = (s.pos + 1).min(raw.len());
         let (from, to) = s.skip();
         out.push((key, raw.slice(from..to)));
         s.space();
@@ -356,5 +357,31 @@ pub(super) fn type_name(raw: &[u8]) -> &'static str {
         b't' | b'f' => "bool",
         b'n' => "null",
         _ => "number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Documents are valid; one that is not is read somehow, never beyond its end.
+    #[test]
+    fn damaged_documents_are_read_to_their_end() {
+        for text in [
+            "{\"a\":true, \"? false}",
+            "{\"a",
+            "{\"a\"",
+            "{\"a\":",
+            "{",
+            "[",
+            "[1,",
+            "{\"a\" \"b\"",
+            "[{\"\\",
+        ] {
+            let raw = Bytes::from_static(text.as_bytes());
+            let _ = (members(&raw), elements(&raw));
+        }
+        let raw = Bytes::from_static(b"{\"a\":1,\"b\" ");
+        assert_eq!(members(&raw).map(|m| m.len()), Some(2));
     }
 }
