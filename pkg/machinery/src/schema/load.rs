@@ -111,7 +111,7 @@ impl Loader {
         for (n, line) in body {
             if let Some(rule) = line.strip_prefix("    +") {
                 if let Some(f) = fields.last_mut() {
-                    extra(f).rules.push(Str::const_new(rule));
+                    by_tag(&mut extra(f).rules, rule);
                 }
             } else if let Some(rule) = line.strip_prefix("  +") {
                 self.builder.type_mut(id).rules.push(Str::const_new(rule));
@@ -210,6 +210,16 @@ fn type_meta_field(name: &'static str) -> Field {
         list_type: None,
         extra: None,
     }
+}
+
+/// Keeps rules in the order in which upstream's generated code applies them: by the outermost tag, those of one tag as
+/// declared (`code-generator/cmd/validation-gen/validators/registry.go` `sortTags`).
+fn by_tag(rules: &mut Vec<Str>, rule: &'static str) {
+    fn tag(rule: &str) -> &str {
+        rule.split(['(', '=']).next().unwrap_or_default()
+    }
+    let at = rules.partition_point(|r| tag(r) <= tag(rule));
+    rules.insert(at, Str::const_new(rule));
 }
 
 fn extra(f: &mut Field) -> &mut Extra {

@@ -78,7 +78,7 @@ pub struct Extra {
     pub enum_values: Vec<Str>,
     /// Go's name of the type where it cannot be derived from the shape.
     pub go_type: Option<Str>,
-    /// Declarative validation markers without `+k8s:`, in declared order.
+    /// Declarative validation markers without `+k8s:`, by tag; those of one tag in declared order.
     pub rules: Vec<Str>,
 }
 

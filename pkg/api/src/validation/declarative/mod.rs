@@ -4,7 +4,9 @@
 //! judged again. Markers of the beta stage are enforced as those without a stage are (the gate
 //! `DeclarativeValidationBeta` is on by default); those of the alpha stage cut a branch short but report nothing, as
 //! upstream only counts their mismatches. Metadata has only alpha markers and is not walked, but for what
-//! a kind says of its own name. Rules that upstream
+//! a kind says of its own name. Errors come in the order of upstream's generated code: of a struct what concerns several
+//! fields, then field by field; of a field what ends its judgement, what its rules tell, and what stands below it.
+//! Rules that upstream
 //! implements in code (`customUnique`, `customValidation`) are left to the kinds' own validation, and so is whatever
 //! upstream's hand-written validation reports and marks as covered: it is reported here and must not be there.
 //!
@@ -174,21 +176,9 @@ impl Walk<'_> {
             return;
         }
         let old = old.flatten();
-        self.items(field, path, new, old);
-        self.unique(field, &rules, path, new);
-        for rule in &rules {
+        for rule in rules.iter().filter(|r| !waits(r)) {
             match (rule.name, new) {
                 (_, None | Some(Value::Null)) => {}
-                ("eachVal", Some(Value::List(list))) => {
-                    let Some(inner) = rule.nested(self.options) else { continue };
-                    let set = rules.iter().any(|r| r.payload == "set");
-                    for (i, item) in list.iter().enumerate() {
-                        let known = old.and_then(Value::as_list).is_some_and(|l| l.iter().any(|o| o == item));
-                        if !(self.update && set && known) {
-                            self.scalar(&inner, &path.index(i), item);
-                        }
-                    }
-                }
                 ("eachKey", Some(Value::Map(map))) => {
                     let Some(inner) = rule.nested(self.options) else { continue };
                     for key in map.keys() {
@@ -200,9 +190,40 @@ impl Walk<'_> {
                 (_, Some(value)) => self.scalar(rule, path, value),
             }
         }
+        self.of_list(field, &rules, path, new, old);
         self.enumerated(field, path, new);
         if let Some(value) = new {
             self.below(field, &rules, path, value, old);
+        }
+    }
+
+    /// The rules that need to know what kind of list a field is.
+    fn of_list(
+        &mut self,
+        field: &'static Field,
+        rules: &[Rule<'_>],
+        path: &Path,
+        new: Option<&Value>,
+        old: Option<&Value>,
+    ) {
+        let first = |names: &[&str]| rules.iter().position(|r| names.contains(&r.name));
+        let (items, unique) = (first(&["item"]), first(&["listType", "unique"]));
+        let set = rules.iter().any(|r| r.payload == "set");
+        for (i, rule) in rules.iter().enumerate().filter(|(_, r)| waits(r)) {
+            // The rules about the list as a whole are judged once, where the first stands.
+            if Some(i) == items {
+                self.items(field, path, new, old);
+            } else if Some(i) == unique {
+                self.unique(field, rules, path, new);
+            } else if let ("eachVal", Some(Value::List(list))) = (rule.name, new) {
+                let Some(inner) = rule.nested(self.options) else { continue };
+                for (i, item) in list.iter().enumerate() {
+                    let known = old.and_then(Value::as_list).is_some_and(|l| l.iter().any(|o| o == item));
+                    if !(self.update && set && known) {
+                        self.scalar(&inner, &path.index(i), item);
+                    }
+                }
+            }
         }
     }
 
@@ -219,7 +240,8 @@ impl Walk<'_> {
         let was = old.is_some_and(|o| is_set(field, o));
         let null = || Bad::Raw("null".into());
         let mut cut = false;
-        for rule in rules {
+        let (last, first): (Vec<&Rule<'_>>, Vec<&Rule<'_>>) = rules.iter().partition(|r| waits(r));
+        for rule in first.into_iter().chain(last) {
             let length = new.and_then(Value::as_list).map_or(0, |l| l.len());
             if matches!((rule.name, rule.payload), ("update", "NoAddItem" | "NoRemoveItem")) {
                 let moved = self.moved_items(rule, &keys_of(field, rules), path, new, old.flatten());
@@ -376,6 +398,12 @@ impl Walk<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether upstream's generator puts a rule behind the others of a field, as it depends on what they say of the list
+/// (`code-generator/cmd/validation-gen/validators`, deferred validations).
+fn waits(rule: &Rule<'_>) -> bool {
+    matches!(rule.name, "eachVal" | "item" | "listType" | "unique" | "update")
 }
 
 /// The fields by which items of a list that is a map are told apart.
