@@ -100,20 +100,11 @@ pub trait Strategy: Send + Sync + 'static {
         generic_prepare_for_update(call, object, old);
     }
 
-    /// Whether finalizers of a changed object are from Kubernetes' short list or have a domain: kinds whose update
-    /// validation begins with `core/validation.ValidateObjectMetaUpdate`, which are most.
+    /// Whether what a kind refuses about a change begins with finalizers that have no domain and are not from
+    /// Kubernetes' short list: kinds whose update validation begins with `core/validation.ValidateObjectMetaUpdate`,
+    /// which are most. Those that judge the changed object as a new one first tell of finalizers there.
     fn judges_finalizers(&self, call: &Call<'_>) -> bool {
-        let row = call.resource.row;
-        // Those that validate metadata with the generic function, or none of it when they change.
-        let generic = matches!(
-            row.kind.group,
-            "admissionregistration.k8s.io"
-                | "coordination.k8s.io"
-                | "flowcontrol.apiserver.k8s.io"
-                | "node.k8s.io"
-                | "policy"
-        );
-        !generic && !row.kind.group.starts_with("api")
+        generic_judges_finalizers(call)
     }
 
     /// Whether the kind has declarative validation, so that repeated errors are told once
@@ -193,6 +184,21 @@ impl Strategy for Generic {
     fn name_rule(&self) -> NameRule {
         self.name_rule
     }
+}
+
+/// By the kind's group: [`Strategy::judges_finalizers`].
+pub fn generic_judges_finalizers(call: &Call<'_>) -> bool {
+    let row = call.resource.row;
+    // Those that validate metadata with the generic function, or as of a new object, or none of it.
+    let generic = matches!(
+        row.kind.group,
+        "admissionregistration.k8s.io"
+            | "coordination.k8s.io"
+            | "flowcontrol.apiserver.k8s.io"
+            | "node.k8s.io"
+            | "policy"
+    );
+    !generic && !row.kind.group.starts_with("api")
 }
 
 /// Drops status where a status subresource owns it, and starts the generation at 1 where the server keeps it.

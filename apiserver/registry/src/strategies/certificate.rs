@@ -13,6 +13,10 @@ use crate::strategy::{Call, Strategy, keep};
 pub struct SigningRequests;
 
 impl Strategy for SigningRequests {
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn name_rule(&self) -> ::api::validation::objectmeta::NameRule {
         ::api::validation::objectmeta::name_is_path_segment
     }

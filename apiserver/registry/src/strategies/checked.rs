@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use super::{validated, validated_update, warned, with_declared};
 use crate::meta;
 use crate::strategy::{
-    Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, keep_metadata,
-    reset_metadata_for_status, validate_metadata,
+    Call, Strategy, generic_judges_finalizers, generic_prepare_for_create, generic_prepare_for_update,
+    keep_metadata, reset_metadata_for_status, validate_metadata,
 };
 
 /// What a status update may change of the metadata.
@@ -35,6 +35,14 @@ pub enum StatusMetadata {
     Kept,
 }
 
+/// Which changes are judged as new objects first, metadata and all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    Never,
+    Main,
+    Always,
+}
+
 /// A kind whose objects are normalized as the resource table says, and validated by functions over its type and by the
 /// type's declarative rules.
 pub struct Checked<T> {
@@ -42,6 +50,7 @@ pub struct Checked<T> {
     update: fn(&T, &T) -> Vec<FieldError>,
     status: Option<fn(&T, &T) -> Vec<FieldError>>,
     status_metadata: StatusMetadata,
+    renewed: Renewed,
     /// What of the stored object counts for nothing in a new one.
     prepare: Option<fn(&mut Value, Option<&Value>)>,
     warn: Option<Warn<T>>,
@@ -70,6 +79,7 @@ impl<T> Checked<T> {
             update,
             status: None,
             status_metadata: StatusMetadata::Open,
+            renewed: Renewed::Never,
             prepare: None,
             warn: None,
             kind: PhantomData,
@@ -83,6 +93,16 @@ impl<T> Checked<T> {
         status_metadata: StatusMetadata,
     ) -> Self {
         Checked { status: Some(status), status_metadata, ..self }
+    }
+
+    /// Whose update validation begins with that of a new object.
+    pub const fn renewed(self) -> Self {
+        Checked { renewed: Renewed::Main, ..self }
+    }
+
+    /// As [`Checked::renewed`], and so does that of a changed status.
+    pub const fn always_renewed(self) -> Self {
+        Checked { renewed: Renewed::Always, ..self }
     }
 
     /// With a last change before validation, which is told the stored object, if there is one.
@@ -135,6 +155,14 @@ impl<T: DeserializeOwned + 'static> Strategy for Checked<T> {
         }
     }
 
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        match self.renewed {
+            Renewed::Never => generic_judges_finalizers(call),
+            Renewed::Main => call.is_status(),
+            Renewed::Always => false,
+        }
+    }
+
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let check = if call.is_status() { self.status } else { Some(self.update) };
         let errors = check.map_or_else(Vec::new, |check| validated_update(object, old, check));
@@ -169,6 +197,7 @@ pub const SERVICE_CIDRS: Checked<networking_v1::ServiceCIDR> =
 /// Storage classes.
 pub const STORAGE_CLASSES: Checked<storage_v1::StorageClass> =
     Checked::new(storage::class::validate, storage::class::validate_update)
+        .renewed()
         .warned(|class, _| warnings::storage::class(class));
 
 /// CSI drivers.
@@ -185,6 +214,7 @@ pub const CSI_DRIVERS: Checked<storage_v1::CSIDriver> =
 pub const CSI_NODES: Checked<storage_v1::CSINode> =
     Checked::new(storage::csi_node::validate, storage::csi_node::validate_update)
         .with_status(storage::csi_node::validate_status_update, StatusMetadata::Reset)
+        .renewed()
         .prepared(|node, old| {
             let known = old.and_then(|o| o.list_at(&["status", "storageHealth"]));
             if known.is_none_or(|l| l.is_empty()) {
@@ -195,12 +225,14 @@ pub const CSI_NODES: Checked<storage_v1::CSINode> =
 /// CSI storage capacities.
 pub const CSI_STORAGE_CAPACITIES: Checked<storage_v1::CSIStorageCapacity> =
     Checked::new(storage::capacity::validate, storage::capacity::validate_update)
+        .renewed()
         .warned(|capacity, _| warnings::storage::capacity(capacity));
 
 /// Volume attachments.
 pub const VOLUME_ATTACHMENTS: Checked<storage_v1::VolumeAttachment> =
     Checked::new(storage::attachment::validate, storage::attachment::validate_update)
-        .with_status(storage::attachment::validate_update, StatusMetadata::Reset);
+        .with_status(storage::attachment::validate_update, StatusMetadata::Reset)
+        .always_renewed();
 
 /// Volume attributes classes.
 pub const VOLUME_ATTRIBUTES_CLASSES: Checked<storage_v1::VolumeAttributesClass> =
@@ -224,7 +256,8 @@ pub const PRIORITY_LEVELS: Checked<flowcontrol_v1::PriorityLevelConfiguration> =
 /// Migrations of stored objects.
 pub const STORAGE_MIGRATIONS: Checked<StorageVersionMigration> =
     Checked::new(storagemigration::validate, storagemigration::validate_update)
-        .with_status(storagemigration::validate_status_update, StatusMetadata::Reset);
+        .with_status(storagemigration::validate_status_update, StatusMetadata::Reset)
+        .renewed();
 
 /// Endpoints.
 pub const ENDPOINTS: Checked<core_v1::Endpoints> =
@@ -233,11 +266,13 @@ pub const ENDPOINTS: Checked<core_v1::Endpoints> =
 
 /// Limit ranges, which name themselves.
 pub const LIMIT_RANGES: Checked<core_v1::LimitRange> =
-    Checked::new(core::limit_range::validate, core::limit_range::validate_update).prepared(|range, old| {
-        if old.is_none() && meta::name(range).is_empty() {
-            meta::set(range, "name", uuid::Uuid::new_v4().to_string());
-        }
-    });
+    Checked::new(core::limit_range::validate, core::limit_range::validate_update).renewed().prepared(
+        |range, old| {
+            if old.is_none() && meta::name(range).is_empty() {
+                meta::set(range, "name", uuid::Uuid::new_v4().to_string());
+            }
+        },
+    );
 
 /// Resource quotas.
 pub const RESOURCE_QUOTAS: Checked<core_v1::ResourceQuota> =
@@ -304,6 +339,10 @@ fn parented(address: &Value) -> bool {
 }
 
 impl Strategy for IpAddresses {
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn validate(&self, call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         let errors = validated(object, |a| networking::ip_address::validate(a, parented(object)));
         with_declared(call, errors, object, None)

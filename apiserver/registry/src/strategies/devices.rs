@@ -48,6 +48,10 @@ fn class_metadata(class: &Value) -> Vec<FieldError> {
 pub struct DeviceClasses;
 
 impl Strategy for DeviceClasses {
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn validate(&self, call: &Call<'_>, class: &Value) -> Vec<FieldError> {
         let mut errors = class_metadata(class);
         errors.extend(resource::class::validate_spec(class, None, &selector::verdict));
@@ -67,6 +71,10 @@ pub struct ResourceClaims;
 
 #[async_trait]
 impl Strategy for ResourceClaims {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        !call.subresource.is_empty()
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, claim: &mut Value) {
         generic_prepare_for_create(call, claim);
         drop::claim_spec(claim, &["spec"], None);
@@ -130,6 +138,10 @@ fn validate_template(call: &Call<'_>, template: &Value) -> Vec<FieldError> {
 
 #[async_trait]
 impl Strategy for ResourceClaimTemplates {
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn prepare_for_create(&self, call: &Call<'_>, template: &mut Value) {
         generic_prepare_for_create(call, template);
         drop::claim_spec(template, &["spec", "spec"], None);

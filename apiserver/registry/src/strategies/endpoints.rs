@@ -41,6 +41,10 @@ fn drop_topology(slice: &mut Value, old: Option<&Value>) {
 }
 
 impl Strategy for EndpointSlices {
+    fn judges_finalizers(&self, _call: &Call<'_>) -> bool {
+        false
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, slice: &Value) -> Vec<String> {
         warned(slice, |slice| warnings::networking::endpoint_slice(slice, true))
     }

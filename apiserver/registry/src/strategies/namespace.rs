@@ -19,6 +19,10 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct Namespaces;
 
 impl Strategy for Namespaces {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        !call.subresource.is_empty()
+    }
+
     fn name_rule(&self) -> NameRule {
         objectmeta::name_is_label
     }

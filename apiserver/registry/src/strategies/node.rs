@@ -12,6 +12,10 @@ use crate::strategy::{Call, Strategy, keep};
 pub struct Nodes;
 
 impl Strategy for Nodes {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        !call.subresource.is_empty()
+    }
+
     fn prepare_for_create(&self, _call: &Call<'_>, node: &mut Value) {
         node.remove_path(&["spec", "configSource"]);
         node.remove_path(&["status", "config"]);

@@ -16,6 +16,10 @@ pub struct PersistentVolumes;
 const TRANSITION: [&str; 2] = ["status", "lastPhaseTransitionTime"];
 
 impl Strategy for PersistentVolumes {
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        !call.subresource.is_empty()
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
         warned(object, warnings::storage::persistent_volume)
     }
