@@ -59,29 +59,8 @@ fn selected(object: &Value) -> bool {
     object.get_path(&["spec", "selector"]).is_some_and(|s| !s.is_null())
 }
 
-/// A selector may not change, nor appear or vanish empty, which typed objects do not tell.
-fn selector_told(call: &Call<'_>, object: &Value, old: &Value) -> Option<FieldError> {
-    let at = ["spec", "selector"];
-    let part = |o: &Value, field: &str| match o.get_path(&[&at[..], &[field]].concat()) {
-        Some(Value::Map(map)) => !map.is_empty(),
-        Some(Value::List(list)) => !list.is_empty(),
-        _ => false,
-    };
-    let empty = |o: &Value| !part(o, "matchLabels") && !part(o, "matchExpressions");
-    let told = !call.is_status() && selected(object) != selected(old) && empty(object) && empty(old);
-    let bad = || Bad::Raw(object.get_path(&at).cloned().unwrap_or_default().to_string());
-    told.then(|| FieldError::invalid(&Path::new("spec.selector"), bad(), "field is immutable"))
-}
-
-/// What a change breaks besides the rules for the typed object.
-fn with_rules_of_changes(
-    call: &Call<'_>,
-    mut errors: Vec<FieldError>,
-    object: &Value,
-    old: &Value,
-) -> Vec<FieldError> {
-    errors.extend(selector_told(call, object, old));
-    with_pod_rules(call, errors, object, Some(old), TEMPLATE)
+fn selection(object: &Value, old: &Value) -> apps::Selected {
+    apps::Selected { now: selected(object), before: selected(old) }
 }
 
 /// Deployments.
@@ -119,11 +98,11 @@ impl Strategy for Deployments {
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_deployment_status_update),
-            false => validated_update(object, old, |new, old| {
-                apps::validate_deployment_update(new, old, selected(object))
+            false => validated_update(object, old, |new, was| {
+                apps::validate_deployment_update(new, was, selection(object, old))
             }),
         };
-        with_rules_of_changes(call, errors, object, old)
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -155,11 +134,11 @@ impl Strategy for ReplicaSets {
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let errors = match call.is_status() {
             true => validated(object, apps::validate_replica_set_status_update),
-            false => validated_update(object, old, |new, old| {
-                apps::validate_replica_set_update(new, old, selected(object))
+            false => validated_update(object, old, |new, was| {
+                apps::validate_replica_set_update(new, was, selection(object, old))
             }),
         };
-        with_rules_of_changes(call, errors, object, old)
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -167,6 +146,11 @@ impl Strategy for ReplicaSets {
 pub struct StatefulSets;
 
 impl Strategy for StatefulSets {
+    /// Of a changed status the counts are judged first.
+    fn judges_finalizers(&self, call: &Call<'_>) -> bool {
+        !call.is_status()
+    }
+
     fn warnings_on_create(&self, _call: &Call<'_>, object: &Value) -> Vec<String> {
         let mut told = template_warnings(object);
         told.extend(warned(object, |set: &StatefulSet| warnings::workload::stateful_set(set, true)));
@@ -198,11 +182,11 @@ impl Strategy for StatefulSets {
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_stateful_set_status_update),
-            false => validated_update(object, old, |new, old| {
-                apps::validate_stateful_set_update(new, old, selected(object))
+            false => validated_update(object, old, |new, was| {
+                apps::validate_stateful_set_update(new, was, selection(object, old))
             }),
         };
-        with_rules_of_changes(call, errors, object, old)
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 
@@ -242,11 +226,11 @@ impl Strategy for DaemonSets {
     fn validate_update(&self, call: &Call<'_>, object: &Value, old: &Value) -> Vec<FieldError> {
         let errors = match call.is_status() {
             true => validated_update(object, old, apps::validate_daemon_set_status_update),
-            false => validated_update(object, old, |new, old| {
-                apps::validate_daemon_set_update(new, old, selected(object))
+            false => validated_update(object, old, |new, was| {
+                apps::validate_daemon_set_update(new, was, selection(object, old))
             }),
         };
-        with_rules_of_changes(call, errors, object, old)
+        with_pod_rules(call, errors, object, Some(old), TEMPLATE)
     }
 }
 

@@ -14,11 +14,11 @@ use super::core::claim::validate_claim_spec;
 use super::core::pod::{validate_template, validate_template_metadata};
 use super::field::{Bad, Error, Path};
 use super::objectmeta::{
-    name_is_label, name_is_subdomain, validate_kube_object_meta, validate_label_selector,
-    validate_long_named, validate_nonnegative,
+    name_is_label, name_is_subdomain, validate_kube_finalizers, validate_kube_object_meta,
+    validate_label_selector, validate_long_named, validate_nonnegative,
 };
 use super::{
-    dns_label, immutable, int_or_percent, int_or_percent_value, int_or_string_bad, items,
+    dns_label, immutable, immutable_pointer, int_or_percent, int_or_percent_value, int_or_string_bad, items,
     not_more_than_100_percent, supported, text,
 };
 
@@ -44,6 +44,25 @@ fn parsed(selector: &LabelSelector) -> Option<Selector> {
 /// A selector that is there, which typed objects do not tell from one that is not: `selected` does.
 fn given(selector: &LabelSelector, selected: bool) -> Option<&LabelSelector> {
     selected.then_some(selector)
+}
+
+/// Whether a changed object and the stored one have a selector.
+#[derive(Clone, Copy)]
+pub struct Selected {
+    /// The changed one has.
+    pub now: bool,
+    /// The stored one has.
+    pub before: bool,
+}
+
+impl Selected {
+    fn of<'a>(
+        self,
+        new: &'a LabelSelector,
+        old: &'a LabelSelector,
+    ) -> (Option<&'a LabelSelector>, Option<&'a LabelSelector>) {
+        (given(new, self.now), given(old, self.before))
+    }
 }
 
 fn validate_selector(selector: Option<&LabelSelector>, kind: &str, path: &Path) -> Vec<Error> {
@@ -193,13 +212,13 @@ fn validate_deployment_strategy(strategy: &DeploymentStrategy, path: &Path) -> V
 }
 
 /// A changed deployment.
-pub fn validate_deployment_update(new: &Deployment, old: &Deployment, selected: bool) -> Vec<Error> {
+pub fn validate_deployment_update(new: &Deployment, old: &Deployment, selected: Selected) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    let selector = given(&new.selector, selected);
+    let (selector, before) = selected.of(&new.selector, &old.selector);
     errors.extend(validate_deployment_spec(new, Some(old), selector, &path));
-    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
+    errors.extend(immutable_pointer(&selector, &before, &path.child("selector")));
     errors
 }
 
@@ -376,6 +395,7 @@ pub fn validate_stateful_set_status_update(new: &StatefulSet, old: &StatefulSet)
         ready_name: "status.readyReplicas",
     };
     let mut errors = validate_counts(&counts, &path);
+    errors.extend(validate_kube_finalizers(&new.metadata, &Path::new("metadata")));
     let before = old.status.as_ref().and_then(|s| s.collision_count);
     errors.extend(validate_collisions(status.collision_count, before, &path));
     errors
@@ -441,13 +461,13 @@ fn validate_replica_set_spec(
 }
 
 /// A changed replica set.
-pub fn validate_replica_set_update(new: &ReplicaSet, old: &ReplicaSet, selected: bool) -> Vec<Error> {
+pub fn validate_replica_set_update(new: &ReplicaSet, old: &ReplicaSet, selected: Selected) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    let selector = given(&new.selector, selected);
+    let (selector, before) = selected.of(&new.selector, &old.selector);
     errors.extend(validate_replica_set_spec(new, Some(old), selector, &path));
-    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
+    errors.extend(immutable_pointer(&selector, &before, &path.child("selector")));
     errors
 }
 
@@ -591,15 +611,15 @@ fn with_claim_volumes(spec: &StatefulSetSpec) -> PodTemplateSpec {
 }
 
 /// A changed stateful set.
-pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet, selected: bool) -> Vec<Error> {
+pub fn validate_stateful_set_update(new: &StatefulSet, old: &StatefulSet, selected: Selected) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let whole = Judged { template: true, immutable: false, old: Some(&old.template) };
-    let sound = validate_stateful_set_spec(old, Some(&old.selector), &whole, &Path::ROOT).is_empty();
-    let selector = given(&new.selector, selected);
+    let (selector, before) = selected.of(&new.selector, &old.selector);
+    let sound = validate_stateful_set_spec(old, before, &whole, &Path::ROOT).is_empty();
     let judged = Judged { template: sound, ..whole };
     let mut errors = validate_stateful_set_spec(new, selector, &judged, &path);
-    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
+    errors.extend(immutable_pointer(&selector, &before, &path.child("selector")));
     errors.extend(immutable(
         &new.volume_claim_templates,
         &old.volume_claim_templates,
@@ -682,12 +702,12 @@ fn validate_daemon_set_spec(
 }
 
 /// A changed daemon set.
-pub fn validate_daemon_set_update(new: &DaemonSet, old: &DaemonSet, selected: bool) -> Vec<Error> {
+pub fn validate_daemon_set_update(new: &DaemonSet, old: &DaemonSet, selected: Selected) -> Vec<Error> {
     let path = Path::new("spec");
     let (new, old) = (&new.spec, &old.spec);
     let mut errors = Vec::new();
-    let selector = given(&new.selector, selected);
-    errors.extend(immutable(&selector, &Some(&old.selector), &path.child("selector")));
+    let (selector, before) = selected.of(&new.selector, &old.selector);
+    errors.extend(immutable_pointer(&selector, &before, &path.child("selector")));
     errors.extend(validate_daemon_set_spec(new, Some(old), selector, &path));
     errors
 }

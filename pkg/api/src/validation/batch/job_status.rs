@@ -29,9 +29,13 @@ pub fn validate_job_status_update(new: &Job, old: &Job) -> Vec<Error> {
     let spec = new.spec.as_ref().unwrap_or(&no_spec);
     let path = Path::new("status");
     let mut errors = validate_counts(now, &path);
-    errors.extend(validate_conditions(now, was, spec, &path));
+    errors.extend(validate_results(now, was, &path));
+    errors.extend(validate_completion(now, was, &path));
+    errors.extend(validate_stages(now, was, &path));
     errors.extend(validate_finish(now, was, spec, &path));
     errors.extend(validate_indexes(now, was, spec, &path));
+    errors.extend(validate_pods(now, was, &path));
+    errors.extend(validate_success(now, spec, &path));
     errors.extend(validate_transitions(now, was, spec, &path));
     errors
 }
@@ -65,12 +69,16 @@ fn validate_counts(now: &JobStatus, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// Conditions that exclude or need each other.
-fn validate_conditions(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &Path) -> Vec<Error> {
+/// Rules about conditions, each with whether it is broken.
+fn broken(rules: &[(bool, &str)], path: &Path) -> Vec<Error> {
     let at = path.child("conditions");
+    rules.iter().filter(|(broken, _)| *broken).map(|(_, d)| Error::invalid(&at, Bad::Omitted, *d)).collect()
+}
+
+/// Results that exclude each other.
+fn validate_results(now: &JobStatus, was: &JobStatus, path: &Path) -> Vec<Error> {
     let changed = |kind: &str| on(now, kind) != on(was, kind);
     let has = |kind: &str| on(now, kind);
-    let indexes = now.failed_indexes != was.failed_indexes;
     let rules = [
         (
             (changed("Complete") || changed("Failed")) && has("Complete") && has("Failed"),
@@ -80,6 +88,16 @@ fn validate_conditions(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &
             (changed("Complete") || changed("FailureTarget")) && has("Complete") && has("FailureTarget"),
             "cannot set Complete=True and FailureTarget=true conditions",
         ),
+    ];
+    broken(&rules, path)
+}
+
+/// Results that others come before.
+fn validate_stages(now: &JobStatus, was: &JobStatus, path: &Path) -> Vec<Error> {
+    let changed = |kind: &str| on(now, kind) != on(was, kind);
+    let has = |kind: &str| on(now, kind);
+    let indexes = now.failed_indexes != was.failed_indexes;
+    let rules = [
         (
             (changed("Failed") || indexes) && has("Failed") && !has("FailureTarget"),
             "cannot set Failed=True condition without the FailureTarget=true condition",
@@ -90,6 +108,14 @@ fn validate_conditions(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &
                 && !has("SuccessCriteriaMet"),
             "cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
         ),
+    ];
+    broken(&rules, path)
+}
+
+/// What success excludes or needs, changed or not.
+fn validate_success(now: &JobStatus, spec: &JobSpec, path: &Path) -> Vec<Error> {
+    let has = |kind: &str| on(now, kind);
+    let rules = [
         (
             has("SuccessCriteriaMet") && has("Failed"),
             "cannot set SuccessCriteriaMet=True and Failed=true conditions",
@@ -103,14 +129,13 @@ fn validate_conditions(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &
             "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
         ),
     ];
-    rules.iter().filter(|(broken, _)| *broken).map(|(_, d)| Error::invalid(&at, Bad::Omitted, *d)).collect()
+    broken(&rules, path)
 }
 
-/// Times and counts of a job that has finished.
-fn validate_finish(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &Path) -> Vec<Error> {
+/// The time of completion.
+fn validate_completion(now: &JobStatus, was: &JobStatus, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    let (done, complete) = (finished(now), on(now, "Complete"));
-    let done_changed = done != finished(was);
+    let complete = on(now, "Complete");
     let complete_changed = complete != on(was, "Complete");
     let started = now.start_time != was.start_time;
     let completed = now.completion_time != was.completion_time;
@@ -131,6 +156,14 @@ fn validate_finish(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &Path
     {
         errors.push(Error::invalid(&at, time(), "must be equal to or after `startTime`"));
     }
+    errors
+}
+
+/// What a job that has finished still has.
+fn validate_finish(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let (done, started) = (finished(now), now.start_time != was.start_time);
+    let done_changed = done != finished(was);
     let (active, before) = (now.active.unwrap_or(0), was.active.unwrap_or(0));
     if (done_changed || active != before) && active > 0 && done {
         errors.push(Error::invalid(&path.child("active"), active, "active>0 is invalid for finished job"));
@@ -146,6 +179,15 @@ fn validate_finish(now: &JobStatus, was: &JobStatus, spec: &JobSpec, path: &Path
         let at = path.child("uncountedTerminatedPods");
         errors.push(Error::invalid(&at, Bad::json(&uncounted), "must be empty for finished job"));
     }
+    errors
+}
+
+/// Pods that end, and pods that are ready.
+fn validate_pods(now: &JobStatus, was: &JobStatus, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let done = finished(now);
+    let done_changed = done != finished(was);
+    let (active, before) = (now.active.unwrap_or(0), was.active.unwrap_or(0));
     if let Some(terminating) = now.terminating.filter(|t| *t > 0)
         && (done_changed || now.terminating != was.terminating)
         && done
