@@ -42,6 +42,11 @@ pub fn validate_status_update(new: &HorizontalPodAutoscaler, old: &HorizontalPod
     let mut errors = validate_object_meta_update(&new.metadata, &old.metadata, &Path::new("metadata"));
     let Some(status) = &new.status else { return errors };
     let path = Path::new("status");
+    for (i, condition) in items(&status.conditions).iter().enumerate() {
+        let at = path.child("conditions");
+        let generation = condition.observed_generation.unwrap_or_default();
+        errors.extend(validate_nonnegative(generation, &at.index(i).child("observedGeneration")));
+    }
     let current = i64::from(status.current_replicas.unwrap_or_default());
     errors.extend(validate_nonnegative(current, &path.child("currentReplicas")));
     let desired = i64::from(status.desired_replicas);
