@@ -267,7 +267,7 @@ pub async fn build(
     let (admission, accounts) = admission::chain(&config)?;
     let resources = api_registry(&config, store.clone(), admission);
     let Authorization { authorizer, rbac, node } =
-        authorization::build(&config.authorization, &process.tasks)?;
+        authorization::build(&config.authorization, &config.gates, &process.tasks)?;
     resources.core().start_caches();
     resources.core().set_authorizer(authorizer.clone());
     if let Some(rbac) = &rbac {

@@ -47,3 +47,10 @@ oracle-strategy: ## our strategies against upstream's, STRATEGY_COUNT creates an
 	cd e2e/oracle && go build -o ../../target/oracle/ ./strategy
 	ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_COUNT=$(STRATEGY_COUNT) ORACLE_RECORD=1 ORACLE_RESULTS=$(CURDIR)/e2e/oracle/RESULTS.md \
 	  cargo test -p registry --locked --test strategies -- --nocapture
+
+.PHONY: oracle-bootstrap
+oracle-bootstrap: ## records upstream's default roles and bindings, with the gates they depend on (needs Go)
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./bootstrap
+	target/oracle/bootstrap apiserver/data/rbac-bootstrap.jsonl apiserver/src/hooks/testdata/rbac-gates.jsonl
+	cargo test -p kube-apiserver --lib --locked hooks::rbac

@@ -16,6 +16,7 @@ use auth::{
     UserInfo, Verdict,
 };
 use component::app::{Error, Tasks};
+use component::features::Gates;
 
 use super::files;
 use crate::options::AuthorizationConfig;
@@ -45,11 +46,11 @@ struct Own {
 }
 
 impl Own {
-    fn new(wanted: &[Configured], policies: Option<&Path>) -> Result<Self, Error> {
+    fn new(wanted: &[Configured], policies: Option<&Path>, gates: &Gates) -> Result<Self, Error> {
         let has = |kind: &str| wanted.iter().any(|a| a.kind == kind);
         Ok(Self {
             rbac: has("RBAC").then(Rbac::default),
-            node: has("Node").then(|| Node::new(node_rules())),
+            node: has("Node").then(|| Node::new(node_rules(gates))),
             abac: has("ABAC").then(|| files::policies(policies)).transpose()?.map(Arc::new),
         })
     }
@@ -90,7 +91,11 @@ impl Own {
 ///
 /// # Errors
 /// A file that cannot be used.
-pub(crate) fn build(asked: &AuthorizationConfig, tasks: &Tasks) -> Result<Authorization, Error> {
+pub(crate) fn build(
+    asked: &AuthorizationConfig,
+    gates: &Gates,
+    tasks: &Tasks,
+) -> Result<Authorization, Error> {
     let (wanted, followed) = match &asked.file {
         Some(file) => {
             let data = read(file)?;
@@ -98,7 +103,7 @@ pub(crate) fn build(asked: &AuthorizationConfig, tasks: &Tasks) -> Result<Author
         }
         None => (from_flags(asked)?, None),
     };
-    let own = Own::new(&wanted, asked.policy_file.as_deref())?;
+    let own = Own::new(&wanted, asked.policy_file.as_deref(), gates)?;
     let required = Own::required(&wanted);
     let current = Arc::new(ArcSwap::from_pointee(own.union(wanted)?));
     let (rbac, node) = (own.rbac.clone(), own.node.clone());
@@ -191,8 +196,8 @@ fn reloaded(
 }
 
 /// What `system:node` allows, from the bootstrap policy.
-fn node_rules() -> Vec<Rule> {
-    crate::hooks::rbac::policy()
+fn node_rules(gates: &Gates) -> Vec<Rule> {
+    crate::hooks::rbac::policy(gates)
         .into_iter()
         .find(|object| object["kind"] == "ClusterRole" && object["metadata"]["name"] == "system:node")
         .and_then(|role| serde_json::from_value(role["rules"].clone()).ok())
@@ -205,13 +210,13 @@ mod tests {
 
     #[test]
     fn node_rules_exist() {
-        assert!(node_rules().len() > 10);
+        assert!(node_rules(&Gates::default()).len() > 10);
     }
 
     #[test]
     fn own_authorizers_are_those_of_the_start() {
         let wanted = || vec![Configured::plain("RBAC"), Configured::plain("AlwaysDeny")];
-        let own = Own::new(&wanted(), None).unwrap();
+        let own = Own::new(&wanted(), None, &Gates::default()).unwrap();
         assert_eq!(own.union(wanted()).map(|u| u.0.len()), Ok(3));
         let node = own.union(vec![Configured::plain("Node")]).map(drop).unwrap_err();
         assert_eq!(

@@ -66,9 +66,10 @@ pub(crate) fn start(
         priority_classes::ensure(b.clone())
     });
     if let Some(authorizer) = rbac {
-        let local = each();
+        let (local, gates) = (each(), config.gates);
         run(tasks, health, "rbac/bootstrap-roles", move || {
-            rbac::establish(local.clone(), authorizer.clone())
+            let (local, authorizer) = (local.clone(), authorizer.clone());
+            async move { rbac::establish(local, &gates, authorizer).await }
         });
     }
     let (local, cidrs) = (each(), config.service_cidrs.clone());

@@ -1,26 +1,53 @@
 //! The default roles and bindings: created when missing, completed when something of theirs was removed, left alone
 //! when annotated `rbac.authorization.kubernetes.io/autoupdate: "false"`.
 //!
-//! The policy is data, recorded from upstream's server by `hack/policy/run.sh`.
-//! Upstream: `pkg/registry/rbac/rest/storage_rbac.go`, `pkg/registry/rbac/reconciliation`.
+//! The policy is data, recorded from upstream's code by `e2e/oracle/bootstrap` (`make oracle-bootstrap`). It is what the
+//! server's feature gates leave of it.
+//! Upstream: `pkg/registry/rbac/rest/storage_rbac.go`, `pkg/registry/rbac/reconciliation`,
+//! `plugin/pkg/auth/authorizer/rbac/bootstrappolicy`.
 
 use auth::rbac::Rbac;
 use auth::rbac::state::State;
+use component::features::{Gate, Gates};
 use registry::errors::ApiError;
 use serde_json::{Value, json};
 
 use crate::local::{Gvr, Local};
 
 /// All objects, cluster roles first.
-pub(crate) fn policy() -> Vec<Value> {
+pub(crate) fn policy(gates: &Gates) -> Vec<Value> {
     const DATA: &str = include_str!("../../data/rbac-bootstrap.jsonl");
     // The file is part of the program; a test reads every line.
-    DATA.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let recorded = DATA.lines().filter_map(|line| serde_json::from_str(line).ok());
+    recorded.filter_map(|object| gated(object, gates)).collect()
+}
+
+/// A recorded value without what its `when` asks more gates for than are on; a text with conditions is a `value` beside
+/// them.
+fn gated(value: Value, gates: &Gates) -> Option<Value> {
+    match value {
+        Value::Object(mut map) => {
+            if let Some(when) = map.remove("when") {
+                let on =
+                    |name: &Value| name.as_str().and_then(Gate::from_name).is_some_and(|g| gates.enabled(g));
+                if !when.as_array().is_some_and(|names| names.iter().all(on)) {
+                    return None;
+                }
+                if let Some(value) = map.remove("value") {
+                    return Some(value);
+                }
+            }
+            let left = map.into_iter().filter_map(|(field, value)| Some((field, gated(value, gates)?)));
+            Some(Value::Object(left.collect()))
+        }
+        Value::Array(list) => Some(list.into_iter().filter_map(|item| gated(item, gates)).collect()),
+        value => Some(value),
+    }
 }
 
 /// Writes the policy, then waits until the authorizer decides by it: a server that is ready refuses no component.
-pub(super) async fn establish(local: Local, authorizer: Rbac) -> Result<(), ApiError> {
-    let policy = policy();
+pub(super) async fn establish(local: Local, gates: &Gates, authorizer: Rbac) -> Result<(), ApiError> {
+    let policy = policy(gates);
     reconcile(local, &policy).await?;
     authorizer.until(|state| policy.iter().all(|object| is_known(state, object))).await;
     Ok(())
@@ -104,13 +131,31 @@ fn plan(found: &Value, wanted: &Value) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
-    fn policy_is_complete() {
-        let lines = include_str!("../../data/rbac-bootstrap.jsonl").lines().count();
-        assert_eq!(policy().len(), lines);
-        assert!(lines > 130);
+    fn policy_is_upstreams_with_every_gate() {
+        let cases = include_str!("testdata/rbac-gates.jsonl").lines();
+        let cases: Vec<Value> = cases.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let key = |o: &Value| {
+            let text = |field: &str| o["metadata"][field].as_str().unwrap_or_default();
+            format!("{} {}/{}", o["kind"].as_str().unwrap(), text("namespace"), text("name"))
+        };
+        let keyed = |list: &[Value]| list.iter().map(|o| (key(o), o.clone())).collect::<BTreeMap<_, _>>();
+        let usual = cases[0]["changed"].as_array().unwrap();
+        assert_eq!(&policy(&Gates::default()), usual);
+        for case in &cases {
+            let set: Vec<String> = serde_json::from_value(case["set"].clone()).unwrap();
+            let mut gates = Gates::default();
+            gates.set(&set).unwrap();
+            let mut wanted = keyed(usual);
+            wanted.retain(|key, _| !case["gone"].as_array().unwrap().iter().any(|gone| gone == key));
+            wanted.extend(keyed(case["changed"].as_array().unwrap()));
+            assert_eq!(keyed(&policy(&gates)), wanted, "{set:?}");
+        }
+        assert!(usual.len() > 130 && cases.len() > 150);
     }
 
     #[test]
