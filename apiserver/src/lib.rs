@@ -24,3 +24,10 @@ pub mod server;
 mod tables;
 mod web;
 mod webhooks;
+
+#[cfg(test)]
+#[path = "../../pkg/api/tests/generate/mod.rs"]
+mod generate;
+#[cfg(test)]
+#[path = "../../pkg/machinery/tests/oracle/mod.rs"]
+mod oracle;

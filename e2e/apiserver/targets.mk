@@ -54,3 +54,13 @@ oracle-bootstrap: ## records upstream's default roles and bindings, with the gat
 	cd e2e/oracle && go build -o ../../target/oracle/ ./bootstrap
 	target/oracle/bootstrap apiserver/data/rbac-bootstrap.jsonl apiserver/src/hooks/testdata/rbac-gates.jsonl
 	cargo test -p kube-apiserver --lib --locked hooks::rbac
+
+PRINTERS_COUNT ?= 1000
+PRINTERS = ORACLE_DIR=$(CURDIR)/target/oracle ORACLE_COUNT=$(PRINTERS_COUNT) ORACLE_RECORD=1 cargo test -p kube-apiserver --lib --locked rows_as_upstream -- --nocapture
+.PHONY: oracle-printers
+oracle-printers: ## rows of tables beside upstream's printers, PRINTERS_COUNT objects of every kind (needs Go); records answers and columns
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./printers
+	# Columns are part of the program, and rows with other columns are not recorded: the first run sees to the columns.
+	$(PRINTERS)
+	$(PRINTERS)

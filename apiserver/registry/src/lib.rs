@@ -7,7 +7,7 @@ pub mod audit;
 mod check;
 mod codec;
 mod conditions;
-mod conversion;
+pub mod conversion;
 mod conversions;
 pub mod core;
 pub mod customresources;

@@ -132,7 +132,7 @@ fn list_body(call: &Call, output: &Output, mut list: List) -> Result<ListBody, A
             let options = tables::Options::from_query(&call.query)?;
             let kind = list.gvk.kind.strip_suffix("List").unwrap_or(&list.gvk.kind).to_owned();
             let gvk = Gvk { kind, ..list.gvk.clone() };
-            let renderer = tables::Renderer::new(version, options, &gvk, list.columns.clone());
+            let mut renderer = tables::Renderer::new(version, options, &gvk, list.columns.clone());
             if let Some(table) = renderer.without_rows(&list) {
                 return Ok(ListBody::Table(table));
             }

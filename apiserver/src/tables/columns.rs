@@ -1,4 +1,4 @@
-//! Column sets by kind: facts recorded by `hack/tables/run.py`. Descriptions are upstream's prose and left out.
+//! Column sets by kind: facts recorded by `make oracle-printers`. Descriptions are upstream's prose and left out.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

@@ -1,12 +1,15 @@
 //! Rows of the core group and of events, nodes, volumes and services.
 //! Upstream: `pkg/printers/internalversion/printers.go`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Cell;
 
 use super::view::{View, some_of};
 
 pub(super) fn node(o: &View<'_>) -> Vec<Cell> {
-    let mut status = match o.condition("Ready") {
+    let ready = o.items("status.conditions").into_iter().rfind(|c| c.text("type") == "Ready");
+    let mut status = match ready {
         Some(c) if c.text("status") == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
         None => "Unknown".to_owned(),
@@ -48,14 +51,16 @@ pub(super) fn node(o: &View<'_>) -> Vec<Cell> {
     ]
 }
 
+/// What a load balancer answers at, each once, sorted.
+pub(super) fn balancer_addresses<'a>(o: &View<'a>) -> Vec<&'a str> {
+    let ingress = o.items("status.loadBalancer.ingress").into_iter();
+    let addresses: BTreeSet<&str> = ingress.map(|i| i.text_or("ip", i.text("hostname"))).collect();
+    addresses.into_iter().filter(|t| !t.is_empty()).collect()
+}
+
 fn external_ip(o: &View<'_>) -> String {
     let own = o.texts("spec.externalIPs");
-    let balancer: Vec<&str> = o
-        .items("status.loadBalancer.ingress")
-        .iter()
-        .map(|i| i.text_or("ip", i.text("hostname")))
-        .filter(|t| !t.is_empty())
-        .collect();
+    let balancer = balancer_addresses(o);
     match o.text("spec.type") {
         "ClusterIP" | "NodePort" if own.is_empty() => "<none>".to_owned(),
         "ClusterIP" | "NodePort" => own.join(","),
@@ -68,8 +73,8 @@ fn external_ip(o: &View<'_>) -> String {
 
 pub(super) fn service(o: &View<'_>) -> Vec<Cell> {
     let port = |p: &View<'_>| match p.int("nodePort") {
-        0 => format!("{}/{}", p.int("port"), p.text("protocol")),
-        node => format!("{}:{node}/{}", p.int("port"), p.text("protocol")),
+        node if node > 0 => format!("{}:{node}/{}", p.int("port"), p.text("protocol")),
+        _ => format!("{}/{}", p.int("port"), p.text("protocol")),
     };
     let ports: Vec<String> = o.items("spec.ports").iter().map(port).collect();
     let ports = if ports.is_empty() { "<none>".to_owned() } else { ports.join(",") };
@@ -106,8 +111,8 @@ pub(super) fn endpoints(o: &View<'_>) -> Vec<Cell> {
     }
     let text = match all.len() {
         _ if subsets.is_empty() => "<none>".to_owned(),
-        0 => String::new(),
-        _ => some_of(&all, 3),
+        n if n > 3 => some_of(&all, 3),
+        _ => all.join(","),
     };
     vec![o.name().into(), text.into(), o.age().into()]
 }
@@ -131,20 +136,22 @@ pub(super) fn event(o: &View<'_>) -> Vec<Cell> {
     let pick = |a: &str, b: &str| o.show(a).or_else(|| o.show(b)).unwrap_or_default();
     let time = |paths: [&str; 3]| paths.iter().find_map(|p| o.time(p));
     let first = time(["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"]);
-    let last = match time(["series.lastObservedTime", "lastTimestamp", "deprecatedLastTimestamp"]) {
-        Some(at) => Some(at),
-        None => first,
+    let last = match o.has("series") {
+        true => o.time("series.lastObservedTime"),
+        false => time(["lastTimestamp", "deprecatedLastTimestamp", ""]).or(first),
     };
     let since = |at: Option<jiff::Timestamp>| at.map_or_else(|| "<unknown>".to_owned(), |at| o.ago(at));
-    let count = [o.int("series.count"), o.int("count"), o.int("deprecatedCount"), 1];
-    let count = count.into_iter().find(|c| *c != 0).unwrap_or(1);
+    let count = match o.has("series") {
+        true => o.int("series.count"),
+        false => [o.int("count"), o.int("deprecatedCount"), 1].into_iter().find(|c| *c != 0).unwrap_or(1),
+    };
     let kind = pick("involvedObject.kind", "regarding.kind").to_lowercase();
     let name = pick("involvedObject.name", "regarding.name");
     let target = if name.is_empty() { kind } else { format!("{kind}/{name}") };
+    let said = |text: String, otherwise: String| if text.is_empty() { otherwise } else { text };
     let component = pick("source.component", "deprecatedSource.component");
-    let component =
-        if component.is_empty() { pick("reportingComponent", "reportingController") } else { component };
-    let host = pick("source.host", "deprecatedSource.host");
+    let component = said(component, pick("reportingComponent", "reportingController"));
+    let host = said(pick("source.host", "deprecatedSource.host"), o.text("reportingInstance").to_owned());
     let source = if host.is_empty() { component } else { format!("{component}, {host}") };
     vec![
         since(last).into(),
@@ -191,10 +198,10 @@ pub(super) fn volume(o: &View<'_>) -> Vec<Cell> {
         if o.deleting() { "Terminating" } else { o.text("status.phase") }.into(),
         claim.into(),
         class(o).into(),
-        o.text_or("spec.volumeAttributesClassName", "<unset>").into(),
+        o.given("spec.volumeAttributesClassName", "<unset>").into(),
         o.text("status.reason").into(),
         o.age().into(),
-        o.text_or("spec.volumeMode", "<unset>").into(),
+        o.given("spec.volumeMode", "<unset>").into(),
     ]
 }
 
@@ -212,9 +219,9 @@ pub(super) fn claim(o: &View<'_>) -> Vec<Cell> {
         capacity.into(),
         modes.into(),
         class(o).into(),
-        o.text_or("spec.volumeAttributesClassName", "<unset>").into(),
+        o.given("spec.volumeAttributesClassName", "<unset>").into(),
         o.age().into(),
-        o.text_or("spec.volumeMode", "<unset>").into(),
+        o.given("spec.volumeMode", "<unset>").into(),
     ]
 }
 

@@ -3,15 +3,21 @@
 //! [`columns`] are facts, cells are made per kind in the other submodules; kinds without their own get Name and
 //! Created At. Upstream: `pkg/printers/internalversion/printers.go`, `apiserver/pkg/registry/rest/table.go`.
 mod columns;
+mod coming;
 mod core;
 mod custom;
+#[cfg(test)]
+mod oracle;
 mod others;
 mod pods;
 mod view;
 mod workloads;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
+use machinery::Value;
 use registry::api::{self, Format, Gvk, List, ObjectRef};
 use registry::errors::ApiError;
 use serde_json::Value as Cell;
@@ -64,6 +70,8 @@ pub(crate) struct Renderer {
     options: Options,
     columns: &'static [Column],
     custom: Option<custom::Columns>,
+    /// The name of the default storage class, in lists.
+    default: Option<String>,
     now: Timestamp,
 }
 
@@ -73,7 +81,7 @@ impl Renderer {
         let columns = columns::of(&gvk.api_version(), &gvk.kind);
         let custom = custom.as_ref().map(custom::Columns::new);
         let (version, kind) = (version.to_owned(), gvk.kind.clone());
-        Self { version, kind, options, columns, custom, now: Timestamp::now() }
+        Self { version, kind, options, columns, custom, default: None, now: Timestamp::now() }
     }
 
     /// Everything before the first row of a list.
@@ -101,11 +109,11 @@ impl Renderer {
 
     /// Appends one row.
     pub(crate) fn row(&self, object: &ObjectRef, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let tree = object.value()?;
+        let tree = printed(object)?;
         let view = View { tree: &tree, now: self.now };
         let cells = match &self.custom {
             Some(custom) => custom.cells(&view),
-            None => cells(object.gvk().kind.as_str(), &view),
+            None => cells(object.gvk().kind.as_str(), &view, self.default.as_deref()),
         };
         let completed = match &self.custom {
             None if object.gvk().kind == "Pod" => pods::completed(&view),
@@ -121,10 +129,19 @@ impl Renderer {
         head.strip_suffix('[').map(|head| format!("{head}null}}").into())
     }
 
-    /// Puts the objects into the order of the rows: flow schemas are shown in the order in which they are tried.
-    pub(crate) fn order(&self, objects: &mut [ObjectRef]) {
-        if self.kind == "FlowSchema" {
-            objects.sort_by_key(|o| o.value().ok().and_then(|v| v.i64_at(&["spec", "matchingPrecedence"])));
+    /// Puts the objects into the order of the rows, and learns what rows of a list say of the others: flow schemas are
+    /// shown in the order in which they are tried, one storage class is the default.
+    pub(crate) fn order(&mut self, objects: &mut [ObjectRef]) {
+        match self.kind.as_str() {
+            "FlowSchema" => objects.sort_by_key(|o| {
+                let precedence = o.value().ok().and_then(|v| v.i64_at(&["spec", "matchingPrecedence"]));
+                (precedence, o.name().to_owned())
+            }),
+            "StorageClass" => {
+                let trees: Vec<_> = objects.iter().filter_map(|o| o.value().ok()).collect();
+                self.default = default_storage_class(trees.iter().map(|tree| &**tree), self.now);
+            }
+            _ => {}
         }
     }
 
@@ -136,6 +153,26 @@ impl Renderer {
         out.extend_from_slice(b"]}");
         Ok(out.into())
     }
+}
+
+/// The object in the version that is shown: upstream shows its internal one, which is another for old autoscalers.
+fn printed(object: &ObjectRef) -> Result<Arc<Value>, ApiError> {
+    let (tree, gvk) = (object.value()?, object.gvk());
+    if gvk.kind != "HorizontalPodAutoscaler" {
+        return Ok(tree);
+    }
+    let row = ::api::resources::resource_for_kind(&gvk.group, &gvk.version, &gvk.kind);
+    let Some(row) = row else { return Ok(tree) };
+    let mut tree = Value::clone(&tree);
+    registry::conversion::to_hub(&mut tree, row.kind)?;
+    Ok(Arc::new(tree))
+}
+
+/// The newest class that says it is the default; of two, the first by name (`getEffectiveDefaultStorageClass`).
+fn default_storage_class<'a>(trees: impl Iterator<Item = &'a Value>, now: Timestamp) -> Option<String> {
+    let views = trees.map(|tree| View { tree, now }).filter(others::is_default_storage_class);
+    let newest = views.min_by_key(|o| (std::cmp::Reverse(o.time("metadata.creationTimestamp")), o.name()));
+    newest.map(|o| o.name().to_owned())
 }
 
 fn json(text: &str) -> String {
@@ -198,7 +235,7 @@ fn counted(o: &View<'_>, count: i64) -> Vec<Cell> {
     vec![o.name().into(), count.into(), o.age().into()]
 }
 
-fn cells(kind: &str, o: &View<'_>) -> Vec<Cell> {
+fn cells(kind: &str, o: &View<'_>, default: Option<&str>) -> Vec<Cell> {
     match kind {
         "Pod" => pods::cells(o),
         "ComponentStatus" => core::component_status(o),
@@ -216,7 +253,7 @@ fn cells(kind: &str, o: &View<'_>) -> Vec<Cell> {
         "ReplicationController" | "ReplicaSet" => workloads::replicas(o),
         "ResourceQuota" => core::quota(o),
         "Secret" => vec![o.name().into(), o.text("type").into(), o.size("data").into(), o.age().into()],
-        "ServiceAccount" | "DeviceClass" | "ResourceClaimTemplate" => simple(o, &[]),
+        "ServiceAccount" | "DeviceClass" | "ResourceClaimTemplate" | "Workload" => simple(o, &[]),
         "Service" => core::service(o),
         "APIService" => others::api_service(o),
         "ControllerRevision" => workloads::controller_revision(o),
@@ -238,7 +275,7 @@ fn cells(kind: &str, o: &View<'_>) -> Vec<Cell> {
         "ClusterRoleBinding" | "RoleBinding" => others::binding(o),
         "CSIDriver" => others::csi_driver(o),
         "CSINode" => counted(o, o.count("spec.drivers")),
-        "StorageClass" => others::storage_class(o),
+        "StorageClass" => others::storage_class(o, default),
         "VolumeAttachment" => others::attachment(o),
         "VolumeAttributesClass" => simple(o, &["driverName"]),
         "MutatingAdmissionPolicy" => others::policy(o, "spec.mutations"),
@@ -266,7 +303,14 @@ fn cells(kind: &str, o: &View<'_>) -> Vec<Cell> {
             o.int("status.replicas").into(),
             o.age().into(),
         ],
-        _ => vec![o.name().into(), o.text("metadata.creationTimestamp").into()],
+        "LeaseCandidate" => coming::lease_candidate(o),
+        "StorageVersion" => coming::storage_version(o),
+        "PodGroup" => coming::pod_group(o),
+        "CompositePodGroup" => coming::composite_pod_group(o),
+        "ResourcePoolStatusRequest" => coming::pool_status_request(o),
+        "EvictionRequest" => coming::eviction_request(o),
+        "Eviction" => coming::eviction(o),
+        _ => vec![o.name().into(), o.created().into()],
     }
 }
 
@@ -277,7 +321,7 @@ mod tests {
     fn of(object: serde_json::Value) -> Vec<Cell> {
         let tree = machinery::value::to_value(&object).unwrap();
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        cells(object["kind"].as_str().unwrap(), &View { tree: &tree, now })
+        cells(object["kind"].as_str().unwrap(), &View { tree: &tree, now }, None)
     }
 
     #[test]
@@ -287,8 +331,34 @@ mod tests {
             let kind = rest.split('\t').next().unwrap();
             let object =
                 serde_json::json!({"kind": kind, "apiVersion": api_version, "metadata": {"name": "x"}});
-            assert_eq!(of(object).len(), columns::of(api_version, kind).len(), "{line}");
+            // Upstream shows the age of addresses without a column for it.
+            let more = usize::from(kind == "IPAddress");
+            assert_eq!(of(object).len(), columns::of(api_version, kind).len() + more, "{line}");
         }
+    }
+
+    #[test]
+    fn one_storage_class_is_the_default() {
+        let class = |name: &str, created: &str, annotation: &str| {
+            let annotations = serde_json::json!({annotation: "true"});
+            let metadata =
+                serde_json::json!({"name": name, "creationTimestamp": created, "annotations": annotations});
+            machinery::value::to_value(&serde_json::json!({"metadata": metadata})).unwrap()
+        };
+        let (mark, old) = (
+            "storageclass.kubernetes.io/is-default-class",
+            "storageclass.beta.kubernetes.io/is-default-class",
+        );
+        let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let of = |classes: &[Value]| default_storage_class(classes.iter(), Timestamp::UNIX_EPOCH);
+        assert_eq!(of(&[class("a", second, "other")]), None);
+        let all = [class("a", first, mark), class("c", second, mark), class("b", second, old)];
+        assert_eq!(of(&all), Some("b".to_owned()));
+        let object = serde_json::json!({"metadata": {"name": "b"}});
+        let tree = machinery::value::to_value(&object).unwrap();
+        let view = View { tree: &tree, now: Timestamp::UNIX_EPOCH };
+        assert_eq!(cells("StorageClass", &view, Some("b"))[0], "b (default)");
+        assert_eq!(cells("StorageClass", &view, None)[0], "b");
     }
 
     #[test]

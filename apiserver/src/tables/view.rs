@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use machinery::Value;
+use machinery::labels::Selector;
 use serde_json::Value as Cell;
 
 /// A read view of a tree, with the time the table is made at.
@@ -29,6 +30,11 @@ impl<'a> View<'a> {
     /// Text at a path, or something else.
     pub(super) fn text_or(&self, path: &str, otherwise: &'a str) -> &'a str {
         Some(self.text(path)).filter(|t| !t.is_empty()).unwrap_or(otherwise)
+    }
+
+    /// Text at a path where something is, or something else: empty text is something.
+    pub(super) fn given(&self, path: &str, otherwise: &'a str) -> &'a str {
+        if self.has(path) { self.text(path) } else { otherwise }
     }
 
     /// Integer at a path, 0 when absent.
@@ -112,14 +118,19 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn ago(&self, at: Timestamp) -> String {
-        human(self.now.as_second() - at.as_second())
+        between(at, self.now)
+    }
+
+    /// The time of creation as text; Go's zero time when there is none.
+    pub(super) fn created(&self) -> &'a str {
+        self.text_or("metadata.creationTimestamp", "0001-01-01T00:00:00Z")
     }
 
     pub(super) fn deleting(&self) -> bool {
         self.has("metadata.deletionTimestamp")
     }
 
-    /// Status of a condition.
+    /// The first condition of a type.
     pub(super) fn condition(&self, kind: &str) -> Option<View<'a>> {
         self.items("status.conditions").into_iter().find(|c| c.text("type") == kind)
     }
@@ -142,24 +153,19 @@ impl<'a> View<'a> {
     }
 
     /// A label selector as text. Upstream: `metav1.FormatLabelSelector`.
-    pub(super) fn selector(&self, path: &str, empty: &str) -> String {
-        let mut all: Vec<String> =
-            self.entries(&format!("{path}.matchLabels")).iter().map(|(k, v)| format!("{k}={v}")).collect();
-        for expression in self.items(&format!("{path}.matchExpressions")) {
-            let key = expression.text("key");
-            let mut values = expression.texts("values");
-            values.sort_unstable();
-            let values = values.join(",");
-            all.push(match expression.text("operator") {
-                "In" => format!("{key} in ({values})"),
-                "NotIn" => format!("{key} notin ({values})"),
-                "Exists" => key.to_owned(),
-                _ => format!("!{key}"),
-            });
+    pub(super) fn selector(&self, path: &str) -> String {
+        match Selector::from_value(self.tree.get_path(&segments(path))) {
+            Err(_) => "<error>".to_owned(),
+            Ok(selector) => {
+                Some(selector.to_string()).filter(|t| !t.is_empty()).unwrap_or_else(|| "<none>".into())
+            }
         }
-        all.sort();
-        if all.is_empty() { empty.to_owned() } else { all.join(",") }
     }
+}
+
+/// [`human`], as Go cuts off what is not a second: towards zero.
+pub(super) fn between(from: Timestamp, to: Timestamp) -> String {
+    human(to.duration_since(from).as_secs())
 }
 
 /// A duration in seconds, as short as is useful. Upstream: `apimachinery/pkg/util/duration.HumanDuration`.
@@ -188,9 +194,8 @@ pub(super) fn human(seconds: i64) -> String {
 /// The first few, and how many more.
 pub(super) fn some_of(list: &[String], max: usize) -> String {
     match list.len() {
-        0 => "<unset>".to_owned(),
         n if n > max => format!("{} + {} more...", list[..max].join(","), n - max),
-        _ => list.join(","),
+        _ => Some(list.join(",")).filter(|t| !t.is_empty()).unwrap_or_else(|| "<unset>".to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value as Cell;
 
-use super::view::{View, human};
+use super::view::{View, between};
 
 const CONTAINERS: &str = "spec.template.spec.containers";
 
@@ -19,7 +19,12 @@ pub(super) fn deployment(o: &View<'_>) -> Vec<Cell> {
         o.int("status.availableReplicas").into(),
         o.age().into(),
     ];
-    join(head, o.containers(CONTAINERS), Some(o.selector("spec.selector", "").into()))
+    let selector = match o.selector("spec.selector") {
+        none if none == "<none>" => String::new(),
+        error if error == "<error>" => "<invalid>".to_owned(),
+        selector => selector,
+    };
+    join(head, o.containers(CONTAINERS), Some(selector.into()))
 }
 
 /// ReplicaSets and ReplicationControllers.
@@ -34,7 +39,7 @@ pub(super) fn replicas(o: &View<'_>) -> Vec<Cell> {
     let selector = if o.text("kind") == "ReplicationController" {
         o.labels("spec.selector")
     } else {
-        o.selector("spec.selector", "<none>")
+        o.selector("spec.selector")
     };
     join(head, o.containers(CONTAINERS), Some(selector.into()))
 }
@@ -55,7 +60,7 @@ pub(super) fn daemon_set(o: &View<'_>) -> Vec<Cell> {
         o.labels("spec.template.spec.nodeSelector").into(),
         o.age().into(),
     ];
-    join(head, o.containers(CONTAINERS), Some(o.selector("spec.selector", "<none>").into()))
+    join(head, o.containers(CONTAINERS), Some(o.selector("spec.selector").into()))
 }
 
 pub(super) fn controller_revision(o: &View<'_>) -> Vec<Cell> {
@@ -63,8 +68,11 @@ pub(super) fn controller_revision(o: &View<'_>) -> Vec<Cell> {
     let controller = owners.iter().find(|r| r.flag("controller")).map(|r| {
         let group = r.text("apiVersion").split_once('/').map_or("", |(group, _)| group);
         let kind = r.text("kind").to_lowercase();
-        let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
-        format!("{kind}/{}", r.text("name"))
+        match (kind.as_str(), group) {
+            ("", "") => r.text("name").to_owned(),
+            (kind, "") => format!("{kind}/{}", r.text("name")),
+            (kind, group) => format!("{kind}.{group}/{}", r.text("name")),
+        }
     });
     let controller = controller.unwrap_or_else(|| "<none>".to_owned());
     vec![o.name().into(), controller.into(), o.int("revision").into(), o.age().into()]
@@ -77,10 +85,9 @@ pub(super) fn job(o: &View<'_>) -> Vec<Cell> {
         (None, parallel) if parallel > 1 => format!("{done}/1 of {parallel}"),
         (None, _) => format!("{done}/1"),
     };
-    let duration = o.time("status.startTime").map(|start| {
-        let end = o.time("status.completionTime").unwrap_or(o.now);
-        human(end.as_second() - start.as_second())
-    });
+    let duration = o
+        .time("status.startTime")
+        .map(|start| between(start, o.time("status.completionTime").unwrap_or(o.now)));
     let status = match () {
         () if o.is_true("Complete") => "Complete",
         () if o.is_true("Failed") => "Failed",
@@ -97,7 +104,7 @@ pub(super) fn job(o: &View<'_>) -> Vec<Cell> {
         duration.unwrap_or_default().into(),
         o.age().into(),
     ];
-    join(head, o.containers(CONTAINERS), Some(o.selector("spec.selector", "<none>").into()))
+    join(head, o.containers(CONTAINERS), Some(o.selector("spec.selector").into()))
 }
 
 pub(super) fn cron_job(o: &View<'_>) -> Vec<Cell> {
@@ -107,13 +114,13 @@ pub(super) fn cron_job(o: &View<'_>) -> Vec<Cell> {
     let head = vec![
         o.name().into(),
         o.text("spec.schedule").into(),
-        o.text_or("spec.timeZone", "<none>").into(),
+        o.given("spec.timeZone", "<none>").into(),
         suspend.into(),
         o.count("status.active").into(),
         last.into(),
         o.age().into(),
     ];
-    let selector = o.selector("spec.jobTemplate.spec.selector", "<none>");
+    let selector = o.selector("spec.jobTemplate.spec.selector");
     join(head, o.containers("spec.jobTemplate.spec.template.spec.containers"), Some(selector.into()))
 }
 
@@ -128,7 +135,7 @@ pub(super) fn disruption_budget(o: &View<'_>) -> Vec<Cell> {
     ]
 }
 
-/// One metric of an autoscaler: current and target.
+/// One metric of an autoscaler: current and target (`formatHPAMetrics`).
 fn metric(spec: &View<'_>, status: Option<&View<'_>>) -> String {
     let field = match spec.text("type") {
         "External" => "external",
@@ -138,32 +145,31 @@ fn metric(spec: &View<'_>, status: Option<&View<'_>>) -> String {
         "ContainerResource" => "containerResource",
         _ => return "<unknown type>".to_owned(),
     };
-    let named = matches!(field, "resource" | "containerResource");
-    let prefix = if named { format!("{}: ", spec.text(&format!("{field}.name"))) } else { String::new() };
-    let current = |what: &str| {
-        let found = status.and_then(|s| s.show(&format!("{field}.current.{what}")));
-        found.unwrap_or_else(|| "<unknown>".to_owned())
-    };
+    let status = status.filter(|s| s.has(field));
+    let current = |what: &str| status.map(|s| s.show(&format!("{field}.current.{what}")));
     let target = |what: &str| spec.show(&format!("{field}.target.{what}"));
-    if let Some(average) = target("averageValue") {
-        let suffix = if matches!(field, "external" | "object") { " (avg)" } else { "" };
-        return format!("{prefix}{}/{average}{suffix}", current("averageValue"));
+    let unknown = || "<unknown>".to_owned();
+    // As Go prints a quantity that is not there.
+    let quantity = |given: Option<String>| given.unwrap_or_else(|| "<nil>".to_owned());
+    let known = |given: Option<Option<String>>| given.map_or_else(unknown, quantity);
+    let name = spec.text(&format!("{field}.name"));
+    match (field, target("averageValue")) {
+        ("external" | "object", Some(average)) => {
+            format!("{}/{average} (avg)", current("averageValue").flatten().unwrap_or_else(unknown))
+        }
+        ("external" | "object", None) => format!("{}/{}", known(current("value")), quantity(target("value"))),
+        ("pods", average) => format!("{}/{}", known(current("averageValue")), quantity(average)),
+        (_, Some(average)) => format!("{name}: {}/{average}", known(current("averageValue"))),
+        (_, None) => {
+            let now = current("averageUtilization").flatten().map_or_else(unknown, |n| format!("{n}%"));
+            let wanted =
+                target("averageUtilization").map_or_else(|| "<auto>".to_owned(), |n| format!("{n}%"));
+            format!("{name}: {now}/{wanted}")
+        }
     }
-    if named {
-        let percent = |text: String| if text.starts_with('<') { text } else { format!("{text}%") };
-        let wanted = target("averageUtilization").map_or_else(|| "<auto>".to_owned(), percent);
-        return format!("{prefix}{}/{wanted}", percent(current("averageUtilization")));
-    }
-    format!("{}/{}", current("value"), target("value").unwrap_or_default())
 }
 
 fn metrics(o: &View<'_>) -> String {
-    if o.text("apiVersion") == "autoscaling/v1" {
-        let percent = |path: &str| o.show(path).map(|v| format!("{v}%"));
-        let Some(target) = percent("spec.targetCPUUtilizationPercentage") else { return "<none>".to_owned() };
-        let current = percent("status.currentCPUUtilizationPercentage");
-        return format!("cpu: {}/{target}", current.unwrap_or_else(|| "<unknown>".to_owned()));
-    }
     let (specs, statuses) = (o.items("spec.metrics"), o.items("status.currentMetrics"));
     let all: Vec<String> = specs.iter().enumerate().map(|(i, s)| metric(s, statuses.get(i))).collect();
     match all.len() {
@@ -173,6 +179,7 @@ fn metrics(o: &View<'_>) -> String {
     }
 }
 
+/// In the form of v2.
 pub(super) fn autoscaler(o: &View<'_>) -> Vec<Cell> {
     vec![
         o.name().into(),
