@@ -134,6 +134,10 @@ oracle-scheduler: ## the scheduler's verdicts and scores against upstream's fram
 	ORACLE_SCHEDULER=$(CURDIR)/target/oracle/scheduler ORACLE_COUNT=$(ORACLE_CLUSTERS) ORACLE_RECORD=$(CURDIR)/scheduler/src/cycle/data/oracle.txt \
 	  cargo test -p kube-scheduler --locked fresh_answers -- --nocapture
 
+.PHONY: oracle-scheduler-config
+oracle-scheduler-config: upstream ## records what upstream's scheduler says of wrong configurations
+	hack/schedulerconfig/record.py $(UPSTREAM)/kube-scheduler scheduler/src/config/data/bad.txt
+
 .PHONY: oracle-devices
 oracle-devices: ## records upstream's table of device allocations, put to its allocator with the default features (needs Go)
 	rm -rf target/oracle/devices && mkdir -p target/oracle/devices

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use client::config::Credentials;
-use client::{Client, Config, Options, Request};
+use client::kubeconfig::Source;
+use client::{Client, ClientCert, Config, Options, Request};
 use http::Method;
 use informer::Store;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Map, Value, json};
 
-use crate::config::Extender as Settings;
+use crate::config::{Extender as Settings, unreadable};
 use crate::model::PodInfo;
 use crate::preemption::Candidate;
 
@@ -41,6 +42,21 @@ pub struct Left {
     pub violations: usize,
 }
 
+/// Why nobody answered, as Go says it.
+fn unreached(error: &client::Error) -> String {
+    match error {
+        client::Error::Connect { server, reason, .. } => {
+            let reason = reason.split_once(" (os error").map_or(reason.as_str(), |(why, _)| why);
+            format!("dial tcp {server}: connect: {}", reason.to_lowercase())
+        }
+        client::Error::Timeout { .. } => {
+            "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into()
+        }
+        client::Error::Transport { reason, .. } if reason.contains("closed") => "EOF".into(),
+        other => other.to_string(),
+    }
+}
+
 /// A field by its name, whatever its case, as Go reads JSON.
 fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let fields = value.as_object()?;
@@ -63,17 +79,25 @@ impl Extender {
     /// # Errors
     /// A URL or TLS file that cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, String> {
+        let wrong = |e: client::ConfigError| format!("couldn't build extenders: {e}");
         let mut config = Config::new(&settings.url_prefix);
         let tls = settings.tls_config.clone().unwrap_or_default();
-        let ca = !tls.ca_file.is_empty();
-        if ca {
-            config.ca = Some(client::kubeconfig::Source::File(tls.ca_file.clone().into()));
+        for file in [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().filter(|f| !f.is_empty()) {
+            std::fs::read(file).map_err(|e| format!("couldn't build extenders: {}", unreadable(file, &e)))?;
         }
-        config.insecure = tls.insecure || (settings.enable_https && !ca);
+        config.ca = Source::from_fields("caData", &tls.ca_file, &tls.ca_data).map_err(wrong)?;
+        let cert = Source::from_fields("certData", &tls.cert_file, &tls.cert_data).map_err(wrong)?;
+        let key = Source::from_fields("keyData", &tls.key_file, &tls.key_data).map_err(wrong)?;
+        if let (Some(cert), Some(key)) = (cert, key) {
+            config.client_cert = Some(ClientCert::from_sources(cert, key).map_err(wrong)?);
+        }
+        config.insecure = tls.insecure || (settings.enable_https && config.ca.is_none());
+        if config.insecure && config.ca.is_some() {
+            let why = "specifying a root certificates file with the insecure flag is not allowed";
+            return Err(format!("couldn't build extenders: {why}"));
+        }
         config.tls_server_name = tls.server_name;
         config.credentials = Credentials::None;
-        let wrong =
-            |e: client::ConfigError| format!("couldn't build extenders: {}: {e}", settings.url_prefix);
         let client = Client::new(config, Options { qps: -1.0, ..Options::default() }).map_err(wrong)?;
         let own = settings.http_timeout.to_std();
         let timeout = if own.is_zero() { TIMEOUT } else { own };
@@ -112,12 +136,15 @@ impl Extender {
         request.timeout = Some(self.timeout);
         let url = format!("{}/{verb}", self.settings.url_prefix.trim_end_matches('/'));
         match self.client.call(&request).await {
-            Ok(answer) => serde_json::from_slice(&answer.body).map_err(|e| e.to_string()),
+            Ok(answer) if answer.body.is_empty() => Err("EOF".into()),
+            Ok(answer) => serde_json::from_slice(&answer.body).map_err(|e| {
+                machinery::json::parse(&answer.body).map_or_else(|go| go.to_string(), |_| e.to_string())
+            }),
             Err(client::Error::Api(status)) => Err(format!(
                 "failed {verb} with extender at URL {url}, code {}",
                 status.code.unwrap_or_default()
             )),
-            Err(error) => Err(format!("Post {url:?}: {error}")),
+            Err(error) => Err(format!("Post {url:?}: {}", unreached(&error))),
         }
     }
 
@@ -232,4 +259,63 @@ pub fn build(settings: &[Settings]) -> Result<Vec<Extender>, Vec<String>> {
     }
     extenders.sort_by_key(Extender::ignorable);
     if problems.is_empty() { Ok(extenders) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every call with the text; `None`: never.
+    fn serve(answer: Option<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(answer) = answer else {
+                    silent.push(stream);
+                    continue;
+                };
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    async fn asked(url: &str) -> String {
+        let settings: Settings = serde_json::from_value(json!({
+            "urlPrefix": url, "filterVerb": "filter", "nodeCacheCapable": true, "httpTimeout": "300ms",
+        }))
+        .unwrap();
+        let extender = Extender::new(&settings).unwrap();
+        extender.filter(&Pod::default(), Vec::new(), &Store::default()).await.err().unwrap_or_default()
+    }
+
+    /// Upstream's HTTPExtender.Filter said so of the same servers.
+    #[tokio::test]
+    async fn dead_extenders_are_spoken_of_as_upstream_does() {
+        let check = async |url: &str, expected: &str| {
+            assert_eq!(asked(url).await, expected.replace("{}", url.trim_end_matches('/')));
+        };
+        let refused = "Post \"{}/filter\": dial tcp 127.0.0.1:1: connect: connection refused";
+        check("http://127.0.0.1:1", refused).await;
+        check("http://127.0.0.1:1/", refused).await;
+        check("http://127.0.0.1:1/base", refused).await;
+        let late =
+            "Post \"{}/filter\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+        check(&serve(None), late).await;
+        check(&serve(Some("")), "Post \"{}/filter\": EOF").await;
+        let failed = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno";
+        check(&serve(Some(failed)), "failed filter with extender at URL {}/filter, code 500").await;
+        let no_json = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno";
+        check(&serve(Some(no_json)), "invalid character 'o' in literal null (expecting 'u')").await;
+        check(&serve(Some("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), "EOF").await;
+        let said = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"Error\":\"nah\"}";
+        check(&serve(Some(said)), "nah").await;
+    }
 }

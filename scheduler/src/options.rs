@@ -6,6 +6,7 @@ use component::serving::SecureServing;
 use component::{logs, metrics};
 
 use crate::config::KubeSchedulerConfiguration;
+use crate::extender;
 use crate::framework::Profile;
 use crate::plugins::registry;
 
@@ -92,7 +93,11 @@ impl Options {
         });
         let serving = SecureServing::from_flags(flags, "kube-scheduler", false)
             .map_err(|mut e| problems.append(&mut e));
-        let config = KubeSchedulerConfiguration::from_flags(flags).map_err(|mut e| problems.append(&mut e));
+        let config =
+            KubeSchedulerConfiguration::from_flags(flags, &gates).map_err(|mut e| problems.append(&mut e));
+        problems.extend(
+            config.as_ref().ok().and_then(|c| extender::build(&c.extenders).err()).unwrap_or_default(),
+        );
         let mut profiles = Vec::new();
         for profile in config.iter().flat_map(KubeSchedulerConfiguration::profiles_with_extenders) {
             let percentage = config.as_ref().map_or(0, |c| c.percentage_of_nodes_to_score);
@@ -134,6 +139,58 @@ mod tests {
             problems("VolumeLimitScaling=false").last().unwrap(),
             "feature gate VolumeLimitScaling cannot be turned off in this kube-scheduler yet"
         );
+    }
+
+    /// What is said of a configuration; where in the file it stands is ours to add.
+    fn said(flags: &[&str], text: &str) -> Vec<String> {
+        let path = std::env::temp_dir().join(format!("scheduler-{}.yaml", uuid::Uuid::new_v4()));
+        std::fs::write(&path, text).unwrap();
+        let mut set = COMMAND.flag_set();
+        let file = path.to_str().unwrap();
+        let own = [format!("--config={file}"), "--master=http://127.0.0.1:1".into()];
+        set.parse(own.into_iter().chain(flags.iter().map(ToString::to_string))).unwrap();
+        let problems = Options::from_flags(&set).err().unwrap_or_default();
+        std::fs::remove_file(&path).unwrap();
+        let plain = |problem: String| match problem.split_once(file) {
+            Some(("", rest)) => rest.split_once(": ").unwrap().1.to_string(),
+            _ => problem,
+        };
+        problems.into_iter().map(plain).collect()
+    }
+
+    /// `hack/schedulerconfig/record.py` has upstream's binary answer each.
+    #[test]
+    fn bad_configurations_are_refused_as_upstream_does() {
+        const HEAD: &str = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        let table = include_str!("config/data/bad.txt");
+        let (mut cases, mut wrong) = (0, Vec::new());
+        for block in table.split("=== ").skip(1) {
+            cases += 1;
+            let (asked, answer) = block.split_once(">>>").unwrap();
+            let (name, mut text) = asked.split_once('\n').unwrap();
+            let mut flags = Vec::new();
+            if let Some((line, rest)) = text.strip_prefix("# ").and_then(|t| t.split_once('\n')) {
+                (flags, text) = (line.split(' ').collect(), rest);
+            }
+            let whole = flags == ["replace"];
+            flags.retain(|f| *f != "replace");
+            let text = if whole { text.to_string() } else { format!("{HEAD}{text}") };
+            let theirs = answer.trim().replace("\\n", "\n");
+            let ours = said(&flags, &text);
+            let all = match ours.as_slice() {
+                [one] => one.clone(),
+                [] => String::new(),
+                many => format!("[{}]", many.join(", ")),
+            };
+            // Of plugins upstream reports the first problem only; of what is no YAML each parser has its own words.
+            let first = theirs.starts_with("initializing profiles") && ours.first() == Some(&theirs);
+            let syntax = theirs.starts_with("yaml: line") && !ours.is_empty();
+            if all.trim_end() != theirs && !first && !syntax {
+                wrong.push(format!("{name}\n  ours   {all}\n  theirs {theirs}"));
+            }
+        }
+        assert!(cases >= 80, "{cases} cases");
+        assert!(wrong.is_empty(), "{} of {cases} differ:\n{}", wrong.len(), wrong.join("\n"));
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn check_kind(meta: &TypeMeta, kinds: &[(&str, &str)]) -> Result<(), String> {
 }
 
 /// Line of a field in block style YAML, found by indentation; `None` for other layouts.
-fn line_of(text: &str, path: &str) -> Option<u64> {
+pub fn line_of(text: &str, path: &str) -> Option<u64> {
     let mut wanted = path.split('.').flat_map(|part| {
         let (key, indices) = part.split_once('[').map_or((part, ""), |(k, rest)| (k, rest));
         let indices = indices.split('[').filter_map(|i| i.trim_end_matches(']').parse::<usize>().ok());

@@ -24,7 +24,7 @@ pub struct Shape {
 pub struct FitArgs {
     pub ignored_resources: Vec<String>,
     pub ignored_resource_groups: Vec<String>,
-    pub scoring_strategy: ScoringStrategy,
+    pub scoring_strategy: Option<ScoringStrategy>,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]

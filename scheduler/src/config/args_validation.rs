@@ -1,8 +1,10 @@
 //! What is wrong with arguments of plugins. Upstream: apis/config/validation/validation_pluginargs.go.
 
-use api::validation::content::qualified_name;
-use api::validation::field::{Error, Path};
-use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use api::validation::content::{label_value, qualified_name};
+use api::validation::field::{Bad, Error, Path, aggregate};
+use component::features::{Gate, Gates};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, TopologySpreadConstraint};
+use machinery::labels::Operator;
 use serde::de::DeserializeOwned;
 
 use super::PluginConfig;
@@ -11,17 +13,16 @@ use super::args::{
     ResourceSpec, Shape, SpreadArgs, VolumeBindingArgs,
 };
 
-/// Checks the arguments of one plugin.
-pub fn args(path: &Path<'_>, config: &PluginConfig) -> Vec<Error> {
+/// Checks the arguments of one plugin. Those of NodeResourcesFit are checked when it is made: [`fit_problems`].
+pub fn args(path: &Path<'_>, config: &PluginConfig, gates: &Gates) -> Vec<Error> {
     match config.name.as_str() {
         "DefaultPreemption" => with(path, config, preemption),
-        "DynamicResources" => with(path, config, devices),
+        "DynamicResources" => with(path, config, |path, args| devices(path, config, args, gates)),
         "InterPodAffinity" => with(path, config, inter_pod),
-        "NodeAffinity" => with::<NodeAffinityArgs>(path, config, |_, _| Vec::new()),
+        "NodeAffinity" => with(path, config, node_affinity),
         "NodeResourcesBalancedAllocation" => with(path, config, balanced),
-        "NodeResourcesFit" => with(path, config, fit),
         "PodTopologySpread" => with(path, config, spread),
-        "VolumeBinding" => with(path, config, volumes),
+        "VolumeBinding" => with(path, config, |path, args| volumes(path, config, args, gates)),
         _ => Vec::new(),
     }
 }
@@ -42,13 +43,25 @@ fn with<T: DeserializeOwned + Default>(
     }
 }
 
-fn devices(path: &Path<'_>, args: &DynamicResourcesArgs) -> Vec<Error> {
+fn devices(path: &Path<'_>, config: &PluginConfig, args: &DynamicResourcesArgs, gates: &Gates) -> Vec<Error> {
     let mut errors = Vec::new();
-    if args.filter_timeout.as_secs_f64() < 0.0 {
+    if !gates.enabled(Gate::DRASchedulerFilterTimeout) {
+        if config.args.get("filterTimeout").is_some() {
+            let detail = "DRASchedulingFilterTimeout feature gate is disabled";
+            errors.push(Error::forbidden(&path.child("filterTimeout"), detail));
+        }
+    } else if args.filter_timeout.as_secs_f64() < 0.0 {
         let timeout = args.filter_timeout.to_string();
         errors.push(Error::invalid(&path.child("filterTimeout"), timeout, "must be zero or positive"));
     }
-    if args.binding_timeout.as_secs_f64() < 1.0 {
+    let waits = [Gate::DRADeviceBindingConditions, Gate::DRAResourceClaimDeviceStatus];
+    if !waits.iter().all(|gate| gates.enabled(*gate)) {
+        if config.args.get("bindingTimeout").is_some() {
+            let detail =
+                "DRADeviceBindingConditions or DRAResourceClaimDeviceStatus feature gate is disabled";
+            errors.push(Error::forbidden(&path.child("bindingTimeout"), detail));
+        }
+    } else if args.binding_timeout.as_secs_f64() < 1.0 {
         let timeout = args.binding_timeout.to_string();
         errors.push(Error::invalid(&path.child("bindingTimeout"), timeout, "must be at least 1 second"));
     }
@@ -88,6 +101,100 @@ fn inter_pod(path: &Path<'_>, args: &InterPodArgs) -> Vec<Error> {
     wrong.then(|| Error::invalid(&path, weight, "not in valid range [0, 100]")).into_iter().collect()
 }
 
+/// Upstream: ValidateNodeAffinityArgs.
+fn node_affinity(path: &Path<'_>, args: &NodeAffinityArgs) -> Vec<Error> {
+    let Some(added) = &args.added_affinity else { return Vec::new() };
+    let path = path.child("addedAffinity");
+    let mut errors = Vec::new();
+    if let Some(required) = &added.required_during_scheduling_ignored_during_execution {
+        let path = path.child("requiredDuringSchedulingIgnoredDuringExecution");
+        let list = path.child("nodeSelectorTerms");
+        for (i, term) in required.node_selector_terms.iter().enumerate() {
+            errors.extend(node_term(&list.index(i), term));
+        }
+    }
+    let list = path.child("preferredDuringSchedulingIgnoredDuringExecution");
+    let preferred = added.preferred_during_scheduling_ignored_during_execution.iter().flatten();
+    for (i, term) in preferred.enumerate().filter(|(_, t)| t.weight != 0) {
+        errors.extend(node_term(&list.index(i), &term.preference));
+    }
+    errors
+}
+
+/// Upstream: component-helpers/scheduling/corev1/nodeaffinity newNodeSelectorTerm.
+fn node_term(path: &Path<'_>, term: &NodeSelectorTerm) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let list = path.child("matchExpressions");
+    for (i, own) in term.match_expressions.iter().flatten().enumerate() {
+        let item = list.index(i);
+        match operator(&own.operator) {
+            None => errors.push(Error::not_supported(
+                &item.child("operator"),
+                &own.operator,
+                &["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
+            )),
+            Some(operator) => errors.extend(expression(&item, &own.key, operator, own.values.as_deref())),
+        }
+    }
+    let list = path.child("matchFields");
+    for (i, own) in term.match_fields.iter().flatten().enumerate() {
+        let item = list.index(i);
+        let values = own.values.as_deref().unwrap_or_default();
+        if !matches!(own.operator.as_str(), "In" | "NotIn") {
+            errors.push(Error::not_supported(&item.child("operator"), &own.operator, &["In", "NotIn"]));
+        } else if values.len() != 1 {
+            let bad = Bad::json(&own.values);
+            errors.push(Error::invalid(&item.child("values"), bad, "must have one element"));
+        }
+    }
+    errors
+}
+
+fn operator(text: &str) -> Option<Operator> {
+    Some(match text {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        "Exists" => Operator::Exists,
+        "DoesNotExist" => Operator::DoesNotExist,
+        "Gt" => Operator::GreaterThan,
+        "Lt" => Operator::LessThan,
+        _ => return None,
+    })
+}
+
+/// Upstream: apimachinery/pkg/labels NewRequirement.
+fn expression(path: &Path<'_>, key: &str, operator: Operator, values: Option<&[String]>) -> Vec<Error> {
+    let mut errors = label_name(&path.child("key"), key);
+    let (list, given) = (path.child("values"), values.unwrap_or_default());
+    let mut wrong = |detail: &str| errors.push(Error::invalid(&list, Bad::json(&values), detail));
+    match operator {
+        Operator::In | Operator::NotIn if given.is_empty() => {
+            wrong("for 'in', 'notin' operators, values set can't be empty");
+        }
+        Operator::Exists | Operator::DoesNotExist if !given.is_empty() => {
+            wrong("values set must be empty for exists and does not exist");
+        }
+        Operator::GreaterThan | Operator::LessThan => {
+            if given.len() != 1 {
+                wrong("for 'Gt', 'Lt' operators, exactly one value is required");
+            }
+            for (i, value) in given.iter().enumerate().filter(|(_, v)| v.parse::<i64>().is_err()) {
+                let detail = "for 'Gt', 'Lt' operators, the value must be an integer";
+                errors.push(Error::invalid(&list.index(i), value, detail));
+            }
+        }
+        _ => {}
+    }
+    for (i, value) in given.iter().enumerate() {
+        let item = list.index(i);
+        let wrong = label_value(value);
+        if !wrong.is_empty() {
+            errors.push(Error::invalid(&item.key(key), value, wrong.join("; ")));
+        }
+    }
+    errors
+}
+
 fn balanced(path: &Path<'_>, args: &BalancedArgs) -> Vec<Error> {
     let list = path.child("resources");
     let mut errors = Vec::new();
@@ -104,13 +211,23 @@ fn balanced(path: &Path<'_>, args: &BalancedArgs) -> Vec<Error> {
     errors
 }
 
-fn volumes(path: &Path<'_>, args: &VolumeBindingArgs) -> Vec<Error> {
+fn volumes(path: &Path<'_>, config: &PluginConfig, args: &VolumeBindingArgs, gates: &Gates) -> Vec<Error> {
     let mut errors = Vec::new();
     if args.bind_timeout_seconds < 0 {
         let detail = "invalid BindTimeoutSeconds, should not be a negative value";
         errors.push(Error::invalid(&path.child("bindTimeoutSeconds"), args.bind_timeout_seconds, detail));
     }
-    errors.extend(shape(&path.child("shape"), &args.shape));
+    let (path, own) = (path.child("shape"), config.args.get("shape"));
+    let listed = own.and_then(|s| s.as_array()).is_some_and(|s| !s.is_empty());
+    if gates.enabled(Gate::StorageCapacityScoring) {
+        // An empty list is as good as none.
+        errors.extend(if listed { shape(&path, &args.shape) } else { Vec::new() });
+    } else if own.is_some() {
+        let detail = "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring";
+        let point = |p: &Shape| format!("{{\"Utilization\":{},\"Score\":{}}}", p.utilization, p.score);
+        let points: Vec<String> = args.shape.iter().map(point).collect();
+        errors.push(Error::invalid(&path, Bad::Raw(format!("[{}]", points.join(","))), detail));
+    }
     errors
 }
 
@@ -118,13 +235,20 @@ fn label_name(path: &Path<'_>, name: &str) -> Vec<Error> {
     qualified_name(name).into_iter().map(|m| Error::invalid(path, name, m)).collect()
 }
 
-fn fit(path: &Path<'_>, args: &FitArgs) -> Vec<Error> {
+/// What is wrong with the arguments of NodeResourcesFit, in one text. Upstream: ValidateNodeResourcesFitArgs, which
+/// nothing but the plugin calls.
+pub fn fit_problems(args: &FitArgs) -> Option<String> {
+    let errors = fit(args);
+    (!errors.is_empty()).then(|| aggregate(&errors))
+}
+
+fn fit(args: &FitArgs) -> Vec<Error> {
     let mut errors = Vec::new();
-    let list = path.child("ignoredResources");
+    let list = Path::new("ignoredResources");
     for (i, name) in args.ignored_resources.iter().enumerate() {
         errors.extend(label_name(&list.index(i), name));
     }
-    let list = path.child("ignoredResourceGroups");
+    let list = Path::new("ignoredResourceGroups");
     for (i, group) in args.ignored_resource_groups.iter().enumerate() {
         let item = list.index(i);
         if group.contains('/') {
@@ -132,9 +256,10 @@ fn fit(path: &Path<'_>, args: &FitArgs) -> Vec<Error> {
         }
         errors.extend(label_name(&item, group));
     }
-    let (root, strategy) = (path.child("scoringStrategy"), &args.scoring_strategy);
+    let root = Path::new("scoringStrategy");
+    let Some(strategy) = &args.scoring_strategy else { return errors };
     const KINDS: [&str; 3] = ["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"];
-    if !strategy.kind.is_empty() && !KINDS.contains(&strategy.kind.as_str()) {
+    if !KINDS.contains(&strategy.kind.as_str()) {
         errors.push(Error::not_supported(&root.child("type"), &strategy.kind, &KINDS));
     }
     errors.extend(resources(&root.child("resources"), &strategy.resources));

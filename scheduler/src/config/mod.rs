@@ -2,16 +2,18 @@
 //! Upstream: staging kube-scheduler/config/v1, pkg/scheduler/apis/config/{v1,validation}.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use component::duration::GoDuration;
+use component::features::Gates;
 use component::flags::FlagSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod args;
 mod args_validation;
+mod decode;
 mod extender;
+mod schema;
 mod validation;
 mod written;
 
@@ -19,6 +21,7 @@ pub use args::{
     BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs,
     ResourceSpec, Shape, SpreadArgs, VolumeBindingArgs,
 };
+pub use args_validation::fit_problems;
 pub use extender::Extender;
 pub use written::written;
 
@@ -146,15 +149,54 @@ pub struct PluginConfig {
     pub args: Value,
 }
 
+impl PluginRef {
+    /// Its weight; a plugin that is on counts.
+    pub fn weight_or_one(&self) -> i64 {
+        if self.weight == 0 { 1 } else { self.weight }
+    }
+}
+
 impl KubeSchedulerConfiguration {
     /// From `--config`, or from the flags it replaces.
-    pub fn from_flags(flags: &FlagSet) -> Result<Self, Vec<String>> {
-        let mut config = match flags.non_empty("config") {
-            Some(path) => component::config::read::<Self>(Path::new(path), &[(API_VERSION, KIND)])
-                .and_then(component::config::Decoded::strict)
-                .map_err(|e| e.0.iter().map(ToString::to_string).collect::<Vec<_>>())?,
+    pub fn from_flags(flags: &FlagSet, gates: &Gates) -> Result<Self, Vec<String>> {
+        let config = match flags.non_empty("config") {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| vec![unreadable(path, &e)])?;
+                decode::config(path, &text).map_err(|problem| vec![problem])?
+            }
             None => Self::from_deprecated(flags),
         };
+        config.completed(gates)
+    }
+
+    /// With what goes without saying, and checked. Upstream: SetDefaults_KubeSchedulerConfiguration.
+    fn completed(mut self, gates: &Gates) -> Result<Self, Vec<String>> {
+        let (config, default) = (&mut self, Self::default());
+        let text = |own: &mut String, usual: String| {
+            if own.is_empty() {
+                *own = usual;
+            }
+        };
+        let span = |own: &mut GoDuration, usual: GoDuration| {
+            if own.as_secs_f64() == 0.0 {
+                *own = usual;
+            }
+        };
+        let (leader, usual) = (&mut config.leader_election, default.leader_election);
+        text(&mut leader.resource_lock, usual.resource_lock);
+        text(&mut leader.resource_name, usual.resource_name);
+        text(&mut leader.resource_namespace, usual.resource_namespace);
+        span(&mut leader.lease_duration, usual.lease_duration);
+        span(&mut leader.renew_deadline, usual.renew_deadline);
+        span(&mut leader.retry_period, usual.retry_period);
+        let (client, usual) = (&mut config.client_connection, default.client_connection);
+        text(&mut client.content_type, usual.content_type);
+        if client.qps == 0.0 {
+            client.qps = usual.qps;
+        }
+        if client.burst == 0 {
+            client.burst = usual.burst;
+        }
         if config.profiles.is_empty() {
             config.profiles.push(KubeSchedulerProfile::default());
         }
@@ -163,8 +205,8 @@ impl KubeSchedulerConfiguration {
         {
             only.scheduler_name = "default-scheduler".into();
         }
-        let problems = validation::problems(&config);
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
+        let problems = validation::problems(config, gates);
+        if problems.is_empty() { Ok(self) } else { Err(problems) }
     }
 
     /// Profiles whose resource checks leave out what extenders manage alone. Upstream: buildExtenders.
@@ -203,6 +245,13 @@ impl KubeSchedulerConfiguration {
         leader.resource_namespace = flags.string("leader-elect-resource-namespace").to_string();
         config
     }
+}
+
+/// As Go says it.
+pub fn unreadable(path: &str, error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let (why, _) = text.split_once(" (os error").unwrap_or((&text, ""));
+    format!("open {path}: {}", why.to_lowercase())
 }
 
 impl KubeSchedulerProfile {

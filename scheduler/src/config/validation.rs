@@ -6,16 +6,23 @@ use std::collections::BTreeSet;
 use api::validation::content::qualified_name;
 use api::validation::field::{Bad, Error, Path};
 use component::duration::GoDuration;
-use hashbrown::HashMap;
+use component::features::Gates;
+use serde_json::json;
 
 use super::args_validation;
-use super::{ClientConnection, Extender, KubeSchedulerConfiguration, KubeSchedulerProfile, LeaderElection};
+use super::{
+    ClientConnection, Extender, KubeSchedulerConfiguration, KubeSchedulerProfile, LeaderElection, PluginRef,
+    PluginSet,
+};
+
+/// Points whose plugins may be of former versions; that those do not exist is found out later.
+const UNCHECKED: [&str; 3] = ["multiPoint", "placementGenerate", "placementScore"];
 
 /// Plugins of former versions.
 const GONE: [&str; 4] = ["AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits"];
 
 /// All problems, in upstream's order.
-pub fn problems(config: &KubeSchedulerConfiguration) -> Vec<String> {
+pub fn problems(config: &KubeSchedulerConfiguration, gates: &Gates) -> Vec<String> {
     let mut errors: Vec<Error> = client(&config.client_connection).into_iter().collect();
     errors.extend(leader(&config.leader_election));
     if config.parallelism <= 0 {
@@ -26,7 +33,7 @@ pub fn problems(config: &KubeSchedulerConfiguration) -> Vec<String> {
             "should be an integer value greater than zero",
         ));
     }
-    errors.extend(profiles(config));
+    errors.extend(profiles(config, gates));
     errors.extend(percentage(&Path::new("percentageOfNodesToScore"), config.percentage_of_nodes_to_score));
     if config.pod_initial_backoff_seconds <= 0 {
         let path = Path::new("podInitialBackoffSeconds");
@@ -38,24 +45,7 @@ pub fn problems(config: &KubeSchedulerConfiguration) -> Vec<String> {
         errors.push(Error::invalid(&path, config.pod_max_backoff_seconds, detail));
     }
     errors.extend(extenders(&config.extenders));
-    errors.extend(not_yet(&config.extenders));
     errors.iter().map(ToString::to_string).collect()
-}
-
-/// What this scheduler does not do for extenders yet.
-fn not_yet(extenders: &[Extender]) -> Vec<Error> {
-    let list = Path::new("extenders");
-    let mut errors = Vec::new();
-    for (i, extender) in extenders.iter().enumerate() {
-        let inline = |t: &super::extender::ExtenderTls| {
-            [&t.cert_file, &t.key_file, &t.cert_data, &t.key_data, &t.ca_data].iter().any(|f| !f.is_empty())
-        };
-        if extender.tls_config.as_ref().is_some_and(inline) {
-            let detail = "this scheduler takes caFile, serverName and insecure, no client certificates or inline data yet";
-            errors.push(Error::forbidden(&list.index(i).child("tlsConfig"), detail));
-        }
-    }
-    errors
 }
 
 fn client(client: &ClientConnection) -> Option<Error> {
@@ -108,25 +98,23 @@ fn percentage(path: &Path<'_>, value: i32) -> Option<Error> {
     (!(0..=100).contains(&value)).then(|| Error::invalid(path, value, "not in valid range [0-100]"))
 }
 
-fn profiles(config: &KubeSchedulerConfiguration) -> Vec<Error> {
+fn profiles(config: &KubeSchedulerConfiguration, gates: &Gates) -> Vec<Error> {
     let root = Path::new("profiles");
     let mut errors = Vec::new();
-    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut seen = BTreeSet::new();
     for (i, one) in config.profiles.iter().enumerate() {
         let path = root.index(i);
-        errors.extend(profile(&path, one));
-        if let Some(first) = seen.insert(&one.scheduler_name, i) {
-            // Upstream's value is the path of the first.
-            let (list, first) = (root.index(first), path.child("schedulerName"));
-            let value = Bad::Raw(list.child("schedulerName").to_string());
-            errors.push(Error::duplicate(&first, value));
+        errors.extend(profile(&path, one, gates));
+        if !seen.insert(&one.scheduler_name) {
+            // Upstream gives the path of the first, and prints it as JSON.
+            errors.push(Error::duplicate(&path.child("schedulerName"), Bad::Raw("{}".into())));
         }
     }
     errors.extend(queue_sort(&config.profiles));
     errors
 }
 
-fn profile(path: &Path<'_>, profile: &KubeSchedulerProfile) -> Vec<Error> {
+fn profile(path: &Path<'_>, profile: &KubeSchedulerProfile, gates: &Gates) -> Vec<Error> {
     let mut errors = Vec::new();
     if profile.scheduler_name.is_empty() {
         errors.push(Error::required(&path.child("schedulerName"), ""));
@@ -134,10 +122,9 @@ fn profile(path: &Path<'_>, profile: &KubeSchedulerProfile) -> Vec<Error> {
     let own = profile.percentage_of_nodes_to_score;
     errors.extend(own.and_then(|p| percentage(&path.child("percentageOfNodesToScore"), p)));
     let version = super::API_VERSION;
-    let former =
-        format!("was invalid in version {version:?} (KubeSchedulerConfiguration is version {version:?})");
+    let former = format!("was invalid in version \"v1\" (KubeSchedulerConfiguration is version {version:?})");
     let plugins = path.child("plugins");
-    for (point, set) in &profile.plugins {
+    for (point, set) in profile.plugins.iter().filter(|(point, _)| !UNCHECKED.contains(&point.as_str())) {
         for (i, plugin) in set.enabled.iter().enumerate().filter(|(_, p)| GONE.contains(&p.name.as_str())) {
             let (point, former) = (plugins.child(point), former.clone());
             errors.push(Error::invalid(&point.child("enabled").index(i), &plugin.name, former));
@@ -153,7 +140,7 @@ fn profile(path: &Path<'_>, profile: &KubeSchedulerProfile) -> Vec<Error> {
         if GONE.contains(&config.name.as_str()) {
             errors.push(Error::invalid(&path, &config.name, former.clone()));
         } else {
-            errors.extend(args_validation::args(&path.child("args"), config));
+            errors.extend(args_validation::args(&path.child("args"), config, gates));
         }
     }
     errors
@@ -182,12 +169,22 @@ fn queue_sort(profiles: &[KubeSchedulerProfile]) -> Vec<Error> {
             let path = path.child("plugins");
             errors.push(Error::invalid(
                 &path.child("queueSort"),
-                Bad::json(&own),
+                shown(&own),
                 "must be the same for all profiles",
             ));
         }
     }
     errors
+}
+
+/// As Go prints the type without a version.
+fn shown(set: &PluginSet) -> Bad {
+    let list = |plugins: &[PluginRef]| match plugins {
+        [] => json!(null),
+        some => some.iter().map(|p| json!({ "Name": p.name, "Weight": p.weight })).collect(),
+    };
+    // Go keeps the order of fields.
+    Bad::Raw(format!("{{\"Enabled\":{},\"Disabled\":{}}}", list(&set.enabled), list(&set.disabled)))
 }
 
 fn extenders(extenders: &[Extender]) -> Vec<Error> {
@@ -232,12 +229,10 @@ fn resource_name(path: &Path<'_>, name: &str) -> Vec<Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn said(config: serde_json::Value) -> Vec<String> {
-        problems(&serde_json::from_value(config).unwrap())
+        problems(&serde_json::from_value(config).unwrap(), &Gates::default())
     }
 
     #[test]
@@ -268,8 +263,8 @@ mod tests {
             "profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]",
             "profiles[0].pluginConfig[1].args.minCandidateNodesPercentage: Invalid value: -1: not in valid range [0, 100]",
             "profiles[0].pluginConfig[2]: Duplicate value: \"DefaultPreemption\"",
-            "profiles[1].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"kubescheduler.config.k8s.io/v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
-            "profiles[1].schedulerName: Duplicate value: profiles[0].schedulerName",
+            "profiles[1].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
+            "profiles[1].schedulerName: Duplicate value: {}",
             "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]",
             "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0",
             "podMaxBackoffSeconds: Invalid value: -1: must be greater than or equal to PodInitialBackoffSeconds",

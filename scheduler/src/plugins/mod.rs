@@ -15,6 +15,7 @@ pub mod node_resources_fit;
 mod node_unschedulable;
 mod node_volume_limits;
 pub mod pod_topology_spread;
+mod points;
 pub mod registry;
 mod scheduling_gates;
 mod taint_toleration;

@@ -1,6 +1,7 @@
 //! From a profile's configuration to its plugins. Upstream: apis/config/v1/default_plugins.go,
 //! framework/runtime/framework.go expandMultiPointPlugins.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use component::features::{Gate, Gates};
@@ -9,74 +10,20 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use super::*;
 use crate::config::{
     BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs,
-    PluginRef, PluginSet, PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs,
+    PluginRef, PluginSet, PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs, fit_problems,
 };
 use crate::framework::{Plugin, Points, Profile};
 use node_resources_fit::{NodeResourcesFit, Strategy};
-
-/// Extension points of which plugins here can have code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Point {
-    PreEnqueue,
-    PreFilter,
-    Filter,
-    PreScore,
-    Score,
-    PostFilter,
-    PodGroupPostFilter,
-    /// Queue order and binding: there is one plugin for each, which cannot be replaced.
-    Fixed,
-}
-
-impl Point {
-    const ALL: [(Point, &'static str); 7] = [
-        (Point::PreEnqueue, "preEnqueue"),
-        (Point::PreFilter, "preFilter"),
-        (Point::Filter, "filter"),
-        (Point::PreScore, "preScore"),
-        (Point::Score, "score"),
-        (Point::PostFilter, "postFilter"),
-        (Point::PodGroupPostFilter, "podGroupPostFilter"),
-    ];
-}
-
-use Point::{Filter, Fixed, PodGroupPostFilter, PostFilter, PreEnqueue, PreFilter, PreScore, Score};
-
-/// A plugin: its name, its weight, and the extension points at which it has code.
-type Known = (&'static str, i64, &'static [Point]);
-
-/// Upstream's plugins in the order in which they are on by default.
-const PLUGINS: &[Known] = &[
-    ("SchedulingGates", 0, &[PreEnqueue]),
-    ("PrioritySort", 0, &[Fixed]),
-    ("NodeName", 0, &[PreFilter, Filter]),
-    ("NodeUnschedulable", 0, &[Filter]),
-    ("TaintToleration", 3, &[Filter, PreScore, Score]),
-    ("NodeAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
-    ("NodePorts", 0, &[PreFilter, Filter]),
-    ("NodeResourcesFit", 1, &[PreFilter, Filter, PreScore, Score]),
-    ("VolumeRestrictions", 0, &[PreFilter, Filter]),
-    ("NodeVolumeLimits", 0, &[PreFilter, Filter]),
-    ("VolumeBinding", 0, &[PreFilter, Filter, PreScore, Score]),
-    ("VolumeZone", 0, &[PreFilter, Filter]),
-    ("PodTopologySpread", 2, &[PreFilter, Filter, PreScore, Score]),
-    ("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
-    ("DynamicResources", 2, &[PreEnqueue, PreFilter, Filter, PostFilter, Score]),
-    ("DefaultPreemption", 0, &[PostFilter, PodGroupPostFilter]),
-    ("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
-    ("ImageLocality", 1, &[Score]),
-    ("DefaultBinder", 0, &[Fixed]),
-    ("NodeDeclaredFeatures", 0, &[PreFilter, Filter]),
-    ("GangScheduling", 0, &[PreEnqueue]),
-];
+use points::{Known, PLUGINS, Point};
 
 /// Plugins that are on by default only with a gate.
-const GATED: &[(&str, Gate)] =
-    &[("NodeDeclaredFeatures", Gate::NodeDeclaredFeatures), ("GangScheduling", Gate::GenericWorkload)];
-
-fn known(name: &str) -> Option<&'static Known> {
-    PLUGINS.iter().find(|(n, _, _)| *n == name)
-}
+const GATED: &[(&str, Gate)] = &[
+    ("DeferredPodScheduling", Gate::InPlacePodVerticalScalingSchedulerPreemption),
+    ("NodeDeclaredFeatures", Gate::NodeDeclaredFeatures),
+    (gang_scheduling::NAME, Gate::GenericWorkload),
+    ("TopologyPlacementGenerator", Gate::TopologyAwareWorkloadScheduling),
+    ("PodGroupPodsCount", Gate::TopologyAwareWorkloadScheduling),
+];
 
 fn defaults(gates: &Gates) -> impl Iterator<Item = &'static Known> {
     let off = |name: &str| GATED.iter().any(|(n, gate)| *n == name && !gates.enabled(*gate));
@@ -124,11 +71,6 @@ fn make(
             let args: VolumeBindingArgs = profile.args(name)?;
             // Without the gate nothing is ranked. Upstream: volumebinding.New.
             let ranks = gates.enabled(Gate::StorageCapacityScoring);
-            let own = profile.plugin_config.iter().find(|c| c.name == name);
-            if !ranks && own.is_some_and(|c| c.args.get("shape").is_some()) {
-                let text = "shape: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring";
-                return Err(text.into());
-            }
             Arc::new(volume_binding::VolumeBinding { shape: if ranks { args.shape } else { Vec::new() } })
         }
         "NodeDeclaredFeatures" => Arc::new(node_declared_features::NodeDeclaredFeatures),
@@ -160,17 +102,20 @@ fn make(
 }
 
 fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
-    let strategy = match args.scoring_strategy.kind.as_str() {
-        "" | "LeastAllocated" => Strategy::Least,
+    if let Some(problem) = fit_problems(&args) {
+        return Err(problem);
+    }
+    let own = args.scoring_strategy.unwrap_or_default();
+    let strategy = match own.kind.as_str() {
         "MostAllocated" => Strategy::Most,
         "RequestedToCapacityRatio" => {
-            Strategy::Ratio(args.scoring_strategy.requested_to_capacity_ratio.unwrap_or_default().shape)
+            Strategy::Ratio(own.requested_to_capacity_ratio.unwrap_or_default().shape)
         }
-        other => return Err(format!("scoringStrategy.type: Unsupported value: {other:?}")),
+        _ => Strategy::Least,
     };
     Ok(NodeResourcesFit {
         strategy,
-        resources: resources(args.scoring_strategy.resources),
+        resources: resources(own.resources),
         ignored: args.ignored_resources,
         ignored_groups: args.ignored_resource_groups,
     })
@@ -180,71 +125,30 @@ fn fit(args: FitArgs) -> Result<NodeResourcesFit, String> {
 pub fn multi_point(custom: &PluginSet, gates: &Gates) -> Vec<PluginRef> {
     let off = |name: &str| custom.disabled.iter().any(|d| d.name == name || d.name == "*");
     let defaults = defaults(gates).filter(|(n, _, _)| !off(n)).map(|(name, weight, _)| {
-        let own = custom.enabled.iter().find(|e| e.name == *name).cloned();
+        let own = custom.enabled.iter().rfind(|e| e.name == *name).cloned();
         own.unwrap_or_else(|| PluginRef { name: (*name).into(), weight: *weight })
     });
     let mut all: Vec<PluginRef> = defaults.collect();
-    let more = custom.enabled.iter().filter(|e| !all.iter().any(|a| a.name == e.name));
-    let more: Vec<PluginRef> = more.cloned().collect();
+    // What is listed twice stays so: it is refused later.
+    let replaced = |at: usize, name: &str| {
+        all.iter().any(|a| a.name == name) && custom.enabled.iter().rposition(|e| e.name == name) == Some(at)
+    };
+    let more = custom.enabled.iter().enumerate().filter(|(at, e)| !replaced(*at, &e.name));
+    let more: Vec<PluginRef> = more.map(|(_, e)| e.clone()).collect();
     all.extend(more);
     all
 }
 
-/// Extension points in upstream's order, with the names of their types.
-const TYPES: [(&str, &str); 15] = [
-    ("preFilter", "PreFilterPlugin"),
-    ("filter", "FilterPlugin"),
-    ("postFilter", "PostFilterPlugin"),
-    ("reserve", "ReservePlugin"),
-    ("preScore", "PreScorePlugin"),
-    ("score", "ScorePlugin"),
-    ("preBind", "PreBindPlugin"),
-    ("bind", "BindPlugin"),
-    ("postBind", "PostBindPlugin"),
-    ("permit", "PermitPlugin"),
-    ("preEnqueue", "PreEnqueuePlugin"),
-    ("queueSort", "QueueSortPlugin"),
-    ("placementGenerate", "PlacementGeneratePlugin"),
-    ("placementScore", "PlacementScorePlugin"),
-    ("podGroupPostFilter", "PodGroupPostFilterPlugin"),
-];
-
-/// Plugins that do not exist, and points without the one plugin they need. Upstream: updatePluginList,
-/// expandMultiPointPlugins, NewFramework.
-fn unknown(profile: &KubeSchedulerProfile) -> Vec<String> {
-    let name = &profile.scheduler_name;
-    let say =
-        |text: String| format!("initializing profiles: creating profile for scheduler name {name}: {text}");
-    let mut problems = Vec::new();
-    for (key, kind) in TYPES {
-        let missing = profile.plugins.get(key).into_iter().flat_map(|s| &s.enabled);
-        let missing = missing.filter(|p| known(&p.name).is_none());
-        problems.extend(missing.map(|p| say(format!("{kind} {:?} does not exist", p.name))));
+fn put(points: &mut Points, point: Point, plugin: Arc<dyn Plugin>, weight: i64) {
+    match point {
+        Point::PreEnqueue => points.pre_enqueue.push(plugin),
+        Point::PreFilter => points.pre_filter.push(plugin),
+        Point::Filter => points.filter.push(plugin),
+        Point::PreScore => drop(points.pre_score.insert(plugin.name())),
+        Point::Score => points.score.push((plugin, weight)),
+        // What follows a decision is the same for every profile: `actions.rs`.
+        _ => {}
     }
-    let multi = profile.plugins.get("multiPoint").into_iter().flat_map(|s| &s.enabled);
-    let missing = multi.filter(|p| known(&p.name).is_none());
-    problems.extend(missing.map(|p| say(format!("PreFilterPlugin {:?} does not exist", p.name))));
-    let gone = |point: &str, plugin: &str| {
-        let off = |key: &str, set: &str| {
-            profile.plugins.get(key).is_some_and(|s| s.disabled.iter().any(|d| d.name == set))
-        };
-        let on =
-            |key: &str| profile.plugins.get(key).is_some_and(|s| s.enabled.iter().any(|e| e.name == plugin));
-        let all =
-            off(point, "*") || off(point, plugin) || off("multiPoint", plugin) || off("multiPoint", "*");
-        all && !on(point) && !on("multiPoint")
-    };
-    if gone("queueSort", "PrioritySort") {
-        problems.push(say(format!(
-            "only one queue sort plugin required for profile with scheduler name {name:?}, but got 0"
-        )));
-    }
-    if gone("bind", "DefaultBinder") {
-        problems.push(say(format!(
-            "at least one bind plugin is needed for profile with scheduler name {name:?}"
-        )));
-    }
-    problems
 }
 
 /// Builds a profile.
@@ -252,70 +156,49 @@ fn unknown(profile: &KubeSchedulerProfile) -> Vec<String> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn build(profile: &KubeSchedulerProfile, percentage: i32, gates: &Gates) -> Result<Profile, Vec<String>> {
+    let none = PluginSet::default();
+    let of = |name: &str| profile.plugins.get(name).unwrap_or(&none);
+    let multi = multi_point(of("multiPoint"), gates);
+    let sets = || profile.plugins.values().flat_map(|s| &s.enabled).chain(&multi);
+    let mut made: BTreeMap<&str, Arc<dyn Plugin>> = BTreeMap::new();
     let mut problems = Vec::new();
-    let at = |name: &str| profile.plugins.get(name).cloned().unwrap_or_default();
-    let multi = multi_point(&at("multiPoint"), gates);
-    problems.extend(unknown(profile));
+    for name in sets().map(|p| p.name.as_str()).collect::<BTreeSet<_>>() {
+        match make(name, profile, gates) {
+            Ok(plugin) => made.extend(plugin.map(|p| (name, p))),
+            Err(problem) => problems.push(format!("initializing plugin {name:?}: {problem}")),
+        }
+    }
+    problems.extend(points::problems(profile, &multi));
+    if !problems.is_empty() {
+        let name = &profile.scheduler_name;
+        let say = |text| format!("initializing profiles: creating profile for scheduler name {name}: {text}");
+        return Err(problems.into_iter().map(say).collect());
+    }
     let mut points = Points::default();
-    for (point, key) in Point::ALL {
-        let set = at(key);
-        let has = |p: &PluginRef| known(&p.name).is_some_and(|(_, _, points)| points.contains(&point));
-        let off = |name: &str| set.disabled.iter().any(|d| d.name == name || d.name == "*");
-        let own = |name: &str| set.enabled.iter().find(|e| e.name == name);
-        let overriding = multi.iter().filter_map(|m| own(&m.name));
-        let rest = multi.iter().filter(|m| own(&m.name).is_none() && !off(&m.name));
-        let more = set.enabled.iter().filter(|e| !multi.iter().any(|m| m.name == e.name));
-        for plugin in overriding.chain(rest).chain(more).filter(|p| has(p)) {
-            if point == PodGroupPostFilter {
-                points.group_preemption = true;
-                continue;
-            }
-            if point == PostFilter {
-                match plugin.name.as_str() {
-                    "DynamicResources" => points.resources = true,
-                    _ => points.preemption = true,
+    for point in Point::ALL {
+        for plugin in points::at(point, of(point.key()), &multi) {
+            match (point, plugin.name.as_str()) {
+                (Point::PodGroupPostFilter, "DefaultPreemption") => points.group_preemption = true,
+                (Point::PostFilter, dynamic_resources::NAME) => points.resources = true,
+                (Point::PostFilter, _) => points.preemption = true,
+                (_, name) => {
+                    if let Some(made) = made.get(name) {
+                        put(&mut points, point, made.clone(), plugin.weight_or_one());
+                    }
                 }
-                continue;
-            }
-            let made = match make(&plugin.name, profile, gates) {
-                Ok(Some(made)) => made,
-                Ok(None) => continue,
-                Err(problem) => {
-                    problems.push(format!("profile {}: {problem}", profile.scheduler_name));
-                    continue;
-                }
-            };
-            match point {
-                PreEnqueue => points.pre_enqueue.push(made),
-                PreFilter => points.pre_filter.push(made),
-                Filter => points.filter.push(made),
-                PreScore => {
-                    points.pre_score.insert(made.name());
-                }
-                Score => points.score.push((made, if plugin.weight == 0 { 1 } else { plugin.weight })),
-                PostFilter | PodGroupPostFilter | Fixed => {}
             }
         }
     }
     if gates.enabled(Gate::GenericWorkload) {
-        let mut sets = profile.plugins.values().flat_map(|s| &s.enabled).chain(&multi);
-        if sets.any(|p| p.name == gang_scheduling::NAME) {
-            points.placement_feasible.push(Arc::new(gang_scheduling::GangScheduling));
+        if let Some(gangs) = made.get(gang_scheduling::NAME) {
+            points.placement_feasible.push(gangs.clone());
         } else {
             tracing::error!(
                 "GenericWorkload is enabled, but GangScheduling plugin is not set. Gang scheduling using PodGroups may not work as expected."
             );
         }
     }
-    let args: PreemptionArgs = profile.args("DefaultPreemption").unwrap_or_else(|problem| {
-        problems.push(problem);
-        PreemptionArgs::default()
-    });
-    if !problems.is_empty() {
-        problems.sort();
-        problems.dedup();
-        return Err(problems);
-    }
+    let args: PreemptionArgs = profile.args("DefaultPreemption").map_err(|problem| vec![problem])?;
     let volumes: VolumeBindingArgs = profile.args("VolumeBinding").unwrap_or_default();
     let devices: DynamicResourcesArgs = profile.args("DynamicResources").unwrap_or_default();
     Ok(Profile {
