@@ -115,7 +115,10 @@ fn build(
         listers,
         running.collect(),
         periods,
-        Metrics::register(options.gates.enabled(features::Gate::GenericWorkload)),
+        Metrics::register(
+            options.gates.enabled(features::Gate::GenericWorkload),
+            options.gates.enabled(features::Gate::TopologyAwareWorkloadScheduling),
+        ),
         (extenders, full_nodes),
     );
     handlers::subscribe(factory, &scheduler);

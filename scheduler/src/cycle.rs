@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::assumed::Assumed;
 use crate::framework::{
-    Code, CycleState, Diagnosis, Nominated, Plugin, Prepared, Profile, Reject, View, go_list,
+    Code, CycleState, Diagnosis, Nominated, Placement, Plugin, Prepared, Profile, Reject, View, go_list,
 };
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
@@ -61,19 +61,26 @@ pub struct Scene<'a> {
     pub nominated: &'a Nominated,
     pub groups: &'a Groups,
     pub assumed: &'a Assumed,
+    pub placement: Option<&'a Placement>,
 }
 
 impl<'a> Scene<'a> {
     /// Makes known what plugins will ask, and lends the view.
     pub fn prepare(self, profile: &Profile, pod: &PodInfo) -> View<'a> {
-        let Scene { cache, listers, nominated, groups, assumed } = self;
+        let Scene { cache, listers, nominated, groups, assumed, placement } = self;
         for other in nominated.values().flatten() {
             cache.know_own_keys(other);
         }
         cache.arrange();
         cache.remember(pod);
         profile.prepare(cache, listers, pod);
-        View { cache, listers, nominated, groups, assumed }
+        View { cache, listers, nominated, groups, assumed, placement }
+    }
+
+    /// Lends the view to what asks nothing about a pod.
+    pub fn view(self) -> View<'a> {
+        let Scene { cache, listers, nominated, groups, assumed, placement } = self;
+        View { cache, listers, nominated, groups, assumed, placement }
     }
 }
 
@@ -100,12 +107,12 @@ pub fn schedule(
     memory: &mut Memory,
     rng: &mut impl Rng,
 ) -> Decision {
-    if scene.cache.len() == 0 {
-        return Decision::NoNodes;
-    }
     let view = scene.prepare(profile, pod);
     let mut state = CycleState::default();
-    let mut diagnosis = Diagnosis { all_nodes: view.cache.len(), ..Diagnosis::default() };
+    let mut diagnosis = Diagnosis { all_nodes: view.nodes(), ..Diagnosis::default() };
+    if diagnosis.all_nodes == 0 {
+        return Decision::NoNodes;
+    }
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
         Err(refusal) if refusal.reject.code == Code::Error => return failed(PRE_FILTER, &refusal.reject),
@@ -142,7 +149,7 @@ pub fn schedule(
             let class = memory.classes.of(profile, pod);
             let class = pod.node.is_none().then_some((&*class, memory.places.as_slice()));
             let scores = profile.scores(view, &mut scoring, pod, many, class);
-            place(best(many, &scores, rng), many.len())
+            place(many[best_of(&scores, rng)], many.len())
         }
     }
 }
@@ -162,12 +169,12 @@ pub fn explore(
     pod: &PodInfo,
     memory: &mut Memory,
 ) -> Result<Explored, Decision> {
-    if scene.cache.len() == 0 {
-        return Err(Decision::NoNodes);
-    }
     let view = scene.prepare(profile, pod);
     let mut state = CycleState::default();
-    let mut diagnosis = Diagnosis { all_nodes: view.cache.len(), ..Diagnosis::default() };
+    let mut diagnosis = Diagnosis { all_nodes: view.nodes(), ..Diagnosis::default() };
+    if diagnosis.all_nodes == 0 {
+        return Err(Decision::NoNodes);
+    }
     let none = Prepared { active: Default::default(), nodes: None, limited_by: Default::default() };
     let prepared = match profile.pre_filter(view, pod, &mut state) {
         Ok(prepared) => prepared,
@@ -228,7 +235,7 @@ pub fn settle(
     for (row, score) in rows.iter().zip(&mut scores) {
         *score += extra.get(&*row.name).copied().unwrap_or(0);
     }
-    let row = best(&rows, &scores, rng);
+    let row = rows[best_of(&scores, rng)];
     let bindings = volume_binding::bindings(view, &state, pod, row);
     let allotments = allotments(&state, row);
     Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings, allotments }
@@ -249,16 +256,16 @@ fn failed(speech: Speech, reject: &Reject) -> Decision {
     Decision::Failed { plugin: reject.plugin, message }
 }
 
-/// Highest score; among equals any, each as likely.
-fn best<'a>(nodes: &[&'a NodeRow], scores: &[i64], rng: &mut impl Rng) -> &'a NodeRow {
-    let (mut chosen, mut highest, mut equals) = (nodes[0], i64::MIN, 0_u32);
-    for (node, score) in nodes.iter().zip(scores) {
+/// Where the highest score is; among equals any, each as likely.
+pub fn best_of(scores: &[i64], rng: &mut impl Rng) -> usize {
+    let (mut chosen, mut highest, mut equals) = (0, i64::MIN, 0_u32);
+    for (at, score) in scores.iter().enumerate() {
         if *score > highest {
-            (chosen, highest, equals) = (node, *score, 1);
+            (chosen, highest, equals) = (at, *score, 1);
         } else if *score == highest {
             equals += 1;
             if rng.random_range(0..equals) == 0 {
-                chosen = node;
+                chosen = at;
             }
         }
     }
@@ -276,21 +283,26 @@ fn feasible<'a>(
     diagnosis: &mut Diagnosis,
 ) -> Result<Vec<&'a NodeRow>, Arc<Reject>> {
     // An earlier attempt made room there.
-    if let Some(row) = pod.nominated.as_deref().and_then(|n| view.cache.row(n))
+    if let Some(row) = pod.nominated.as_deref().and_then(|n| view.cache.row(n)).filter(|r| view.allows(r))
         && profile.filter(view, state, &prepared.active, pod, row).is_ok()
     {
         memory.places = vec![row.at];
         return Ok(vec![row]);
     }
     let all = view.cache.all_rows();
-    let named: Vec<usize>;
+    let fewer: Vec<usize>;
     let rows: &[usize] = match &prepared.nodes {
-        None => view.cache.order(),
+        None if view.placement.is_none() => view.cache.order(),
+        None => {
+            fewer = view.cache.order().iter().copied().filter(|at| view.allows(&all[*at])).collect();
+            &fewer
+        }
         Some(names) => {
             diagnosis.absent =
                 Some(format!("node(s) didn't satisfy plugin(s) {}", go_list(&prepared.limited_by)));
-            named = names.iter().filter_map(|n| view.cache.row(n)).map(|r| r.at).collect();
-            &named
+            let named = names.iter().filter_map(|n| view.cache.row(n));
+            fewer = named.filter(|r| view.allows(r)).map(|r| r.at).collect();
+            &fewer
         }
     };
     let wanted = if profile.points.score.is_empty() { 1 } else { enough(rows.len(), profile.percentage) };
@@ -334,7 +346,7 @@ fn feasible<'a>(
             break;
         }
     }
-    memory.next = (start + looked_at) % view.cache.len().max(1);
+    memory.next = (start + looked_at) % diagnosis.all_nodes.max(1);
     if prepared.nodes.is_some() && found.is_empty() {
         diagnosis.plugins.extend(&prepared.limited_by);
     }

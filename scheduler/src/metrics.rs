@@ -17,6 +17,8 @@ pub struct Metrics {
     pub preemption_victims: Family<Histogram>,
     /// Only with the gate GenericWorkload.
     pub groups: Option<GroupMetrics>,
+    /// Only with the gate TopologyAwareWorkloadScheduling.
+    pub placements: Option<PlacementMetrics>,
 }
 
 /// Metrics of groups that are placed together.
@@ -91,9 +93,58 @@ impl GroupMetrics {
     }
 }
 
+/// Metrics of placements that groups are tried in.
+#[derive(Clone, Debug)]
+pub struct PlacementMetrics {
+    generated: Family<Counter>,
+    evaluations: Family<Counter>,
+    evaluation_duration: Family<Histogram>,
+}
+
+impl PlacementMetrics {
+    fn register() -> Self {
+        Self {
+            generated: Family::counter(
+                Opts::new(
+                    "scheduler_generated_placements_total",
+                    "Number of candidate placements generated when scheduling pod groups.",
+                )
+                .labels(&["profile"]),
+            ),
+            evaluations: Family::counter(
+                Opts::new(
+                    "scheduler_placement_evaluations_total",
+                    "Number of candidate placements evaluated when scheduling pod groups, by result. 'feasible' means the pod group fit into the placement, while 'infeasible' means it did not.",
+                )
+                .labels(&["result", "profile"]),
+            ),
+            evaluation_duration: Family::histogram(
+                Opts::new(
+                    "scheduler_placement_evaluation_duration_seconds",
+                    "Latency in seconds of evaluating a single candidate placement when scheduling pod groups, by result. 'feasible' means the pod group fit into the placement, while 'infeasible' means it did not.",
+                )
+                .labels(&["result", "profile"]),
+                &exponential_buckets(0.001, 2.0, 15),
+            ),
+        }
+    }
+
+    /// So many placements were found for a group.
+    pub fn generated(&self, profile: &str, count: usize) {
+        self.generated.with(&[profile]).add(count as u64);
+    }
+
+    /// A group was tried in one of them.
+    pub fn evaluated(&self, profile: &str, fits: bool, took: std::time::Duration) {
+        let labels = [if fits { "feasible" } else { "infeasible" }, profile];
+        self.evaluations.with(&labels).inc();
+        self.evaluation_duration.with(&labels).observe_duration(took);
+    }
+}
+
 impl Metrics {
     /// Registers all of them.
-    pub fn register(groups: bool) -> Self {
+    pub fn register(groups: bool, placements: bool) -> Self {
         let spans = exponential_buckets(0.001, 2.0, 15);
         let stable = |name, help| Opts::new(name, help).stability(Stability::Stable);
         Self {
@@ -139,6 +190,7 @@ impl Metrics {
                 &exponential_buckets(1.0, 2.0, 7),
             ),
             groups: groups.then(GroupMetrics::register),
+            placements: placements.then(PlacementMetrics::register),
         }
     }
 }

@@ -48,7 +48,6 @@ const NOT_YET: &[Gate] = &[
     Gate::DRAOptionalNodeOperations,
     Gate::DRAWorkloadResourceClaims,
     Gate::InPlacePodVerticalScalingSchedulerPreemption,
-    Gate::TopologyAwareWorkloadScheduling,
 ];
 
 /// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.

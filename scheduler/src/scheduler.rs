@@ -23,7 +23,7 @@ use crate::assumed::Assumed;
 use crate::cycle::{self, Decision, Memory, Scene};
 use crate::extended;
 use crate::extender::Extender;
-use crate::framework::{Change, Nominated, Profile, View, no_nodes};
+use crate::framework::{Change, Nominated, Placement, Profile, View, no_nodes};
 use crate::group::{self, Decided};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct State {
     pub groups: Groups,
     nodes_of_nominated: BTreeMap<Uid, String>,
     pub assumed: Assumed,
+    /// Nodes to which the attempt under way is limited.
+    pub placement: Option<Arc<Placement>>,
     pub memory: Memory,
     pub rng: StdRng,
 }
@@ -119,6 +121,7 @@ impl State {
             groups: Groups::new(grouping),
             nodes_of_nominated: BTreeMap::new(),
             assumed: Assumed::default(),
+            placement: None,
             memory: Memory::default(),
             rng,
         }
@@ -131,8 +134,9 @@ impl State {
 
     /// What a cycle reads, remembers and draws from.
     pub fn scene<'a>(&'a mut self, listers: &'a Listers) -> (Scene<'a>, &'a mut Memory, &'a mut StdRng) {
-        let State { cache, nominated, groups, assumed, memory, rng, .. } = self;
-        (Scene { cache, listers, nominated, groups, assumed }, memory, rng)
+        let State { cache, nominated, groups, assumed, placement, memory, rng, .. } = self;
+        let placement = placement.as_deref();
+        (Scene { cache, listers, nominated, groups, assumed, placement }, memory, rng)
     }
 
     /// Notes for which node a pod waits.

@@ -97,7 +97,8 @@ impl World {
             json!({ "code": code, "plugin": r.plugin, "reasons": sorted(r.reasons.iter().map(|t| t.to_string()).collect()) })
         };
         let groups = Groups::default();
-        let scene = Scene { cache: &mut *cache, listers, nominated, groups: &groups, assumed };
+        let scene =
+            Scene { cache: &mut *cache, listers, nominated, groups: &groups, assumed, placement: None };
         let why = explain(profile, scene.prepare(profile, pod), pod);
         let mut answer = json!({});
         if let Some(reject) = &why.pre_filter {
@@ -129,7 +130,7 @@ impl World {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         let Self { cache, listers, nominated, assumed, profile, .. } = self;
         let groups = Groups::default();
-        let scene = Scene { cache, listers, nominated, groups: &groups, assumed };
+        let scene = Scene { cache, listers, nominated, groups: &groups, assumed, placement: None };
         schedule(profile, scene, pod, &mut Memory::default(), &mut rng)
     }
 

@@ -62,6 +62,7 @@ fn decide(nodes: &[Arc<WireNode>], placed: &[(Arc<PodInfo>, &str)], pod: &Arc<Po
         nominated: &nominated,
         groups: &groups,
         assumed: &assumed,
+        placement: None,
     };
     let mut rng = rand::rngs::StdRng::seed_from_u64(7);
     match schedule(&profile, scene, pod, &mut Memory::default(), &mut rng) {

@@ -5,12 +5,14 @@
 
 mod event;
 mod fit;
+mod placement;
 mod plugin;
 mod profile;
 mod state;
 
 pub use event::Change;
 pub use fit::{Diagnosis, no_nodes};
+pub use placement::{GroupView, Offer, Placement};
 pub use plugin::{Code, Feasibility, Plugin, PreFilter, Progress, Reject, Verdict, default_normalize};
 pub use profile::{Active, Points, Prepared, Profile, Refusal, go_list};
 pub use state::{CycleState, Nominated, View};

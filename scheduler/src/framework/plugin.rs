@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Change, CycleState, View};
+use super::{Change, CycleState, GroupView, Offer, Placement, View};
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
 
@@ -99,8 +98,23 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Whether an attempt to place a group has placed enough. Upstream: PlacementFeasible.
-    fn placement_feasible(&self, _group: &PodGroup, _progress: Progress) -> Feasibility {
+    fn placement_feasible(&self, _group: &GroupView, _progress: Progress) -> Feasibility {
         Feasibility::Yes
+    }
+
+    /// Where a group could go, within the nodes that may be looked at. Upstream: GeneratePlacements.
+    fn placements(&self, view: View<'_>, _group: &GroupView) -> Result<Vec<Placement>, Reject> {
+        Ok(vec![Placement::new("", view.rows())])
+    }
+
+    /// Upstream: ScorePlacement.
+    fn score_placement(&self, _view: View<'_>, _group: &GroupView, _offer: &Offer<'_>) -> i64 {
+        0
+    }
+
+    /// Upstream: NormalizePlacementScore.
+    fn normalize_placements(&self, _scores: &mut [i64]) -> Result<(), String> {
+        Ok(())
     }
 
     fn pre_filter(&self, _view: View<'_>, _pod: &PodInfo, _state: &mut CycleState) -> PreFilter {

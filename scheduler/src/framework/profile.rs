@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use smallvec::SmallVec;
 
-use super::{Change, CycleState, Diagnosis, Feasibility, Plugin, PreFilter, Progress, Reject, Verdict, View};
+use super::{
+    Change, CycleState, Diagnosis, Feasibility, GroupView, MAX_SCORE, Offer, Placement, Plugin, PreFilter,
+    Progress, Reject, Verdict, View,
+};
 use crate::cycle::Class;
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
@@ -20,6 +22,8 @@ pub struct Points {
     pub pre_filter: Plugins,
     pub filter: Plugins,
     pub placement_feasible: Plugins,
+    pub placement_generate: Plugins,
+    pub placement_score: Vec<(Arc<dyn Plugin>, i64)>,
     /// Whether pods may have to go for a group.
     pub group_preemption: bool,
     pub pre_score: BTreeSet<&'static str>,
@@ -40,6 +44,8 @@ pub struct Profile {
     /// How long devices may take to be made ready.
     pub device_timeout: std::time::Duration,
     pub preemption: crate::preemption::Settings,
+    /// Whether groups are tried in one placement after the other: gate TopologyAwareWorkloadScheduling.
+    pub topology_aware: bool,
 }
 
 /// Filters that have a say about a pod: indexes into [`Points::filter`].
@@ -96,7 +102,7 @@ impl Profile {
     }
 
     /// Upstream: frameworkImpl.RunPlacementFeasiblePlugins.
-    pub fn placement_feasible(&self, group: &PodGroup, progress: Progress) -> Feasibility {
+    pub fn placement_feasible(&self, group: &GroupView, progress: Progress) -> Feasibility {
         let mut all = Feasibility::Yes;
         for plugin in &self.points.placement_feasible {
             match plugin.placement_feasible(group, progress) {
@@ -106,6 +112,46 @@ impl Profile {
             }
         }
         all
+    }
+
+    /// Where a group could go. There is one plugin at most. Upstream: RunPlacementGeneratePlugins.
+    pub fn placements(&self, view: View<'_>, group: &GroupView) -> Result<Vec<Placement>, Reject> {
+        let Some(plugin) = self.points.placement_generate.first() else {
+            return Ok(vec![Placement::new("", view.rows())]);
+        };
+        let found = plugin.placements(view, group)?;
+        match found.is_empty() {
+            true => Err(Reject::unschedulable(plugin.name(), "no feasible placements found")),
+            false => Ok(found),
+        }
+    }
+
+    /// Weighted sums in the order of `offers`. Upstream: RunPlacementScorePlugins.
+    pub fn placement_scores(
+        &self,
+        view: View<'_>,
+        group: &GroupView,
+        offers: &[Offer<'_>],
+    ) -> Result<Vec<i64>, String> {
+        let mut sums = vec![0_i64; offers.len()];
+        for (plugin, weight) in &self.points.placement_score {
+            let name = plugin.name();
+            let mut scores: Vec<i64> =
+                offers.iter().map(|offer| plugin.score_placement(view, group, offer)).collect();
+            plugin.normalize_placements(&mut scores).map_err(|why| {
+                format!(
+                    "running NormalizePlacementScore on PlacementScore plugins: plugin {name:?} failed with: {why}"
+                )
+            })?;
+            if let Some(score) = scores.iter().find(|s| !(0..=MAX_SCORE).contains(*s)) {
+                return Err(format!(
+                    "applying score defaultWeights on PlacementScore plugins: plugin {name:?} returns an invalid score \
+                     {score}, it should in the range of [0, {MAX_SCORE}] after normalizing"
+                ));
+            }
+            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score * weight);
+        }
+        Ok(sums)
     }
 
     /// The same without what follows a failed attempt: that is a group's to do, not its pods'.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::Placement;
 use crate::assumed::Assumed;
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, PodInfo};
@@ -26,6 +27,8 @@ pub struct View<'a> {
     pub groups: &'a Groups,
     /// Volumes and claims as they will be once what was decided is written.
     pub assumed: &'a Assumed,
+    /// Nodes that may be looked at; `None`: all.
+    pub placement: Option<&'a Placement>,
 }
 
 /// What plugins computed before filtering or scoring. Cloned where a change is tried out.

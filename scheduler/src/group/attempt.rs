@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 
-use crate::cycle::{self, Decision};
-use crate::framework::{Feasibility, Profile, Progress, no_nodes};
-use crate::listers::Listers;
+use crate::cycle::Decision;
+use crate::framework::{Feasibility, GroupView, Profile, Progress, no_nodes};
 use crate::model::Place;
 use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
@@ -35,6 +34,16 @@ impl Status {
             Status::Placed => String::new(),
             Status::NotYet(why) | Status::Error(why) => why.clone(),
             Status::Refused(reasons) => reasons.join(", "),
+        }
+    }
+
+    /// As others speak of it: where a group is unschedulable as a whole, that alone. Upstream: Status.AsError.
+    pub fn as_error(&self) -> String {
+        match self {
+            Status::Refused(reasons) if reasons.first().is_some_and(|r| r == UNSCHEDULABLE) => {
+                UNSCHEDULABLE.into()
+            }
+            other => other.message(),
         }
     }
 }
@@ -70,6 +79,7 @@ pub struct Attempt {
     pub status: Status,
     /// Every pod of the group that is to be placed, in order.
     pub results: Vec<(Popped, PodEnd)>,
+    group: GroupView,
     progress: Progress,
     next: usize,
 }
@@ -77,16 +87,21 @@ pub struct Attempt {
 impl Attempt {
     /// Before the first pod. If too few could be placed anyhow, none will be tried.
     pub fn new(state: &State, profile: &Profile, object: Arc<PodGroup>, pods: Vec<Popped>) -> Self {
-        let known = pods.first().and_then(|p| state.groups.of(&p.info));
-        let scheduled = known.map_or(0, |g| g.scheduled(&state.cache).count());
-        let progress = Progress { scheduled, remaining: pods.len() };
-        let status = match profile.placement_feasible(&object, progress) {
+        let group = super::seen(state, &object);
+        let progress = Progress { scheduled: group.scheduled.len(), remaining: pods.len() };
+        let status = match profile.placement_feasible(&group, progress) {
             Feasibility::Yes => Status::Placed,
             Feasibility::NotYet(why) => Status::NotYet(why),
             Feasibility::No(why) => Status::Refused(vec![UNSCHEDULABLE.into(), why]),
         };
+        Self { progress, ..Self::untried(group, object, pods, status) }
+    }
+
+    /// Over before it began.
+    pub fn untried(group: GroupView, object: Arc<PodGroup>, pods: Vec<Popped>, status: Status) -> Self {
         let results = pods.into_iter().map(|p| (p, PodEnd::Untried)).collect();
-        Self { object, status, results, progress, next: 0 }
+        let progress = Progress { scheduled: 0, remaining: 0 };
+        Self { object, status, results, group, progress, next: 0 }
     }
 
     /// The pod to try next.
@@ -96,15 +111,6 @@ impl Attempt {
                 self.results.get(self.next).map(|(popped, _)| popped.clone())
             }
             Status::Refused(_) | Status::Error(_) => None,
-        }
-    }
-
-    /// Tries all pods.
-    pub fn run(&mut self, state: &mut State, listers: &Listers, profile: &Profile) {
-        while let Some(popped) = self.next() {
-            let (scene, memory, rng) = state.scene(listers);
-            let decision = cycle::schedule(profile, scene, &popped.info, memory, rng);
-            self.tried(state, profile, decision);
         }
     }
 
@@ -137,7 +143,7 @@ impl Attempt {
         };
         self.progress.remaining -= 1;
         self.progress.scheduled += usize::from(matches!(end, PodEnd::Placed(_)));
-        self.status = match profile.placement_feasible(&self.object, self.progress) {
+        self.status = match profile.placement_feasible(&self.group, self.progress) {
             Feasibility::Yes => Status::Placed,
             Feasibility::NotYet(why) => Status::NotYet(why),
             Feasibility::No(why) => Status::Refused(vec![why]),
@@ -146,14 +152,8 @@ impl Attempt {
 
     /// After the last pod: what was tried out stays if the group is placed, and goes if not.
     pub fn end(&mut self, state: &mut State) {
-        match &self.status {
-            Status::NotYet(why) => {
-                self.status = Status::Refused(vec![UNSCHEDULABLE.into(), why.clone()]);
-            }
-            Status::Placed if self.assignments().next().is_none() => {
-                self.status = Status::Refused(vec![UNSCHEDULABLE.into()]);
-            }
-            _ => {}
+        if let Status::NotYet(why) = &self.status {
+            self.status = Status::Refused(vec![UNSCHEDULABLE.into(), why.clone()]);
         }
         if self.status != Status::Placed {
             self.take_back(state);
@@ -185,6 +185,11 @@ impl Attempt {
                 state.nominate(pod, Some(node));
             }
         }
+    }
+
+    /// Puts all pods back on the nodes that were found for them.
+    pub fn put_all(&self, state: &mut State) {
+        self.assignments().for_each(|(popped, placed)| Self::put(state, popped, placed));
     }
 
     /// Puts a pod back on the node that was found for it.

@@ -1,23 +1,25 @@
-//! Pods that are placed together or not at all: the attempt, the search for victims, and what is written afterwards.
+//! Pods that are placed together or not at all: the attempt, the search for a placement, the search for victims, and
+//! what is written afterwards.
 //! Upstream: pkg/scheduler/schedule_one_podgroup.go. Groups of groups (CompositePodGroup) are not here; their gate is
 //! refused at start. Start reading at [`decide`].
 
 use std::sync::Arc;
 
+use client::Meta;
 use component::features::{Gate, enabled};
 use jiff::Timestamp;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use tokio::time::Instant;
 
-use crate::extended;
-use crate::framework::Profile;
-use crate::model::groups::priority;
+use crate::framework::{GroupView, Profile};
+use crate::model::groups::{gang, priority};
 use crate::model::{GroupKey, PodInfo};
 use crate::queue::{Ended, Popped, PoppedGroup, RefusedBy};
 use crate::scheduler::{Outcome, Running, Scheduler, State};
 
 mod attempt;
 mod preemption;
+mod search;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -27,6 +29,7 @@ pub use write::{Report, carry_out};
 
 use attempt::{PodEnd, UNSCHEDULABLE};
 use preemption::Answer;
+use search::{Asking, Search};
 
 /// What comes of an attempt: what is to be written for each pod, and for the group.
 pub struct Decided {
@@ -40,7 +43,8 @@ struct Begun<'a> {
     running: &'a Running,
     /// Pods are placed by it: what follows a failed attempt is the group's to do, not theirs.
     profile: Profile,
-    attempt: Attempt,
+    object: Arc<PodGroup>,
+    pods: Vec<Popped>,
     skipped: Vec<(Popped, Outcome)>,
     /// Extenders have a say about some of the pods.
     asks: bool,
@@ -48,20 +52,29 @@ struct Begun<'a> {
 
 /// Tries to place a group. Nothing else is tried meanwhile; it waits for nothing but extenders.
 pub async fn decide(scheduler: &Scheduler, popped: PoppedGroup, started: Instant) -> Decided {
-    let mut begun = match begin(scheduler, popped, started) {
+    let begun = match begin(scheduler, popped, started) {
         Ok(begun) => begun,
         Err(decided) => return decided,
     };
-    let Begun { profile, attempt, asks, .. } = &mut begun;
-    if *asks {
-        while let Some(popped) = attempt.next() {
-            let decision = extended::place(scheduler, profile, &popped.info).await;
-            attempt.tried(&mut scheduler.state.lock(), profile, decision);
-        }
-    } else {
-        attempt.run(&mut scheduler.state.lock(), &scheduler.listers, profile);
+    let search = Search { profile: &begun.profile, metrics: scheduler.metrics.placements.as_ref() };
+    let (object, pods) = (begun.object.clone(), begun.pods.clone());
+    let attempt = match begun.asks {
+        true => search.root(&mut Asking(scheduler), object, pods).await,
+        false => search.root_at_once(&mut scheduler.state.lock(), &scheduler.listers, object, pods),
+    };
+    finish(scheduler, begun, attempt, started)
+}
+
+/// A group as plugins see it.
+fn seen(state: &State, object: &PodGroup) -> GroupView {
+    let spec = &object.spec;
+    let constraints = spec.scheduling_constraints.as_ref().and_then(|c| c.topology.as_ref());
+    let placed = state.groups.get(&object.key()).into_iter().flat_map(|g| g.scheduled(&state.cache));
+    GroupView {
+        fewest: gang(spec).unwrap_or(1),
+        topology: constraints.and_then(|c| c.first()).map(|c| c.key.clone()),
+        scheduled: placed.cloned().collect(),
     }
-    finish(scheduler, begun, started)
 }
 
 fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Begun<'_>, Decided> {
@@ -89,22 +102,21 @@ fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Beg
     };
     let asks = pods.iter().any(|p| scheduler.extenders.iter().any(|e| e.interested(&p.info)));
     let profile = running.profile.of_a_group();
-    let attempt = Attempt::new(state, &profile, object, pods);
-    Ok(Begun { key, running, profile, attempt, skipped, asks })
+    Ok(Begun { key, running, profile, object, pods, skipped, asks })
 }
 
-fn finish(scheduler: &Scheduler, begun: Begun<'_>, started: Instant) -> Decided {
-    let Begun { key, running, profile, mut attempt, mut skipped, asks } = begun;
+fn finish(scheduler: &Scheduler, begun: Begun<'_>, attempt: Attempt, started: Instant) -> Decided {
+    let Begun { key, running, profile, object, mut skipped, asks, .. } = begun;
     let mut guard = scheduler.state.lock();
     let state = &mut *guard;
-    attempt.end(state);
     if let Some(metrics) = &scheduler.metrics.groups {
         metrics.algorithm_duration.one().observe_duration(started.elapsed());
     }
+    let search = Search { profile: &profile, metrics: scheduler.metrics.placements.as_ref() };
     let after = match &attempt.status {
         Status::Refused(_) if !running.profile.points.group_preemption => Some(Answer::default()),
         Status::Refused(_) if asks => Some(Answer::not_with_extenders()),
-        Status::Refused(_) => Some(preemption::preempt(state, &scheduler.listers, &profile, &attempt)),
+        Status::Refused(_) => Some(preemption::preempt(state, &scheduler.listers, &search, &attempt)),
         _ => None,
     };
     let ended = match &attempt.status {
@@ -112,7 +124,6 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, started: Instant) -> Decided 
         Status::Refused(_) => Ended::Refused { victims: after.as_ref().is_some_and(Answer::waits) },
         Status::NotYet(_) | Status::Error(_) => Ended::Failed,
     };
-    let object = attempt.object.clone();
     let (tried, status) = settle(state, attempt, after.as_ref(), started);
     state.queue.finish_group(&key, ended, started);
     skipped.extend(tried);

@@ -8,6 +8,7 @@ use component::features::{Gate, enabled};
 use hashbrown::HashMap;
 
 use super::attempt::{Attempt, Placed, Status};
+use super::search::Search;
 use crate::framework::{CycleState, Profile};
 use crate::listers::Listers;
 use crate::model::groups::priority;
@@ -99,7 +100,8 @@ fn put_back(state: &mut State, removed: &[Removed]) {
 }
 
 /// Looks for victims.
-pub fn preempt(state: &mut State, listers: &Listers, profile: &Profile, attempt: &Attempt) -> Answer {
+pub fn preempt(state: &mut State, listers: &Listers, search: &Search<'_>, attempt: &Attempt) -> Answer {
+    let profile = search.profile;
     let own = priority(&attempt.object.spec);
     let pods = || attempt.results.iter().map(|(popped, _)| &popped.info);
     let never = match enabled(Gate::PodGroupPreemptionPolicy) {
@@ -123,9 +125,7 @@ pub fn preempt(state: &mut State, listers: &Listers, profile: &Profile, attempt:
     }
     let removed: Vec<Vec<Removed>> = victims.iter().map(|unit| take_away(state, unit)).collect();
     let waiting = attempt.results.iter().map(|(popped, _)| popped.clone()).collect();
-    let mut trial = Attempt::new(state, profile, attempt.object.clone(), waiting);
-    trial.run(state, listers, profile);
-    trial.end(state);
+    let trial = search.root_at_once(state, listers, attempt.object.clone(), waiting);
     let answer = match &trial.status {
         Status::Placed => {
             trial.take_back(state);

@@ -26,8 +26,17 @@ struct World {
 impl World {
     /// Nodes with two CPUs each.
     fn new(nodes: &[&str]) -> Self {
+        Self::with(&["GenericWorkload=true"], nodes)
+    }
+
+    /// The same in racks ("rack/node"), where groups may name what their nodes must share.
+    fn in_racks(nodes: &[&str]) -> Self {
+        Self::with(&["GenericWorkload=true", "TopologyAwareWorkloadScheduling=true"], nodes)
+    }
+
+    fn with(settings: &[&str], nodes: &[&str]) -> Self {
         let mut gates = Gates::default();
-        gates.set(&["GenericWorkload=true"]).unwrap();
+        gates.set(settings).unwrap();
         let profile = registry::build(&KubeSchedulerProfile::default(), 0, &gates).unwrap();
         let interner = Interner::default();
         let second = Duration::from_secs(1);
@@ -35,8 +44,13 @@ impl World {
         let rng = rand::rngs::StdRng::seed_from_u64(1);
         let mut state = State::new(interner.clone(), periods, true, rng);
         for name in nodes {
+            let (rack, name) = name.split_once('/').unwrap_or(("", name));
+            let mut labels = json!({ "kubernetes.io/hostname": name });
+            if !rack.is_empty() {
+                labels["rack"] = rack.into();
+            }
             let node = json!({
-                "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+                "metadata": { "name": name, "labels": labels },
                 "status": { "allocatable": { "cpu": "2", "memory": "4Gi", "pods": "10" } },
             });
             state.cache.set_node(Arc::new(serde_json::from_value(node).unwrap()));
@@ -84,15 +98,14 @@ impl World {
             |pod: &PodInfo| self.profile.pre_enqueue(&self.listers, groups, pod).err().map(|r| r.plugin);
         let Some(Next::Group(popped)) = queue.pop(Instant::now(), gate) else { panic!("no group is ready") };
         let profile = self.profile.of_a_group();
-        let mut attempt = Attempt::new(&self.state, &profile, popped.object, popped.pods);
-        attempt.run(&mut self.state, &self.listers, &profile);
-        attempt.end(&mut self.state);
-        attempt
+        let search = Search { profile: &profile, metrics: None };
+        search.root_at_once(&mut self.state, &self.listers, popped.object, popped.pods)
     }
 
     fn preempt(&mut self, attempt: &Attempt) -> Answer {
         let profile = self.profile.of_a_group();
-        preemption::preempt(&mut self.state, &self.listers, &profile, attempt)
+        let search = Search { profile: &profile, metrics: None };
+        preemption::preempt(&mut self.state, &self.listers, &search, attempt)
     }
 }
 
@@ -215,4 +228,106 @@ fn a_group_that_goes_as_one_goes_whole() {
     let attempt = world.attempt();
     let answer = world.preempt(&attempt);
     assert_eq!((answer.victims.len(), answer.groups_hit), (2, 1));
+}
+
+fn in_one_rack(policy: Value) -> Value {
+    json!({
+        "priority": 10,
+        "schedulingPolicy": policy,
+        "schedulingConstraints": { "topology": [{ "key": "rack" }] },
+    })
+}
+
+fn nodes(attempt: &Attempt) -> Vec<&str> {
+    attempt.assignments().map(|(_, placed)| placed.node.as_str()).collect()
+}
+
+#[test]
+fn a_gang_goes_where_all_of_it_fits() {
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c", "d"]);
+    world.group("g", in_one_rack(json!({ "gang": { "minCount": 3 } })));
+    (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
+    let attempt = world.attempt();
+    assert_eq!(attempt.status, Status::Placed);
+    assert!(nodes(&attempt).iter().all(|n| ["b", "c"].contains(n)), "{:?}", nodes(&attempt));
+    // What was tried in the other rack is taken back.
+    assert_eq!(world.state.cache.assumed(), 3);
+    assert!(world.state.placement.is_none());
+}
+
+#[test]
+fn no_rack_takes_the_gang() {
+    let mut world = World::in_racks(&["r1/a", "r2/b"]);
+    world.group("g", in_one_rack(json!({ "gang": { "minCount": 3 } })));
+    (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
+    let attempt = world.attempt();
+    let first = "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining";
+    let text =
+        format!("pod group is unschedulable, 0/2 placements are available, first placement status: {first}");
+    assert_eq!(attempt.status.message(), text);
+    assert_eq!(world.state.cache.assumed(), 0);
+    assert!(matches!(attempt.results[2].1, PodEnd::Refused { .. }));
+}
+
+#[test]
+fn no_node_is_in_a_rack() {
+    let mut world = World::in_racks(&["a", "b"]);
+    world.group("g", in_one_rack(json!({ "basic": {} })));
+    world.waiting("p", "g", "1", 10);
+    let attempt = world.attempt();
+    assert_eq!(attempt.status.message(), "no feasible placements found");
+    let (ended, _) = settle(&mut world.state, attempt, None, Instant::now());
+    assert!(
+        matches!(&ended[0].1, Outcome::Refused { message, .. } if message == "no feasible placements found")
+    );
+}
+
+#[test]
+fn others_follow_where_pods_are_already() {
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
+    world.placed("there", Some("g"), "1", "a");
+    world.group("g", in_one_rack(json!({ "basic": {} })));
+    world.waiting("p", "g", "1", 10);
+    let attempt = world.attempt();
+    assert_eq!((attempt.status.clone(), nodes(&attempt)), (Status::Placed, vec!["a"]));
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
+    world.placed("there", Some("g"), "1", "a");
+    world.placed("astray", Some("g"), "1", "b");
+    world.group("g", in_one_rack(json!({ "basic": {} })));
+    world.waiting("q", "g", "1", 10);
+    let error = world.attempt().status.message();
+    let (one, other) = ("r1, r2", "r2, r1");
+    let said = |order: &str| {
+        format!(
+            "cannot determine domain for already scheduled pods: more than 1 domain found for pod group: {order}"
+        )
+    };
+    assert!([said(one), said(other)].contains(&error), "{error}");
+}
+
+#[test]
+fn the_rack_that_takes_more_is_better_then_the_fuller() {
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
+    world.group("g", in_one_rack(json!({ "basic": {} })));
+    (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
+    assert_eq!(nodes(&world.attempt()).iter().filter(|n| **n != "a").count(), 3);
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
+    world.placed("x", None, "1", "b");
+    world.placed("y", None, "2", "c");
+    world.group("g", in_one_rack(json!({ "basic": {} })));
+    world.waiting("p", "g", "1", 10);
+    assert_eq!(nodes(&world.attempt()), ["b"]);
+}
+
+#[test]
+fn victims_are_looked_for_rack_by_rack() {
+    let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
+    world.placed("x", None, "2", "b");
+    world.group("g", in_one_rack(json!({ "gang": { "minCount": 4 } })));
+    (0..4).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
+    let attempt = world.attempt();
+    assert!(matches!(attempt.status, Status::Refused(_)));
+    let answer = world.preempt(&attempt);
+    assert_eq!(answer.victims.iter().map(|v| &*v.name).collect::<Vec<_>>(), ["x"]);
+    assert_eq!((world.state.cache.pods(), world.state.cache.assumed()), (1, 0));
 }

@@ -4,9 +4,7 @@
 //! Upstream's Permit has pods of a gang wait for one another before they are bound. Here a group's attempt places all
 //! of them at once, so that whenever one is to be bound the others are placed, too: nothing ever waits there.
 
-use k8s_openapi::api::scheduling::v1beta1::PodGroup;
-
-use crate::framework::{Change, Feasibility, Plugin, Progress, Reject, Verdict};
+use crate::framework::{Change, Feasibility, GroupView, Plugin, Progress, Reject, Verdict};
 use crate::listers::Listers;
 use crate::model::groups::gang;
 use crate::model::{Groups, PodInfo};
@@ -39,9 +37,9 @@ impl Plugin for GangScheduling {
         Ok(())
     }
 
-    fn placement_feasible(&self, group: &PodGroup, progress: Progress) -> Feasibility {
+    fn placement_feasible(&self, group: &GroupView, progress: Progress) -> Feasibility {
         let Progress { scheduled, remaining } = progress;
-        let fewest = gang(&group.spec).unwrap_or(1);
+        let fewest = group.fewest;
         if scheduled + remaining < fewest {
             return Feasibility::No(format!(
                 "minCount ({fewest}) cannot be satisfied: {scheduled} scheduled, {remaining} remaining"

@@ -6,7 +6,9 @@ use k8s_openapi::api::resource::v1::DeviceClass;
 use smallvec::SmallVec;
 
 use crate::config::{ResourceSpec, Shape};
-use crate::framework::{Change, Code, CycleState, MAX_SCORE, Plugin, Reject, Verdict, View};
+use crate::framework::{
+    Change, Code, CycleState, GroupView, MAX_SCORE, Offer, Plugin, Reject, Verdict, View,
+};
 use crate::model::backing::{implicit, is_extended, may_be_devices};
 use crate::model::{NodeRow, PodInfo, Resources, WireNode};
 
@@ -124,6 +126,28 @@ impl Plugin for NodeResourcesFit {
             return (sum as f64 / weights as f64).round() as i64;
         }
         sum / weights
+    }
+
+    /// How much of the placement would be used, whatever nodes are ranked by. Upstream: scorePlacement.
+    fn score_placement(&self, view: View<'_>, _group: &GroupView, offer: &Offer<'_>) -> i64 {
+        let (mut sum, mut weights) = (0, 0);
+        for spec in &self.resources {
+            let mut requested: i64 = offer.pods.iter().map(|pod| pod.scored.get(&spec.name)).sum();
+            if requested == 0 && is_scalar(&spec.name) {
+                continue;
+            }
+            let mut has = 0;
+            let rows = view.cache.rows().filter(|row| offer.placement.contains(row));
+            for row in rows.filter(|row| row.allocatable.get(&spec.name) != 0) {
+                has += row.allocatable.get(&spec.name);
+                requested += row.ranked.get(&spec.name);
+            }
+            if has != 0 {
+                sum += requested.min(has) * MAX_SCORE / has * spec.weight;
+                weights += spec.weight;
+            }
+        }
+        if weights == 0 { 0 } else { sum / weights }
     }
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {

@@ -21,8 +21,8 @@ const GATED: &[(&str, Gate)] = &[
     ("DeferredPodScheduling", Gate::InPlacePodVerticalScalingSchedulerPreemption),
     ("NodeDeclaredFeatures", Gate::NodeDeclaredFeatures),
     (gang_scheduling::NAME, Gate::GenericWorkload),
-    ("TopologyPlacementGenerator", Gate::TopologyAwareWorkloadScheduling),
-    ("PodGroupPodsCount", Gate::TopologyAwareWorkloadScheduling),
+    (topology_aware::NAME, Gate::TopologyAwareWorkloadScheduling),
+    (pod_group_pods_count::NAME, Gate::TopologyAwareWorkloadScheduling),
 ];
 
 fn defaults(gates: &Gates) -> impl Iterator<Item = &'static Known> {
@@ -97,6 +97,8 @@ fn make(
         }
         "ImageLocality" => Arc::new(image_locality::ImageLocality),
         gang_scheduling::NAME => Arc::new(gang_scheduling::GangScheduling),
+        topology_aware::NAME => Arc::new(topology_aware::TopologyPlacement),
+        pod_group_pods_count::NAME => Arc::new(pod_group_pods_count::PodGroupPodsCount),
         _ => return Ok(None),
     }))
 }
@@ -146,6 +148,8 @@ fn put(points: &mut Points, point: Point, plugin: Arc<dyn Plugin>, weight: i64) 
         Point::Filter => points.filter.push(plugin),
         Point::PreScore => drop(points.pre_score.insert(plugin.name())),
         Point::Score => points.score.push((plugin, weight)),
+        Point::PlacementGenerate => points.placement_generate.push(plugin),
+        Point::PlacementScore => points.placement_score.push((plugin, weight)),
         // What follows a decision is the same for every profile: `actions.rs`.
         _ => {}
     }
@@ -213,5 +217,6 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32, gates: &Gates) -> 
             percentage: args.min_candidate_nodes_percentage,
             absolute: args.min_candidate_nodes_absolute,
         },
+        topology_aware: gates.enabled(Gate::TopologyAwareWorkloadScheduling),
     })
 }
