@@ -55,7 +55,10 @@ pub async fn carry_out(scheduler: &Scheduler, popped: Popped, outcome: Outcome, 
                 "Unable to schedule pod; no fit; waiting"
             );
             let shown = popped.info.nominated.clone().unwrap_or_default();
-            refused(scheduler, &popped.info, &message, reason, nominate, &shown).await;
+            // One that runs and is to grow is the kubelet's to speak of. Upstream: handleSchedulingFailure.
+            if !popped.info.deferred() {
+                refused(scheduler, &popped.info, &message, reason, nominate, &shown).await;
+            }
             if let Some(free) = free {
                 Box::pin(prebind_claims::free(scheduler, &free)).await;
             }

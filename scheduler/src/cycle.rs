@@ -131,12 +131,17 @@ pub fn schedule(
         Err(reject) => return failed(FILTER, &reject),
     };
     let evaluated = found.len() + diagnosis.nodes.len();
-    let place = |row: &NodeRow, feasible: usize| Decision::Place {
-        node: row.name.to_string(),
-        evaluated,
-        feasible,
-        bindings: volume_binding::bindings(view, &state, pod, row),
-        allotments: allotments(&state, row),
+    let place = |row: &NodeRow, feasible: usize| {
+        if let Some(refused) = not_permitted(profile, pod, row) {
+            return refused;
+        }
+        Decision::Place {
+            node: row.name.to_string(),
+            evaluated,
+            feasible,
+            bindings: volume_binding::bindings(view, &state, pod, row),
+            allotments: allotments(&state, row),
+        }
     };
     match found.as_slice() {
         [] => {
@@ -236,9 +241,24 @@ pub fn settle(
         *score += extra.get(&*row.name).copied().unwrap_or(0);
     }
     let row = rows[best_of(&scores, rng)];
+    if let Some(refused) = not_permitted(profile, pod, row) {
+        return refused;
+    }
     let bindings = volume_binding::bindings(view, &state, pod, row);
     let allotments = allotments(&state, row);
     Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings, allotments }
+}
+
+/// A pod that fits and is not bound all the same. Upstream: schedule_one.go prepareForBindingCycle.
+fn not_permitted(profile: &Profile, pod: &PodInfo, row: &NodeRow) -> Option<Decision> {
+    if let Err(reject) = profile.permit(pod) {
+        let mut diagnosis = Diagnosis { all_nodes: 1, ..Diagnosis::default() };
+        diagnosis.refuse(row.at, Arc::new(reject));
+        diagnosis.blame();
+        return Some(Decision::Unfit { diagnosis, preemption: Preemption::Off, free: None });
+    }
+    let message = || format!("pod {}({}) is in the cache, so can't be assumed", pod.uid, pod.key());
+    pod.deferred().then(|| Decision::Failed { plugin: "", message: message() })
 }
 
 /// What the pod's claims get on a node.

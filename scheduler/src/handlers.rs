@@ -275,7 +275,11 @@ fn placed(
     info: &Arc<PodInfo>,
     node: &str,
 ) {
-    state.queue.remove(&info.uid);
+    if growing(scheduler, info) {
+        grow(scheduler, state, old.as_ref(), info);
+    } else {
+        state.queue.remove(&info.uid);
+    }
     state.nominate(info, None);
     state.groups.add(info);
     state.cache.place(info.clone(), node, Place::Seen);
@@ -285,6 +289,26 @@ fn placed(
             if !old.same_place(info) {
                 scheduler.wake(state, &Change::PodChanged { old: &old, new: info });
             }
+        }
+    }
+}
+
+/// Whether room is to be made for a pod that runs.
+fn growing(scheduler: &Scheduler, info: &PodInfo) -> bool {
+    features::enabled(Gate::InPlacePodVerticalScalingSchedulerPreemption)
+        && info.deferred()
+        && scheduler.running(info).is_some()
+}
+
+/// It waits beside the pods that have no node yet.
+fn grow(scheduler: &Scheduler, state: &mut State, old: Option<&Arc<PodInfo>>, info: &Arc<PodInfo>) {
+    let (gate, now) = (scheduler.gate(&state.groups, info), Instant::now());
+    match old.filter(|old| growing(scheduler, old) && state.queue.contains(&info.uid)) {
+        None => state.queue.add(info.clone(), gate, now),
+        Some(old) => {
+            let change = Change::Itself { old, new: info };
+            let helps = |by: &_| scheduler.running(info).is_some_and(|r| r.profile.wakes(&change, info, by));
+            state.queue.update(info.clone(), gate, now, helps);
         }
     }
 }

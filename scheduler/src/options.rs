@@ -47,7 +47,6 @@ const NOT_YET: &[Gate] = &[
     Gate::DRANodeAllocatableResources,
     Gate::DRAOptionalNodeOperations,
     Gate::DRAWorkloadResourceClaims,
-    Gate::InPlacePodVerticalScalingSchedulerPreemption,
 ];
 
 /// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.

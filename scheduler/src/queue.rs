@@ -116,6 +116,11 @@ pub struct Queue {
 /// Upstream's name of the event that a pod which waits is new.
 pub const ADDED: &str = "UnscheduledPodAdd";
 
+/// Whether it waits with its group. One that runs and is to grow waits alone. Upstream: isPodGroupMember.
+fn grouped(pod: &PodInfo) -> bool {
+    pod.group.is_some() && !pod.deferred()
+}
+
 /// How often the unschedulable are looked through for ones that stayed too long.
 const FLUSH: Duration = Duration::from_secs(30);
 
@@ -241,7 +246,7 @@ impl Queue {
             place: Place::Gated,
             history: VecDeque::new(),
         };
-        if self.grouping && entry.info.group.is_some() {
+        if self.grouping && grouped(&entry.info) {
             let entry = Entry { place: Place::InFlight, refused_by: RefusedBy::new(), ..entry };
             self.entries.insert(uid.clone(), entry);
             self.join(&uid, now, now);
@@ -392,7 +397,7 @@ impl Queue {
         entry.by_error = false;
         entry.refused_by = by;
         entry.stamp = now;
-        if self.grouping && entry.info.group.is_some() {
+        if self.grouping && grouped(&entry.info) {
             return self.join(uid, now, now);
         }
         self.count("unschedulable", "ScheduleAttemptFailure");
@@ -407,7 +412,7 @@ impl Queue {
         entry.last_tried = now;
         entry.refused_by.clear();
         entry.stamp = now;
-        let grouped = self.grouping && entry.info.group.is_some();
+        let grouped = self.grouping && grouped(&entry.info);
         let until = self.entries.get(uid).map_or(now, |e| self.ready_at(e));
         if grouped {
             return self.join(uid, now, until);

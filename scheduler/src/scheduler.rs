@@ -346,7 +346,7 @@ impl Scheduler {
             state.queue.remove(&pod.uid);
             return Err(Outcome::Deleted);
         }
-        if state.cache.node_of(&pod.uid).is_some() {
+        if state.cache.node_of(&pod.uid).is_some() && !pod.deferred() {
             state.queue.remove(&pod.uid);
             return Err(Outcome::Nothing);
         }
@@ -444,7 +444,9 @@ impl Scheduler {
                 for other in &displaced {
                     state.nominate(other, None);
                 }
-                state.nominate(pod, Some(&node));
+                if !pod.deferred() {
+                    state.nominate(pod, Some(&node));
+                }
                 (Some(node.clone()), Some(Eviction { node, victims, displaced }))
             }
         }

@@ -28,11 +28,16 @@ thread_local! {
 }
 
 fn pod(name: &str, cpu: &str, spec: Value) -> Arc<PodInfo> {
+    running(name, cpu, spec, json!({}))
+}
+
+fn running(name: &str, cpu: &str, spec: Value, status: Value) -> Arc<PodInfo> {
     let mut pod = json!({
         "metadata": { "name": name, "namespace": "ns", "uid": name, "labels": { "app": "a" } },
         "spec": { "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
     });
     merge(&mut pod["spec"], spec);
+    pod["status"] = status;
     let pod: WirePod = serde_json::from_value(pod).unwrap();
     Arc::new(PodInfo::new(&INTERNER.with(Clone::clone), &pod))
 }
@@ -50,10 +55,21 @@ fn merge(into: &mut Value, more: Value) {
 
 /// "node" or the message.
 fn decide(nodes: &[Arc<WireNode>], placed: &[(Arc<PodInfo>, &str)], pod: &Arc<PodInfo>) -> String {
+    decide_with(&[], nodes, placed, pod)
+}
+
+fn decide_with(
+    settings: &[&str],
+    nodes: &[Arc<WireNode>],
+    placed: &[(Arc<PodInfo>, &str)],
+    pod: &Arc<PodInfo>,
+) -> String {
+    let mut gates = Gates::default();
+    gates.set(settings).unwrap();
     let mut cache = Cache::new(INTERNER.with(Clone::clone));
     nodes.iter().for_each(|n| cache.set_node(n.clone()));
     placed.iter().for_each(|(p, n)| cache.place(p.clone(), n, Place::Seen));
-    let profile = registry::build(&KubeSchedulerProfile::default(), 0, &Gates::default()).unwrap();
+    let profile = registry::build(&KubeSchedulerProfile::default(), 0, &gates).unwrap();
     let (listers, nominated, groups) = (Listers::default(), Nominated::default(), Groups::default());
     let assumed = Assumed::default();
     let scene = Scene {
@@ -141,4 +157,43 @@ fn what_is_not_there_stays_pending() {
     // Nobody places groups while their gate is off.
     let group = json!({ "schedulingGroup": { "podGroupName": "g" } });
     assert_eq!(decide(&[node("a", json!({}))], &[], &pod("p", "1", group)), "a");
+}
+
+/// A pod that runs on "a" and is to grow to so much.
+fn growing(cpu: &str) -> Arc<PodInfo> {
+    let condition = json!({ "type": "PodResizePending", "status": "True", "reason": "Deferred" });
+    let more = json!({ "nodeName": "a", "priority": 10 });
+    let status = json!({ "conditions": [condition] });
+    running("p", cpu, more, status)
+}
+
+#[test]
+fn room_is_made_for_a_pod_that_is_to_grow() {
+    let gate = ["InPlacePodVerticalScalingSchedulerPreemption=true"];
+    let grown = growing("1500m");
+    let other = pod("x", "1", json!({}));
+    let check = |nodes: &[Arc<WireNode>], placed: &[(Arc<PodInfo>, &str)], expected: &str| {
+        assert_eq!(decide_with(&gate, nodes, placed, &grown), expected);
+    };
+    // What other plugins would say of the node does not count any more.
+    let taint =
+        json!({ "spec": { "unschedulable": true, "taints": [{ "key": "k", "effect": "NoSchedule" }] } });
+    let fits = "0/1 nodes are available: 1 pod resize fits, waiting for Kubelet actuation.";
+    check(&[node("a", taint)], &[(grown.clone(), "a")], fits);
+    let victims = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeName]. \
+                   preemption: found a potential placement for pod on node a, preempting 1 victims";
+    let nodes = [node("a", json!({})), node("b", json!({}))];
+    check(&nodes, &[(grown.clone(), "a"), (other.clone(), "a")], victims);
+    let forbidden = json!({ "spec": { "podPreemptionPolicy": { "disableResizePreemption": ["me"] } } });
+    let refused = format!("0/1 nodes are available: 1 node had resize preemption disabled. {USELESS}");
+    check(&[node("a", forbidden)], &[(grown.clone(), "a"), (other.clone(), "a")], &refused);
+    // Nobody who is as important goes.
+    let equal = pod("y", "1", json!({ "priority": 10 }));
+    let none = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+                1 No preemption victims found for incoming pod.";
+    check(&nodes[..1], &[(grown.clone(), "a"), (equal, "a")], none);
+    // More than the node has.
+    let huge = growing("3");
+    let text = decide_with(&gate, &nodes[..1], &[(huge.clone(), "a")], &huge);
+    assert_eq!(text, format!("0/1 nodes are available: 1 Insufficient cpu. {USELESS}"));
 }

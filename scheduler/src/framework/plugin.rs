@@ -125,6 +125,11 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
+    /// Whether a pod may be bound where it fits.
+    fn permit(&self, _pod: &PodInfo) -> Verdict {
+        Ok(())
+    }
+
     /// Follows a tried-out change: `other` comes to (`delta` 1) or leaves (-1) `row`.
     fn adjust(
         &self,

@@ -12,8 +12,12 @@ use super::{
 use crate::cycle::Class;
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
+use crate::plugins::{deferred_pod_scheduling, node_name, node_resources_fit};
 
 type Plugins = Vec<Arc<dyn Plugin>>;
+
+/// Plugins that look at a pod that is to grow where it is. Upstream's others skip such pods one by one.
+const GROWTH: [&str; 3] = [node_name::NAME, deferred_pod_scheduling::NAME, node_resources_fit::NAME];
 
 /// The enabled plugins of each extension point.
 #[derive(Clone, Default)]
@@ -21,6 +25,7 @@ pub struct Points {
     pub pre_enqueue: Plugins,
     pub pre_filter: Plugins,
     pub filter: Plugins,
+    pub permit: Plugins,
     pub placement_feasible: Plugins,
     pub placement_generate: Plugins,
     pub placement_score: Vec<(Arc<dyn Plugin>, i64)>,
@@ -176,7 +181,9 @@ impl Profile {
         let mut skipped: SmallVec<[&str; 16]> = SmallVec::new();
         let mut nodes: Option<BTreeSet<String>> = None;
         let mut limited_by = BTreeSet::new();
-        for plugin in &self.points.pre_filter {
+        let deferred = pod.deferred();
+        let asked = |plugin: &dyn Plugin| !deferred || GROWTH.contains(&plugin.name());
+        for plugin in self.points.pre_filter.iter().filter(|p| asked(&***p)) {
             match plugin.pre_filter(view, pod, state) {
                 PreFilter::Skip => skipped.push(plugin.name()),
                 PreFilter::All => {}
@@ -196,8 +203,14 @@ impl Profile {
             }
         }
         let filters = self.points.filter.iter().enumerate();
-        let active = filters.filter(|(_, p)| !skipped.contains(&p.name())).map(|(i, _)| i).collect();
+        let filters = filters.filter(|(_, p)| asked(&***p) && !skipped.contains(&p.name()));
+        let active = filters.map(|(i, _)| i).collect();
         Ok(Prepared { active, nodes, limited_by })
+    }
+
+    /// Whether the pod may be bound where it fits. Upstream: RunPermitPlugins.
+    pub fn permit(&self, pod: &PodInfo) -> Verdict {
+        self.points.permit.iter().try_for_each(|p| p.permit(pod))
     }
 
     /// Filters one node as it is.

@@ -22,6 +22,9 @@ use crate::devices::extended::ContainerAsks;
 
 pub type Uid = Arc<str>;
 
+/// The condition of a pod that is to grow or shrink.
+const RESIZE_PENDING: &str = "PodResizePending";
+
 /// A host port that a pod occupies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -251,7 +254,8 @@ impl PodInfo {
         let text = signature::of(&namespace, pod, &sums);
         let some = |name: &str| (!name.is_empty()).then(|| interner.name(name));
         let telling = |c: &&PodCondition| {
-            c.type_ == "DisruptionTarget" || (c.type_ == "PodScheduled" && c.status != "True")
+            matches!(c.type_.as_str(), "DisruptionTarget" | RESIZE_PENDING)
+                || (c.type_ == "PodScheduled" && c.status != "True")
         };
         Self {
             uid: meta.uid.as_deref().unwrap_or_default().into(),
@@ -277,6 +281,12 @@ impl PodInfo {
     /// `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether it runs and is to grow, and its node has no room for that yet. Upstream: IsPodResizeDeferred.
+    pub fn deferred(&self) -> bool {
+        let pending = || self.rest.conditions.iter().find(|c| c.type_ == RESIZE_PENDING);
+        self.node.is_some() && pending().is_some_and(|c| c.reason.as_deref() == Some("Deferred"))
     }
 
     /// Names of the claims the pod uses, and whether they belong to it alone. Generic ephemeral volumes have claims

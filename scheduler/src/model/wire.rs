@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{
     AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
-    ImageVolumeSource, PodCondition, PodResourceClaim, PodResourceClaimStatus, PodSchedulingGate,
-    RBDVolumeSource, Taint, Toleration, TopologySpreadConstraint,
+    ImageVolumeSource, NodePodPreemptionPolicy, PodCondition, PodResourceClaim, PodResourceClaimStatus,
+    PodSchedulingGate, RBDVolumeSource, Taint, Toleration, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -252,10 +252,11 @@ impl k8s_openapi::Metadata for WireNode {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WireNodeSpec {
     pub unschedulable: bool,
     pub taints: Vec<Taint>,
+    pub pod_preemption_policy: Option<NodePodPreemptionPolicy>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

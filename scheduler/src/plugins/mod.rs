@@ -2,6 +2,7 @@
 
 mod balanced_allocation;
 mod default_selector;
+pub mod deferred_pod_scheduling;
 pub mod dynamic_resources;
 pub mod extended_devices;
 pub mod gang_scheduling;
@@ -9,7 +10,7 @@ mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
 mod node_declared_features;
-mod node_name;
+pub mod node_name;
 mod node_ports;
 pub mod node_resources_fit;
 mod node_unschedulable;

@@ -1,6 +1,8 @@
 //! A node must have what the pod asks for; nodes are ranked by how much is left. Upstream:
 //! plugins/noderesources/fit.go, least_allocated.go, most_allocated.go, requested_to_capacity_ratio.go.
 
+use std::borrow::Cow;
+
 use client::Meta;
 use k8s_openapi::api::resource::v1::DeviceClass;
 use smallvec::SmallVec;
@@ -42,6 +44,20 @@ pub fn is_scalar(name: &str) -> bool {
     !matches!(name, "cpu" | "memory" | "ephemeral-storage")
 }
 
+fn insufficient(name: &str) -> Cow<'static, str> {
+    match name {
+        "cpu" => "Insufficient cpu".into(),
+        "memory" => "Insufficient memory".into(),
+        "ephemeral-storage" => "Insufficient ephemeral-storage".into(),
+        other => format!("Insufficient {other}").into(),
+    }
+}
+
+/// Whether a change concerns the node of a pod that is to grow there; it concerns every other pod.
+fn concerns(pod: &PodInfo, node: Option<&str>) -> bool {
+    !pod.deferred() || pod.node.as_deref() == node
+}
+
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
         NAME
@@ -73,25 +89,28 @@ impl Plugin for NodeResourcesFit {
             reject.reasons.push("Too many pods".into());
         }
         let (want, has, taken) = (&pod.requests, &row.allocatable, &row.requested);
-        let mut check = |reason: std::borrow::Cow<'static, str>, want: i64, has: i64, taken: i64| {
-            if want > 0 && want > has - taken {
-                reject.reasons.push(reason);
+        // Of a pod that is there already only what it wants more counts. Upstream: adjustDeltasToAccomodateCacheDiscrepancy.
+        let there = pod.node.as_ref().and_then(|_| row.pods.iter().find(|p| p.uid == pod.uid));
+        let mut check = |name: &str, want: i64, has: i64, taken: i64| {
+            let more = there.map_or(want, |p| (want - p.requests.get(name)).max(0));
+            if want > 0 && more > has - taken {
+                reject.reasons.push(insufficient(name));
                 if want > has {
                     reject.code = Code::Unresolvable;
                 }
             }
         };
-        check("Insufficient cpu".into(), want.milli_cpu, has.milli_cpu, taken.milli_cpu);
-        check("Insufficient memory".into(), want.memory, has.memory, taken.memory);
-        check("Insufficient ephemeral-storage".into(), want.ephemeral, has.ephemeral, taken.ephemeral);
+        check("cpu", want.milli_cpu, has.milli_cpu, taken.milli_cpu);
+        check("memory", want.memory, has.memory, taken.memory);
+        check("ephemeral-storage", want.ephemeral, has.ephemeral, taken.ephemeral);
         for (name, amount) in want.scalars.iter().filter(|(n, a)| *a > 0 && !self.ignores(n)) {
             let (has, taken) = (has.get(name), taken.get(name));
             // DynamicResources looks for devices. Upstream: shouldDelegateResourceToDRA.
             if has <= 0 && view.cache.backing().class_of(name).is_some() {
                 continue;
             }
-            if *amount > has - taken {
-                check(format!("Insufficient {name}").into(), *amount, has, taken);
+            if there.is_none_or(|p| p.requests.get(name) < *amount) {
+                check(name, *amount, has, taken);
             }
         }
         if reject.reasons.is_empty() { Ok(()) } else { Err(reject) }
@@ -152,15 +171,20 @@ impl Plugin for NodeResourcesFit {
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
         match change {
-            Change::NodeAdded(node) => fits_alone(pod, &NodeRow::of(std::sync::Arc::new((*node).clone()))),
-            Change::NodeUpdated { old, new } => {
-                old.status.allocatable != new.status.allocatable && {
-                    let row = |n: &WireNode| NodeRow::of(std::sync::Arc::new(n.clone()));
-                    let (old, new) = (row(old), row(new));
-                    fits_alone(pod, &new) && offers_more(pod, &old, &new)
-                }
+            Change::NodeAdded(node) => {
+                concerns(pod, node.metadata.name.as_deref())
+                    && fits_alone(pod, &NodeRow::of(std::sync::Arc::new((*node).clone())))
             }
-            Change::PodGone(_) => true,
+            Change::NodeUpdated { old, new } => {
+                concerns(pod, new.metadata.name.as_deref())
+                    && old.status.allocatable != new.status.allocatable
+                    && {
+                        let row = |n: &WireNode| NodeRow::of(std::sync::Arc::new(n.clone()));
+                        let (old, new) = (row(old), row(new));
+                        fits_alone(pod, &new) && offers_more(pod, &old, &new)
+                    }
+            }
+            Change::PodGone(gone) => concerns(pod, gone.node.as_deref()),
             Change::DeviceClass { old, new } => {
                 let named = |c: &DeviceClass| c.spec.as_ref().and_then(|s| s.extended_resource_name.clone());
                 let before = old.map(named);
@@ -168,8 +192,13 @@ impl Plugin for NodeResourcesFit {
                 before.is_none() && asks(&implicit(new.name()))
                     || before != Some(named(new)) && named(new).is_some_and(|name| asks(&name))
             }
-            Change::PodChanged { old, new } | Change::Itself { old, new } => {
-                shrank(&old.requests, &new.requests)
+            Change::PodChanged { old, new } => {
+                concerns(pod, new.node.as_deref())
+                    && (shrank(&old.requests, &new.requests)
+                        || pod.deferred() && shrank(&new.requests, &old.requests))
+            }
+            Change::Itself { old, new } => {
+                shrank(&old.requests, &new.requests) || pod.deferred() && shrank(&new.requests, &old.requests)
             }
             _ => false,
         }

@@ -18,7 +18,7 @@ use points::{Known, PLUGINS, Point};
 
 /// Plugins that are on by default only with a gate.
 const GATED: &[(&str, Gate)] = &[
-    ("DeferredPodScheduling", Gate::InPlacePodVerticalScalingSchedulerPreemption),
+    (deferred_pod_scheduling::NAME, Gate::InPlacePodVerticalScalingSchedulerPreemption),
     ("NodeDeclaredFeatures", Gate::NodeDeclaredFeatures),
     (gang_scheduling::NAME, Gate::GenericWorkload),
     (topology_aware::NAME, Gate::TopologyAwareWorkloadScheduling),
@@ -97,6 +97,7 @@ fn make(
         }
         "ImageLocality" => Arc::new(image_locality::ImageLocality),
         gang_scheduling::NAME => Arc::new(gang_scheduling::GangScheduling),
+        deferred_pod_scheduling::NAME => Arc::new(deferred_pod_scheduling::DeferredPodScheduling),
         topology_aware::NAME => Arc::new(topology_aware::TopologyPlacement),
         pod_group_pods_count::NAME => Arc::new(pod_group_pods_count::PodGroupPodsCount),
         _ => return Ok(None),
@@ -146,6 +147,7 @@ fn put(points: &mut Points, point: Point, plugin: Arc<dyn Plugin>, weight: i64) 
         Point::PreEnqueue => points.pre_enqueue.push(plugin),
         Point::PreFilter => points.pre_filter.push(plugin),
         Point::Filter => points.filter.push(plugin),
+        Point::Permit => points.permit.push(plugin),
         Point::PreScore => drop(points.pre_score.insert(plugin.name())),
         Point::Score => points.score.push((plugin, weight)),
         Point::PlacementGenerate => points.placement_generate.push(plugin),

@@ -153,3 +153,19 @@ fn the_last_pod_takes_its_group_with_it() {
     assert!(q.active.is_empty());
     assert!(next(&mut q, now).is_empty());
 }
+
+#[test]
+fn a_pod_that_is_to_grow_waits_without_its_group() {
+    let pod = json!({
+        "metadata": { "name": "p", "namespace": "n", "uid": "p" },
+        "spec": { "nodeName": "a", "schedulingGroup": { "podGroupName": "g" }, "containers": [] },
+        "status": { "conditions": [{ "type": "PodResizePending", "status": "True", "reason": "Deferred" }] },
+    });
+    let pod: WirePod = serde_json::from_value(pod).unwrap();
+    let pod = Arc::new(PodInfo::new(&Interner::default(), &pod));
+    let (mut queue, now) = (queue(), Instant::now());
+    queue.add(pod.clone(), None, now);
+    assert_eq!(next(&mut queue, now), ["p"]);
+    queue.refused(&pod.uid, RefusedBy::new(), now);
+    assert_eq!(queue.describe(&pod.uid)["place"], "unschedulable");
+}
