@@ -7,13 +7,14 @@ use component::features::{self, Gate};
 use informer::{Event, Factory, Options};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::scheduling::v1alpha3::CompositePodGroup;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::time::Instant;
 
 use crate::framework::Change;
 use crate::listers::Listers;
-use crate::model::{GroupKey, Interner, Place, PodInfo, WireNode, WirePod};
+use crate::model::{GroupKey, GroupObject, Interner, Place, PodInfo, WireNode, WirePod};
 use crate::scheduler::{Scheduler, State};
 
 /// Pods that still run or will; finished ones take no room.
@@ -100,6 +101,11 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
         let groups = factory.informer::<PodGroup>(Options::default());
         scheduler.keep(groups.subscribe(move |e| pod_group(&to, e)));
     }
+    if features::enabled(Gate::CompositePodGroup) {
+        let to = scheduler.clone();
+        let groups = factory.informer::<CompositePodGroup>(Options::default());
+        scheduler.keep(groups.subscribe(move |e| composite_pod_group(&to, e)));
+    }
     let to = scheduler.clone();
     let attachments = factory.informer::<VolumeAttachment>(Options::default());
     scheduler.keep(attachments.subscribe(move |event| {
@@ -172,14 +178,30 @@ fn pod_group(scheduler: &Scheduler, event: Event<PodGroup>) {
     let key: GroupKey = new.key().into();
     let gone = matches!(event, Event::Deleted(_));
     let mut state = scheduler.state.lock();
-    state.groups.set(&key, (!gone).then(|| new.clone()));
-    state.queue.set_group(&key, (!gone).then(|| new.clone()), Instant::now());
+    let object = (!gone).then(|| GroupObject::Pods(new.clone()));
+    state.groups.set(&key, object.clone());
+    state.queue.set_group(&key, object, Instant::now());
     if !gone {
         let old = match &event {
             Event::Updated { old, .. } => Some(&**old),
             _ => None,
         };
         scheduler.wake(&mut state, &Change::PodGroup { key: &key, old, new });
+    }
+    drop(state);
+    scheduler.poke();
+}
+
+fn composite_pod_group(scheduler: &Scheduler, event: Event<CompositePodGroup>) {
+    let gone = matches!(event, Event::Deleted(_));
+    let object = GroupObject::Groups(event.object().clone());
+    let key = object.key();
+    let mut state = scheduler.state.lock();
+    state.groups.set(&key, (!gone).then(|| object.clone()));
+    state.queue.set_group(&key, (!gone).then_some(object), Instant::now());
+    if !gone {
+        let new = matches!(event, Event::Added(_));
+        scheduler.wake(&mut state, &Change::CompositePodGroup { key: &key, new });
     }
     drop(state);
     scheduler.poke();
@@ -307,8 +329,10 @@ fn grow(scheduler: &Scheduler, state: &mut State, old: Option<&Arc<PodInfo>>, in
         None => state.queue.add(info.clone(), gate, now),
         Some(old) => {
             let change = Change::Itself { old, new: info };
-            let helps = |by: &_| scheduler.running(info).is_some_and(|r| r.profile.wakes(&change, info, by));
-            state.queue.update(info.clone(), gate, now, helps);
+            let State { queue, groups, .. } = state;
+            let helps =
+                |by: &_| scheduler.running(info).is_some_and(|r| r.profile.wakes(&change, info, by, groups));
+            queue.update(info.clone(), gate, now, helps);
         }
     }
 }
@@ -336,7 +360,7 @@ fn waiting(scheduler: &Scheduler, state: &mut State, old: Option<Arc<PodInfo>>, 
     };
     let profile = &running.profile;
     let probe = info.clone();
-    state
-        .queue
-        .update(info, gate, now, |by| profile.wakes(&Change::Itself { old: &old, new: &probe }, &probe, by));
+    let State { queue, groups, .. } = state;
+    let change = Change::Itself { old: &old, new: &probe };
+    queue.update(info, gate, now, |by| profile.wakes(&change, &probe, by, groups));
 }

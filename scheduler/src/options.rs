@@ -39,7 +39,6 @@ pub struct Options {
 
 /// Gates of scheduling that upstream has off and that nothing here stands behind yet.
 const NOT_YET: &[Gate] = &[
-    Gate::CompositePodGroup,
     Gate::DRADerivedAttributes,
     Gate::DRADeviceCompatibilityGroups,
     Gate::DRAFractionalCapacityRange,

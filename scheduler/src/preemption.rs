@@ -12,8 +12,7 @@ use rand::{Rng, RngExt};
 
 use crate::framework::{Active, Code, CycleState, Diagnosis, Profile, Reject, View};
 use crate::listers::Listers;
-use crate::model::groups::goes_as_one;
-use crate::model::{Cache, Groups, NodeRow, PodInfo, label_selector};
+use crate::model::{Cache, GroupKey, GroupObject, Groups, NodeRow, PodInfo, label_selector};
 
 /// How many nodes are tried.
 #[derive(Clone, Copy, Debug)]
@@ -191,36 +190,39 @@ fn cost(c: &Candidate) -> (usize, i32, i64, usize, Reverse<Timestamp>) {
 pub struct Unit {
     pub pods: Vec<Arc<PodInfo>>,
     pub priority: i32,
-    /// They belong to a group, even if each of them goes alone.
-    pub of_group: bool,
+    /// Of a group of groups (3), of a group, even if each of them goes alone (2), or of none (1).
+    pub rank: u8,
 }
 
 impl Unit {
     /// Smallest for the most important. Upstream: framework/preemption/util.go MoreImportantVictim.
-    pub fn importance(&self) -> (Reverse<i32>, Reverse<bool>, Reverse<usize>, Timestamp) {
+    pub fn importance(&self) -> (Reverse<i32>, Reverse<u8>, Reverse<usize>, Timestamp) {
         let earliest = self.pods.iter().map(|p| started(p)).min().unwrap_or(Timestamp::MAX);
-        (Reverse(self.priority), Reverse(self.of_group), Reverse(self.pods.len()), earliest)
+        (Reverse(self.priority), Reverse(self.rank), Reverse(self.pods.len()), earliest)
     }
 }
 
 /// The units that have pods on some rows, each once. Upstream: getCrossNodesVictims.
 pub fn units<'a>(cache: &Cache, groups: &Groups, rows: impl Iterator<Item = &'a NodeRow>) -> Vec<Unit> {
-    let mut known: BTreeSet<&str> = BTreeSet::new();
+    let mut known: BTreeSet<GroupKey> = BTreeSet::new();
     let mut units = Vec::new();
     for pod in rows.flat_map(|row| &row.pods) {
-        let group = pod.group.as_deref().filter(|_| groups.enabled());
-        let state = group.and_then(|key| groups.get(key));
-        let object = state.and_then(|g| g.object.as_ref());
-        let mut pods = vec![pod.clone()];
-        if let (Some(key), Some(state)) = (group, state)
-            && object.is_some_and(|o| goes_as_one(&o.spec))
-        {
-            if !known.insert(key) {
+        let grouped = groups.enabled() && pod.group.is_some();
+        let mut unit =
+            Unit { pods: vec![pod.clone()], priority: groups.priority(pod), rank: 1 + u8::from(grouped) };
+        if let Some(object) = groups.goes_with(pod) {
+            let key = object.key();
+            if known.contains(&key) {
                 continue;
             }
-            pods = state.scheduled(cache).cloned().collect();
+            let all = groups.scheduled(&key, cache);
+            if !all.is_empty() {
+                unit.pods = all;
+                unit.rank = if matches!(object, GroupObject::Groups(_)) { 3 } else { 2 };
+            }
+            known.insert(key);
         }
-        units.push(Unit { pods, priority: groups.priority(pod), of_group: group.is_some() });
+        units.push(unit);
     }
     units
 }

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::model::forest::Forest;
 use crate::model::{GroupKey, PodInfo, Uid};
 
 mod groups;
@@ -59,6 +60,8 @@ struct Entry {
     by_error: bool,
     refused_by: RefusedBy,
     place: Place,
+    /// The topmost group that it waits with.
+    with: Option<GroupKey>,
     /// The last attempts: when, and what came of it.
     history: VecDeque<(Timestamp, String)>,
 }
@@ -100,6 +103,7 @@ pub struct Queue {
     pops_backoff: bool,
     entries: HashMap<Uid, Entry, Hash>,
     groups: HashMap<GroupKey, Group, Hash>,
+    forest: Forest,
     /// Groups that a plugin keeps from being tried.
     gated_groups: BTreeSet<GroupKey>,
     active: BTreeMap<ActiveKey, Who>,
@@ -125,13 +129,15 @@ fn grouped(pod: &PodInfo) -> bool {
 const FLUSH: Duration = Duration::from_secs(30);
 
 impl Queue {
-    pub fn new(periods: Periods, grouping: bool) -> Self {
+    /// `grouping`: pods of a group wait together; `nested`: groups of groups do.
+    pub fn new(periods: Periods, grouping: bool, nested: bool) -> Self {
         Self {
             periods,
             grouping,
             pops_backoff: features::enabled(Gate::SchedulerPopFromBackoffQ),
             entries: HashMap::default(),
             groups: HashMap::default(),
+            forest: Forest::new(nested),
             gated_groups: BTreeSet::new(),
             active: BTreeMap::new(),
             backoff: BTreeMap::new(),
@@ -152,7 +158,7 @@ impl Queue {
             Place::Gated => drop(self.gated.remove(uid)),
             Place::InFlight => {}
             Place::Member | Place::Incomplete | Place::Pending => {
-                let key = entry.info.group.as_ref()?;
+                let key = entry.with.as_ref()?;
                 match self.groups.get_mut(key)?.leave(uid) {
                     GroupPlace::Active(key) => drop(self.active.remove(&key)),
                     GroupPlace::Backoff(key) => drop(self.backoff.remove(&key)),
@@ -244,6 +250,7 @@ impl Queue {
             by_error: false,
             refused_by: gate.into_iter().collect(),
             place: Place::Gated,
+            with: None,
             history: VecDeque::new(),
         };
         if self.grouping && grouped(&entry.info) {
@@ -277,7 +284,7 @@ impl Queue {
             (Place::InFlight | Place::Incomplete | Place::Pending, _) => {}
             (Place::Member, _) => {
                 let helped = useful(&entry.refused_by);
-                let key = entry.info.group.clone().filter(|k| helped && self.gated_groups.contains(k));
+                let key = entry.with.clone().filter(|k| helped && self.gated_groups.contains(k));
                 if let Some(key) = key {
                     self.requeue_group(&key, now, "TargetPodUpdate");
                 }
@@ -513,7 +520,7 @@ impl Queue {
             Place::Unschedulable(_) => "unschedulable",
             Place::Gated => "gated",
             Place::InFlight => "inFlight",
-            Place::Member => self.place_of_group(&entry.info),
+            Place::Member => self.place_of_group(entry.with.as_ref()),
             Place::Incomplete => "incomplete",
             Place::Pending => "pending",
         }

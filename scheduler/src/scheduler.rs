@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::Client;
+use component::features::{Gate, enabled};
 use controller::SeriesRecorder;
 use informer::{Store, Subscription};
 use jiff::Timestamp;
@@ -112,13 +113,13 @@ enum Step {
 }
 
 impl State {
-    /// Nothing is known; with `grouping`, pods of a group will be placed together.
-    pub fn new(interner: Interner, periods: Periods, grouping: bool, rng: StdRng) -> Self {
+    /// Nothing is known; with `grouping`, pods of a group will be placed together, with `nested`, groups of a group, too.
+    pub fn new(interner: Interner, periods: Periods, (grouping, nested): (bool, bool), rng: StdRng) -> Self {
         Self {
             cache: Cache::new(interner),
-            queue: Queue::new(periods, grouping),
+            queue: Queue::new(periods, grouping, nested),
             nominated: Nominated::default(),
-            groups: Groups::new(grouping),
+            groups: Groups::new(grouping, nested),
             nodes_of_nominated: BTreeMap::new(),
             assumed: Assumed::default(),
             placement: None,
@@ -166,7 +167,7 @@ impl Scheduler {
         (extenders, full_nodes): (Vec<Extender>, Store<Node>),
     ) -> Arc<Self> {
         let interner = Interner::default();
-        let grouping = component::features::enabled(component::features::Gate::GenericWorkload);
+        let grouping = (enabled(Gate::GenericWorkload), enabled(Gate::CompositePodGroup));
         let state = State::new(interner.clone(), periods, grouping, rand::make_rng());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -213,21 +214,23 @@ impl Scheduler {
 
     /// Lets pods go on that a change may help.
     pub fn wake(&self, state: &mut State, change: &Change<'_>) {
+        let State { queue, groups, .. } = state;
         let helps = |pod: &PodInfo, by: &crate::queue::RefusedBy| {
-            self.running(pod).is_some_and(|r| r.profile.wakes(change, pod, by))
+            self.running(pod).is_some_and(|r| r.profile.wakes(change, pod, by, groups))
         };
         let (now, event) = (Instant::now(), change.name());
         if !change.only_groups() {
-            state.queue.wake(now, event, helps);
+            queue.wake(now, event, helps);
         }
-        if state.groups.enabled() && !matches!(change, Change::PodAssigned(pod) if pod.group.is_none()) {
+        if groups.enabled() && !matches!(change, Change::PodAssigned(pod) if pod.group.is_none()) {
             if matches!(change, Change::PodGone(_)) {
-                state.queue.victims_went();
+                queue.victims_went();
             }
             let listens = |pod: &PodInfo, plugin: &'static str| {
                 self.running(pod).is_some_and(|r| r.profile.gate_listens(plugin, event))
             };
-            state.queue.wake_groups(now, event, change.group(), listens, helps);
+            let only = change.group().map(|key| groups.forest().root_of(key).unwrap_or_else(|| key.clone()));
+            queue.wake_groups(now, event, only.as_ref(), listens, helps);
         }
     }
 

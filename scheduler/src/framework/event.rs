@@ -25,6 +25,11 @@ pub enum Change<'a> {
         old: Option<&'a PodGroup>,
         new: &'a PodGroup,
     },
+    /// A group of groups came (`new`) or changed.
+    CompositePodGroup {
+        key: &'a GroupKey,
+        new: bool,
+    },
     /// Labels or requests of a placed pod changed.
     PodChanged {
         old: &'a PodInfo,
@@ -85,7 +90,7 @@ impl Change<'_> {
     /// The group that alone it may help; `None`: others, too.
     pub fn group(&self) -> Option<&GroupKey> {
         match self {
-            Change::PodGroup { key, .. } => Some(key),
+            Change::PodGroup { key, .. } | Change::CompositePodGroup { key, .. } => Some(key),
             Change::PodWaiting(pod) => pod.group.as_ref(),
             _ => None,
         }
@@ -93,7 +98,7 @@ impl Change<'_> {
 
     /// Whether it can help only pods that belong to groups.
     pub const fn only_groups(&self) -> bool {
-        matches!(self, Change::PodGroup { .. } | Change::PodWaiting(_))
+        matches!(self, Change::PodGroup { .. } | Change::CompositePodGroup { .. } | Change::PodWaiting(_))
     }
 
     /// Upstream's name of the event, as metrics and pages show it.
@@ -106,6 +111,8 @@ impl Change<'_> {
             Change::PodWaiting(_) => "UnscheduledPodAdd",
             Change::PodGroup { old: None, .. } => "PodGroupAdd",
             Change::PodGroup { .. } => "PodGroupUpdate",
+            Change::CompositePodGroup { new: true, .. } => "CompositePodGroupAdd",
+            Change::CompositePodGroup { .. } => "CompositePodGroupUpdate",
             Change::PodChanged { .. } => "AssignedPodUpdate",
             Change::PodGone(_) => "AssignedPodDelete",
             Change::Itself { .. } => "TargetPodUpdate",

@@ -170,7 +170,7 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Whether a change may make a pod fit that this plugin refused.
-    fn wakes(&self, _change: &Change<'_>, _pod: &PodInfo) -> bool {
+    fn wakes(&self, _change: &Change<'_>, _pod: &PodInfo, _groups: &Groups) -> bool {
         true
     }
 }

@@ -314,7 +314,13 @@ impl Profile {
     }
 
     /// Whether a change may help a pod that these plugins refused. Plugins that are gone count as helped.
-    pub fn wakes(&self, change: &Change<'_>, pod: &PodInfo, refused_by: &BTreeSet<&'static str>) -> bool {
+    pub fn wakes(
+        &self,
+        change: &Change<'_>,
+        pod: &PodInfo,
+        refused_by: &BTreeSet<&'static str>,
+        groups: &Groups,
+    ) -> bool {
         let points = &self.points;
         let known = |name: &str| {
             points
@@ -325,7 +331,7 @@ impl Profile {
                 .find(|p| p.name() == name)
         };
         refused_by.is_empty()
-            || refused_by.iter().any(|name| known(name).is_none_or(|p| p.wakes(change, pod)))
+            || refused_by.iter().any(|name| known(name).is_none_or(|p| p.wakes(change, pod, groups)))
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 
 use crate::cycle::Decision;
 use crate::framework::{Feasibility, GroupView, Profile, Progress, no_nodes};
-use crate::model::Place;
+use crate::model::{GroupObject, Place};
 use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::{Popped, RefusedBy};
@@ -73,6 +73,15 @@ pub enum PodEnd {
     Untried,
 }
 
+impl PodEnd {
+    pub fn placed(&self) -> Option<&Placed> {
+        match self {
+            PodEnd::Placed(placed) => Some(placed),
+            _ => None,
+        }
+    }
+}
+
 /// The attempt.
 pub struct Attempt {
     pub object: Arc<PodGroup>,
@@ -87,20 +96,14 @@ pub struct Attempt {
 impl Attempt {
     /// Before the first pod. If too few could be placed anyhow, none will be tried.
     pub fn new(state: &State, profile: &Profile, object: Arc<PodGroup>, pods: Vec<Popped>) -> Self {
-        let group = super::seen(state, &object);
+        let group = super::seen(state, &GroupObject::Pods(object.clone()));
         let progress = Progress { scheduled: group.scheduled.len(), remaining: pods.len() };
         let status = match profile.placement_feasible(&group, progress) {
             Feasibility::Yes => Status::Placed,
             Feasibility::NotYet(why) => Status::NotYet(why),
             Feasibility::No(why) => Status::Refused(vec![UNSCHEDULABLE.into(), why]),
         };
-        Self { progress, ..Self::untried(group, object, pods, status) }
-    }
-
-    /// Over before it began.
-    pub fn untried(group: GroupView, object: Arc<PodGroup>, pods: Vec<Popped>, status: Status) -> Self {
         let results = pods.into_iter().map(|p| (p, PodEnd::Untried)).collect();
-        let progress = Progress { scheduled: 0, remaining: 0 };
         Self { object, status, results, group, progress, next: 0 }
     }
 
@@ -156,47 +159,30 @@ impl Attempt {
             self.status = Status::Refused(vec![UNSCHEDULABLE.into(), why.clone()]);
         }
         if self.status != Status::Placed {
-            self.take_back(state);
+            let placed: Vec<_> =
+                self.results.iter().filter_map(|(p, end)| Some((p, end.placed()?))).collect();
+            take_back(state, &placed);
         }
     }
+}
 
-    /// Pods and their nodes.
-    pub fn assignments(&self) -> impl Iterator<Item = (&Popped, &Placed)> {
-        self.results.iter().filter_map(|(popped, end)| match end {
-            PodEnd::Placed(placed) => Some((popped, placed)),
-            _ => None,
-        })
-    }
-
-    /// As it was before, the last pod first.
-    pub fn take_back(&self, state: &mut State) {
-        self.take_back_first(state, self.results.len());
-    }
-
-    /// The same of the first so many pods that have a node.
-    pub fn take_back_first(&self, state: &mut State, count: usize) {
-        let first: Vec<_> = self.assignments().take(count).collect();
-        for (popped, placed) in first.into_iter().rev() {
-            let pod = &popped.info;
-            state.cache.forget(&pod.uid);
-            state.assumed.forget(&placed.bindings);
-            state.assumed.take_back(&placed.allotments);
-            if let Some(node) = &pod.nominated {
-                state.nominate(pod, Some(node));
-            }
+/// As it was before, the last pod first.
+pub fn take_back(state: &mut State, placed: &[(&Popped, &Placed)]) {
+    for (popped, placed) in placed.iter().rev() {
+        let pod = &popped.info;
+        state.cache.forget(&pod.uid);
+        state.assumed.forget(&placed.bindings);
+        state.assumed.take_back(&placed.allotments);
+        if let Some(node) = &pod.nominated {
+            state.nominate(pod, Some(node));
         }
     }
+}
 
-    /// Puts all pods back on the nodes that were found for them.
-    pub fn put_all(&self, state: &mut State) {
-        self.assignments().for_each(|(popped, placed)| Self::put(state, popped, placed));
-    }
-
-    /// Puts a pod back on the node that was found for it.
-    pub fn put(state: &mut State, popped: &Popped, placed: &Placed) {
-        state.cache.place(popped.info.clone(), &placed.node, Place::Assumed);
-        state.nominate(&popped.info, None);
-        let _ = state.assumed.assume(&placed.bindings, &placed.node);
-        state.assumed.allot(&placed.allotments);
-    }
+/// Puts a pod back on the node that was found for it.
+pub fn put(state: &mut State, popped: &Popped, placed: &Placed) {
+    state.cache.place(popped.info.clone(), &placed.node, Place::Assumed);
+    state.nominate(&popped.info, None);
+    let _ = state.assumed.assume(&placed.bindings, &placed.node);
+    state.assumed.allot(&placed.allotments);
 }

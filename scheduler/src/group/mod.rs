@@ -1,33 +1,31 @@
 //! Pods that are placed together or not at all: the attempt, the search for a placement, the search for victims, and
 //! what is written afterwards.
-//! Upstream: pkg/scheduler/schedule_one_podgroup.go. Groups of groups (CompositePodGroup) are not here; their gate is
-//! refused at start. Start reading at [`decide`].
+//! Upstream: pkg/scheduler/schedule_one_podgroup.go. Start reading at [`decide`].
 
 use std::sync::Arc;
 
-use client::Meta;
 use component::features::{Gate, enabled};
 use jiff::Timestamp;
-use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use tokio::time::Instant;
 
 use crate::framework::{GroupView, Profile};
-use crate::model::groups::{gang, priority};
-use crate::model::{GroupKey, PodInfo};
+use crate::model::{GroupKey, GroupObject, PodInfo, Tree};
 use crate::queue::{Ended, Popped, PoppedGroup, RefusedBy};
 use crate::scheduler::{Outcome, Running, Scheduler, State};
 
 mod attempt;
+mod node;
 mod preemption;
 mod search;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use attempt::{Attempt, Status};
+pub use attempt::Status;
 pub use write::{Report, carry_out};
 
 use attempt::{PodEnd, UNSCHEDULABLE};
+use node::Node;
 use preemption::Answer;
 use search::{Asking, Search};
 
@@ -43,7 +41,7 @@ struct Begun<'a> {
     running: &'a Running,
     /// Pods are placed by it: what follows a failed attempt is the group's to do, not theirs.
     profile: Profile,
-    object: Arc<PodGroup>,
+    tree: Tree,
     pods: Vec<Popped>,
     skipped: Vec<(Popped, Outcome)>,
     /// Extenders have a say about some of the pods.
@@ -57,32 +55,29 @@ pub async fn decide(scheduler: &Scheduler, popped: PoppedGroup, started: Instant
         Err(decided) => return decided,
     };
     let search = Search { profile: &begun.profile, metrics: scheduler.metrics.placements.as_ref() };
-    let (object, pods) = (begun.object.clone(), begun.pods.clone());
-    let attempt = match begun.asks {
-        true => search.root(&mut Asking(scheduler), object, pods).await,
-        false => search.root_at_once(&mut scheduler.state.lock(), &scheduler.listers, object, pods),
+    let (tree, pods) = (&begun.tree, &begun.pods);
+    let node = match begun.asks {
+        true => search.root(&mut Asking(scheduler), tree, pods).await,
+        false => search.root_at_once(&mut scheduler.state.lock(), &scheduler.listers, tree, pods),
     };
-    finish(scheduler, begun, attempt, started)
+    finish(scheduler, begun, node, started)
 }
 
 /// A group as plugins see it.
-fn seen(state: &State, object: &PodGroup) -> GroupView {
-    let spec = &object.spec;
-    let constraints = spec.scheduling_constraints.as_ref().and_then(|c| c.topology.as_ref());
-    let placed = state.groups.get(&object.key()).into_iter().flat_map(|g| g.scheduled(&state.cache));
+fn seen(state: &State, object: &GroupObject) -> GroupView {
     GroupView {
-        fewest: gang(spec).unwrap_or(1),
-        topology: constraints.and_then(|c| c.first()).map(|c| c.key.clone()),
-        scheduled: placed.cloned().collect(),
+        fewest: object.fewest(),
+        topology: object.topology().map(str::to_string),
+        scheduled: state.groups.scheduled(&object.key(), &state.cache),
     }
 }
 
 fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Begun<'_>, Decided> {
-    let PoppedGroup { key, object, pods } = popped;
+    let PoppedGroup { key, tree, pods } = popped;
     let mut guard = scheduler.state.lock();
     let state = &mut *guard;
     let running = pods.first().and_then(|p| scheduler.running(&p.info));
-    if let Some(problem) = invalid(running, state, &key, &object, &pods) {
+    if let Some(problem) = invalid(running, state, &tree, &pods) {
         tracing::error!(group = &*key, err = problem, "Error scheduling pod group");
         let one = |popped: Popped| {
             let outcome = back(state, &popped.info, Back::failed(problem.clone()), now);
@@ -91,8 +86,14 @@ fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Beg
         let pods = pods.into_iter().map(one).collect();
         state.queue.finish_group(&key, Ended::Failed, now);
         let status = Status::Error(problem);
-        let report =
-            running.map(|running| Report::new(&running.profile.scheduler_name, object, status, None));
+        let leaves = tree.leaves().into_iter().map(|leaf| (leaf.clone(), status.clone())).collect();
+        let report = running.map(|running| Report {
+            profile: running.profile.scheduler_name.clone(),
+            root: tree.object.clone(),
+            status,
+            leaves,
+            after: None,
+        });
         return Err(Decided { pods, report });
     }
     let (pods, skipped) = sieve(state, pods);
@@ -102,48 +103,58 @@ fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Beg
     };
     let asks = pods.iter().any(|p| scheduler.extenders.iter().any(|e| e.interested(&p.info)));
     let profile = running.profile.of_a_group();
-    Ok(Begun { key, running, profile, object, pods, skipped, asks })
+    Ok(Begun { key, running, profile, tree, pods, skipped, asks })
 }
 
-fn finish(scheduler: &Scheduler, begun: Begun<'_>, attempt: Attempt, started: Instant) -> Decided {
-    let Begun { key, running, profile, object, mut skipped, asks, .. } = begun;
+fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant) -> Decided {
+    let Begun { key, running, profile, tree, pods, mut skipped, asks } = begun;
     let mut guard = scheduler.state.lock();
     let state = &mut *guard;
     if let Some(metrics) = &scheduler.metrics.groups {
         metrics.algorithm_duration.one().observe_duration(started.elapsed());
     }
     let search = Search { profile: &profile, metrics: scheduler.metrics.placements.as_ref() };
-    let after = match &attempt.status {
+    let node = node.completed(&tree, &pods);
+    let after = match &node.status {
         Status::Refused(_) if !running.profile.points.group_preemption => Some(Answer::default()),
         Status::Refused(_) if asks => Some(Answer::not_with_extenders()),
-        Status::Refused(_) => Some(preemption::preempt(state, &scheduler.listers, &search, &attempt)),
+        Status::Refused(_) => Some(preemption::preempt(state, &scheduler.listers, &search, &tree, &pods)),
         _ => None,
     };
-    let ended = match &attempt.status {
+    let ended = match &node.status {
         Status::Placed => Ended::Placed,
         Status::Refused(_) => Ended::Refused { victims: after.as_ref().is_some_and(Answer::waits) },
         Status::NotYet(_) | Status::Error(_) => Ended::Failed,
     };
-    let (tried, status) = settle(state, attempt, after.as_ref(), started);
+    let shares = node.shares();
+    let times = |node: &Node| shares.get(&node.origin).copied().unwrap_or(1);
+    let status = told(&node.status, after.as_ref(), times(&node));
+    let mut leaves = Vec::new();
+    for leaf in node.into_leaves() {
+        let (object, times) = (leaf.object.clone(), times(&leaf));
+        let (tried, status) = settle(state, leaf, after.as_ref(), times, started);
+        skipped.extend(tried);
+        if let GroupObject::Pods(object) = object {
+            leaves.push((object, status));
+        }
+    }
     state.queue.finish_group(&key, ended, started);
-    skipped.extend(tried);
-    let report = Report::new(&running.profile.scheduler_name, object, status, after);
-    Decided { pods: skipped, report: Some(report) }
+    let profile = running.profile.scheduler_name.clone();
+    Decided { pods: skipped, report: Some(Report { profile, root: tree.object, status, leaves, after }) }
+}
+
+/// A status with what followed.
+fn told(status: &Status, after: Option<&Answer>, times: usize) -> Status {
+    after.map_or_else(|| status.clone(), |answer| answer.added_to(status, times))
 }
 
 /// Why a group can not be tried. Upstream: validatePodGroup.
-fn invalid(
-    running: Option<&Running>,
-    state: &State,
-    key: &str,
-    object: &PodGroup,
-    pods: &[Popped],
-) -> Option<String> {
+fn invalid(running: Option<&Running>, state: &State, tree: &Tree, pods: &[Popped]) -> Option<String> {
     let first = &pods.first()?.info;
-    let wanted = priority(&object.spec);
+    let wanted = tree.object.priority();
     let by_group = enabled(Gate::PodGroupPreemptionPolicy);
     let never = match by_group {
-        true => object.spec.preemption_policy.as_deref() == Some("Never"),
+        true => tree.object.never_preempts(),
         false => first.never_preempts,
     };
     let policy = |never: bool| if never { "Never" } else { "PreemptLowerPriority" };
@@ -166,8 +177,8 @@ fn invalid(
             format!("all pods in a single pod group should have the same preemption policy{other}, got {own} and {all}")
         })
     };
-    let placed = state.groups.get(key).into_iter().flat_map(|g| g.scheduled(&state.cache));
-    let found = pods.iter().map(|p| &p.info).chain(placed).find_map(|pod| problem(pod));
+    let placed = state.groups.scheduled(&tree.key(), &state.cache);
+    let found = pods.iter().map(|p| &p.info).chain(&placed).find_map(|pod| problem(pod));
     found.or_else(|| {
         let name = &first.scheduler_name;
         running.is_none().then(|| format!("profile not found for scheduler name {name:?}"))
@@ -229,15 +240,16 @@ fn back(state: &mut State, pod: &Arc<PodInfo>, back: Back, now: Instant) -> Outc
 /// What becomes of each pod, and of the group. Upstream: submitPodGroupAlgorithmResult, applyPodGroupPostFilterResult.
 fn settle(
     state: &mut State,
-    attempt: Attempt,
+    leaf: Node,
     after: Option<&Answer>,
+    times: usize,
     now: Instant,
 ) -> (Vec<(Popped, Outcome)>, Status) {
-    let before = attempt.status;
-    let status = after.map_or_else(|| before.clone(), |answer| answer.added_to(&before));
+    let before = leaf.status;
+    let status = told(&before, after, times);
     let waiting = after.is_some_and(Answer::waits);
-    let mut settled = Vec::with_capacity(attempt.results.len());
-    for (popped, end) in attempt.results {
+    let mut settled = Vec::with_capacity(leaf.results.len());
+    for (popped, end) in leaf.results {
         let pod = &popped.info;
         let mut going = match (&status, end) {
             (Status::Placed, PodEnd::Placed(placed)) => {

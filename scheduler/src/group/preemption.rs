@@ -7,12 +7,12 @@ use std::sync::Arc;
 use component::features::{Gate, enabled};
 use hashbrown::HashMap;
 
-use super::attempt::{Attempt, Placed, Status};
+use super::attempt::{Placed, Status, put, take_back};
+use super::node::Node;
 use super::search::Search;
 use crate::framework::{CycleState, Profile};
 use crate::listers::Listers;
-use crate::model::groups::priority;
-use crate::model::{Place, PodInfo, Uid};
+use crate::model::{Place, PodInfo, Tree, Uid};
 use crate::preemption::{Budgets, Unit, terminating_by_preemption, units};
 use crate::queue::Popped;
 use crate::scheduler::State;
@@ -64,8 +64,8 @@ impl Answer {
         }
     }
 
-    /// The status of an attempt that failed, with this.
-    pub fn added_to(&self, status: &Status) -> Status {
+    /// The status of an attempt that failed, with this. Upstream adds it once for each group that shares the status.
+    pub fn added_to(&self, status: &Status, times: usize) -> Status {
         match status {
             _ if self.failed => Status::Error(format!(
                 "error in \"DefaultPreemption\" PodGroupPostFilter plugins: {}",
@@ -73,7 +73,7 @@ impl Answer {
             )),
             Status::Refused(reasons) => {
                 let mut reasons = reasons.clone();
-                reasons.push(self.message.clone());
+                reasons.extend(std::iter::repeat_n(self.message.clone(), times));
                 Status::Refused(reasons)
             }
             other => other.clone(),
@@ -100,12 +100,18 @@ fn put_back(state: &mut State, removed: &[Removed]) {
 }
 
 /// Looks for victims.
-pub fn preempt(state: &mut State, listers: &Listers, search: &Search<'_>, attempt: &Attempt) -> Answer {
+pub fn preempt(
+    state: &mut State,
+    listers: &Listers,
+    search: &Search<'_>,
+    tree: &Tree,
+    waiting: &[Popped],
+) -> Answer {
     let profile = search.profile;
-    let own = priority(&attempt.object.spec);
-    let pods = || attempt.results.iter().map(|(popped, _)| &popped.info);
+    let own = tree.object.priority();
+    let pods = || waiting.iter().map(|popped| &popped.info);
     let never = match enabled(Gate::PodGroupPreemptionPolicy) {
-        true => attempt.object.spec.preemption_policy.as_deref() == Some("Never"),
+        true => tree.object.never_preempts(),
         false => pods().any(|p| p.never_preempts),
     };
     if never {
@@ -124,8 +130,7 @@ pub fn preempt(state: &mut State, listers: &Listers, search: &Search<'_>, attemp
         return Answer::no("No preemption victims found for incoming preemptor");
     }
     let removed: Vec<Vec<Removed>> = victims.iter().map(|unit| take_away(state, unit)).collect();
-    let waiting = attempt.results.iter().map(|(popped, _)| popped.clone()).collect();
-    let trial = search.root_at_once(state, listers, attempt.object.clone(), waiting);
+    let trial = search.root_at_once(state, listers, tree, waiting);
     let answer = match &trial.status {
         Status::Placed => {
             trial.take_back(state);
@@ -152,7 +157,7 @@ fn spare(
     state: &mut State,
     listers: &Listers,
     profile: &Profile,
-    trial: &Attempt,
+    trial: &Node,
     units: Vec<(Unit, Vec<Removed>)>,
 ) -> Answer {
     let budgets = Budgets::new(listers);
@@ -173,27 +178,29 @@ fn spare(
     }
     gone.iter().for_each(|pods| put_back(state, pods));
     going.sort_by_cached_key(Unit::importance);
-    answer.groups_hit = going.iter().filter(|u| u.of_group).count();
+    answer.groups_hit = going.iter().filter(|u| u.rank > 1).count();
     answer.victims = going.into_iter().flat_map(|u| u.pods).collect();
     answer.message =
         format!("{PREFIX}found a placement for podgroup, preempting {} victims", answer.victims.len());
-    let nodes = trial.assignments().map(|(popped, placed)| (popped.info.uid.clone(), placed.node.clone()));
+    let nodes = trial.placed().into_iter();
+    let nodes = nodes.map(|(popped, placed)| (popped.info.uid.clone(), placed.node.clone()));
     answer.nominated = Some(nodes.collect());
     answer
 }
 
 /// Whether every pod of the group still fits on the node that was found for it, one after the other.
-fn fits(state: &mut State, listers: &Listers, profile: &Profile, trial: &Attempt) -> bool {
-    let mut put = 0;
-    let all = trial.assignments().all(|(popped, placed)| {
+fn fits(state: &mut State, listers: &Listers, profile: &Profile, trial: &Node) -> bool {
+    let assignments = trial.placed();
+    let mut there = 0;
+    let all = assignments.iter().all(|(popped, placed)| {
         let fits = one_fits(state, listers, profile, popped, placed);
         if fits {
-            Attempt::put(state, popped, placed);
-            put += 1;
+            put(state, popped, placed);
+            there += 1;
         }
         fits
     });
-    trial.take_back_first(state, put);
+    take_back(state, &assignments[..there]);
     all
 }
 

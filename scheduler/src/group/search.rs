@@ -1,7 +1,11 @@
-//! Tries a group in one placement after the other and leaves it where it fits best. Whatever is decided here is left in
-//! the cache; whatever was only tried out is taken back.
-//! Upstream: runRootSchedulingAlgorithm, podGroupSchedulingPlacementAlgorithm, findBestPlacement.
+//! Tries a group in one placement after the other and leaves it where it fits best; of a group of groups one of its
+//! groups after the other, each as if those before it were there already. Whatever is decided here is left in the cache;
+//! whatever was only tried out is taken back.
+//! Upstream: runRootSchedulingAlgorithm, podGroupSchedulingPlacementAlgorithm,
+//! compositePodGroupSchedulingPlacementAlgorithm, compositePodGroupSchedulingDefaultAlgorithm, findBestPlacement.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -9,17 +13,18 @@ use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Status, UNSCHEDULABLE};
+use super::node::{Node, own};
 use crate::cycle::{self, Decision};
 use crate::extended;
-use crate::framework::{Code, GroupView, Offer, Placement, Profile, Reject};
+use crate::framework::{Code, Feasibility, GroupView, Offer, Placement, Profile, Progress, Reject};
 use crate::listers::Listers;
 use crate::metrics::PlacementMetrics;
-use crate::model::PodInfo;
+use crate::model::{GroupObject, PodInfo, Tree};
 use crate::queue::Popped;
 use crate::scheduler::{Scheduler, State};
 
 /// What an attempt works on, and who decides about each of its pods.
-pub trait Ground {
+pub trait Ground: Send {
     fn with<R>(&mut self, act: impl FnOnce(&mut State, &Listers) -> R) -> R;
 
     fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> impl Future<Output = Decision> + Send;
@@ -63,75 +68,82 @@ pub struct Search<'a> {
 
 impl Search<'_> {
     /// Places a group that belongs to no other, if it can.
-    pub async fn root(&self, ground: &mut impl Ground, object: Arc<PodGroup>, pods: Vec<Popped>) -> Attempt {
-        let mut attempt = self.group(ground, object, pods).await;
-        if attempt.status == Status::Placed && attempt.assignments().next().is_none() {
-            attempt.status = Status::Refused(vec![UNSCHEDULABLE.into()]);
+    pub async fn root(&self, ground: &mut impl Ground, tree: &Tree, pods: &[Popped]) -> Node {
+        let mut node = self.group(ground, tree, pods).await;
+        if node.status == Status::Placed && node.placed().is_empty() {
+            node.status = Status::Refused(vec![UNSCHEDULABLE.into()]);
         }
-        attempt
+        node
     }
 
     /// The same where no extender is asked: it waits for nothing.
-    pub fn root_at_once(
-        &self,
-        state: &mut State,
-        listers: &Listers,
-        object: Arc<PodGroup>,
-        pods: Vec<Popped>,
-    ) -> Attempt {
-        let found = self.root(&mut Held { state, listers }, object, pods).now_or_never();
+    pub fn root_at_once(&self, state: &mut State, listers: &Listers, tree: &Tree, pods: &[Popped]) -> Node {
+        let found = self.root(&mut Held { state, listers }, tree, pods).now_or_never();
         found.expect("only extenders are waited for")
     }
 
-    async fn group(&self, ground: &mut impl Ground, object: Arc<PodGroup>, pods: Vec<Popped>) -> Attempt {
-        if !self.profile.topology_aware {
-            return self.once(ground, object, pods).await;
-        }
-        let (group, generated) = ground.with(|state, listers| {
-            let group = super::seen(state, &object);
-            let generated = self.profile.placements(state.scene(listers).0.view(), &group);
-            (group, generated)
-        });
-        let placements: Vec<Arc<Placement>> = match generated {
-            Ok(placements) => placements.into_iter().map(Arc::new).collect(),
-            Err(reject) => return Attempt::untried(group, object, pods, ended(reject)),
-        };
-        if let Some(metrics) = self.metrics {
-            metrics.generated(&self.profile.scheduler_name, placements.len());
-        }
-        let parent = ground.with(|state, _| state.placement.take());
-        let found = self.best(ground, &placements, group, object, pods).await;
-        ground.with(|state, _| state.placement = parent);
-        found
+    /// A group of either kind, in the best of its placements if it may have several.
+    fn group<'a, G: Ground>(
+        &'a self,
+        ground: &'a mut G,
+        tree: &'a Tree,
+        pods: &'a [Popped],
+    ) -> Pin<Box<dyn Future<Output = Node> + Send + 'a>> {
+        Box::pin(async move {
+            if !self.profile.topology_aware {
+                return self.once(ground, tree, pods).await;
+            }
+            let (group, generated) = ground.with(|state, listers| {
+                let group = super::seen(state, &tree.object);
+                let generated = self.profile.placements(state.scene(listers).0.view(), &group);
+                (group, generated)
+            });
+            let placements: Vec<Arc<Placement>> = match generated {
+                Ok(placements) => placements.into_iter().map(Arc::new).collect(),
+                Err(reject) => return Node::untried(tree, pods, ended(reject)),
+            };
+            // Upstream counts those of groups of pods only.
+            let metrics = self.metrics.filter(|_| matches!(tree.object, GroupObject::Pods(_)));
+            if let Some(metrics) = metrics {
+                metrics.generated(&self.profile.scheduler_name, placements.len());
+            }
+            let parent = ground.with(|state, _| state.placement.clone());
+            let counted = Search { metrics, ..*self };
+            let found = counted.best(self, ground, &placements, &group, (tree, pods)).await;
+            ground.with(|state, _| state.placement = parent);
+            found
+        })
     }
 
-    async fn best(
+    /// `inner` looks for places of the groups of a group.
+    async fn best<G: Ground>(
         &self,
-        ground: &mut impl Ground,
+        inner: &Search<'_>,
+        ground: &mut G,
         placements: &[Arc<Placement>],
-        group: GroupView,
-        object: Arc<PodGroup>,
-        pods: Vec<Popped>,
-    ) -> Attempt {
+        group: &GroupView,
+        (tree, pods): (&Tree, &[Popped]),
+    ) -> Node {
         let mut first = None;
-        let mut fitting: Vec<(&Placement, Attempt)> = Vec::new();
+        let mut fitting: Vec<(&Placement, Node)> = Vec::new();
         for placement in placements {
             let started = Instant::now();
             component::v!(4, placement = placement.name, "Trying placement");
             ground.with(|state, _| state.placement = Some(placement.clone()));
-            let attempt = self.once(ground, object.clone(), pods.clone()).await;
-            let fits = match attempt.status {
-                Status::Error(_) => return attempt,
+            let node = inner.once(ground, tree, pods).await;
+            let fits = match node.status {
+                // What came of its groups does not count any more.
+                Status::Error(_) => return Node { children: Vec::new(), ..node },
                 ref status => *status == Status::Placed,
             };
             if let Some(metrics) = self.metrics {
                 metrics.evaluated(&self.profile.scheduler_name, fits, started.elapsed());
             }
             if fits {
-                ground.with(|state, _| attempt.take_back(state));
-                fitting.push((placement, attempt));
+                ground.with(|state, _| node.take_back(state));
+                fitting.push((placement, node));
             } else {
-                first.get_or_insert(attempt);
+                first.get_or_insert(node);
             }
         }
         if let Some(mut first) = first.filter(|_| fitting.is_empty()) {
@@ -141,14 +153,13 @@ impl Search<'_> {
             first.status = Status::Refused(vec![UNSCHEDULABLE.into(), text]);
             return first;
         }
-        let chosen = ground.with(|state, listers| self.choose(state, listers, &group, &fitting));
-        match chosen {
+        match ground.with(|state, listers| self.choose(state, listers, group, &fitting)) {
             Ok(at) => {
-                let (_, attempt) = fitting.swap_remove(at);
-                ground.with(|state, _| attempt.put_all(state));
-                attempt
+                let (_, node) = fitting.swap_remove(at);
+                ground.with(|state, _| node.put_back(state));
+                node
             }
-            Err(why) => Attempt::untried(group, object, pods, Status::Error(why)),
+            Err(why) => Node::untried(tree, pods, Status::Error(why)),
         }
     }
 
@@ -158,7 +169,7 @@ impl Search<'_> {
         state: &mut State,
         listers: &Listers,
         group: &GroupView,
-        fitting: &[(&Placement, Attempt)],
+        fitting: &[(&Placement, Node)],
     ) -> Result<usize, String> {
         if fitting.len() == 1 {
             return Ok(0);
@@ -170,20 +181,56 @@ impl Search<'_> {
     }
 
     /// One try within the nodes that are allowed.
-    async fn once(&self, ground: &mut impl Ground, object: Arc<PodGroup>, pods: Vec<Popped>) -> Attempt {
+    async fn once<G: Ground>(&self, ground: &mut G, tree: &Tree, pods: &[Popped]) -> Node {
+        match &tree.object {
+            GroupObject::Pods(group) => self.pods(ground, group.clone(), own(tree, pods)).await,
+            GroupObject::Groups(_) => self.groups(ground, tree, pods).await,
+        }
+    }
+
+    async fn pods<G: Ground>(&self, ground: &mut G, object: Arc<PodGroup>, pods: Vec<Popped>) -> Node {
         let mut attempt = ground.with(|state, _| Attempt::new(state, self.profile, object, pods));
         while let Some(popped) = attempt.next() {
             let decision = ground.decide(self.profile, &popped.info).await;
             ground.with(|state, _| attempt.tried(state, self.profile, decision));
         }
         ground.with(|state, _| attempt.end(state));
-        attempt
+        attempt.into()
+    }
+
+    /// One group after the other, as long as there can be enough.
+    async fn groups<G: Ground>(&self, ground: &mut G, tree: &Tree, pods: &[Popped]) -> Node {
+        let group = ground.with(|state, _| super::seen(state, &tree.object));
+        let mut progress = Progress { scheduled: 0, remaining: tree.children.len() };
+        let mut node = Node::ended(tree.object.clone(), Status::Placed);
+        let mut feasible = self.profile.placement_feasible(&group, progress);
+        for child in &tree.children {
+            if matches!(feasible, Feasibility::No(_)) {
+                break;
+            }
+            let found = self.group(ground, child, pods).await;
+            if let Status::Error(why) = &found.status {
+                let why = format!("composite pod group evaluation failed due to child error: {why}");
+                ground.with(|state, _| node.take_back(state));
+                return Node { status: Status::Error(why), children: vec![found], ..node };
+            }
+            progress.remaining -= 1;
+            progress.scheduled += usize::from(found.status == Status::Placed);
+            node.children.push(found);
+            feasible = self.profile.placement_feasible(&group, progress);
+        }
+        let status = match feasible {
+            Feasibility::Yes => return node,
+            Feasibility::No(why) => Status::Refused(vec![why]),
+            Feasibility::NotYet(why) => Status::Refused(vec![UNSCHEDULABLE.into(), why]),
+        };
+        ground.with(|state, _| node.take_back(state));
+        Node { status, ..node }
     }
 }
 
-fn offer<'a>((placement, attempt): &(&'a Placement, Attempt)) -> Offer<'a> {
-    let pods = attempt.assignments().map(|(popped, _)| popped.info.clone()).collect();
-    Offer { placement, pods }
+fn offer<'a>((placement, node): &(&'a Placement, Node)) -> Offer<'a> {
+    Offer { placement, pods: node.placed_pods() }
 }
 
 /// What a plugin's refusal is to a group.

@@ -16,6 +16,19 @@ use crate::model::{Interner, Place, WirePod};
 use crate::plugins::registry;
 use crate::queue::{Next, Periods};
 
+/// A group that was tried.
+struct Attempt {
+    node: Node,
+    tree: Tree,
+    pods: Vec<Popped>,
+}
+
+impl Attempt {
+    fn nodes(&self) -> Vec<&str> {
+        self.node.placed().into_iter().map(|(_, placed)| placed.node.as_str()).collect()
+    }
+}
+
 struct World {
     state: State,
     interner: Interner,
@@ -34,6 +47,13 @@ impl World {
         Self::with(&["GenericWorkload=true", "TopologyAwareWorkloadScheduling=true"], nodes)
     }
 
+    /// The same with groups of groups.
+    fn nested(nodes: &[&str]) -> Self {
+        let gates =
+            ["GenericWorkload=true", "TopologyAwareWorkloadScheduling=true", "CompositePodGroup=true"];
+        Self::with(&gates, nodes)
+    }
+
     fn with(settings: &[&str], nodes: &[&str]) -> Self {
         let mut gates = Gates::default();
         gates.set(settings).unwrap();
@@ -42,7 +62,8 @@ impl World {
         let second = Duration::from_secs(1);
         let periods = Periods { initial_backoff: second, max_backoff: second, max_unschedulable: second };
         let rng = rand::rngs::StdRng::seed_from_u64(1);
-        let mut state = State::new(interner.clone(), periods, true, rng);
+        let mut state =
+            State::new(interner.clone(), periods, (true, gates.enabled(Gate::CompositePodGroup)), rng);
         for name in nodes {
             let (rack, name) = name.split_once('/').unwrap_or(("", name));
             let mut labels = json!({ "kubernetes.io/hostname": name });
@@ -60,9 +81,28 @@ impl World {
 
     fn group(&mut self, name: &str, spec: Value) {
         let object = json!({ "metadata": { "name": name, "namespace": "n", "uid": name }, "spec": spec });
-        let object = Arc::new(serde_json::from_value(object).unwrap());
-        let key = format!("n/{name}").into();
-        self.state.groups.set(&key, Some(Arc::clone(&object)));
+        self.set(GroupObject::Pods(Arc::new(serde_json::from_value(object).unwrap())));
+    }
+
+    /// A group of groups.
+    fn composite(&mut self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["workloadRef"] = json!({ "workloadName": "w", "templateName": "t" });
+        let object = json!({ "metadata": { "name": name, "namespace": "n", "uid": name }, "spec": spec });
+        self.set(GroupObject::Groups(Arc::new(serde_json::from_value(object).unwrap())));
+    }
+
+    /// A gang of a group of groups, and its pods with one CPU each.
+    fn child(&mut self, name: &str, parent: &str, fewest: i32, pods: usize) {
+        let mut spec = gang(fewest);
+        spec["parentCompositePodGroupName"] = parent.into();
+        self.group(name, spec);
+        (0..pods).for_each(|i| self.waiting(&format!("{name}{i}"), name, "1", 10));
+    }
+
+    fn set(&mut self, object: GroupObject) {
+        let key = object.key();
+        self.state.groups.set(&key, Some(object.clone()));
         self.state.queue.set_group(&key, Some(object), Instant::now());
     }
 
@@ -93,19 +133,36 @@ impl World {
     }
 
     fn attempt(&mut self) -> Attempt {
+        let PoppedGroup { tree, pods, .. } = self.pop();
+        let profile = self.profile.of_a_group();
+        let search = Search { profile: &profile, metrics: None };
+        let node = search.root_at_once(&mut self.state, &self.listers, &tree, &pods);
+        Attempt { node: node.completed(&tree, &pods), tree, pods }
+    }
+
+    /// Something changed: whoever is held back may go on.
+    fn wake(&mut self) {
+        self.state.queue.wake_groups(Instant::now(), "UnscheduledPodAdd", None, |_, _| true, |_, _| true);
+    }
+
+    fn pop(&mut self) -> PoppedGroup {
+        self.ready().expect("no group is ready")
+    }
+
+    fn ready(&mut self) -> Option<PoppedGroup> {
         let State { queue, groups, .. } = &mut self.state;
         let gate =
             |pod: &PodInfo| self.profile.pre_enqueue(&self.listers, groups, pod).err().map(|r| r.plugin);
-        let Some(Next::Group(popped)) = queue.pop(Instant::now(), gate) else { panic!("no group is ready") };
-        let profile = self.profile.of_a_group();
-        let search = Search { profile: &profile, metrics: None };
-        search.root_at_once(&mut self.state, &self.listers, popped.object, popped.pods)
+        match queue.pop(Instant::now(), gate)? {
+            Next::Group(popped) => Some(popped),
+            Next::Pod(_) => None,
+        }
     }
 
     fn preempt(&mut self, attempt: &Attempt) -> Answer {
         let profile = self.profile.of_a_group();
         let search = Search { profile: &profile, metrics: None };
-        preemption::preempt(&mut self.state, &self.listers, &search, attempt)
+        preemption::preempt(&mut self.state, &self.listers, &search, &attempt.tree, &attempt.pods)
     }
 }
 
@@ -119,9 +176,9 @@ fn a_gang_that_fits_is_placed() {
     world.group("g", gang(4));
     (0..4).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
     let attempt = world.attempt();
-    assert_eq!(attempt.status, Status::Placed);
+    assert_eq!(attempt.node.status, Status::Placed);
     assert_eq!(world.state.cache.assumed(), 4);
-    let (ended, status) = settle(&mut world.state, attempt, None, Instant::now());
+    let (ended, status) = settle(&mut world.state, attempt.node, None, 1, Instant::now());
     assert_eq!(status, Status::Placed);
     assert!(ended.iter().all(|(_, outcome)| matches!(outcome, Outcome::Bind { .. })));
 }
@@ -133,10 +190,10 @@ fn all_or_nothing() {
     (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
     let attempt = world.attempt();
     // Upstream stops as soon as too few are left, and says so without more.
-    assert_eq!(attempt.status.message(), "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining");
+    assert_eq!(attempt.node.status.message(), "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining");
     assert_eq!(world.state.cache.assumed(), 0);
     let answer = world.preempt(&attempt);
-    let (ended, status) = settle(&mut world.state, attempt, Some(&answer), Instant::now());
+    let (ended, status) = settle(&mut world.state, attempt.node, Some(&answer), 1, Instant::now());
     let group = "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining, pod group preemption: \
                  No preemption victims found for incoming preemptor";
     assert_eq!(status.message(), group);
@@ -157,8 +214,8 @@ fn pods_beyond_the_fewest_may_stay_behind() {
     world.group("g", gang(2));
     (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
     let attempt = world.attempt();
-    assert_eq!(attempt.status, Status::Placed);
-    assert!(matches!(attempt.results[2].1, PodEnd::Refused { .. }));
+    assert_eq!(attempt.node.status, Status::Placed);
+    assert!(matches!(attempt.node.results[2].1, PodEnd::Refused { .. }));
 }
 
 #[test]
@@ -167,11 +224,11 @@ fn a_group_that_is_no_gang_needs_one_pod() {
     world.group("g", json!({ "schedulingPolicy": { "basic": {} } }));
     world.waiting("big", "g", "9", 0);
     world.waiting("small", "g", "1", 0);
-    assert_eq!(world.attempt().status, Status::Placed);
+    assert_eq!(world.attempt().node.status, Status::Placed);
     let mut world = World::new(&["a"]);
     world.group("g", json!({ "schedulingPolicy": { "basic": {} } }));
     world.waiting("big", "g", "9", 0);
-    let message = world.attempt().status.message();
+    let message = world.attempt().node.status.message();
     assert_eq!(message, "minCount (1) cannot be satisfied: 0 scheduled, 0 remaining");
 }
 
@@ -187,7 +244,7 @@ fn a_gang_waits_until_it_is_complete() {
     world.placed("there", Some("g"), "1", "a");
     world.state.queue.wake_groups(Instant::now(), "AssignedPodAdd", None, |_, _| true, |_, _| true);
     let attempt = world.attempt();
-    assert_eq!((attempt.status.clone(), attempt.results.len()), (Status::Placed, 1));
+    assert_eq!((attempt.node.status.clone(), attempt.node.results.len()), (Status::Placed, 1));
 }
 
 #[test]
@@ -210,7 +267,7 @@ fn the_least_important_go_and_no_more_than_needed() {
     }
     // All is as it was.
     assert_eq!((world.state.cache.pods(), world.state.cache.assumed()), (3, 0));
-    let (ended, _) = settle(&mut world.state, attempt, Some(&answer), Instant::now());
+    let (ended, _) = settle(&mut world.state, attempt.node, Some(&answer), 1, Instant::now());
     assert!(
         ended.iter().all(|(_, o)| matches!(o, Outcome::Refused { nominate: Some(n), .. } if !n.is_empty()))
     );
@@ -238,18 +295,14 @@ fn in_one_rack(policy: Value) -> Value {
     })
 }
 
-fn nodes(attempt: &Attempt) -> Vec<&str> {
-    attempt.assignments().map(|(_, placed)| placed.node.as_str()).collect()
-}
-
 #[test]
 fn a_gang_goes_where_all_of_it_fits() {
     let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c", "d"]);
     world.group("g", in_one_rack(json!({ "gang": { "minCount": 3 } })));
     (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
     let attempt = world.attempt();
-    assert_eq!(attempt.status, Status::Placed);
-    assert!(nodes(&attempt).iter().all(|n| ["b", "c"].contains(n)), "{:?}", nodes(&attempt));
+    assert_eq!(attempt.node.status, Status::Placed);
+    assert!(attempt.nodes().iter().all(|n| ["b", "c"].contains(n)), "{:?}", attempt.nodes());
     // What was tried in the other rack is taken back.
     assert_eq!(world.state.cache.assumed(), 3);
     assert!(world.state.placement.is_none());
@@ -264,9 +317,9 @@ fn no_rack_takes_the_gang() {
     let first = "minCount (3) cannot be satisfied: 2 scheduled, 0 remaining";
     let text =
         format!("pod group is unschedulable, 0/2 placements are available, first placement status: {first}");
-    assert_eq!(attempt.status.message(), text);
+    assert_eq!(attempt.node.status.message(), text);
     assert_eq!(world.state.cache.assumed(), 0);
-    assert!(matches!(attempt.results[2].1, PodEnd::Refused { .. }));
+    assert!(matches!(attempt.node.results[2].1, PodEnd::Refused { .. }));
 }
 
 #[test]
@@ -275,8 +328,8 @@ fn no_node_is_in_a_rack() {
     world.group("g", in_one_rack(json!({ "basic": {} })));
     world.waiting("p", "g", "1", 10);
     let attempt = world.attempt();
-    assert_eq!(attempt.status.message(), "no feasible placements found");
-    let (ended, _) = settle(&mut world.state, attempt, None, Instant::now());
+    assert_eq!(attempt.node.status.message(), "no feasible placements found");
+    let (ended, _) = settle(&mut world.state, attempt.node, None, 1, Instant::now());
     assert!(
         matches!(&ended[0].1, Outcome::Refused { message, .. } if message == "no feasible placements found")
     );
@@ -289,13 +342,13 @@ fn others_follow_where_pods_are_already() {
     world.group("g", in_one_rack(json!({ "basic": {} })));
     world.waiting("p", "g", "1", 10);
     let attempt = world.attempt();
-    assert_eq!((attempt.status.clone(), nodes(&attempt)), (Status::Placed, vec!["a"]));
+    assert_eq!((attempt.node.status.clone(), attempt.nodes()), (Status::Placed, vec!["a"]));
     let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
     world.placed("there", Some("g"), "1", "a");
     world.placed("astray", Some("g"), "1", "b");
     world.group("g", in_one_rack(json!({ "basic": {} })));
     world.waiting("q", "g", "1", 10);
-    let error = world.attempt().status.message();
+    let error = world.attempt().node.status.message();
     let (one, other) = ("r1, r2", "r2, r1");
     let said = |order: &str| {
         format!(
@@ -310,13 +363,13 @@ fn the_rack_that_takes_more_is_better_then_the_fuller() {
     let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
     world.group("g", in_one_rack(json!({ "basic": {} })));
     (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
-    assert_eq!(nodes(&world.attempt()).iter().filter(|n| **n != "a").count(), 3);
+    assert_eq!(world.attempt().nodes().iter().filter(|n| **n != "a").count(), 3);
     let mut world = World::in_racks(&["r1/a", "r2/b", "r2/c"]);
     world.placed("x", None, "1", "b");
     world.placed("y", None, "2", "c");
     world.group("g", in_one_rack(json!({ "basic": {} })));
     world.waiting("p", "g", "1", 10);
-    assert_eq!(nodes(&world.attempt()), ["b"]);
+    assert_eq!(world.attempt().nodes(), ["b"]);
 }
 
 #[test]
@@ -326,8 +379,128 @@ fn victims_are_looked_for_rack_by_rack() {
     world.group("g", in_one_rack(json!({ "gang": { "minCount": 4 } })));
     (0..4).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
     let attempt = world.attempt();
-    assert!(matches!(attempt.status, Status::Refused(_)));
+    assert!(matches!(attempt.node.status, Status::Refused(_)));
     let answer = world.preempt(&attempt);
     assert_eq!(answer.victims.iter().map(|v| &*v.name).collect::<Vec<_>>(), ["x"]);
     assert_eq!((world.state.cache.pods(), world.state.cache.assumed()), (1, 0));
+}
+
+fn of_groups(fewest: i32, rack: bool) -> Value {
+    let mut spec = json!({ "priority": 10, "schedulingPolicy": { "gang": { "minGroupCount": fewest } } });
+    if rack {
+        spec["schedulingConstraints"] = json!({ "topology": [{ "key": "rack" }] });
+    }
+    spec
+}
+
+/// How each group of pods ends, and what each pod is told.
+fn told_all(world: &mut World, attempt: Attempt, after: Option<&Answer>) -> Vec<(String, Vec<String>)> {
+    let shares = attempt.node.shares();
+    let leaves = attempt.node.into_leaves().into_iter();
+    let one = |leaf: Node| {
+        let times = shares[&leaf.origin];
+        let (pods, status) = settle(&mut world.state, leaf, after, times, Instant::now());
+        let said = pods.into_iter().map(|(_, outcome)| match outcome {
+            Outcome::Refused { message, .. } => message,
+            Outcome::Bind { .. } => "bound".into(),
+            _ => String::new(),
+        });
+        (status.message(), said.collect())
+    };
+    leaves.map(one).collect()
+}
+
+#[test]
+fn groups_are_placed_together() {
+    let mut world = World::nested(&["a", "b"]);
+    world.composite("c", of_groups(2, false));
+    world.child("g", "c", 2, 2);
+    assert!(world.ready().is_none(), "one of the groups is not there yet");
+    world.child("h", "c", 2, 2);
+    world.wake();
+    let attempt = world.attempt();
+    assert_eq!((attempt.node.status.clone(), attempt.nodes().len()), (Status::Placed, 4));
+    assert_eq!(world.state.cache.assumed(), 4);
+    let told = told_all(&mut world, attempt, None);
+    assert!(told.iter().all(|(status, pods)| status.is_empty() && *pods == ["bound", "bound"]), "{told:?}");
+}
+
+#[test]
+fn groups_that_would_fit_wait_for_the_others() {
+    let mut world = World::nested(&["a"]);
+    world.composite("c", of_groups(2, false));
+    world.child("g", "c", 2, 2);
+    world.child("h", "c", 1, 1);
+    let attempt = world.attempt();
+    assert_eq!(world.state.cache.assumed(), 0);
+    let why = "0/1 placements are available, first placement status: minCount";
+    let own = format!("pod group is unschedulable, {why} (1) cannot be satisfied: 0 scheduled, 0 remaining");
+    let all = format!("pod group is unschedulable, {why} (2) cannot be satisfied: 1 scheduled, 0 remaining");
+    let no_room = "0/1 nodes are available: 1 Insufficient cpu.";
+    let expected = [(all.clone(), vec![all.clone(), all.clone()]), (own.clone(), vec![no_room.to_string()])];
+    assert_eq!(attempt.node.status.message(), all);
+    // The group and the one that it keeps back share their status: what follows is added to it twice.
+    let answer = world.preempt(&attempt);
+    let more = "pod group preemption: No preemption victims found for incoming preemptor";
+    let [(all, pods), (own, refused)] = expected;
+    let expected = [(format!("{all}, {more}, {more}"), pods), (format!("{own}, {more}"), refused)];
+    assert_eq!(told_all(&mut world, attempt, Some(&answer)), expected);
+}
+
+#[test]
+fn one_group_is_enough_where_they_go_alone() {
+    let mut world = World::nested(&["a"]);
+    world.composite("c", json!({ "priority": 10, "schedulingPolicy": { "basic": {} } }));
+    world.child("g", "c", 3, 3);
+    world.child("h", "c", 1, 1);
+    let attempt = world.attempt();
+    assert_eq!((attempt.node.status.clone(), attempt.nodes()), (Status::Placed, vec!["a"]));
+    let told = told_all(&mut world, attempt, None);
+    assert_eq!(told[1], (String::new(), vec!["bound".to_string()]));
+    assert!(told[0].0.contains("minCount (3) cannot be satisfied: 2 scheduled, 0 remaining"), "{told:?}");
+}
+
+#[test]
+fn groups_share_a_rack() {
+    let mut world = World::nested(&["r1/a", "r2/b", "r2/c"]);
+    world.composite("c", of_groups(2, true));
+    world.child("g", "c", 2, 2);
+    world.child("h", "c", 2, 2);
+    let attempt = world.attempt();
+    assert_eq!(attempt.node.status, Status::Placed);
+    assert!(attempt.nodes().iter().all(|n| *n != "a"), "{:?}", attempt.nodes());
+    assert_eq!(world.state.cache.assumed(), 4);
+    assert!(world.state.placement.is_none());
+}
+
+#[test]
+fn room_is_made_for_groups() {
+    let mut world = World::nested(&["a", "b"]);
+    world.placed("x", None, "2", "b");
+    world.composite("c", of_groups(2, false));
+    world.child("g", "c", 2, 2);
+    world.child("h", "c", 2, 2);
+    let attempt = world.attempt();
+    let answer = world.preempt(&attempt);
+    assert_eq!(answer.victims.iter().map(|v| &*v.name).collect::<Vec<_>>(), ["x"]);
+    assert_eq!((world.state.cache.pods(), world.state.cache.assumed()), (1, 0));
+    assert_eq!(attempt.pods.iter().filter(|p| answer.nominated(&p.info.uid).is_some()).count(), 4);
+}
+
+#[test]
+fn groups_that_go_as_one_go_whole() {
+    let mut world = World::nested(&["a", "b"]);
+    let mut low = json!({ "priority": 0, "schedulingPolicy": { "basic": {} } });
+    low["disruptionMode"] = json!({ "all": {} });
+    world.composite("low", low);
+    for (name, node) in [("l", "a"), ("m", "b")] {
+        let spec = json!({ "schedulingPolicy": { "basic": {} }, "parentCompositePodGroupName": "low" });
+        world.group(name, spec);
+        world.placed(&format!("{name}0"), Some(name), "2", node);
+    }
+    world.group("g", gang(1));
+    world.waiting("p", "g", "2", 10);
+    let attempt = world.attempt();
+    let answer = world.preempt(&attempt);
+    assert_eq!((answer.victims.len(), answer.groups_hit), (2, 1));
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::attempt::Status;
 use super::preemption::Answer;
 use crate::actions::{Preemptor, evict};
-use crate::model::GroupKey;
+use crate::model::GroupObject;
 use crate::scheduler::{Eviction, Scheduler};
 
 /// The condition that says whether a group has been placed.
@@ -21,17 +21,24 @@ const CONDITION: &str = "PodGroupInitiallyScheduled";
 /// What there is to say about a group.
 pub struct Report {
     /// Name of the profile.
-    profile: String,
-    object: Arc<PodGroup>,
-    status: Status,
-    after: Option<Answer>,
+    pub profile: String,
+    /// The topmost group, and how it stands.
+    pub root: GroupObject,
+    pub status: Status,
+    /// Its groups of pods.
+    pub leaves: Vec<(Arc<PodGroup>, Status)>,
+    pub after: Option<Answer>,
+}
+
+/// What upstream calls a group of either kind.
+fn kind(root: &GroupObject) -> &'static str {
+    match root {
+        GroupObject::Pods(_) => "podgroup",
+        GroupObject::Groups(_) => "compositepodgroup",
+    }
 }
 
 impl Report {
-    pub fn new(profile: &str, object: Arc<PodGroup>, status: Status, after: Option<Answer>) -> Self {
-        Self { profile: profile.into(), object, status, after }
-    }
-
     fn result(&self) -> &'static str {
         match &self.status {
             Status::Placed => "scheduled",
@@ -53,25 +60,18 @@ impl Report {
         }
         metrics.preemption_victims.one().observe(answer.victims.len() as f64);
         if answer.groups_hit > 0 {
-            metrics.disruptions.with(&["podgroup"]).observe(answer.groups_hit as f64);
+            metrics.disruptions.with(&[kind(&self.root)]).observe(answer.groups_hit as f64);
         }
-        metrics.violations.with(&["podgroup"]).add(answer.violations as u64);
+        metrics.violations.with(&[kind(&self.root)]).add(answer.violations as u64);
     }
 }
 
 /// Writes it.
 pub async fn carry_out(scheduler: &Scheduler, report: Report, started: Instant) {
     report.count(scheduler, started);
-    let Report { profile, object, status, after } = report;
-    if let Some(condition) = condition(&object, &status, jiff::Timestamp::now()) {
-        let api = scheduler.client.namespaced::<PodGroup>(object.namespace());
-        let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
-        let written = api.patch_status(object.name(), &patch, &PatchParams::default()).await;
-        if let Err(error) = written
-            && !error.is_not_found()
-        {
-            tracing::error!(group = object.key(), %error, "Failed to update PodGroup status");
-        }
+    let Report { profile, root, leaves, after, .. } = report;
+    for (object, status) in leaves {
+        tell(scheduler, &object, &status).await;
     }
     let victims = after.map(|a| a.victims).unwrap_or_default();
     let Some(running) = scheduler.profiles.iter().find(|r| r.profile.scheduler_name == profile) else {
@@ -80,24 +80,41 @@ pub async fn carry_out(scheduler: &Scheduler, report: Report, started: Instant) 
     if victims.is_empty() {
         return;
     }
-    let by = Preemptor { running, kind: "podgroup", uid: object.uid(), about: about(&object) };
+    let about = about(&root);
+    let by = Preemptor { running, kind: kind(&root), uid: &about.uid.clone().unwrap_or_default(), about };
     let eviction = Eviction { node: "cluster".into(), victims, displaced: Vec::new() };
     if !evict(scheduler, &by, eviction).await {
         // No deletion may wake it.
-        let key: GroupKey = object.key().into();
-        scheduler.state.lock().queue.wake_group(&key);
+        scheduler.state.lock().queue.wake_group(&root.key());
         scheduler.poke();
     }
 }
 
-fn about(object: &PodGroup) -> ObjectReference {
+/// Writes the condition of a group of pods. Upstream writes none of groups of groups.
+async fn tell(scheduler: &Scheduler, object: &PodGroup, status: &Status) {
+    let Some(condition) = condition(object, status, jiff::Timestamp::now()) else { return };
+    let api = scheduler.client.namespaced::<PodGroup>(object.namespace());
+    let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+    let written = api.patch_status(object.name(), &patch, &PatchParams::default()).await;
+    if let Err(error) = written
+        && !error.is_not_found()
+    {
+        tracing::error!(group = object.key(), %error, "Failed to update PodGroup status");
+    }
+}
+
+fn about(root: &GroupObject) -> ObjectReference {
+    let (version, kind, meta) = match root {
+        GroupObject::Pods(object) => ("scheduling.k8s.io/v1beta1", "PodGroup", &object.metadata),
+        GroupObject::Groups(object) => ("scheduling.k8s.io/v1alpha3", "CompositePodGroup", &object.metadata),
+    };
     ObjectReference {
-        api_version: Some("scheduling.k8s.io/v1beta1".into()),
-        kind: Some("PodGroup".into()),
-        name: Some(object.name().into()),
-        namespace: Some(object.namespace().into()),
-        uid: Some(object.uid().into()),
-        resource_version: Some(object.resource_version().into()),
+        api_version: Some(version.into()),
+        kind: Some(kind.into()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
         field_path: None,
     }
 }

@@ -4,21 +4,20 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use k8s_openapi::api::scheduling::v1beta1::{PodGroup, PodGroupSpec};
+use k8s_openapi::api::scheduling::v1beta1::PodGroupSpec;
 
 use super::cache::Cache;
+use super::forest::{Forest, GroupObject, Tree};
 use super::pod::{PodInfo, Uid};
 
 type Hash = foldhash::fast::RandomState;
 
-/// `namespace/name` of a group.
+/// `namespace/name` of a group; of a group of groups: `composite_key`.
 pub type GroupKey = Arc<str>;
 
-/// One group.
+/// Pods that speak of one group, known or not.
 #[derive(Debug, Default)]
 pub struct GroupState {
-    /// Absent while only pods speak of it.
-    pub object: Option<Arc<PodGroup>>,
     pub pods: HashMap<Uid, Arc<PodInfo>, Hash>,
 }
 
@@ -33,25 +32,29 @@ impl GroupState {
 #[derive(Debug, Default)]
 pub struct Groups {
     enabled: bool,
+    forest: Forest,
     by_key: HashMap<GroupKey, GroupState, Hash>,
 }
 
 impl Groups {
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, ..Self::default() }
+    /// `nested`: there are groups of groups.
+    pub fn new(enabled: bool, nested: bool) -> Self {
+        Self { enabled, forest: Forest::new(nested), ..Self::default() }
+    }
+
+    /// Who belongs to whom.
+    pub fn forest(&self) -> &Forest {
+        &self.forest
     }
 
     pub fn enabled(&self) -> bool {
         self.enabled
     }
 
-    pub fn get(&self, key: &str) -> Option<&GroupState> {
-        self.by_key.get(key)
-    }
-
-    /// Group of a pod.
-    pub fn of(&self, pod: &PodInfo) -> Option<&GroupState> {
-        self.get(pod.group.as_deref()?)
+    /// Pods with a node, of a group and all that belongs to it.
+    pub fn scheduled(&self, key: &GroupKey, cache: &Cache) -> Vec<Arc<PodInfo>> {
+        let states = self.forest.leaves(key).into_iter().filter_map(|leaf| self.by_key.get(&leaf));
+        states.flat_map(|state| state.scheduled(cache)).cloned().collect()
     }
 
     /// A pod is there, or changed.
@@ -65,42 +68,42 @@ impl Groups {
         let Some(key) = &pod.group else { return };
         if let Some(group) = self.by_key.get_mut(key) {
             group.pods.remove(&pod.uid);
-            self.drop_empty(key);
+            if group.pods.is_empty() {
+                self.by_key.remove(key);
+            }
         }
     }
 
     /// A group came, changed or went.
-    pub fn set(&mut self, key: &GroupKey, object: Option<Arc<PodGroup>>) {
+    pub fn set(&mut self, key: &GroupKey, object: Option<GroupObject>) {
         if self.enabled {
-            self.by_key.entry(key.clone()).or_default().object = object;
-            self.drop_empty(key);
-        }
-    }
-
-    fn drop_empty(&mut self, key: &GroupKey) {
-        if self.by_key.get(key).is_some_and(|g| g.object.is_none() && g.pods.is_empty()) {
-            self.by_key.remove(key);
+            self.forest.set(key, object);
         }
     }
 
     /// Priority that counts for a pod when others look for victims. Upstream: GetPodPriority.
     pub fn priority(&self, pod: &PodInfo) -> i32 {
-        let group = self.of(pod).and_then(|g| g.object.as_ref());
-        group.map_or(pod.priority, |object| priority(&object.spec))
+        let upward = pod.group.as_deref().map(|key| self.forest.upward(key)).unwrap_or_default();
+        upward.last().map_or(pod.priority, |object| object.priority())
     }
-}
 
-/// Upstream: PodGroupPriority.
-pub fn priority(spec: &PodGroupSpec) -> i32 {
-    spec.priority.unwrap_or(0)
+    /// The highest group whose pods go all at once, that a pod belongs to. Upstream: getHighestAllAncestor.
+    pub fn goes_with(&self, pod: &PodInfo) -> Option<&GroupObject> {
+        let upward = pod.group.as_deref().map(|key| self.forest.upward(key)).unwrap_or_default();
+        upward.into_iter().rfind(|object| object.goes_as_one())
+    }
+
+    /// Whether so many pods are there as a group needs, or groups that have theirs. Upstream: isCPGTreeReady, isPGReady.
+    pub fn ready(&self, tree: &Tree) -> bool {
+        let there = match &tree.object {
+            GroupObject::Pods(_) => self.by_key.get(&tree.key()).map_or(0, |state| state.pods.len()),
+            GroupObject::Groups(_) => tree.children.iter().filter(|child| self.ready(child)).count(),
+        };
+        there >= tree.object.fewest()
+    }
 }
 
 /// Fewest pods of a gang; `None` for groups that are none.
 pub fn gang(spec: &PodGroupSpec) -> Option<usize> {
     spec.scheduling_policy.gang.as_ref().map(|g| usize::try_from(g.min_count).unwrap_or(0))
-}
-
-/// Whether its pods go all at once or not at all.
-pub fn goes_as_one(spec: &PodGroupSpec) -> bool {
-    spec.disruption_mode.as_ref().is_some_and(|m| m.all.is_some())
 }

@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod cache_tests;
 mod counters;
+pub mod forest;
 pub mod groups;
 mod intern;
 mod matcher;
@@ -23,6 +24,7 @@ pub mod wire;
 
 pub use cache::{Cache, Place};
 pub use counters::{Counts, MatchCounter, Role};
+pub use forest::{GroupObject, Tree};
 pub use groups::{GroupKey, Groups};
 pub use intern::Interner;
 pub use matcher::Matcher;

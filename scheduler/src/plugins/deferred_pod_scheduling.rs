@@ -5,7 +5,7 @@
 //! that fits by now is tried again and again. Here it waits for a change, as the plugin means it.
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo, WireNode};
+use crate::model::{Groups, NodeRow, PodInfo, WireNode};
 
 pub const NAME: &str = "DeferredPodScheduling";
 
@@ -54,7 +54,7 @@ impl Plugin for DeferredPodScheduling {
         }
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let own = |node: &WireNode| node.metadata.name.as_deref() == pod.node.as_deref();
         match change {
             Change::NodeAdded(node) => pod.deferred() && own(node) && !forbidden(node),
@@ -97,15 +97,19 @@ mod tests {
         let plugin = DeferredPodScheduling;
         let update = |old: &Value, new: &Value, pod: &PodInfo| {
             let (old, new) = (node(old.clone()), node(new.clone()));
-            plugin.wakes(&Change::NodeUpdated { old: &old, new: &new }, pod)
+            plugin.wakes(&Change::NodeUpdated { old: &old, new: &new }, pod, &Groups::default())
         };
         let deferred = pod("a", "Deferred");
         assert!(update(&off, &on, &deferred) && update(&off, &json!({}), &deferred));
         assert!(!update(&on, &off, &deferred) && !update(&on, &on, &deferred));
         assert!(!update(&off, &on, &pod("b", "Deferred")) && !update(&off, &on, &pod("a", "Infeasible")));
-        assert!(plugin.wakes(&Change::NodeAdded(&node(on)), &deferred));
-        assert!(!plugin.wakes(&Change::NodeAdded(&node(off.clone())), &deferred));
-        assert!(!plugin.wakes(&Change::NodeAdded(&node(json!({}))), &pod("b", "Deferred")));
+        assert!(plugin.wakes(&Change::NodeAdded(&node(on)), &deferred, &Groups::default()));
+        assert!(!plugin.wakes(&Change::NodeAdded(&node(off.clone())), &deferred, &Groups::default()));
+        assert!(!plugin.wakes(
+            &Change::NodeAdded(&node(json!({}))),
+            &pod("b", "Deferred"),
+            &Groups::default()
+        ));
         assert!(forbidden(&node(off)));
         let row = NodeRow::of(Arc::new(node(json!({}))));
         assert_eq!(row.name, "a".into());

@@ -455,7 +455,7 @@ impl Plugin for DynamicResources {
         default_normalize(scores, false);
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let own = |claim: &ResourceClaim| {
             *pod.namespace == *claim.namespace() && names(pod).flatten().any(|(name, _)| name == claim.name())
         };

@@ -4,10 +4,12 @@
 //! Upstream's Permit has pods of a gang wait for one another before they are bound. Here a group's attempt places all
 //! of them at once, so that whenever one is to be bound the others are placed, too: nothing ever waits there.
 
+use client::Meta;
+
 use crate::framework::{Change, Feasibility, GroupView, Plugin, Progress, Reject, Verdict};
 use crate::listers::Listers;
 use crate::model::groups::gang;
-use crate::model::{Groups, PodInfo};
+use crate::model::{GroupObject, Groups, PodInfo};
 
 pub const NAME: &str = "GangScheduling";
 
@@ -19,22 +21,32 @@ impl Plugin for GangScheduling {
     }
 
     fn events(&self) -> &'static [&'static str] {
-        &["UnscheduledPodAdd", "AssignedPodAdd", "PodGroupAdd", "PodGroupUpdate"]
+        &["UnscheduledPodAdd", "AssignedPodAdd", "PodGroupAdd", "PodGroupUpdate", "CompositePodGroupAdd"]
     }
 
     fn pre_enqueue(&self, _listers: &Listers, groups: &Groups, pod: &PodInfo) -> Verdict {
         let Some(key) = &pod.group else { return Ok(()) };
-        let group = groups.get(key);
-        let Some((group, object)) = group.and_then(|g| Some((g, g.object.as_ref()?))) else {
+        let forest = groups.forest();
+        if forest.get(key).is_none() {
             let name = key.split_once('/').map_or(&**key, |(_, name)| name);
             let reason = format!("waiting for pods's pod group {name:?} to appear in scheduling queue");
             return Err(Reject::unresolvable(NAME, reason));
-        };
-        if gang(&object.spec).is_some_and(|fewest| group.pods.len() < fewest) {
-            let reason = "waiting for minCount pods from a gang to appear in scheduling queue";
-            return Err(Reject::unresolvable(NAME, reason));
         }
-        Ok(())
+        let Some(tree) = forest.root_of(key).and_then(|root| forest.tree(&root)) else {
+            return Err(Reject::unresolvable(NAME, "waiting for all groups that the pod group belongs to"));
+        };
+        if groups.ready(&tree) {
+            return Ok(());
+        }
+        let reason = match &tree.object {
+            GroupObject::Pods(_) => {
+                "waiting for minCount pods from a gang to appear in scheduling queue".into()
+            }
+            GroupObject::Groups(group) => {
+                format!("waiting for composite pod group {:?} tree to meet quorum", group.name())
+            }
+        };
+        Err(Reject::unresolvable(NAME, reason))
     }
 
     fn placement_feasible(&self, group: &GroupView, progress: Progress) -> Feasibility {
@@ -53,15 +65,17 @@ impl Plugin for GangScheduling {
         Feasibility::Yes
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, groups: &Groups) -> bool {
         let Some(key) = &pod.group else { return false };
+        let related = |other: &str| groups.forest().related(key, other);
         match change {
-            Change::PodWaiting(new) | Change::PodAssigned(new) => new.group.as_ref() == Some(key),
-            Change::PodGroup { key: changed, old: None, .. } => *changed == key,
+            Change::PodWaiting(new) | Change::PodAssigned(new) => new.group.as_deref().is_some_and(related),
+            Change::PodGroup { key: changed, old: None, .. } => related(changed),
             Change::PodGroup { key: changed, old: Some(old), new } => {
                 let fewer = gang(&old.spec).zip(gang(&new.spec)).is_some_and(|(old, new)| new < old);
-                *changed == key && fewer
+                related(changed) && fewer
             }
+            Change::CompositePodGroup { key: changed, new: true } => related(changed),
             _ => false,
         }
     }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::framework::{Change, CycleState, MAX_SCORE, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::Listers;
-use crate::model::{AffinityTerm, Cache, Counts as Domains, KeyId, NOWHERE, NodeRow, PodInfo, Role};
+use crate::model::{AffinityTerm, Cache, Counts as Domains, Groups, KeyId, NOWHERE, NodeRow, PodInfo, Role};
 
 pub const NAME: &str = "InterPodAffinity";
 
@@ -281,7 +281,7 @@ impl Plugin for InterPodAffinity {
     }
 
     /// Upstream: isSchedulableAfterPodChange, isSchedulableAfterNodeChange.
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let keys = |node: &crate::model::WireNode| {
             let labels = node.metadata.labels.as_ref();
             pod.affinity

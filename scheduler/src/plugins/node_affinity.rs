@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::NodeAffinity as Wanted;
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
-use crate::model::{NodeRow, NodeSelector, PodInfo, WireNode};
+use crate::model::{Groups, NodeRow, NodeSelector, PodInfo, WireNode};
 
 pub const NAME: &str = "NodeAffinity";
 
@@ -94,7 +94,7 @@ impl Plugin for NodeAffinity {
         default_normalize(scores, false);
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let fits = |node: &WireNode| {
             let mut row = NodeRow::new(node.metadata.name.as_deref().unwrap_or_default());
             row.node = Some(std::sync::Arc::new(node.clone()));

@@ -1,7 +1,7 @@
 //! A node must declare the features a pod needs. Upstream: plugins/nodedeclaredfeatures.
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeDeclaredFeatures";
 
@@ -28,7 +28,7 @@ impl Plugin for NodeDeclaredFeatures {
         Err(Reject::unresolvable(NAME, "node(s) didn't match Pod's required features"))
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(_) => true,
             Change::NodeUpdated { old, new } => old.status.declared_features != new.status.declared_features,

@@ -1,7 +1,7 @@
 //! A pod that names its node goes nowhere else. Upstream: plugins/nodename.
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeName";
 
@@ -36,7 +36,7 @@ impl Plugin for NodeName {
         }
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo, _groups: &Groups) -> bool {
         matches!(change, Change::NodeAdded(_))
     }
 }

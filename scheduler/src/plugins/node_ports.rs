@@ -1,7 +1,7 @@
 //! Two pods cannot have the same port of a node. Upstream: plugins/nodeports.
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "NodePorts";
 
@@ -35,7 +35,7 @@ impl Plugin for NodePorts {
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(_) => true,
             Change::PodGone(gone) => gone.ports.iter().any(|g| pod.ports.iter().any(|w| w.conflicts(g))),

@@ -12,7 +12,7 @@ use crate::framework::{
     Change, Code, CycleState, GroupView, MAX_SCORE, Offer, Plugin, Reject, Verdict, View,
 };
 use crate::model::backing::{implicit, is_extended, may_be_devices};
-use crate::model::{NodeRow, PodInfo, Resources, WireNode};
+use crate::model::{Groups, NodeRow, PodInfo, Resources, WireNode};
 
 pub const NAME: &str = "NodeResourcesFit";
 
@@ -169,7 +169,7 @@ impl Plugin for NodeResourcesFit {
         if weights == 0 { 0 } else { sum / weights }
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(node) => {
                 concerns(pod, node.metadata.name.as_deref())

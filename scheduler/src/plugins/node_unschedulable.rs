@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::framework::{Change, CycleState, Plugin, Reject, Verdict, View};
-use crate::model::{NodeRow, PodInfo, WireNode, tolerates};
+use crate::model::{Groups, NodeRow, PodInfo, WireNode, tolerates};
 
 pub const NAME: &str = "NodeUnschedulable";
 
@@ -42,7 +42,7 @@ impl Plugin for NodeUnschedulable {
         Err(Reject::unresolvable(NAME, "node(s) were unschedulable"))
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(node) => !cordoned(node) || tolerated(pod),
             Change::NodeUpdated { old, new } => cordoned(old) && !cordoned(new),

@@ -10,7 +10,7 @@ use k8s_openapi::api::storage::v1::CSINode;
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::{NODE, claim_class};
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeVolumeLimits";
 
@@ -108,7 +108,7 @@ impl Plugin for NodeVolumeLimits {
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::CsiNode { old: None, .. } => true,
             Change::CsiNode { old: Some(old), new } => {

@@ -15,7 +15,7 @@ use super::{node_affinity, taint_toleration};
 use crate::framework::{Change, CycleState, MAX_SCORE, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::Listers;
 use crate::model::{
-    Cache, Interner, KeyId, MatchCounter, Matcher, NOWHERE, NodeRow, PodInfo, label_selector,
+    Cache, Groups, Interner, KeyId, MatchCounter, Matcher, NOWHERE, NodeRow, PodInfo, label_selector,
 };
 
 pub const NAME: &str = "PodTopologySpread";
@@ -343,7 +343,7 @@ impl Plugin for PodTopologySpread {
         }
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let near = |other: &PodInfo| other.namespace == pod.namespace;
         match change {
             Change::NodeAdded(_) | Change::NodeGone => true,

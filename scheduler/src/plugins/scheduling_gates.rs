@@ -25,7 +25,7 @@ impl Plugin for SchedulingGates {
         Err(Reject::unresolvable(NAME, reason))
     }
 
-    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, _pod: &PodInfo, _groups: &Groups) -> bool {
         matches!(change, Change::Itself { new, .. } if new.gates.is_empty())
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::framework::{Change, CycleState, Plugin, Reject, Verdict, View, default_normalize};
-use crate::model::{NodeRow, PodInfo, tolerates};
+use crate::model::{Groups, NodeRow, PodInfo, tolerates};
 
 pub const NAME: &str = "TaintToleration";
 
@@ -49,7 +49,7 @@ impl Plugin for TaintToleration {
         default_normalize(scores, true);
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(node) => tolerates_all(pod, &node.spec.taints),
             Change::NodeUpdated { old, new } => {

@@ -18,7 +18,7 @@ use super::volume_provision::{self, Provision};
 use crate::config::Shape;
 use crate::framework::{Change, Code, CycleState, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::claim_class;
-use crate::model::{NodeRow, NodeSelector, PodInfo};
+use crate::model::{Groups, NodeRow, NodeSelector, PodInfo};
 
 pub const NAME: &str = "VolumeBinding";
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
@@ -322,7 +322,7 @@ impl Plugin for VolumeBinding {
         (sum as f64 / classes.len() as f64).round() as i64
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::Claim { new, .. } => {
                 *pod.namespace == *new.namespace() && pod.claim_names().any(|(name, _)| name == new.name())

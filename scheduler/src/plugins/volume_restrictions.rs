@@ -7,7 +7,7 @@ use client::Meta;
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
 use crate::model::wire::WireVolume;
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "VolumeRestrictions";
 
@@ -112,7 +112,7 @@ impl Plugin for VolumeRestrictions {
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::PodGone(gone) => {
                 pod.disks.iter().any(|own| gone.disks.iter().any(|other| conflict(own, other)))

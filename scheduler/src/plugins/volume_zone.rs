@@ -6,7 +6,7 @@ use client::Meta;
 
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View};
 use crate::listers::claim_class;
-use crate::model::{NodeRow, PodInfo};
+use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "VolumeZone";
 /// Labels with the ones that replaced them.
@@ -101,7 +101,7 @@ impl Plugin for VolumeZone {
         Ok(())
     }
 
-    fn wakes(&self, change: &Change<'_>, pod: &PodInfo) -> bool {
+    fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::Claim { new, .. } => {
                 *pod.namespace == *new.namespace()

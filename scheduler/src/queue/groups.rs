@@ -8,14 +8,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use tokio::time::Instant;
 
 use super::{ADDED, ActiveKey, BackoffKey, Place, Popped, Queue, RefusedBy};
-use crate::model::groups::priority;
-use crate::model::{GroupKey, PodInfo, Uid};
+use crate::model::{GroupKey, GroupObject, PodInfo, Tree, Uid};
 
 /// Who is in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +32,10 @@ pub(super) enum GroupPlace {
     InFlight,
 }
 
-/// A group that pods or the API server speak of.
+/// A topmost group that pods or the API server speak of.
 #[derive(Debug)]
 pub(super) struct Group {
-    object: Option<Arc<PodGroup>>,
+    object: Option<GroupObject>,
     /// Pods that are taken with it.
     members: BTreeSet<Uid>,
     /// Pods that wait for the group to be known, or for the end of the attempt under way.
@@ -99,7 +96,7 @@ impl Group {
 #[derive(Debug)]
 pub struct PoppedGroup {
     pub key: GroupKey,
-    pub object: Arc<PodGroup>,
+    pub tree: Tree,
     /// In the order in which they are placed.
     pub pods: Vec<Popped>,
 }
@@ -119,9 +116,13 @@ impl Queue {
     /// A pod that is nowhere joins its group. A group of which no pod waits begins to, at `from` at the earliest.
     pub(super) fn join(&mut self, uid: &Uid, now: Instant, from: Instant) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        let Some(key) = entry.info.group.clone() else { return };
+        let Some(own) = entry.info.group.clone() else { return };
+        let root = self.forest.root_of(&own);
+        let complete = root.is_some();
+        let key = root.unwrap_or(own);
+        entry.with = Some(key.clone());
         let group = self.groups.entry(key.clone()).or_default();
-        if group.object.is_none() {
+        if !complete {
             entry.place = Place::Incomplete;
             group.waiting.insert(uid.clone());
             return self.count("incomplete", ADDED);
@@ -161,7 +162,7 @@ impl Queue {
         let sequence = self.sequence;
         let Some(group) = self.lift_group(key) else { return };
         let Some(stamp) = group.stamp else { return };
-        let at = (Reverse(group.object.as_ref().map_or(0, |o| priority(&o.spec))), stamp, sequence);
+        let at = (Reverse(group.object.as_ref().map_or(0, GroupObject::priority)), stamp, sequence);
         group.place = GroupPlace::Active(at);
         let pods = group.members.len();
         self.active.insert(at, Who::Group(key.clone()));
@@ -198,7 +199,8 @@ impl Queue {
         gate: &impl Fn(&PodInfo) -> Option<&'static str>,
     ) -> Option<PoppedGroup> {
         let group = self.lift_group(key)?;
-        let (members, object) = (group.members.clone(), group.object.clone()?);
+        let members = group.members.clone();
+        let tree = self.forest.tree(key)?;
         let mut gated = None;
         let mut pods = Vec::with_capacity(members.len());
         for uid in &members {
@@ -229,7 +231,7 @@ impl Queue {
             let first_added = Some(*entry.first_added.get_or_insert(now));
             Some(Popped { info, attempts: entry.attempts, first_added })
         });
-        Some(PoppedGroup { key: key.clone(), object, pods: taken.collect() })
+        Some(PoppedGroup { key: key.clone(), tree, pods: taken.collect() })
     }
 
     /// The attempt is over: pods that are left, and those that came meanwhile, wait together again.
@@ -238,6 +240,9 @@ impl Queue {
         let tried = std::mem::take(&mut group.tried);
         group.place = GroupPlace::Idle;
         if group.object.is_none() {
+            if group.is_nothing() {
+                self.groups.remove(key);
+            }
             return;
         }
         group.members = std::mem::take(&mut group.waiting);
@@ -269,39 +274,45 @@ impl Queue {
         }
     }
 
-    /// A group came, changed or went (`None`).
-    pub fn set_group(&mut self, key: &GroupKey, object: Option<Arc<PodGroup>>, now: Instant) {
-        let known = self.groups.get(key).is_some_and(|g| g.object.is_some());
-        let gone = object.is_none();
-        self.groups.entry(key.clone()).or_default().object = object;
-        match (known, gone) {
-            (false, false) => {
-                let group = self.groups.get_mut(key);
-                let waiting = group.map(|g| std::mem::take(&mut g.waiting)).unwrap_or_default();
-                waiting.iter().for_each(|uid| self.join(uid, now, now));
+    /// A group came, changed or went (`None`): pods wait with the topmost group, once all on the way to it are known.
+    pub fn set_group(&mut self, key: &GroupKey, object: Option<GroupObject>, now: Instant) {
+        let mut touched = self.forest.leaves(key);
+        touched.extend(self.forest.root_of(key));
+        self.forest.set(key, object);
+        touched.extend(self.forest.leaves(key));
+        touched.extend(self.forest.root_of(key));
+        touched.insert(key.clone());
+        let mut pods = Vec::new();
+        for key in &touched {
+            let topmost = self.forest.root_of(key).is_some_and(|root| root == *key);
+            let object = self.forest.get(key).filter(|_| topmost).cloned();
+            if object.is_none() && !self.groups.contains_key(key) {
+                continue;
             }
-            (_, true) => self.group_gone(key),
-            (true, false) => {}
+            let group = self.groups.entry(key.clone()).or_default();
+            group.object = object;
+            pods.extend(group.members.iter().chain(&group.waiting).cloned());
+        }
+        pods.iter().for_each(|uid| self.regroup(uid, now));
+        for key in touched {
+            if self.groups.get(&key).is_some_and(|g| g.members.is_empty() && g.is_nothing()) {
+                self.groups.remove(&key);
+            }
         }
     }
 
-    /// Its pods wait for it to come back.
-    fn group_gone(&mut self, key: &GroupKey) {
-        let flying = self.groups.get(key).is_some_and(|g| g.place == GroupPlace::InFlight);
-        if !flying {
-            self.lift_group(key);
-        }
-        let Some(group) = self.groups.get_mut(key) else { return };
-        let members = std::mem::take(&mut group.members);
-        group.waiting.extend(members);
-        group.start_afresh();
-        for uid in &group.waiting {
-            if let Some(entry) = self.entries.get_mut(uid) {
-                entry.place = Place::Incomplete;
-            }
-        }
-        if group.waiting.is_empty() && !flying {
-            self.groups.remove(key);
+    /// A pod leaves the group that it waits with if that is not its topmost any more, or is known by now.
+    fn regroup(&mut self, uid: &Uid, now: Instant) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        let root = entry.info.group.as_ref().and_then(|own| self.forest.root_of(own));
+        let stays = match entry.place {
+            Place::Member | Place::Pending => root.is_some() && root == entry.with,
+            Place::Incomplete => root.is_none(),
+            _ => true,
+        };
+        if !stays {
+            self.lift(uid);
+            self.join(uid, now, now);
         }
     }
 
@@ -342,8 +353,8 @@ impl Queue {
         }
     }
 
-    pub(super) fn place_of_group(&self, pod: &PodInfo) -> &'static str {
-        let group = pod.group.as_ref().and_then(|k| self.groups.get(k));
+    pub(super) fn place_of_group(&self, key: Option<&GroupKey>) -> &'static str {
+        let group = key.and_then(|k| self.groups.get(k));
         match group.map(|g| g.place) {
             Some(GroupPlace::Active(_)) => "active",
             Some(GroupPlace::Backoff(_)) => "backoff",

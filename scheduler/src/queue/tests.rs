@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::model::{Interner, WirePod};
+use crate::model::{GroupObject, Interner, WirePod};
 
 fn queue() -> Queue {
     let seconds = Duration::from_secs;
     let periods =
         Periods { initial_backoff: seconds(1), max_backoff: seconds(10), max_unschedulable: seconds(300) };
-    Queue::new(periods, true)
+    Queue::new(periods, true, false)
 }
 
 fn pod(name: &str, priority: i32, group: bool) -> Arc<PodInfo> {
@@ -26,12 +26,12 @@ fn pod(name: &str, priority: i32, group: bool) -> Arc<PodInfo> {
     Arc::new(PodInfo::new(&Interner::default(), &pod))
 }
 
-fn object() -> Arc<k8s_openapi::api::scheduling::v1beta1::PodGroup> {
+fn object() -> GroupObject {
     let object = json!({
         "metadata": { "name": "g", "namespace": "n" },
         "spec": { "priority": 5, "schedulingPolicy": { "gang": { "minCount": 2 } } },
     });
-    Arc::new(serde_json::from_value(object).unwrap())
+    GroupObject::Pods(Arc::new(serde_json::from_value(object).unwrap()))
 }
 
 fn key() -> GroupKey {
@@ -168,4 +168,64 @@ fn a_pod_that_is_to_grow_waits_without_its_group() {
     assert_eq!(next(&mut queue, now), ["p"]);
     queue.refused(&pod.uid, RefusedBy::new(), now);
     assert_eq!(queue.describe(&pod.uid)["place"], "unschedulable");
+}
+
+#[test]
+fn pods_wait_with_the_topmost_group() {
+    let object = |name: &str, parent: Option<&str>| {
+        let spec = json!({ "schedulingPolicy": { "basic": {} }, "parentCompositePodGroupName": parent });
+        let object = json!({ "metadata": { "name": name, "namespace": "n" }, "spec": spec });
+        GroupObject::Pods(Arc::new(serde_json::from_value(object).unwrap()))
+    };
+    let composite = |name: &str, parent: Option<&str>| {
+        let spec = json!({
+            "priority": 7,
+            "schedulingPolicy": { "basic": {} },
+            "parentCompositePodGroupName": parent,
+            "workloadRef": { "workloadName": "w", "templateName": "t" },
+        });
+        let object = json!({ "metadata": { "name": name, "namespace": "n" }, "spec": spec });
+        GroupObject::Groups(Arc::new(serde_json::from_value(object).unwrap()))
+    };
+    let member = |name: &str, group: &str| {
+        let pod = json!({
+            "metadata": { "name": name, "namespace": "n", "uid": name },
+            "spec": { "schedulingGroup": { "podGroupName": group }, "containers": [] },
+        });
+        let pod: WirePod = serde_json::from_value(pod).unwrap();
+        Arc::new(PodInfo::new(&Interner::default(), &pod))
+    };
+    let second = Duration::from_secs(1);
+    let periods = Periods { initial_backoff: second, max_backoff: second, max_unschedulable: second };
+    let (mut q, now) = (Queue::new(periods, true, true), Instant::now());
+    let set = |q: &mut Queue, object: GroupObject, there: bool| {
+        q.set_group(&object.key(), there.then(|| object.clone()), now);
+    };
+    q.add(member("a", "g"), None, now);
+    q.add(member("b", "h"), None, now);
+    set(&mut q, object("g", Some("c")), true);
+    set(&mut q, object("h", Some("d")), true);
+    assert_eq!((size(&q, "incomplete"), next(&mut q, now).len()), (2, 0));
+    set(&mut q, composite("c", Some("d")), true);
+    assert_eq!(size(&q, "incomplete"), 2);
+    set(&mut q, composite("d", None), true);
+    assert_eq!((size(&q, "incomplete"), size(&q, "active")), (0, 2));
+    // A part goes, and comes back.
+    set(&mut q, composite("c", Some("d")), false);
+    assert_eq!((size(&q, "incomplete"), size(&q, "active")), (1, 1));
+    set(&mut q, composite("c", Some("d")), true);
+    let Some(Next::Group(taken)) = q.pop(now, |_| None) else { panic!("no group is ready") };
+    assert_eq!((taken.pods.len(), taken.tree.children.len()), (2, 2));
+    // The top goes while they are tried.
+    set(&mut q, composite("d", None), false);
+    for pod in ["a", "b"] {
+        q.refused(&pod.into(), RefusedBy::new(), now);
+    }
+    q.finish_group(&taken.key, Ended::Refused { victims: false }, now);
+    assert_eq!(size(&q, "incomplete"), 2);
+    set(&mut q, object("g", Some("c")), false);
+    set(&mut q, object("h", Some("d")), false);
+    set(&mut q, composite("c", Some("d")), false);
+    ["a", "b"].into_iter().for_each(|pod| q.remove(&pod.into()));
+    assert!(q.groups.is_empty() && q.entries.is_empty());
 }
