@@ -29,6 +29,8 @@ pub enum Decision {
         feasible: usize,
         bindings: Bindings,
         allotments: Vec<Allotment>,
+        /// A claim that keeps the pod of a group from some nodes.
+        free: Option<Free>,
     },
     NoNodes,
     Unfit {
@@ -141,6 +143,7 @@ pub fn schedule(
             feasible,
             bindings: volume_binding::bindings(view, &state, pod, row),
             allotments: allotments(&state, row),
+            free: for_group(profile, &state, pod),
         }
     };
     match found.as_slice() {
@@ -246,7 +249,15 @@ pub fn settle(
     }
     let bindings = volume_binding::bindings(view, &state, pod, row);
     let allotments = allotments(&state, row);
-    Decision::Place { node: row.name.to_string(), evaluated, feasible: rows.len(), bindings, allotments }
+    let free = for_group(profile, &state, pod);
+    Decision::Place {
+        node: row.name.to_string(),
+        evaluated,
+        feasible: rows.len(),
+        bindings,
+        allotments,
+        free,
+    }
 }
 
 /// A pod that fits and is not bound all the same. Upstream: schedule_one.go prepareForBindingCycle.
@@ -259,6 +270,11 @@ fn not_permitted(profile: &Profile, pod: &PodInfo, row: &NodeRow) -> Option<Deci
     }
     let message = || format!("pod {}({}) is in the cache, so can't be assumed", pod.uid, pod.key());
     pod.deferred().then(|| Decision::Failed { plugin: "", message: message() })
+}
+
+/// What could be freed for the pod, if its group asks for that.
+fn for_group(profile: &Profile, state: &CycleState, pod: &PodInfo) -> Option<Free> {
+    state.devices.as_ref().filter(|_| profile.points.group_frees).and_then(|d| d.to_free(pod))
 }
 
 /// What the pod's claims get on a node.
@@ -386,7 +402,7 @@ fn unfit(
 ) -> Decision {
     // Before preemption tries nodes out, which leaves other devices behind in the state: upstream asks in this order too.
     let asked = state.devices.as_ref().filter(|_| profile.points.resources);
-    let free = asked.and_then(|d| d.to_free(pod));
+    let free = asked.and_then(|d| d.to_free(pod)).or_else(|| for_group(profile, &state, pod));
     let outcome = if profile.resources_cannot_answer(&diagnosis) {
         Preemption::Failed("not found")
     } else if profile.points.preemption {
@@ -394,7 +410,7 @@ fn unfit(
     } else {
         Preemption::Off
     };
-    diagnosis.post_filter = afterwards(free.as_ref(), &outcome);
+    diagnosis.post_filter = afterwards(free.as_ref().filter(|_| profile.points.resources), &outcome);
     Decision::Unfit { diagnosis, preemption: outcome, free }
 }
 

@@ -301,7 +301,7 @@ impl Scheduler {
         if let Some(report) = decided.report {
             let scheduler = self.clone();
             tokio::spawn(async move {
-                group::carry_out(&scheduler, report, started).await;
+                group::carry_out(&scheduler, *report, started).await;
                 drop(permit);
             });
         }
@@ -380,7 +380,7 @@ impl Scheduler {
         tracing::trace!(profile = running.profile.scheduler_name, "decided");
         self.metrics.algorithm_duration.one().observe_duration(now.elapsed());
         match decision {
-            Decision::Place { node, evaluated, feasible, bindings, allotments } => {
+            Decision::Place { node, evaluated, feasible, bindings, allotments, .. } => {
                 tracing::debug!(pod = pod.key(), node, evaluated, feasible, "Attempting to bind pod to node");
                 state.cache.place(pod.clone(), &node, Place::Assumed);
                 state.nominate(pod, None);

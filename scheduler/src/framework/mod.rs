@@ -14,7 +14,7 @@ pub use event::Change;
 pub use fit::{Diagnosis, no_nodes};
 pub use placement::{GroupView, Offer, Placement};
 pub use plugin::{Code, Feasibility, Plugin, PreFilter, Progress, Reject, Verdict, default_normalize};
-pub use profile::{Active, Points, Prepared, Profile, Refusal, go_list};
+pub use profile::{Active, GroupPostFilter, Points, Prepared, Profile, Refusal, go_list};
 pub use state::{CycleState, Nominated, View};
 
 /// Highest score of a plugin.

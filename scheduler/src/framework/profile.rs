@@ -19,6 +19,15 @@ type Plugins = Vec<Arc<dyn Plugin>>;
 /// Plugins that look at a pod that is to grow where it is. Upstream's others skip such pods one by one.
 const GROWTH: [&str; 3] = [node_name::NAME, deferred_pod_scheduling::NAME, node_resources_fit::NAME];
 
+/// What follows when a group is not placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupPostFilter {
+    /// Claims are freed that stand in the way: DynamicResources.
+    Resources,
+    /// Pods have to go: DefaultPreemption.
+    Preemption,
+}
+
 /// The enabled plugins of each extension point.
 #[derive(Clone, Default)]
 pub struct Points {
@@ -30,7 +39,9 @@ pub struct Points {
     pub placement_generate: Plugins,
     pub placement_score: Vec<(Arc<dyn Plugin>, i64)>,
     /// Whether pods may have to go for a group.
-    pub group_preemption: bool,
+    pub group_post_filter: Vec<GroupPostFilter>,
+    /// Whether it is found out what could be freed for a group's pods.
+    pub group_frees: bool,
     pub pre_score: BTreeSet<&'static str>,
     pub score: Vec<(Arc<dyn Plugin>, i64)>,
     pub preemption: bool,
@@ -89,12 +100,14 @@ impl Profile {
     /// about it, it knows nothing, says so, and preemption is not tried.
     /// Upstream: dynamicresources.go PostFilter, getStateData.
     pub fn resources_cannot_answer(&self, diagnosis: &Diagnosis) -> bool {
-        let Some(reject) = diagnosis.pre_filter.as_ref().filter(|_| self.points.resources) else {
-            return false;
-        };
+        self.points.resources && diagnosis.pre_filter.is_some() && !self.resources_asked(diagnosis)
+    }
+
+    /// Whether DynamicResources was asked about the pod before another plugin refused it.
+    pub fn resources_asked(&self, diagnosis: &Diagnosis) -> bool {
         let at = |name: &str| self.points.pre_filter.iter().position(|p| p.name() == name);
-        at(crate::plugins::dynamic_resources::NAME)
-            .is_none_or(|own| at(reject.plugin).is_some_and(|p| p < own))
+        let first = diagnosis.pre_filter.as_ref().and_then(|reject| at(reject.plugin));
+        at(crate::plugins::dynamic_resources::NAME).is_some_and(|own| first.is_none_or(|p| p >= own))
     }
 
     /// How many filters, from the first on, have verdicts that can be kept.
@@ -161,7 +174,8 @@ impl Profile {
 
     /// The same without what follows a failed attempt: that is a group's to do, not its pods'.
     pub fn of_a_group(&self) -> Self {
-        let points = Points { preemption: false, resources: false, ..self.points.clone() };
+        let group_frees = self.points.group_post_filter.contains(&GroupPostFilter::Resources);
+        let points = Points { preemption: false, resources: false, group_frees, ..self.points.clone() };
         Self { points, ..self.clone() }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 
 use crate::cycle::Decision;
-use crate::framework::{Feasibility, GroupView, Profile, Progress, no_nodes};
+use crate::framework::{Diagnosis, Feasibility, GroupView, Profile, Progress, no_nodes};
 use crate::model::{GroupObject, Place};
-use crate::plugins::dynamic_resources::Allotment;
+use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::{Popped, RefusedBy};
 use crate::scheduler::{Outcome, State};
@@ -82,12 +82,28 @@ impl PodEnd {
     }
 }
 
+/// What DynamicResources knows after an attempt.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Whether it was asked about a pod at all.
+    pub asked: bool,
+    pub frees: Vec<Free>,
+}
+
+impl Claims {
+    fn note(&mut self, asked: bool, free: Option<Free>) {
+        self.asked |= asked;
+        self.frees.extend(free);
+    }
+}
+
 /// The attempt.
 pub struct Attempt {
     pub object: Arc<PodGroup>,
     pub status: Status,
     /// Every pod of the group that is to be placed, in order.
     pub results: Vec<(Popped, PodEnd)>,
+    pub claims: Claims,
     group: GroupView,
     progress: Progress,
     next: usize,
@@ -104,7 +120,7 @@ impl Attempt {
             Feasibility::No(why) => Status::Refused(vec![UNSCHEDULABLE.into(), why]),
         };
         let results = pods.into_iter().map(|p| (p, PodEnd::Untried)).collect();
-        Self { object, status, results, group, progress, next: 0 }
+        Self { object, status, results, claims: Claims::default(), group, progress, next: 0 }
     }
 
     /// The pod to try next.
@@ -122,7 +138,8 @@ impl Attempt {
         let Some((popped, end)) = self.results.get_mut(self.next) else { return };
         self.next += 1;
         *end = match decision {
-            Decision::Place { node, bindings, allotments, .. } => {
+            Decision::Place { node, bindings, allotments, free, .. } => {
+                self.claims.note(profile.resources_asked(&Diagnosis::default()), free);
                 state.cache.place(popped.info.clone(), &node, Place::Assumed);
                 state.nominate(&popped.info, None);
                 let bindings = state.assumed.assume(&bindings, &node);
@@ -134,7 +151,8 @@ impl Attempt {
                 by: RefusedBy::new(),
                 nominate: Some(String::new()),
             },
-            Decision::Unfit { diagnosis, .. } => {
+            Decision::Unfit { diagnosis, free, .. } => {
+                self.claims.note(profile.resources_asked(&diagnosis), free);
                 PodEnd::Refused { message: diagnosis.message(), by: diagnosis.plugins, nominate: None }
             }
             Decision::Failed { message, .. } => {

@@ -8,8 +8,9 @@ use component::features::{Gate, enabled};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::framework::{GroupView, Profile};
+use crate::framework::{GroupPostFilter, GroupView, Profile};
 use crate::model::{GroupKey, GroupObject, PodInfo, Tree};
+use crate::plugins::dynamic_resources;
 use crate::queue::{Ended, Popped, PoppedGroup, RefusedBy};
 use crate::scheduler::{Outcome, Running, Scheduler, State};
 
@@ -32,7 +33,7 @@ use search::{Asking, Search};
 /// What comes of an attempt: what is to be written for each pod, and for the group.
 pub struct Decided {
     pub pods: Vec<(Popped, Outcome)>,
-    pub report: Option<Report>,
+    pub report: Option<Box<Report>>,
 }
 
 /// An attempt that has begun.
@@ -87,12 +88,9 @@ fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Beg
         state.queue.finish_group(&key, Ended::Failed, now);
         let status = Status::Error(problem);
         let leaves = tree.leaves().into_iter().map(|leaf| (leaf.clone(), status.clone())).collect();
-        let report = running.map(|running| Report {
-            profile: running.profile.scheduler_name.clone(),
-            root: tree.object.clone(),
-            status,
-            leaves,
-            after: None,
+        let report = running.map(|running| {
+            let profile = running.profile.scheduler_name.clone();
+            Box::new(Report { profile, root: tree.object.clone(), status, leaves, after: None })
         });
         return Err(Decided { pods, report });
     }
@@ -116,9 +114,13 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant)
     let search = Search { profile: &profile, metrics: scheduler.metrics.placements.as_ref() };
     let node = node.completed(&tree, &pods);
     let after = match &node.status {
-        Status::Refused(_) if !running.profile.points.group_preemption => Some(Answer::default()),
-        Status::Refused(_) if asks => Some(Answer::not_with_extenders()),
-        Status::Refused(_) => Some(preemption::preempt(state, &scheduler.listers, &search, &tree, &pods)),
+        Status::Refused(_) => {
+            let preempt = |state: &mut State| match asks {
+                true => Answer::not_with_extenders(),
+                false => preemption::preempt(state, &scheduler.listers, &search, &tree, &pods),
+            };
+            Some(follow(state, &profile, &node, preempt))
+        }
         _ => None,
     };
     let ended = match &node.status {
@@ -140,7 +142,45 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant)
     }
     state.queue.finish_group(&key, ended, started);
     let profile = running.profile.scheduler_name.clone();
-    Decided { pods: skipped, report: Some(Report { profile, root: tree.object, status, leaves, after }) }
+    let report = Report { profile, root: tree.object, status, leaves, after };
+    Decided { pods: skipped, report: Some(Box::new(report)) }
+}
+
+/// What follows when a group is not placed. Upstream: RunPodGroupPostFilterPlugins.
+fn follow(
+    state: &mut State,
+    profile: &Profile,
+    node: &Node,
+    preempt: impl Fn(&mut State) -> Answer,
+) -> Answer {
+    let mut all = Answer::default();
+    for plugin in &profile.points.group_post_filter {
+        match plugin {
+            GroupPostFilter::Resources if !frees(profile, &node.object) => {}
+            GroupPostFilter::Resources if node.claims.asked => all.free(&node.claims.frees),
+            // Upstream's plugin knows nothing of a group about whose pods it was not asked.
+            GroupPostFilter::Resources => {
+                return Answer::failed(dynamic_resources::NAME, "not found".into());
+            }
+            GroupPostFilter::Preemption => {
+                let mut answer = preempt(state);
+                if answer.alone {
+                    answer.frees = all.frees;
+                    return answer;
+                }
+                all.join(answer);
+            }
+        }
+    }
+    all
+}
+
+/// Whether claims are freed for a group. Upstream: dynamicresources.go PodGroupPostFilter.
+fn frees(profile: &Profile, object: &GroupObject) -> bool {
+    match object {
+        GroupObject::Pods(group) => !profile.topology_aware || group.spec.scheduling_constraints.is_none(),
+        GroupObject::Groups(_) => false,
+    }
 }
 
 /// A status with what followed.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::attempt::{Attempt, Placed, PodEnd, Status, put, take_back};
+use super::attempt::{Attempt, Claims, Placed, PodEnd, Status, put, take_back};
 use crate::model::{GroupKey, GroupObject, PodInfo, Tree};
 use crate::queue::Popped;
 use crate::scheduler::State;
@@ -19,6 +19,7 @@ pub struct Node {
     pub status: Status,
     /// Of a group of pods: every pod that is to be placed, in order.
     pub results: Vec<(Popped, PodEnd)>,
+    pub claims: Claims,
     /// Of a group of groups: those that were tried.
     pub children: Vec<Node>,
     /// Groups with the same number share their status: what is added to it is added once for each of them.
@@ -27,14 +28,15 @@ pub struct Node {
 
 impl From<Attempt> for Node {
     fn from(attempt: Attempt) -> Self {
-        let Attempt { object, status, results, .. } = attempt;
-        Self { results, ..Self::ended(GroupObject::Pods(object), status) }
+        let Attempt { object, status, results, claims, .. } = attempt;
+        Self { results, claims, ..Self::ended(GroupObject::Pods(object), status) }
     }
 }
 
 impl Node {
     pub fn ended(object: GroupObject, status: Status) -> Self {
-        Self { object, status, results: Vec::new(), children: Vec::new(), origin: 0 }
+        let claims = Claims::default();
+        Self { object, status, results: Vec::new(), claims, children: Vec::new(), origin: 0 }
     }
 
     /// Nothing of it was tried.

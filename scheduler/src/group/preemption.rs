@@ -13,6 +13,7 @@ use super::search::Search;
 use crate::framework::{CycleState, Profile};
 use crate::listers::Listers;
 use crate::model::{Place, PodInfo, Tree, Uid};
+use crate::plugins::dynamic_resources::Free;
 use crate::preemption::{Budgets, Unit, terminating_by_preemption, units};
 use crate::queue::Popped;
 use crate::scheduler::State;
@@ -31,13 +32,42 @@ pub struct Answer {
     /// Of how many units the victims are that belong to groups.
     pub groups_hit: usize,
     pub violations: usize,
-    message: String,
-    failed: bool,
+    /// What is said of it.
+    reasons: Vec<String>,
+    /// Nothing else is said, and nothing else is done.
+    pub alone: bool,
+    /// The plugin that failed.
+    failed: Option<&'static str>,
+    /// Whether pods were looked for.
+    pub counted: bool,
+    /// Claims that stand in the way.
+    pub frees: Vec<Free>,
 }
 
 impl Answer {
     fn no(why: &str) -> Self {
-        Self { message: format!("{PREFIX}{why}"), ..Self::default() }
+        Self { reasons: vec![format!("{PREFIX}{why}")], counted: true, ..Self::default() }
+    }
+
+    /// Nothing that is less important could go either. Upstream: UnschedulableAndUnresolvable.
+    fn never(why: &str) -> Self {
+        Self { alone: true, ..Self::no(why) }
+    }
+
+    pub fn failed(plugin: &'static str, why: String) -> Self {
+        Self { failed: Some(plugin), alone: true, reasons: vec![why], ..Self::default() }
+    }
+
+    /// What follows next is asked, too.
+    pub fn join(&mut self, next: Answer) {
+        self.reasons.extend(next.reasons);
+        self.counted |= next.counted;
+    }
+
+    /// Claims are freed.
+    pub fn free(&mut self, frees: &[Free]) {
+        self.frees.extend_from_slice(frees);
+        self.reasons.push("deallocation and deletion of ResourceClaims completed".into());
     }
 
     /// Victims can not be looked for without asking extenders whether it would help.
@@ -57,26 +87,27 @@ impl Answer {
 
     /// What metrics call it.
     pub fn result(&self) -> &'static str {
-        match (self.failed, self.waits()) {
-            (true, _) => "Error",
-            (false, true) => "Success",
-            (false, false) => "Unschedulable",
+        match (self.failed, self.waits(), self.alone) {
+            (Some(_), _, _) => "Error",
+            (None, true, _) => "Success",
+            (None, false, true) => "UnschedulableAndUnresolvable",
+            (None, false, false) => "Unschedulable",
         }
     }
 
     /// The status of an attempt that failed, with this. Upstream adds it once for each group that shares the status.
     pub fn added_to(&self, status: &Status, times: usize) -> Status {
-        match status {
-            _ if self.failed => Status::Error(format!(
-                "error in \"DefaultPreemption\" PodGroupPostFilter plugins: {}",
-                self.message
-            )),
-            Status::Refused(reasons) => {
+        let said = self.reasons.join(", ");
+        match (status, self.failed) {
+            (_, Some(plugin)) => {
+                Status::Error(format!("error in {plugin:?} PodGroupPostFilter plugins: {said}"))
+            }
+            (Status::Refused(reasons), None) => {
                 let mut reasons = reasons.clone();
-                reasons.extend(std::iter::repeat_n(self.message.clone(), times));
+                reasons.extend(std::iter::repeat_n(said, times));
                 Status::Refused(reasons)
             }
-            other => other.clone(),
+            (other, None) => other.clone(),
         }
     }
 }
@@ -120,14 +151,14 @@ pub fn preempt(
     if pods().any(|pod| under_way(state, pod, own)) {
         let now = |p: &Arc<PodInfo>| (p.uid.clone(), p.nominated.as_deref().unwrap_or_default().to_string());
         let nominated = Some(pods().map(now).collect());
-        return Answer { nominated, ..Answer::no("ongoing preemption on nominated nodes") };
+        return Answer { nominated, ..Answer::never("ongoing preemption on nominated nodes") };
     }
     let victims: Vec<Unit> = units(&state.cache, &state.groups, state.cache.rows())
         .into_iter()
         .filter(|u| u.priority < own)
         .collect();
     if victims.is_empty() {
-        return Answer::no("No preemption victims found for incoming preemptor");
+        return Answer::never("No preemption victims found for incoming preemptor");
     }
     let removed: Vec<Vec<Removed>> = victims.iter().map(|unit| take_away(state, unit)).collect();
     let trial = search.root_at_once(state, listers, tree, waiting);
@@ -138,7 +169,9 @@ pub fn preempt(
             units.sort_by_cached_key(|(unit, _)| unit.importance());
             return spare(state, listers, profile, &trial, units);
         }
-        Status::Error(why) => Answer { failed: true, ..Answer::no(why) },
+        Status::Error(why) => {
+            Answer { counted: true, ..Answer::failed("DefaultPreemption", format!("{PREFIX}{why}")) }
+        }
         refused => Answer::no(&refused.message()),
     };
     removed.iter().for_each(|pods| put_back(state, pods));
@@ -162,7 +195,7 @@ fn spare(
 ) -> Answer {
     let budgets = Budgets::new(listers);
     let broken = budgets.broken_by(units.iter().map(|(unit, _)| unit));
-    let mut answer = Answer::default();
+    let mut answer = Answer { alone: true, counted: true, ..Answer::default() };
     let mut going: Vec<Unit> = Vec::new();
     let mut gone: Vec<Vec<Removed>> = Vec::new();
     let mut all: Vec<(usize, (Unit, Vec<Removed>))> = broken.into_iter().zip(units).collect();
@@ -180,8 +213,9 @@ fn spare(
     going.sort_by_cached_key(Unit::importance);
     answer.groups_hit = going.iter().filter(|u| u.rank > 1).count();
     answer.victims = going.into_iter().flat_map(|u| u.pods).collect();
-    answer.message =
+    let found =
         format!("{PREFIX}found a placement for podgroup, preempting {} victims", answer.victims.len());
+    answer.reasons.push(found);
     let nodes = trial.placed().into_iter();
     let nodes = nodes.map(|(popped, placed)| (popped.info.uid.clone(), placed.node.clone()));
     answer.nominated = Some(nodes.collect());

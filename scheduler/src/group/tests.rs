@@ -162,7 +162,10 @@ impl World {
     fn preempt(&mut self, attempt: &Attempt) -> Answer {
         let profile = self.profile.of_a_group();
         let search = Search { profile: &profile, metrics: None };
-        preemption::preempt(&mut self.state, &self.listers, &search, &attempt.tree, &attempt.pods)
+        let preempt = |state: &mut State| {
+            preemption::preempt(state, &self.listers, &search, &attempt.tree, &attempt.pods)
+        };
+        follow(&mut self.state, &profile, &attempt.node, preempt)
     }
 }
 
@@ -503,4 +506,27 @@ fn groups_that_go_as_one_go_whole() {
     let attempt = world.attempt();
     let answer = world.preempt(&attempt);
     assert_eq!((answer.victims.len(), answer.groups_hit), (2, 1));
+}
+
+#[test]
+fn claims_are_freed_before_pods_go() {
+    let mut world = World::new(&["a"]);
+    world.placed("x", None, "1", "a");
+    world.group("g", gang(3));
+    (0..3).for_each(|i| world.waiting(&format!("p{i}"), "g", "1", 10));
+    let attempt = world.attempt();
+    let answer = world.preempt(&attempt);
+    let status = answer.added_to(&attempt.node.status, 1);
+    let expected = "minCount (3) cannot be satisfied: 1 scheduled, 1 remaining, \
+                    deallocation and deletion of ResourceClaims completed, \
+                    pod group preemption: minCount (3) cannot be satisfied: 2 scheduled, 0 remaining";
+    assert_eq!(status.message(), expected);
+    // Nobody was asked about the pods.
+    let mut world = World::new(&[]);
+    world.group("g", gang(1));
+    world.waiting("p", "g", "1", 10);
+    let attempt = world.attempt();
+    let answer = world.preempt(&attempt);
+    let failed = "error in \"DynamicResources\" PodGroupPostFilter plugins: not found";
+    assert_eq!(answer.added_to(&attempt.node.status, 1), Status::Error(failed.into()));
 }

@@ -13,6 +13,7 @@ use super::attempt::Status;
 use super::preemption::Answer;
 use crate::actions::{Preemptor, evict};
 use crate::model::GroupObject;
+use crate::prebind_claims;
 use crate::scheduler::{Eviction, Scheduler};
 
 /// The condition that says whether a group has been placed.
@@ -54,7 +55,9 @@ impl Report {
         metrics.attempts.with(&labels).inc();
         metrics.attempt_duration.with(&labels).observe_duration(started.elapsed());
         let Some(answer) = &self.after else { return };
-        metrics.preemption_attempts.with(&[answer.result()]).inc();
+        if answer.counted {
+            metrics.preemption_attempts.with(&[answer.result()]).inc();
+        }
         if answer.victims.is_empty() {
             return;
         }
@@ -73,7 +76,10 @@ pub async fn carry_out(scheduler: &Scheduler, report: Report, started: Instant) 
     for (object, status) in leaves {
         tell(scheduler, &object, &status).await;
     }
-    let victims = after.map(|a| a.victims).unwrap_or_default();
+    let Answer { victims, frees, .. } = after.unwrap_or_default();
+    for free in &frees {
+        Box::pin(prebind_claims::free(scheduler, free)).await;
+    }
     let Some(running) = scheduler.profiles.iter().find(|r| r.profile.scheduler_name == profile) else {
         return;
     };

@@ -12,7 +12,7 @@ use crate::config::{
     BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, KubeSchedulerProfile, NodeAffinityArgs,
     PluginRef, PluginSet, PreemptionArgs, ResourceSpec, SpreadArgs, VolumeBindingArgs, fit_problems,
 };
-use crate::framework::{Plugin, Points, Profile};
+use crate::framework::{GroupPostFilter, Plugin, Points, Profile};
 use node_resources_fit::{NodeResourcesFit, Strategy};
 use points::{Known, PLUGINS, Point};
 
@@ -184,7 +184,12 @@ pub fn build(profile: &KubeSchedulerProfile, percentage: i32, gates: &Gates) -> 
     for point in Point::ALL {
         for plugin in points::at(point, of(point.key()), &multi) {
             match (point, plugin.name.as_str()) {
-                (Point::PodGroupPostFilter, "DefaultPreemption") => points.group_preemption = true,
+                (Point::PodGroupPostFilter, dynamic_resources::NAME) => {
+                    points.group_post_filter.push(GroupPostFilter::Resources);
+                }
+                (Point::PodGroupPostFilter, _) => {
+                    points.group_post_filter.push(GroupPostFilter::Preemption);
+                }
                 (Point::PostFilter, dynamic_resources::NAME) => points.resources = true,
                 (Point::PostFilter, _) => points.preemption = true,
                 (_, name) => {
