@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use client::Meta;
 use hashbrown::HashMap;
+use jiff::Timestamp;
 use k8s_openapi::api::scheduling::v1alpha3::CompositePodGroup;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 
@@ -85,6 +86,15 @@ impl GroupObject {
             Pods(group) => group.spec.disruption_mode.as_ref().is_some_and(|m| m.all.is_some()),
             Groups(group) => group.spec.disruption_mode.as_ref().is_some_and(|m| m.all.is_some()),
         }
+    }
+
+    /// The oldest comes first; among those of one age, names decide.
+    fn age(&self) -> (Option<Timestamp>, Option<String>, GroupKey) {
+        let meta = match self {
+            Pods(group) => &group.metadata,
+            Groups(group) => &group.metadata,
+        };
+        (meta.creation_timestamp.as_ref().map(|t| t.0), meta.name.clone(), self.key())
     }
 
     fn parent(&self) -> Option<GroupKey> {
@@ -202,7 +212,9 @@ impl Forest {
             return None;
         }
         let children = self.children.get(key).into_iter().flatten();
-        let children = children.filter_map(|child| self.grown(child, seen)).collect();
+        let mut children: Vec<Tree> = children.filter_map(|child| self.grown(child, seen)).collect();
+        // Upstream: PodGroupInfo.GetChildGroups.
+        children.sort_by_cached_key(|child| child.object.age());
         Some(Tree { object, children })
     }
 
@@ -271,6 +283,24 @@ mod tests {
         assert_eq!((forest.root_of("n/a"), forest.root_of("n/b")), (None, Some(d.clone())));
         assert_eq!(forest.leaves(&c), ["n/a"].map(GroupKey::from).into());
         assert!(!forest.related("n/a", "n/b"));
+    }
+
+    #[test]
+    fn the_oldest_group_comes_first() {
+        let old = |object: GroupObject| match object {
+            Pods(group) => {
+                let mut group = (*group).clone();
+                group.metadata.creation_timestamp =
+                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+                Pods(Arc::new(group))
+            }
+            other => other,
+        };
+        let all =
+            vec![groups("t", None), pods("b", Some("t")), groups("c", Some("t")), old(pods("a", Some("t")))];
+        let tree = forest(true, all).tree(&composite_key("n", "t")).unwrap();
+        let keys: Vec<GroupKey> = tree.children.iter().map(Tree::key).collect();
+        assert_eq!(keys, ["n/b".into(), composite_key("n", "c"), "n/a".into()]);
     }
 
     #[test]
