@@ -7,7 +7,7 @@ use registry::api::{Gvk, ResourceRow, SubresourceRow};
 use serde_json::{Map, Value, json};
 
 use super::schemas::Schemas;
-use super::{Dialect, custom};
+use super::{Dialect, custom, descriptions};
 
 const MEDIA: [&str; 3] = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
 const CUSTOM_MEDIA: [&str; 2] = ["application/json", "application/yaml"];
@@ -103,10 +103,14 @@ fn put(
 }
 
 fn parameter(name: &str, kind: &str, dialect: Dialect) -> Value {
-    match dialect {
+    let mut out = match dialect {
         Dialect::V2 => json!({"name": name, "in": "query", "type": kind, "uniqueItems": true}),
         Dialect::V3 => json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}}),
+    };
+    if let Some(text) = descriptions::parameter(name) {
+        out["description"] = json!(text);
     }
+    out
 }
 
 /// `CoreV1NamespacedPod` and the like.

@@ -123,13 +123,19 @@ impl Schemas {
         let types = self.types;
         let (mut properties, mut required) = (Map::new(), Vec::new());
         let is_object_meta = types.by_name("meta/v1.ObjectMeta") == Some(id);
+        let type_name = self.name(id);
         for field in types.fields(id).filter(|f| f.name != *"-") {
             let name = field.name.to_string();
             if field.is_required() {
                 required.push(name.clone());
             }
             let mut schema = self.field(field);
-            if let Some(text) = descriptions::object_meta(&name).filter(|_| is_object_meta) {
+            let told = if is_object_meta {
+                descriptions::object_meta(&name).map(ToOwned::to_owned)
+            } else {
+                listed(&type_name, &name).map(descriptions::items)
+            };
+            if let Some(text) = told {
                 schema =
                     merge(schema, Map::from_iter([("description".to_owned(), json!(text))]), self.dialect);
             }
@@ -268,4 +274,9 @@ fn merge(mut schema: Value, more: Map<String, Value>, dialect: Dialect) -> Value
         object.extend(more);
     }
     schema
+}
+
+/// The kind of whose list a field holds the items.
+fn listed<'t>(type_name: &'t str, field: &str) -> Option<&'t str> {
+    type_name.rsplit('.').next()?.strip_suffix("List").filter(|kind| field == "items" && !kind.is_empty())
 }
