@@ -9,10 +9,10 @@ fn bytes(data: &[u8]) -> [Bytes; 2] {
     inputs::<2>(data).map(Bytes::copy_from_slice)
 }
 
-/// A document that is JSON stays JSON.
+/// A document that is JSON stays JSON. Numbers that are too large come through; who reads the result refuses them.
 fn valid(before: &[u8], after: &[u8]) {
-    if machinery::json::parse(before).is_ok() {
-        machinery::json::parse(after).expect("JSON");
+    if machinery::json::check_syntax(before).is_ok() {
+        machinery::json::check_syntax(after).expect("JSON");
     }
 }
 
