@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{NodeSelectorTerm, TopologySpreadConstraint};
 use machinery::labels::Operator;
 use serde::de::DeserializeOwned;
 
+use crate::model::node_operator;
+
 use super::PluginConfig;
 use super::args::{
     BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodArgs, NodeAffinityArgs, PreemptionArgs,
@@ -127,7 +129,7 @@ fn node_term(path: &Path<'_>, term: &NodeSelectorTerm) -> Vec<Error> {
     let list = path.child("matchExpressions");
     for (i, own) in term.match_expressions.iter().flatten().enumerate() {
         let item = list.index(i);
-        match operator(&own.operator) {
+        match node_operator(&own.operator) {
             None => errors.push(Error::not_supported(
                 &item.child("operator"),
                 &own.operator,
@@ -148,18 +150,6 @@ fn node_term(path: &Path<'_>, term: &NodeSelectorTerm) -> Vec<Error> {
         }
     }
     errors
-}
-
-fn operator(text: &str) -> Option<Operator> {
-    Some(match text {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return None,
-    })
 }
 
 /// Upstream: apimachinery/pkg/labels NewRequirement.

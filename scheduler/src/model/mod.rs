@@ -31,6 +31,6 @@ pub use matcher::Matcher;
 pub use node::{NodeRow, tolerates};
 pub use pod::{AffinityTerm, Owner, PodInfo, Uid};
 pub use resources::Resources;
-pub use selector::{NodeSelector, label_selector};
+pub use selector::{NodeSelector, label_selector, node_operator};
 pub use topology::{KeyId, NOWHERE};
 pub use wire::{WireNode, WirePod};

@@ -76,8 +76,9 @@ fn term(term: &NodeSelectorTerm) -> Option<Term> {
     Some(Term { labels: Selector::new(requirements), names })
 }
 
-fn requirement(r: &NodeSelectorRequirement) -> Option<Requirement> {
-    let operator = match r.operator.as_str() {
+/// The operator of a node selector that a text names.
+pub fn node_operator(text: &str) -> Option<Operator> {
+    Some(match text {
         "In" => Operator::In,
         "NotIn" => Operator::NotIn,
         "Exists" => Operator::Exists,
@@ -85,7 +86,11 @@ fn requirement(r: &NodeSelectorRequirement) -> Option<Requirement> {
         "Gt" => Operator::GreaterThan,
         "Lt" => Operator::LessThan,
         _ => return None,
-    };
+    })
+}
+
+fn requirement(r: &NodeSelectorRequirement) -> Option<Requirement> {
+    let operator = node_operator(&r.operator)?;
     let values = r.values.iter().flatten().map(|v| v.as_str().into()).collect();
     Requirement::new(&r.key, operator, values).ok()
 }
