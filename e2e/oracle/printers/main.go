@@ -15,17 +15,13 @@ import (
 	"time"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	extensions "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	crdtable "k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition/tableconvertor"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
-	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	apiservices "k8s.io/kube-aggregator/pkg/registry/apiservice/etcd"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/apis/core"
 	"k8s.io/kubernetes/pkg/apis/rbac"
 	"k8s.io/kubernetes/pkg/apis/storage"
@@ -33,6 +29,8 @@ import (
 	"k8s.io/kubernetes/pkg/printers"
 	"k8s.io/kubernetes/pkg/printers/internalversion"
 	printerstorage "k8s.io/kubernetes/pkg/printers/storage"
+
+	"oracle/schemes"
 )
 
 var (
@@ -51,16 +49,6 @@ func convertor(obj runtime.Object) rest.TableConvertor {
 		return &apiservices.REST{}
 	}
 	return usual
-}
-
-func codecs(group string) serializer.CodecFactory {
-	switch group {
-	case "apiextensions.k8s.io":
-		return extensions.Codecs
-	case "apiregistration.k8s.io":
-		return aggregatorscheme.Codecs
-	}
-	return legacyscheme.Codecs
 }
 
 type answer struct {
@@ -87,7 +75,7 @@ func show(line []byte) (any, error) {
 	if err := json.Unmarshal(line, &kind); err != nil {
 		return nil, err
 	}
-	factory := codecs(kind.GroupVersionKind().Group)
+	factory := schemes.Codecs(kind.GroupVersionKind().Group)
 	obj, gvk, err := factory.UniversalDecoder().Decode(line, nil, nil)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
@@ -37,7 +36,6 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	aggregatorscheme "k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	"k8s.io/kube-aggregator/pkg/registry/apiservice"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	"k8s.io/kubernetes/pkg/capabilities"
 	_ "k8s.io/kubernetes/pkg/controlplane"
@@ -106,6 +104,8 @@ import (
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattributesclass"
 	"k8s.io/kubernetes/pkg/registry/storagemigration/storagemigration"
 	testclock "k8s.io/utils/clock/testing"
+
+	"oracle/schemes"
 )
 
 var policy = func() kind {
@@ -269,23 +269,12 @@ type question struct {
 	Sub string          `json:"sub"`
 }
 
-// The codecs of a group: two have schemes of their own.
-func codecs(group string) serializer.CodecFactory {
-	switch group {
-	case "apiextensions.k8s.io":
-		return extensions.Codecs
-	case "apiregistration.k8s.io":
-		return aggregatorscheme.Codecs
-	}
-	return legacyscheme.Codecs
-}
-
 func decode(data []byte) (runtime.Object, *schema.GroupVersionKind, error) {
 	var kind metav1.TypeMeta
 	if err := json.Unmarshal(data, &kind); err != nil {
 		return nil, nil, err
 	}
-	return codecs(kind.GroupVersionKind().Group).UniversalDecoder().Decode(data, nil, nil)
+	return schemes.Codecs(kind.GroupVersionKind().Group).UniversalDecoder().Decode(data, nil, nil)
 }
 
 func scoped(s rest.RESTCreateStrategy, k kind, sub string, gvk *schema.GroupVersionKind, obj runtime.Object, verb string) context.Context {
@@ -354,7 +343,7 @@ func answer(line []byte) (out any) {
 
 func outcome(err error, obj runtime.Object, gvk *schema.GroupVersionKind, warnings recorder) any {
 	if err == nil {
-		codec := codecs(gvk.Group).LegacyCodec(gvk.GroupVersion())
+		codec := schemes.Codecs(gvk.Group).LegacyCodec(gvk.GroupVersion())
 		text, err := runtime.Encode(codec, obj)
 		if err == nil {
 			obj, err = runtime.Decode(codec, text)
