@@ -32,7 +32,8 @@ fuzz() {
   FUZZ_TARGET=$target "$run" "$out/corpus/$target" "$out/seeds/$target" -max_total_time="$seconds" \
     -timeout="${FUZZ_TIMEOUT:-10}" -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$out/findings/$target/" -print_final_stats=1 \
     >"$out/$target.log" 2>&1 || echo "$target" >>"$out/failed"
-  { echo "== $target"; grep -E 'stat::number_of_executed_units|SUMMARY|panicked' "$out/$target.log" || true; } | cat
+  # In one write: others end at the same time.
+  printf '== %s\n%s\n' "$target" "$(grep -E 'stat::number_of_executed_units|SUMMARY|panicked' "$out/$target.log" || true)"
 }
 export -f fuzz; export out run seconds
 rm -f "$out/failed"
