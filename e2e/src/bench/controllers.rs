@@ -5,7 +5,7 @@
 //! Environment: `OURS` (our binary), `CORTEN_UPSTREAM_BIN` (folder of upstream's, with etcd), `REPLICAS` of the
 //! Deployment, `NODES`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,11 +13,10 @@ use client::{Client, DeleteParams, Propagation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
-use testing::upstream::{self, ControlPlane};
 
 use bench::daemon::Daemon;
 use bench::hollow::{self, Hollow};
-use bench::{connect, number, object};
+use bench::{BUSY, Ground, UNTHROTTLED, number, object};
 
 /// After this a daemon that has nothing to do has come to rest.
 const REST: Duration = Duration::from_secs(45);
@@ -43,23 +42,14 @@ struct Bench<'a> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let ours = PathBuf::from(std::env::var("OURS").context("OURS names our kube-controller-manager")?);
-    let folder =
-        upstream::binaries().context("CORTEN_UPSTREAM_BIN names the folder of upstream's binaries")?;
-    let flags = [
-        "--max-requests-inflight=4000",
-        "--max-mutating-requests-inflight=2000",
-        "--enable-priority-and-fairness=false",
-    ];
-    let plane = ControlPlane::start(&flags).context("no binaries")??;
-    let kubeconfig = plane.kubeconfig()?;
-    let client = connect(&kubeconfig).await?;
+    let ground = Ground::start("kube-controller-manager", &BUSY).await?;
+    let Ground { client, kubeconfig, .. } = &ground;
     let (nodes, replicas) = (number("NODES", 100), number("REPLICAS", 5000));
-    hollow::nodes(&client, nodes).await?;
+    hollow::nodes(client, nodes).await?;
     let beats = hollow::heartbeats(client.clone(), nodes);
-    let bench = Bench { client: &client, kubeconfig: &kubeconfig, replicas, nodes };
-    let a = bench.run(&ours, "ours").await.context("ours")?;
-    let b = bench.run(&folder.join("kube-controller-manager"), "theirs").await.context("upstream's")?;
+    let bench = Bench { client, kubeconfig, replicas, nodes };
+    let a = bench.run(&ground.ours, "ours").await.context("ours")?;
+    let b = bench.run(&ground.theirs, "theirs").await.context("upstream's")?;
     beats.abort();
     print(&a, &b, replicas);
     Ok(())
@@ -83,8 +73,7 @@ impl Bench<'_> {
         let namespace = json!({ "metadata": { "name": space } });
         self.client.all::<Namespace>().create(&object(namespace)?).await?;
         let hollow = Hollow::start(self.client.clone(), self.nodes);
-        let unthrottled = ["--kube-api-qps=100000", "--kube-api-burst=100000"];
-        let mut daemon = Daemon::start(binary, self.kubeconfig, &unthrottled)?;
+        let mut daemon = Daemon::start(binary, self.kubeconfig, &UNTHROTTLED)?;
         // The first pod shows that it is at work.
         self.deploy(&space, "warm", 1).await?;
         self.ready(&hollow, 1).await?;

@@ -10,10 +10,10 @@ use client::{Client, ListParams, WatchEvent, WatchParams};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use bench::PATIENCE;
 use bench::daemon::Daemon;
+use bench::{PATIENCE, UNTHROTTLED};
 
-use crate::{UNTHROTTLED, cases, make_pods};
+use crate::{cases, make_pods};
 
 /// Pods made while each scheduler lives.
 const PER_LIFE: usize = 10;

@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use client::Client;
-use testing::upstream::{self, ControlPlane};
 
 use bench::daemon::Daemon;
 use bench::hollow::{self, Hollow};
 use bench::proxy::{Fault, Proxy};
-use bench::{connect, number};
+use bench::{Ground, number};
 use story::Story;
 
 /// One for each pod of the story's daemon set.
@@ -32,13 +31,9 @@ const STORM: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let ours = PathBuf::from(std::env::var("OURS").context("OURS names our kube-controller-manager")?);
-    let folder =
-        upstream::binaries().context("CORTEN_UPSTREAM_BIN names the folder of upstream's binaries")?;
-    let plane = ControlPlane::start(&["--enable-priority-and-fairness=false"]).context("no binaries")??;
-    let admin = plane.kubeconfig()?;
-    let client = connect(&admin).await?;
-    hollow::nodes(&client, NODES).await?;
+    let ground = Ground::start("kube-controller-manager", &["--enable-priority-and-fairness=false"]).await?;
+    let client = &ground.client;
+    hollow::nodes(client, NODES).await?;
     let beats = hollow::heartbeats(client.clone(), NODES);
     let mut failed = 0;
     println!(
@@ -46,13 +41,13 @@ async fn main() -> Result<()> {
     );
     println!("|---|---|---|---|---|---|---|---|");
     for side in words("SIDES", "ours upstream") {
-        let binary = if side == "ours" { ours.clone() } else { folder.join("kube-controller-manager") };
+        let binary = if side == "ours" { ground.ours.clone() } else { ground.theirs.clone() };
         let proxy = Proxy::start(client.clone()).await?;
-        let kubeconfig = admin.with_file_name(format!("{side}.conf"));
+        let kubeconfig = ground.kubeconfig.with_file_name(format!("{side}.conf"));
         proxy.kubeconfig(&kubeconfig)?;
         let hollow = Hollow::start(client.clone(), NODES);
         let daemon = Daemon::start(&binary, &kubeconfig, &[])?;
-        let mut test = Test { side, client: &client, binary, kubeconfig, proxy, hollow, daemon, round: 0 };
+        let mut test = Test { side, client, binary, kubeconfig, proxy, hollow, daemon, round: 0 };
         failed += test.all().await?;
     }
     beats.abort();

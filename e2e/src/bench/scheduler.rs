@@ -9,44 +9,30 @@ mod cases;
 mod crash;
 mod objects;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use client::{Client, DeleteParams, ListParams, WatchEvent, WatchParams};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use serde_json::{Value, json};
-use testing::upstream::{self, ControlPlane};
 
 use bench::daemon::{Daemon, Measured};
 use bench::hollow;
-use bench::{PATIENCE, at_once, connect, number, object};
+use bench::{BUSY, Ground, PATIENCE, UNTHROTTLED, at_once, number, object};
 use cases::{Case, Own};
-
-/// Throttling is lifted.
-pub const UNTHROTTLED: [&str; 2] = ["--kube-api-qps=100000", "--kube-api-burst=100000"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let ours = PathBuf::from(std::env::var("OURS").context("OURS names our kube-scheduler")?);
-    let folder =
-        upstream::binaries().context("CORTEN_UPSTREAM_BIN names the folder of upstream's binaries")?;
-    let theirs = folder.join("kube-scheduler");
-    let flags = [
-        "--max-requests-inflight=4000",
-        "--max-mutating-requests-inflight=2000",
-        "--enable-priority-and-fairness=false",
-    ];
-    let plane = ControlPlane::start(&flags).context("no binaries")??;
-    let kubeconfig = plane.kubeconfig()?;
-    let client = connect(&kubeconfig).await?;
+    let ground = Ground::start("kube-scheduler", &BUSY).await?;
+    let Ground { client, kubeconfig, ours, theirs, .. } = &ground;
     let (nodes, pods) = (number("NODES", 1000), number("PODS", 500));
-    hollow::nodes(&client, nodes).await?;
+    hollow::nodes(client, nodes).await?;
     let kills = number("KILLS", 0);
     if kills > 0 {
         let space = json!({ "metadata": { "name": "crash" } });
         client.all::<Namespace>().create(&object(space)?).await?;
-        return crash::run(&client, &kubeconfig, &ours, "crash", kills).await;
+        return crash::run(client, kubeconfig, ours, "crash", kills).await;
     }
     println!(
         "| case, {nodes} nodes, {pods} pods | CPU ms/pod: ours | upstream | ratio | pods/s: ours | upstream | peak MiB: ours | upstream |"
@@ -54,9 +40,9 @@ async fn main() -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|");
     let wanted = std::env::var("CASES").unwrap_or_default();
     for case in cases::ALL.iter().filter(|c| wanted.is_empty() || wanted.split(',').any(|w| w == c.name)) {
-        let bench = Bench { client: &client, kubeconfig: &kubeconfig, case, nodes, pods };
-        let a = bench.run(&ours, "ours").await.with_context(|| format!("ours, {}", case.name))?;
-        let b = bench.run(&theirs, "theirs").await.with_context(|| format!("upstream, {}", case.name))?;
+        let bench = Bench { client, kubeconfig, case, nodes, pods };
+        let a = bench.run(ours, "ours").await.with_context(|| format!("ours, {}", case.name))?;
+        let b = bench.run(theirs, "theirs").await.with_context(|| format!("upstream, {}", case.name))?;
         let per_pod = |m: &Measured| m.cpu.as_secs_f64() * 1000.0 / pods as f64;
         println!(
             "| {} | {:.3} | {:.3} | 1/{:.1} | {:.0} | {:.0} | {} | {} |",

@@ -287,7 +287,7 @@ impl Client {
                 let waited = limiter.wait().await;
                 metrics::get().rate_limited(request.method.as_str(), &self.shared.host, waited);
             }
-            let response = match self.send(request).await {
+            let response = match self.once(request).await {
                 Ok(response) => response,
                 Err(e) => {
                     let again = request.method == Method::GET && !request.streaming && *attempt < MAX_RETRIES;
@@ -323,11 +323,6 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn once(&self, request: &Request) -> Result<Response<Body>> {
-        self.send(request).await
-    }
-
-    /// One attempt: credentials, metrics, transport.
-    async fn send(&self, request: &Request) -> Result<Response<Body>> {
         let http = self.build(request).await?;
         let started = tokio::time::Instant::now();
         let result = self.shared.transport.send(http).await;
