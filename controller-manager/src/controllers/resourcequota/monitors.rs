@@ -11,7 +11,7 @@ use client::discovery::Discovered;
 use client::{ApiResource, Client, Gvr, Meta, PartialObjectMetadata};
 use informer::{Event, Factory, Informer, NAMESPACE_INDEX, Options, Subscription};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use parking_lot::RwLock;
 use tokio::sync::RwLockWriteGuard;
@@ -27,6 +27,8 @@ enum Source {
     Services(Informer<Service>),
     Claims(Informer<PersistentVolumeClaim>),
     ResourceClaims(Informer<ResourceClaim>),
+    /// Those that the controller works on: a quota that it knows counts itself.
+    Quotas(Informer<ResourceQuota>),
     Other(Informer<PartialObjectMetadata>),
 }
 
@@ -37,6 +39,7 @@ impl Source {
             Source::Services(i) => i.has_synced(),
             Source::Claims(i) => i.has_synced(),
             Source::ResourceClaims(i) => i.has_synced(),
+            Source::Quotas(i) => i.has_synced(),
             Source::Other(i) => i.has_synced(),
         }
     }
@@ -52,6 +55,7 @@ impl Source {
             Source::Services(i) => i.wait_synced(token).await,
             Source::Claims(i) => i.wait_synced(token).await,
             Source::ResourceClaims(i) => i.wait_synced(token).await,
+            Source::Quotas(i) => i.wait_synced(token).await,
             Source::Other(i) => i.wait_synced(token).await,
         }
     }
@@ -121,6 +125,7 @@ impl Monitors {
                 });
                 Objects::ResourceClaims(sorted(i.store().list_namespace(namespace)), pods.unwrap_or_default())
             }
+            Source::Quotas(i) => Objects::Counted(i.store().list_namespace(namespace).len()),
             Source::Other(i) => {
                 // Only where there are quotas is the index worth its memory.
                 i.add_index(NAMESPACE_INDEX, |o: &PartialObjectMetadata| vec![o.namespace().to_string()]);
@@ -187,6 +192,11 @@ impl Monitors {
                 let informer = self.factory.informer(Options::default());
                 informer.start(token);
                 (Source::ResourceClaims(informer.clone()), self.follow(&informer, &evaluator, |_, _| false))
+            }
+            Kind::Count if gvr.group.is_empty() && gvr.resource == "resourcequotas" => {
+                let informer = self.factory.informer(Options::default());
+                informer.start(token);
+                (Source::Quotas(informer.clone()), self.follow(&informer, &evaluator, |_, _| false))
             }
             Kind::Count => {
                 // As the garbage collector's, with which the informer is shared.
