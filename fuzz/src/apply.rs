@@ -26,6 +26,7 @@ fn manager(kind: &str, version: &str) -> Option<FieldManager> {
         reset_fields: HashMap::new(),
         converter: Arc::new(NoConversion),
         empty: Value::from(serde_json::json!({"apiVersion": version, "kind": kind})),
+        made_by_type: false,
     }))
 }
 

@@ -94,6 +94,7 @@ fn build(row: &ResourceRow, kind: RowKind, subresource: &str) -> Result<FieldMan
         reset_fields,
         converter: Arc::new(Versions(kind)),
         empty: empty(kind)?,
+        made_by_type: true,
     }))
 }
 
@@ -129,6 +130,7 @@ fn build_custom(
         schema: Arc::new(schema),
         versions,
         empty: schemas.empty(row.kind),
+        made_by_type: false,
         api_version,
         kind: row.kind.kind.to_owned(),
         subresource: subresource.to_owned(),
@@ -160,14 +162,6 @@ fn empty(kind: RowKind) -> Result<Value, ApiError> {
     canonical(kind, text.as_bytes())
 }
 
-/// The object that a create is compared with.
-fn nothing(call: &Call<'_>) -> Result<Value, ApiError> {
-    match &call.resource.custom {
-        Some(custom) => Ok(custom.schemas.empty(call.resource.row.kind)),
-        None => empty(call.resource.row.kind),
-    }
-}
-
 fn canonical(kind: RowKind, text: &[u8]) -> Result<Value, ApiError> {
     let id = types()
         .kind(&kind.api_version(), kind.kind)
@@ -192,13 +186,14 @@ pub fn on_update(call: &Call<'_>, object: &mut Value, old: &Value) -> Result<(),
 
 fn track(call: &Call<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
     let kind = call.resource.row.kind;
+    let manager = manager(call)?;
     let live = match old {
         Some(old) => codec::served(old, kind)?,
-        None => nothing(call)?,
+        None => manager.empty().clone(),
     };
     let new = codec::served(object, kind)?;
     let now = meta::rfc3339(call.now);
-    let mut tracked = manager(call)?.update(&live, new, &call.request.field_manager, &now);
+    let mut tracked = manager.update(&live, new, &call.request.field_manager, &now);
     if call.resource.custom.is_none() {
         conversion::to_hub(&mut tracked, kind)?;
     }
@@ -226,15 +221,15 @@ pub fn ignore_timestamp_changes(object: &mut Value, old: &Value) {
 pub fn apply(call: &Call<'_>, current: Option<&Value>, patch: &Patch) -> Result<Value, ApiError> {
     let kind = call.resource.row.kind;
     let config = parse_config(call, patch)?;
+    let manager = manager(call)?;
     let live = match current {
         Some(old) => codec::served(old, kind)?,
-        None => nothing(call)?,
+        None => manager.empty().clone(),
     };
     let now = meta::rfc3339(call.now);
     let force = patch.force.unwrap_or(false);
-    let applied = manager(call)?
-        .apply(&live, &config, &call.request.field_manager, force, &now)
-        .map_err(apply_error)?;
+    let applied =
+        manager.apply(&live, &config, &call.request.field_manager, force, &now).map_err(apply_error)?;
     let mut object = applied.object;
     if let Some(custom) = &call.resource.custom {
         if applied.changed {

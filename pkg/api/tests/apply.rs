@@ -65,6 +65,7 @@ impl Kind {
             reset_fields: self.reset.clone(),
             converter: Arc::new(NoConversion),
             empty: self.empty.clone(),
+            made_by_type: true,
         })
     }
 

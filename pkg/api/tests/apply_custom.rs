@@ -55,6 +55,7 @@ fn manager(q: &Json) -> FieldManager {
         reset_fields: HashMap::new(),
         converter: Arc::new(NoConversion),
         empty: Value::from(json!({"apiVersion": API_VERSION, "kind": KIND})),
+        made_by_type: false,
     })
 }
 

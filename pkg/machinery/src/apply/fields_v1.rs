@@ -20,16 +20,14 @@ impl Set {
 
     fn write(&self, include_self: bool, out: &mut String) {
         let mut first = true;
-        let mut key = |out: &mut String, text: &str| {
+        let mut next = |out: &mut String| {
             if !std::mem::take(&mut first) {
                 out.push(',');
             }
-            write_string(text, false, out);
-            out.push_str(":{");
         };
         if include_self && !(self.members.is_empty() && self.children.is_empty()) {
-            key(out, ".");
-            out.push('}');
+            next(out);
+            out.push_str("\".\":{}");
         }
         let (mut members, mut children) = (self.members.iter().peekable(), self.children.iter().peekable());
         loop {
@@ -42,7 +40,9 @@ impl Set {
             let member = order.is_le().then(|| members.next()).flatten();
             let child = order.is_ge().then(|| children.next()).flatten();
             if let Some(element) = member.or(child.map(|c| &c.0)) {
-                key(out, &element_key(element));
+                next(out);
+                write_key(element, out);
+                out.push_str(":{");
             }
             if let Some((_, set)) = child {
                 set.write(member.is_some(), out);
@@ -61,6 +61,18 @@ impl Set {
             return Err(p.error("unexpected trailing data after JSON object"));
         }
         Ok(set.unwrap_or_default())
+    }
+}
+
+/// The key of an element, quoted.
+fn write_key(element: &PathElement, out: &mut String) {
+    match element {
+        PathElement::Field(name) => {
+            out.push_str("\"f:");
+            write_text(name, false, out);
+            out.push('"');
+        }
+        other => write_string(&element_key(other), false, out),
     }
 }
 
@@ -93,6 +105,15 @@ fn element_key(element: &PathElement) -> String {
 /// Quotes as upstream's JSON library does: values with `<`, `>`, `&` escaped, keys without.
 fn write_string(s: &str, html: bool, out: &mut String) {
     out.push('"');
+    write_text(s, html, out);
+    out.push('"');
+}
+
+fn write_text(s: &str, html: bool, out: &mut String) {
+    // Names, nearly always.
+    if s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'_' | b':')) {
+        return out.push_str(s);
+    }
     for c in s.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -110,7 +131,6 @@ fn write_string(s: &str, html: bool, out: &mut String) {
             c => out.push(c),
         }
     }
-    out.push('"');
 }
 
 fn write_value(v: &Value, out: &mut String) {
@@ -217,11 +237,11 @@ impl Parser<'_> {
                 (_, None) => self.skip()?,
                 (_, Some(element)) => {
                     let (below, member) = self.set(depth + 1)?;
-                    if member {
-                        set.get_or_insert_default().insert_member(&element);
-                    }
                     if let Some(below) = below {
-                        set.get_or_insert_default().set_child(element, below);
+                        set.get_or_insert_default().set_child(element.clone(), below);
+                    }
+                    if member {
+                        set.get_or_insert_default().insert_member(element);
                     }
                 }
             }
@@ -319,25 +339,6 @@ fn floats(v: Value) -> Value {
         Value::List(l) => Value::List(l.into_iter().map(floats).collect()),
         Value::Map(m) => Value::Map(m.into_iter().map(|(k, v)| (k, floats(v))).collect()),
         v => v,
-    }
-}
-
-impl Set {
-    fn insert_member(&mut self, element: &PathElement) {
-        // Usually sorted already.
-        if self.members.last().is_none_or(|l| l < element) {
-            self.members.push(element.clone());
-        } else if let Err(i) = self.members.binary_search(element) {
-            self.members.insert(i, element.clone());
-        }
-    }
-
-    fn set_child(&mut self, element: PathElement, set: Set) {
-        if self.children.last().is_none_or(|l| l.0 < element) {
-            self.children.push((element, set));
-        } else {
-            *self.descend(&element) = set;
-        }
     }
 }
 

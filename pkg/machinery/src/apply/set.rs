@@ -1,17 +1,18 @@
 //! Sets of paths, as a trie.
 //!
 //! Upstream: structured-merge-diff fieldpath/set.go. Members and children are sorted vectors; a child without
-//! members below it may occur and does not count.
+//! members below it may occur and does not count. Subsets are shared: what an operation leaves alone is not copied.
 
 use super::path::{Path, PathElement};
 use super::schema::{Schema, TypeRef};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A set of paths. The root itself is never a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
     pub(super) members: Vec<PathElement>,
-    pub(super) children: Vec<(PathElement, Set)>,
+    pub(super) children: Vec<(PathElement, Arc<Set>)>,
 }
 
 /// The union, intersection or difference of sorted lists: `keep` says which of (only left, both, only right) stay.
@@ -49,6 +50,11 @@ fn combine<T: Clone>(a: &[T], b: &[T], cmp: impl Fn(&T, &T) -> Ordering, keep: (
     }
 }
 
+/// A child, unless it is empty.
+fn shared(element: &PathElement, set: Set) -> Option<(PathElement, Arc<Set>)> {
+    (!set.is_empty()).then(|| (element.clone(), Arc::new(set)))
+}
+
 impl Set {
     /// The set of the given paths.
     pub fn from_paths<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Set {
@@ -77,16 +83,39 @@ impl Set {
         }
     }
 
+    /// Adds an element whose place is usually the last.
+    pub(super) fn insert_member(&mut self, element: PathElement) {
+        if self.members.last().is_none_or(|l| *l < element) {
+            self.members.push(element);
+        } else if let Err(i) = self.members.binary_search(&element) {
+            self.members.insert(i, element);
+        }
+    }
+
+    /// Puts a subset under an element, whose place is usually the last.
+    pub(super) fn set_child(&mut self, element: PathElement, set: Set) {
+        if self.children.last().is_none_or(|l| l.0 < element) {
+            self.children.push((element, Arc::new(set)));
+        } else {
+            *self.descend(&element) = set;
+        }
+    }
+
+    /// The subset under a path, created if absent.
+    pub(super) fn descend_all(&mut self, path: &Path) -> &mut Set {
+        path.iter().fold(self, |set, element| set.descend(element))
+    }
+
     /// The subset under an element, created if absent.
     pub(super) fn descend(&mut self, element: &PathElement) -> &mut Set {
         let i = match self.children.binary_search_by(|c| c.0.cmp(element)) {
             Ok(i) => i,
             Err(i) => {
-                self.children.insert(i, (element.clone(), Set::default()));
+                self.children.insert(i, (element.clone(), Arc::default()));
                 i
             }
         };
-        &mut self.children[i].1
+        Arc::make_mut(&mut self.children[i].1)
     }
 
     /// The subset under an element.
@@ -115,6 +144,9 @@ impl Set {
         if other.is_empty() {
             return self.clone();
         }
+        if self.is_empty() {
+            return other.clone();
+        }
         let mut children = Vec::with_capacity(self.children.len().max(other.children.len()));
         let (mut i, mut j) = (0, 0);
         loop {
@@ -129,7 +161,7 @@ impl Set {
                 Ordering::Greater => children.push(other.children[j].clone()),
                 Ordering::Equal => {
                     let (a, b) = (&self.children[i], &other.children[j]);
-                    children.push((a.0.clone(), a.1.union(&b.1)));
+                    children.push((a.0.clone(), Arc::new(a.1.union(&b.1))));
                 }
             }
             i += usize::from(order.is_le());
@@ -145,7 +177,7 @@ impl Set {
             while other.children.get(j).is_some_and(|c| c.0 < *pe) {
                 j += 1;
             }
-            other.children.get(j).filter(|c| c.0 == *pe).map(|c| (pe, a, &c.1))
+            other.children.get(j).filter(|c| c.0 == *pe).map(|c| (pe, &**a, &*c.1))
         })
     }
 
@@ -153,7 +185,7 @@ impl Set {
         let children = self.common(other).map(|(pe, a, b)| (pe.clone(), a.intersection(b)));
         Set {
             members: combine(&self.members, &other.members, Ord::cmp, (false, true, false)),
-            children: children.filter(|(_, s)| !s.is_empty()).collect(),
+            children: children.filter(|(_, s)| !s.is_empty()).map(|(pe, s)| (pe, Arc::new(s))).collect(),
         }
     }
 
@@ -171,7 +203,7 @@ impl Set {
     pub fn difference(&self, other: &Set) -> Set {
         let children = self.children.iter().filter_map(|(pe, a)| match other.child(pe) {
             None => Some((pe.clone(), a.clone())),
-            Some(b) => Some((pe.clone(), a.difference(b))).filter(|(_, s)| !s.is_empty()),
+            Some(b) => shared(pe, a.difference(b)),
         });
         Set {
             children: children.collect(),
@@ -184,7 +216,7 @@ impl Set {
         let children = self.children.iter().filter(|(pe, _)| !other.has_member(pe)).filter_map(|(pe, a)| {
             match other.child(pe) {
                 None => Some((pe.clone(), a.clone())),
-                Some(b) => Some((pe.clone(), a.recursive_difference(b))).filter(|(_, s)| !s.is_empty()),
+                Some(b) => shared(pe, a.recursive_difference(b)),
             }
         });
         Set {
@@ -215,7 +247,7 @@ impl Set {
                 PathElement::Key(_) => list.map(|l| l.element),
                 _ => None,
             };
-            children.push((pe.clone(), set.with_named_fields(schema, inner)));
+            children.push((pe.clone(), Arc::new(set.with_named_fields(schema, inner))));
         }
         Set { members, children }
     }

@@ -67,9 +67,9 @@ fn included(set: &Set, pattern: &Pattern) -> Set {
     let Pattern::Elements(patterns) = pattern else { return set.clone() };
     let matching =
         |pe: &super::PathElement| patterns.iter().find(|(p, _)| p.as_ref().is_none_or(|p| p == pe));
-    let child = |(pe, below): &(super::PathElement, Set)| {
+    let child = |(pe, below): &(super::PathElement, Arc<Set>)| {
         let (_, inner) = matching(pe)?;
-        Some((pe.clone(), included(below, inner))).filter(|(_, s)| !s.is_empty())
+        Some((pe.clone(), Arc::new(included(below, inner)))).filter(|(_, s)| !s.is_empty())
     };
     Set {
         members: set.members.iter().filter(|m| matching(m).is_some()).cloned().collect(),
@@ -209,7 +209,8 @@ impl Updater {
                     }
                 }
             };
-            let taken = entry.set().intersection(&changes.modified.union(&changes.added));
+            let taken = entry.set().intersection(&changes.modified);
+            let taken = taken.union(&entry.set().intersection(&changes.added));
             if !taken.is_empty() {
                 conflicts.push((id.clone(), taken));
             }

@@ -44,6 +44,7 @@ fn managed(types: &Types, case: &Json) -> Outcome {
         reset_fields: filters(case),
         converter: Arc::new(Recorded::new(case)),
         empty: Value::from(json!({"apiVersion": version, "kind": kind})),
+        made_by_type: false,
     });
     let (live, obj) = (value(case, "live").unwrap_or_default(), value(case, "obj").unwrap_or_default());
     let (name, now) = (text(case, "manager"), text(case, "now"));

@@ -49,6 +49,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Of values that are there on both sides, or of roots.
     fn value(&mut self, tr: Option<TypeRef>, old: Option<&Value>, new: Option<&Value>) -> Problems {
         if let (Some(a), Some(b)) = (old, new)
             && shared(a, b)
@@ -139,6 +140,14 @@ impl Walk<'_> {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Problems {
+        let all = match (old, new) {
+            (None, Some(v)) => Some((&mut self.out.added, v)),
+            (Some(v), None) => Some((&mut self.out.removed, v)),
+            _ => None,
+        };
+        if let Some((out, v)) = all {
+            return Whole { schema: self.schema }.child(element, tr, v, out.descend_all(&self.path));
+        }
         self.path.push(element);
         let problems = self.value(tr, old, new);
         match self.path.pop() {
@@ -209,5 +218,67 @@ impl Walk<'_> {
         self.path.push(element);
         set(&mut self.out).insert(&self.path);
         self.path.pop();
+    }
+}
+
+/// The paths of a value that is on one side only: all of them, those of containers too.
+struct Whole<'a> {
+    schema: &'a Schema,
+}
+
+impl Whole<'_> {
+    fn child(&self, element: PathElement, tr: Option<TypeRef>, v: &Value, out: &mut Set) -> Problems {
+        let Some(tr) = tr else { return undeclared().under(&element) };
+        let Some(r) = self.schema.resolve(tr) else { return no_type(self.schema, tr).under(&element) };
+        let mut below = Set::default();
+        let mut problems = self.below(r, &open(v), &mut below);
+        if !problems.is_empty() {
+            problems = problems.under(&element);
+        }
+        if !below.is_empty() {
+            out.set_child(element.clone(), below);
+        }
+        out.insert_member(element);
+        problems
+    }
+
+    fn below(&self, r: Resolved, v: &Value, out: &mut Set) -> Problems {
+        let mut problems = Problems::default();
+        match (choose(r.atom, Some(v)).0, &r.atom.map, &r.atom.list) {
+            (Kind::Map, Some(t), _) if !r.map_is_atomic(t) => {
+                for (key, v) in v.as_map().into_iter().flatten() {
+                    let ty = t.field(key).map(|f| f.ty).or(t.element);
+                    problems.append(self.child(PathElement::Field(key.clone()), ty, v, out));
+                }
+            }
+            (Kind::List, _, Some(t)) if !r.list_is_atomic(t) => self.items(t, v, out, &mut problems),
+            (Kind::None, _, _) => return invalid_atom(r),
+            _ => {}
+        }
+        problems
+    }
+
+    /// Items by what names them; of repeated ones only that.
+    fn items(&self, t: &List, v: &Value, out: &mut Set, problems: &mut Problems) {
+        let all = super::list_of(Some(v)).unwrap_or_default();
+        let mut items: Vec<(PathElement, &Value)> = Vec::with_capacity(all.len());
+        for (i, item) in all.iter().enumerate() {
+            match item_element(self.schema, t, item) {
+                Ok(element) => items.push((element, item)),
+                Err(e) => problems.append(Problems::of(format!("element {i}: {e}"))),
+            }
+        }
+        items.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut items = items.into_iter().peekable();
+        while let Some((element, item)) = items.next() {
+            let mut repeated = false;
+            while items.next_if(|(next, _)| *next == element).is_some() {
+                repeated = true;
+            }
+            match repeated {
+                false => problems.append(self.child(element, Some(t.element), item, out)),
+                true => out.insert_member(element),
+            }
+        }
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn scalar(t: Scalar, v: Option<&Value>, prefix: &str) -> Problems {
     })
 }
 
+/// Whether an item has all the keys that tell it from others.
+fn is_named(t: &List, item: &Value) -> bool {
+    !t.keys.is_empty() && item.as_map().is_some_and(|m| t.keys.iter().all(|key| m.contains_key(key)))
+}
+
 impl Walk<'_> {
     fn value(&self, tr: TypeRef, v: &Value, known: Option<&Value>) -> Problems {
         if known.is_some_and(|k| shared(k, v)) {
@@ -79,13 +84,17 @@ impl Walk<'_> {
             v => return Problems::of(format!("expected map, got {}", go_value(v))),
         };
         for (key, v) in m {
-            let element = PathElement::Field(key.clone());
+            let element = || PathElement::Field(key.clone());
             let Some(tr) = t.field(key).map(|f| f.ty).or(t.element) else {
-                problems.append(Problems::of("field not declared in schema").under(&element));
+                problems.append(Problems::of("field not declared in schema").under(&element()));
                 return problems;
             };
-            if !v.is_null() {
-                problems.append(self.value(tr, v, known.and_then(|k| k.get(key))).under(&element));
+            if v.is_null() {
+                continue;
+            }
+            let found = self.value(tr, v, known.and_then(|k| k.get(key)));
+            if !found.is_empty() {
+                problems.append(found.under(&element()));
             }
         }
         problems
@@ -100,21 +109,33 @@ impl Walk<'_> {
         };
         let known = super::list_of(known).unwrap_or_default();
         let mut seen = BTreeSet::new();
+        let atomic = r.list_is_atomic(t);
+        let element = |i: usize, item| match atomic {
+            true => Ok(PathElement::Index(i as i64)),
+            false => item_element(self.schema, t, item),
+        };
         for (i, item) in items.iter().enumerate() {
-            let mut element = PathElement::Index(i as i64);
-            if !r.list_is_atomic(t) {
-                match item_element(self.schema, t, item) {
-                    Ok(e) => element = e,
+            // Elements are needed where they may repeat, where they may be wrong, and to tell of a problem.
+            if !atomic && (self.duplicates == Duplicates::Refused || !is_named(t, item)) {
+                match element(i, item) {
+                    Ok(e) if self.duplicates == Duplicates::Refused => {
+                        if let Some(repeated) = seen.replace(e) {
+                            problems.append(Problems::of(format!("duplicate entries for key {repeated}")));
+                        }
+                    }
+                    Ok(_) => {}
                     Err(e) => {
                         problems.append(Problems::of(format!("element {i}: {e}")));
                         return problems;
                     }
                 }
-                if !seen.insert(element.clone()) && self.duplicates == Duplicates::Refused {
-                    problems.append(Problems::of(format!("duplicate entries for key {element}")));
-                }
             }
-            problems.append(self.value(t.element, item, known.get(i)).under(&element));
+            let found = self.value(t.element, item, known.get(i));
+            if !found.is_empty()
+                && let Ok(element) = element(i, item)
+            {
+                problems.append(found.under(&element));
+            }
         }
         problems
     }
