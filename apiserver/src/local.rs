@@ -10,6 +10,7 @@ use auth::{API_SERVER_USER, SYSTEM_PRIVILEGED_GROUP, UserInfo};
 use bytes::Bytes;
 use futures::StreamExt;
 use machinery::Value;
+use machinery::proto::Kept;
 use registry::api::{
     Body, FieldValidation, ListOptions, MediaType, ObjectRef, Patch, PatchType, Registry, RequestContext,
     RequestInfo, Warnings, WatchEvent,
@@ -73,12 +74,14 @@ pub(crate) struct Local {
     registry: Arc<dyn Registry>,
     user: Arc<UserInfo>,
     manager: &'static str,
+    /// What followers see of objects; everything if there is none.
+    seen: Option<Arc<Kept>>,
 }
 
 impl Local {
     pub(crate) fn new(registry: Arc<dyn Registry>) -> Self {
         let user = Arc::new(UserInfo::new(API_SERVER_USER, &[SYSTEM_PRIVILEGED_GROUP]));
-        Self { registry, user, manager: "kube-apiserver" }
+        Self { registry, user, manager: "kube-apiserver", seen: None }
     }
 
     /// The same, as another field manager.
@@ -279,6 +282,18 @@ impl Local {
         }
     }
 
+    /// Followers see nothing but these fields of objects, without defaults.
+    pub(crate) fn seeing_only(self, kept: Kept) -> Self {
+        Self { seen: Some(Arc::new(kept)), ..self }
+    }
+
+    fn seen(&self, object: &ObjectRef) -> Result<Arc<Value>, ApiError> {
+        match &self.seen {
+            Some(kept) => object.fields(kept),
+            None => object.value(),
+        }
+    }
+
     /// One watch that starts with the objects there are, then watches from where the one before ended.
     async fn follow_once(
         &self,
@@ -302,13 +317,13 @@ impl Local {
                     WatchEvent::Error(error) => return Err(error),
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                         match &mut initial {
-                            Some(all) => all.push(object.value()?),
-                            None => sink(Change::Set(object.value()?)),
+                            Some(all) => all.push(self.seen(&object)?),
+                            None => sink(Change::Set(self.seen(&object)?)),
                         }
                         object
                     }
                     WatchEvent::Deleted(object) => {
-                        sink(Change::Remove(object.value()?));
+                        sink(Change::Remove(self.seen(&object)?));
                         object
                     }
                     WatchEvent::Bookmark(object) => {

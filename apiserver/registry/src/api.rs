@@ -13,6 +13,7 @@ use auth::UserInfo;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use machinery::Value;
+use machinery::proto::Kept;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -240,6 +241,13 @@ pub trait Object: Send + Sync + 'static {
     /// # Errors
     /// When the stored bytes are corrupt.
     fn value(&self) -> Result<Arc<Value>, ApiError>;
+    /// At least the given fields, perhaps without their defaults: for readers of a little of many objects.
+    ///
+    /// # Errors
+    /// As for [`Object::value`].
+    fn fields(&self, _kept: &Kept) -> Result<Arc<Value>, ApiError> {
+        self.value()
+    }
     /// Bytes in a wire form, in two parts of which the second may be shared with the store and with other requests.
     /// `keep` allows the object to remember what it had to encode, for objects that will be asked again.
     ///

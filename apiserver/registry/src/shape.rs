@@ -123,6 +123,21 @@ pub fn decode_stored(stored: &StoredRow, bytes: &Bytes) -> Result<Value, String>
     Ok(value)
 }
 
+/// The given fields of an object stored as protobuf in the version of `kind`; none if it is stored in another way.
+pub fn decode_fields(
+    kind: RowKind,
+    bytes: &Bytes,
+    kept: &proto::Kept,
+) -> Option<Result<Value, proto::Error>> {
+    let envelope = proto::Envelope::open(bytes).ok()?;
+    if envelope.kind != kind.kind || envelope.api_version != kind.api_version() {
+        return None;
+    }
+    let id = type_of(kind).ok()?;
+    let part = proto::keep(types(), id, envelope.raw, kept);
+    Some(part.and_then(|part| proto::decode_message(types(), id, &part)))
+}
+
 /// Encodes a tree that says its kind.
 pub fn encode(object: &Value, kind: RowKind, format: Format) -> Result<Bytes, String> {
     let id = type_of(kind)?;

@@ -10,6 +10,7 @@ use auth::rbac::rule::Rule;
 use auth::rbac::state::{Binding, Subject, SubjectKind};
 use component::app::Tasks;
 use machinery::Value;
+use machinery::proto::Kept;
 
 use crate::endpoints::health::Hook;
 use crate::local::{Change, Gvr, Local};
@@ -48,7 +49,10 @@ pub(crate) fn start(local: &Local, tasks: &Tasks, rbac: Option<Rbac>, node: Opti
     all.retain(|(gvr, _)| local.serves(*gvr));
     let synced = Synced::new(all.len(), hook);
     for (gvr, sink) in all {
-        let (local, stop, synced) = (local.clone(), tasks.shutdown().clone(), synced.clone());
+        let (mut local, stop, synced) = (local.clone(), tasks.shutdown().clone(), synced.clone());
+        if gvr == Gvr::PODS {
+            local = local.seeing_only(Kept::named(api::types(), &POD_FIELDS));
+        }
         tasks.spawn("authorizer-follower", local.follow(gvr, stop, move || synced.one(), sink));
     }
 }
@@ -247,6 +251,52 @@ fn references(pod: &Value, name: &str) -> Vec<(Kind, String)> {
     put(Kind::ResourceClaim, pod.str_at(&["status", "extendedResourceClaimStatus", "resourceClaimName"]));
     refs
 }
+
+/// What [`references`] and [`set_pod`] read, by name of the fields on the way.
+const POD_FIELDS: [&str; 42] = [
+    "metadata",
+    "name",
+    "namespace",
+    "annotations",
+    "spec",
+    "nodeName",
+    "serviceAccountName",
+    "imagePullSecrets",
+    "containers",
+    "initContainers",
+    "ephemeralContainers",
+    "envFrom",
+    "secretRef",
+    "configMapRef",
+    "env",
+    "valueFrom",
+    "secretKeyRef",
+    "configMapKeyRef",
+    "volumes",
+    "status",
+    "resourceClaimStatuses",
+    "resourceClaimName",
+    "resourceClaims",
+    "extendedResourceClaimStatus",
+    "azureFile",
+    "secretName",
+    "cephfs",
+    "cinder",
+    "csi",
+    "nodePublishSecretRef",
+    "flexVolume",
+    "iscsi",
+    "rbd",
+    "scaleIO",
+    "secret",
+    "storageos",
+    "configMap",
+    "persistentVolumeClaim",
+    "claimName",
+    "ephemeral",
+    "projected",
+    "sources",
+];
 
 /// Sources of a volume that name a secret in `secretRef` (or under another field, given beside it).
 const SECRET_SOURCES: [(&str, &str); 10] = [

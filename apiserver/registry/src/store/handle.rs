@@ -10,8 +10,8 @@ use std::sync::Arc;
 use ::api::types;
 use bytes::Bytes;
 use machinery::Value;
-use machinery::proto;
 use machinery::proto::wire::{push_varint, varint_len};
+use machinery::proto::{self, Kept};
 use machinery::schema::TypeId;
 use smallvec::SmallVec;
 use storage::cacher::Object as Stored;
@@ -273,6 +273,13 @@ impl Object for Cached {
 
     fn value(&self) -> Result<Arc<Value>, ApiError> {
         codec::served(&self.tree()?, self.resource.row.kind).map(Arc::new)
+    }
+
+    fn fields(&self, kept: &Kept) -> Result<Arc<Value>, ApiError> {
+        match shape::decode_fields(self.resource.row.kind, &self.object.payload, kept) {
+            Some(tree) => tree.map(Arc::new).map_err(|e| self.corrupt(e)),
+            None => self.value(),
+        }
     }
 
     fn columns(&self) -> Option<crate::api::Columns> {

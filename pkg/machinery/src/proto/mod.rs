@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod envelope;
+mod kept;
 mod meta;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::value::Value;
 pub use decode::decode_message;
 pub use encode::encode_message;
 pub use envelope::{Envelope, MAGIC, seal};
+pub use kept::{Kept, keep};
 pub use meta::{
     WatchEvent, header, is_protobuf, message_header, message_with_resource_version, metadata, pick,
     split_frame, with_resource_version,
