@@ -29,6 +29,18 @@ pub fn decode_body(request: &RequestContext, kind: RowKind, body: &Body) -> Resu
     Ok(object)
 }
 
+/// What [`decode_body`] does after reading, for a tree made of `known`, a complete object of the same kind, by changing
+/// a part of it.
+///
+/// # Errors
+/// As of conversions.
+pub fn complete_changed(mut object: Value, known: &Value, kind: RowKind) -> Result<Value, ApiError> {
+    stamp(&mut object, kind);
+    shape::default_changed(&mut object, known, kind, &meta::rfc3339(jiff::Timestamp::now()));
+    conversion::to_hub(&mut object, kind)?;
+    Ok(object)
+}
+
 /// As [`decode_body`], for the object that the client sent; the audit event shows it.
 pub fn decode_sent(request: &RequestContext, kind: RowKind, body: &Body) -> Result<Value, ApiError> {
     let object = decode_body(request, kind, body)?;

@@ -238,6 +238,11 @@ pub fn apply(call: &Call<'_>, current: Option<&Value>, patch: &Patch) -> Result<
         return Ok(object);
     }
     if applied.changed {
+        if conversion::hub(kind) == kind
+            && let Some(canonical) = shape::read_changed(&object, &live, kind)
+        {
+            return codec::complete_changed(canonical, &live, kind);
+        }
         object = canonical(kind, &json::encode_any(&object))?;
         codec::stamp(&mut object, kind);
         shape::default(&mut object, kind, &now);

@@ -61,11 +61,21 @@ pub fn read(kind: RowKind, body: &Body, strict: bool) -> Result<Read, Refusal> {
         ),
         _ => Cow::Borrowed(&*body.bytes),
     };
+    if let Some(value) = plain(kind, id, &document) {
+        return Ok(Read { value, strict: Vec::new() });
+    }
     let (version, sent) = json::type_meta(&document).map_err(|e| Refusal::Unrecognized(e.to_string()))?;
     check_kind(kind, &version, &sent)?;
     let decoded =
         json::decode(types(), id, &document, strict).map_err(|e| malformed(&sent, e.to_string()))?;
     Ok(Read { value: decoded.value, strict: decoded.strict })
+}
+
+/// The object of a document that is in perfect order and says what it is: all problems are told by slower ways.
+fn plain(kind: RowKind, id: TypeId, document: &[u8]) -> Option<Value> {
+    let decoded = json::decode(types(), id, document, true).ok().filter(|d| d.strict.is_empty())?;
+    let says = |field: &str| decoded.value.str_at(&[field]).unwrap_or_default();
+    (says("kind") == kind.kind && says("apiVersion") == kind.api_version()).then_some(decoded.value)
 }
 
 /// Absent apiVersion and kind mean the expected ones; anything else must be them.
@@ -102,6 +112,18 @@ fn check_kind(kind: RowKind, version: &str, sent: &str) -> Result<(), Refusal> {
 pub fn default(object: &mut Value, kind: RowKind, now: &str) {
     let context = defaults::Context { gates: defaults::Gates::default(), now };
     defaults::apply(object, &kind.api_version(), kind.kind, &context);
+}
+
+/// As [`default`], for an object made of `known` by changing a part of it.
+pub fn default_changed(object: &mut Value, known: &Value, kind: RowKind, now: &str) {
+    let context = defaults::Context { gates: defaults::Gates::default(), now };
+    defaults::apply_changed(object, known, &kind.api_version(), kind.kind, &context);
+}
+
+/// The canonical tree of an object made of `known`, which is one, by changing a part of it; none if its text has to be
+/// read ([`json::decode_changed`]).
+pub fn read_changed(object: &Value, known: &Value, kind: RowKind) -> Option<Value> {
+    json::decode_changed(types(), type_of(kind).ok()?, object, known)
 }
 
 /// Decodes stored bytes; they name their own kind, which must be one of the resource's.
@@ -181,6 +203,39 @@ pub fn metadata(tree: &Value, protobuf: bool) -> Result<Bytes, String> {
 /// The type whose fields a kind's messages have.
 pub fn message_type(kind: RowKind) -> Option<TypeId> {
     type_of(kind).ok()
+}
+
+/// The canonical tree that a strategic merge patch makes of a canonical one, with what it leaves alone shared.
+///
+/// None where [`strategic_patch`] has to tell: where the patch or its result is not in order, and where the patch can
+/// touch what the tree keeps as text.
+pub fn strategic_patched(served: &Value, kind: RowKind, patch: &Bytes) -> Option<Value> {
+    use machinery::patch::strategic;
+    const OWNERS: [&str; 2] = ["metadata", "managedFields"];
+    let id = type_of(kind).ok()?;
+    let decoded = json::decode_any(patch, true).ok().filter(|d| d.strict.is_empty())?;
+    let Value::Map(changes) = decoded.value else { return None };
+    let directs = |m: &Map| m.keys().any(|k| k.starts_with('$'));
+    let metadata = match changes.get("metadata") {
+        None => false,
+        Some(Value::Map(m)) => directs(m) || m.contains_key("managedFields"),
+        Some(_) => true,
+    };
+    if metadata || directs(&changes) {
+        return None;
+    }
+    let mut bare = served.clone();
+    let owners = bare.remove_path(&OWNERS);
+    if bare.has_raw() {
+        return None;
+    }
+    let Value::Map(original) = bare.clone() else { return None };
+    let merged = strategic::merge(original, changes, strategic::TableType::new(types(), id)).ok()?;
+    let mut patched = json::decode_changed(types(), id, &Value::Map(merged), &bare)?;
+    if let Some(owners) = owners {
+        patched.set_path(&OWNERS, owners).ok()?;
+    }
+    Some(patched)
 }
 
 /// Applies a strategic merge patch; answers with JSON of the kind's served version and the problems of the patch.

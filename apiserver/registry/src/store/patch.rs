@@ -66,6 +66,9 @@ impl Source for Patcher<'_> {
         let namespace = if row.namespaced { info.namespace.as_str() } else { "" };
         before::ensure_namespace(&mut object, namespace)?;
         update::check_name(&object, &info.name)?;
+        if let Some(old) = current {
+            object.share(old);
+        }
         if let (Some(old), false) = (current, self.creates()) {
             managed_fields::on_update(call, &mut object, old)?;
         }
@@ -75,6 +78,32 @@ impl Source for Patcher<'_> {
 
 /// The patched object (of any kind, such as a Scale) in the hub version.
 pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Result<Value, ApiError> {
+    let mut object = match strategic(old, kind, patch)? {
+        Some(object) => object,
+        None => by_text(call, old, kind, patch)?,
+    };
+    // The patch was made for this version; nothing else may slip in through the resourceVersion of another.
+    if meta::resource_version(&object).is_empty() {
+        let version = meta::resource_version(old).to_owned();
+        meta::set(&mut object, "resourceVersion", version);
+    }
+    Ok(object)
+}
+
+/// A strategic patch that needs no text.
+fn strategic(old: &Value, kind: RowKind, patch: &Patch) -> Result<Option<Value>, ApiError> {
+    let custom = crate::shape::is_custom(kind);
+    if patch.kind != PatchType::Strategic || custom || crate::conversion::hub(kind) != kind {
+        return Ok(None);
+    }
+    let served = codec::served(old, kind)?;
+    match crate::shape::strategic_patched(&served, kind, &patch.bytes) {
+        Some(object) => codec::complete_changed(object, &served, kind).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn by_text(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Result<Value, ApiError> {
     let strict = call.request.field_validation != FieldValidation::Ignore;
     let (json, problems) = match patch.kind {
         PatchType::Json => {
@@ -110,19 +139,13 @@ pub fn apply(call: &Call<'_>, old: &Value, kind: RowKind, patch: &Patch) -> Resu
         true => call.resource.decode_body(call.request, &body),
         false => codec::decode_body(call.request, kind, &body),
     };
-    let mut object = decoded.map_err(|e| match patch.kind {
+    decoded.map_err(|e| match patch.kind {
         PatchType::Strategic => match crate::shape::unrestorable(kind, &patch.bytes, &body.bytes) {
             Some((shown, why)) => invalid_text(shown.as_bytes(), &why),
             None => invalid_patch(&body, &e),
         },
         _ => invalid_patch(&body, &e),
-    })?;
-    // The patch was made for this version; nothing else may slip in through the resourceVersion of another.
-    if meta::resource_version(&object).is_empty() {
-        let version = meta::resource_version(old).to_owned();
-        meta::set(&mut object, "resourceVersion", version);
-    }
-    Ok(object)
+    })
 }
 
 fn json_problems(patch: &Bytes) -> Result<Vec<String>, ApiError> {

@@ -54,7 +54,10 @@ impl Source for Replace {
     fn wanted(&self, call: &Call<'_>, current: Option<&Value>) -> Result<Value, ApiError> {
         let mut object = self.object.clone();
         match current {
-            Some(old) => managed_fields::on_update(call, &mut object, old)?,
+            Some(old) => {
+                object.share(old);
+                managed_fields::on_update(call, &mut object, old)?;
+            }
             None => managed_fields::on_create(call, &mut object)?,
         }
         Ok(object)

@@ -76,6 +76,15 @@ pub fn apply(object: &mut Value, api_version: &str, kind: &str, context: &Contex
     }
 }
 
+/// As [`apply`] for an object that was made of `known`, which has its defaults, by changing a part of it: what both
+/// share in memory is not looked at.
+pub fn apply_changed(object: &mut Value, known: &Value, api_version: &str, kind: &str, context: &Context) {
+    let Some(id) = crate::types().kind(api_version, kind) else { return };
+    if let (Value::Map(m), Value::Map(known)) = (object, known) {
+        walk::apply_changed(id, m, known, context);
+    }
+}
+
 /// Whether a kind has any defaults.
 pub fn has_defaults(api_version: &str, kind: &str) -> bool {
     crate::types().kind(api_version, kind).is_some_and(walk::has_defaults)

@@ -61,6 +61,48 @@ pub(super) fn apply(id: TypeId, m: &mut Map, context: &Context) {
     }
 }
 
+/// As [`apply`], without what `m` shares with `known`, which has its defaults.
+pub(super) fn apply_changed(id: TypeId, m: &mut Map, known: &Map, context: &Context) {
+    if is_registered(id) {
+        visit_changed(id, m, known, context);
+    }
+}
+
+fn visit_changed(id: TypeId, m: &mut Map, known: &Map, context: &Context) {
+    let Some(plan) = PLANS.get(&id) else { return };
+    for f in &plan.functions {
+        f(m, context);
+    }
+    for step in &plan.steps {
+        run_changed(step, m, known, context);
+    }
+}
+
+fn run_changed(step: &Step, m: &mut Map, known: &Map, context: &Context) {
+    let (name, to) = match step {
+        Step::Embedded { to } => return visit_changed(*to, m, known, context),
+        Step::Struct { name, to, .. } | Step::List { name, to } | Step::Map { name, to } => (name, *to),
+        Step::Literal { .. } | Step::Resources { .. } => return run(step, m, context),
+    };
+    let Some(known) = known.get(name) else { return run(step, m, context) };
+    if m.get(name).is_some_and(|v| v.is_shared_with(known) && !v.is_null()) {
+        return;
+    }
+    match (step, m.get_mut(name), known) {
+        (Step::Struct { .. }, Some(Value::Map(inner)), Value::Map(known)) => {
+            visit_changed(to, inner, known, context);
+        }
+        (Step::List { .. }, Some(Value::List(l)), Value::List(known)) => {
+            for (i, v) in l.iter_mut().enumerate() {
+                if known.get(i).is_none_or(|known| v.is_null() || !v.is_shared_with(known)) {
+                    element(v, to, context);
+                }
+            }
+        }
+        _ => run(step, m, context),
+    }
+}
+
 fn visit(id: TypeId, m: &mut Map, context: &Context) {
     let Some(plan) = PLANS.get(&id) else { return };
     for f in &plan.functions {

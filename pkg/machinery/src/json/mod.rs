@@ -5,6 +5,7 @@
 //! type. [`encode`] and [`encode_any`] produce Go's bytes. Error texts are those of Go and upstream.
 
 mod any;
+mod changed;
 mod errors;
 mod lex;
 mod meta;
@@ -21,6 +22,7 @@ use errors::{Abort, Path, Strict};
 use lex::Cursor;
 use read::Reader;
 
+pub use changed::decode_changed;
 pub use errors::Error;
 pub(crate) use lex::lossy;
 pub use meta::{header, watch_event, with_resource_version};

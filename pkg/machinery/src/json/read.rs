@@ -28,11 +28,11 @@ fn syntax<T>(x: Option<T>) -> Read<T> {
 }
 
 /// A value's place: its field (for Go's type names), and what an earlier occurrence left there.
-struct Place<'a> {
-    field: Option<&'a Field>,
+pub(super) struct Place<'a> {
+    pub field: Option<&'a Field>,
     /// Levels of list or map that were entered below the field.
-    below: usize,
-    prev: Option<Value>,
+    pub below: usize,
+    pub prev: Option<Value>,
 }
 
 /// The values of a struct that were met, by the rank of their fields' names.
@@ -147,7 +147,7 @@ impl Reader<'_> {
     }
 
     /// A field's or element's value; null leaves what was there, or clears a pointer, list or map.
-    fn slot(
+    pub(super) fn slot(
         &mut self,
         c: &mut Cursor<'_>,
         shape: Shape,

@@ -13,6 +13,11 @@ pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     T::deserialize(TreeDeserializer::new(value))
 }
 
+/// As [`from_value`], but nothing is read of the sets in managed fields: for callers that look at everything else.
+pub fn from_value_unowned<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
+    T::deserialize(TreeDeserializer { unowned: true, ..TreeDeserializer::new(value) })
+}
+
 /// As [`from_value`], for callers that hold the tree.
 pub fn from_value_owned<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     from_value(&value)
@@ -20,22 +25,26 @@ pub fn from_value_owned<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// The one field that the typed objects insist on, of `metav1.Condition`; in Go it is a time that is zero when absent.
 const TRANSITION: &str = "lastTransitionTime";
+/// The sets of managed fields, which are often most of an object.
+const OWNED_SET: &str = "FieldsV1";
 pub(crate) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 #[derive(Clone, Copy)]
 pub(crate) struct TreeDeserializer<'a> {
     value: &'a Value,
     depth: usize,
+    /// Whether the sets of managed fields read as null.
+    unowned: bool,
 }
 
 impl<'a> TreeDeserializer<'a> {
     pub(crate) fn new(value: &'a Value) -> Self {
-        TreeDeserializer { value, depth: MAX_DEPTH }
+        TreeDeserializer { value, depth: MAX_DEPTH, unowned: false }
     }
 
     fn child(self, value: &'a Value) -> Result<Self, Error> {
         let depth = self.depth.checked_sub(1).ok_or_else(|| Error("exceeded max depth".into()))?;
-        Ok(TreeDeserializer { value, depth })
+        Ok(TreeDeserializer { value, depth, ..self })
     }
 }
 
@@ -51,7 +60,7 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
             Value::Str(s) => visitor.visit_str(s),
             Value::Raw(b) => {
                 let parsed: Value = serde_json::from_slice(b).map_err(|e| Error(e.to_string()))?;
-                TreeDeserializer { value: &parsed, depth: self.depth }.deserialize_any(visitor)
+                TreeDeserializer { value: &parsed, ..self }.deserialize_any(visitor)
             }
             Value::List(l) => {
                 let mut seq = Elements { items: l.iter(), parent: self };
@@ -74,10 +83,12 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
+        let skipped = self.unowned && name == OWNED_SET;
+        let value = if skipped { &Value::Null } else { self.value };
+        visitor.visit_newtype_struct(TreeDeserializer { value, ..self })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -111,7 +122,7 @@ impl<'de> Deserializer<'de> for TreeDeserializer<'_> {
         }
         let mut filled = map.clone();
         filled.insert(TRANSITION, Value::from(ZERO_TIME));
-        let parent = TreeDeserializer { value: &Value::Null, depth: self.depth };
+        let parent = TreeDeserializer { value: &Value::Null, ..self };
         visitor.visit_map(Entries { items: filled.iter(), value: None, parent })
     }
 

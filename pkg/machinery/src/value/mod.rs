@@ -19,6 +19,7 @@ mod list;
 mod map;
 mod path;
 mod ser;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 pub use convert::Number;
 pub(crate) use de::{TreeDeserializer, ZERO_TIME};
-pub use de::{from_value, from_value_owned};
+pub use de::{from_value, from_value_owned, from_value_unowned};
 pub use list::List;
 pub use map::{Map, MapBuilder};
 pub use path::PathError;
