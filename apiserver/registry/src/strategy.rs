@@ -90,6 +90,14 @@ pub trait Strategy: Send + Sync + 'static {
         validate_kube_metadata(call, object, self.name_rule())
     }
 
+    /// [`Strategy::validate`], and [`Strategy::warnings_on_create`] if there are no errors: kinds whose objects take
+    /// long to be made typed do it once for both.
+    fn judge_new(&self, call: &Call<'_>, object: &Value) -> (Vec<FieldError>, Vec<String>) {
+        let errors = self.validate(call, object);
+        let warnings = if errors.is_empty() { self.warnings_on_create(call, object) } else { Vec::new() };
+        (errors, warnings)
+    }
+
     /// Warnings about a valid new object.
     fn warnings_on_create(&self, _call: &Call<'_>, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -283,7 +291,8 @@ pub fn desired_state_changed(call: &Call<'_>, object: &Value, old: &Value) -> bo
 pub fn same_at(object: &Value, old: &Value, path: &[&str], kind: &str) -> bool {
     let table = api::types();
     let at = |v: &Value| v.get_path(path).cloned().unwrap_or_default();
-    table.by_name(kind).is_some_and(|id| table.semantic_eq(id, &at(object), &at(old)))
+    let (new, old) = (at(object), at(old));
+    new.is_shared_with(&old) || table.by_name(kind).is_some_and(|id| table.semantic_eq(id, &new, &old))
 }
 
 /// Sets the generation to one more than the old object's.
@@ -313,20 +322,21 @@ pub fn validate_kube_metadata(call: &Call<'_>, object: &Value, rule: NameRule) -
     }
 }
 
-/// The metadata as a typed object.
+/// The metadata as a typed object, but for the sets in managed fields.
 pub fn typed_metadata(object: &Value) -> Result<ObjectMeta, FieldError> {
     match object.get("metadata") {
         None | Some(Value::Null) => Ok(ObjectMeta::default()),
-        Some(metadata) => machinery::value::from_value(metadata)
+        Some(metadata) => machinery::value::from_value_unowned(metadata)
             .map_err(|e| FieldError::internal(&Path::new("metadata"), e.to_string())),
     }
 }
 
-/// The object, or a part of it, as a k8s-openapi type. Trees here passed the type table, so a failure is ours.
+/// The object, or a part of it, as a k8s-openapi type, but for the sets in managed fields. Trees here passed the type
+/// table, so a failure is ours.
 pub fn typed<T: serde::de::DeserializeOwned>(object: &Value) -> Result<T, FieldError> {
     // Null is as good as absent, except to types that are never absent.
-    machinery::value::from_value(object)
-        .or_else(|_| machinery::value::from_value(&without_nulls(object)))
+    machinery::value::from_value_unowned(object)
+        .or_else(|_| machinery::value::from_value_unowned(&without_nulls(object)))
         .map_err(|e| FieldError::internal(&Path::ROOT, e.to_string()))
 }
 

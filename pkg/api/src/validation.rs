@@ -33,7 +33,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use field::{Bad, Error, Path};
 
 /// Equality as upstream's `apiequality.Semantic.DeepEqual`: absent and empty are one.
-pub(crate) fn semantic_eq<T: serde::Serialize>(a: &T, b: &T) -> bool {
+pub(crate) fn semantic_eq<T: serde::Serialize + PartialEq>(a: &T, b: &T) -> bool {
+    if a == b {
+        return true;
+    }
     match (machinery::value::to_value(a), machinery::value::to_value(b)) {
         (Ok(a), Ok(b)) => a.semantic_eq(&b),
         _ => false,
@@ -41,13 +44,16 @@ pub(crate) fn semantic_eq<T: serde::Serialize>(a: &T, b: &T) -> bool {
 }
 
 /// [`semantic_eq`] of two pointers: nothing is no empty struct.
-pub(crate) fn same_pointer<T: serde::Serialize>(a: &Option<T>, b: &Option<T>) -> bool {
+pub(crate) fn same_pointer<T: serde::Serialize + PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
     a.is_some() == b.is_some() && semantic_eq(a, b)
 }
 
 /// [`semantic_eq`] of two values of a type that is named as in Go, `core/v1.PodSpec`: behind its pointers, nothing is no
 /// empty struct.
-pub(crate) fn typed_eq<T: serde::Serialize>(kind: &str, a: &T, b: &T) -> bool {
+pub(crate) fn typed_eq<T: serde::Serialize + PartialEq>(kind: &str, a: &T, b: &T) -> bool {
+    if a == b {
+        return true;
+    }
     let table = crate::types();
     match (table.by_name(kind), machinery::value::to_value(a), machinery::value::to_value(b)) {
         (Some(id), Ok(a), Ok(b)) => table.semantic_eq(id, &a, &b),
@@ -56,7 +62,7 @@ pub(crate) fn typed_eq<T: serde::Serialize>(kind: &str, a: &T, b: &T) -> bool {
 }
 
 /// `field is immutable` unless both are semantically equal.
-pub(crate) fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> Option<Error> {
+pub(crate) fn immutable<T: serde::Serialize + PartialEq>(new: &T, old: &T, path: &Path) -> Option<Error> {
     if semantic_eq(new, old) {
         return None;
     }
@@ -69,7 +75,7 @@ pub(crate) fn immutable<T: serde::Serialize>(new: &T, old: &T, path: &Path) -> O
 }
 
 /// [`immutable`] of what is a pointer to a struct upstream: nothing is no empty struct.
-pub(crate) fn immutable_pointer<T: serde::Serialize>(
+pub(crate) fn immutable_pointer<T: serde::Serialize + PartialEq>(
     new: &Option<T>,
     old: &Option<T>,
     path: &Path,

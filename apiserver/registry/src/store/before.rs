@@ -56,16 +56,14 @@ pub fn before_create(call: &Call<'_>, object: &mut Value) -> Result<(), ApiError
     let namespace = if row.namespaced { call.request.info.namespace.as_str() } else { "" };
     ensure_namespace(object, namespace)?;
     call.resource.strategy.prepare_for_create(call, object);
-    let mut errors = call.resource.strategy.validate(call, object);
+    let (mut errors, warnings) = call.resource.strategy.judge_new(call, object);
     if errors.is_empty() {
         errors = validate_metadata(call, object, objectmeta::name_is_path_segment);
     }
     if !errors.is_empty() {
         return Err(refused(call, object, errors));
     }
-    for warning in call.resource.strategy.warnings_on_create(call, object) {
-        call.warn(warning);
-    }
+    warnings.into_iter().for_each(|warning| call.warn(warning));
     call.resource.strategy.canonicalize(object);
     Ok(())
 }

@@ -8,7 +8,7 @@ use ::api::validation::core::pod_subresources;
 use ::api::validation::field::{Error as FieldError, Path};
 use ::api::validation::objectmeta::NameRule;
 use ::api::warnings;
-use k8s_openapi::api::core::v1::PodTemplate;
+use k8s_openapi::api::core::v1::{Pod, PodTemplate};
 use machinery::{List, Map, Value};
 
 use super::{
@@ -20,7 +20,7 @@ use crate::meta;
 use crate::qos;
 use crate::strategy::{
     Call, Strategy, bump_generation, generic_prepare_for_create, generic_prepare_for_update, keep,
-    reset_metadata_for_status, same_at,
+    reset_metadata_for_status, same_at, typed,
 };
 
 /// Pod templates.
@@ -102,12 +102,18 @@ impl Strategy for Pods {
     }
 
     fn validate(&self, call: &Call<'_>, pod: &Value) -> Vec<FieldError> {
-        with_pod_rules(call, validated(pod, validation::validate_pod), pod, None, &[])
+        self.judge_new(call, pod).0
     }
 
-    fn warnings_on_create(&self, _call: &Call<'_>, pod: &Value) -> Vec<String> {
+    fn judge_new(&self, call: &Call<'_>, pod: &Value) -> (Vec<FieldError>, Vec<String>) {
+        let (errors, typed) = match typed::<Pod>(pod) {
+            Ok(typed) => (validation::validate_pod(&typed), Some(typed)),
+            Err(error) => (vec![error], None),
+        };
+        let errors = with_pod_rules(call, errors, pod, None, &[]);
+        let Some(typed) = typed.filter(|_| errors.is_empty()) else { return (errors, Vec::new()) };
         let name = warnings::name_in_hostnames(meta::name(pod), "the Pod's hostname");
-        name.into_iter().chain(warned(pod, warnings::pod::pod)).collect()
+        (errors, name.into_iter().chain(warnings::pod::pod(&typed)).collect())
     }
 
     fn warnings_on_update(&self, call: &Call<'_>, pod: &Value, _old: &Value) -> Vec<String> {

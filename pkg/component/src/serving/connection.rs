@@ -262,7 +262,9 @@ async fn drive<I, S, Fut>(
         let (uri, service, ask) = (request.uri().clone(), service.clone(), ask.clone());
         let http2 = request.version() == http::Version::HTTP_2;
         async move {
-            let answer = std::panic::AssertUnwindSafe(async move { service(request).await }).catch_unwind();
+            // On the heap: the runtime moves tasks about while it spawns and finishes them, and this one is large.
+            let answer = std::panic::AssertUnwindSafe(async move { Box::pin(service(request)).await });
+            let answer = answer.catch_unwind();
             let mut response = match answer.await {
                 Ok(response) => response,
                 Err(_) => {

@@ -17,6 +17,7 @@ pub(crate) mod format;
 mod rule;
 mod unions;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use machinery::Value;
@@ -88,23 +89,30 @@ fn enumeration(field: &Field) -> Option<&'static [&'static str]> {
     ENUMS.iter().find(|(name, _)| *name == go).map(|(_, values)| *values)
 }
 
-/// For every type, whether there is a rule anywhere below it.
-fn ruled(table: &'static TypeTable, id: TypeId) -> bool {
-    static RULED: OnceLock<std::collections::HashSet<TypeId>> = OnceLock::new();
-    RULED.get_or_init(|| fixpoint(table)).contains(&id)
+/// The fields of a type that have a rule, or one anywhere below them.
+fn ruled(table: &'static TypeTable, id: TypeId) -> &'static [&'static Field] {
+    static RULED: OnceLock<HashMap<TypeId, Vec<&'static Field>>> = OnceLock::new();
+    let fields = RULED.get_or_init(|| {
+        let known = fixpoint(table);
+        let fields = |id: &TypeId| table.fields(*id).filter(|f| is_ruled(table, f, &known)).collect();
+        known.iter().map(|id| (*id, fields(id))).collect()
+    });
+    fields.get(&id).map_or(&[], Vec::as_slice)
 }
 
-fn fixpoint(table: &TypeTable) -> std::collections::HashSet<TypeId> {
-    let mut known = std::collections::HashSet::new();
+fn is_ruled(table: &TypeTable, f: &Field, known: &HashSet<TypeId>) -> bool {
+    !f.extra().rules.is_empty()
+        || enumeration(f).is_some()
+        || element(table, f.shape).is_some_and(|id| known.contains(&id))
+}
+
+/// The types that have a rule anywhere below them.
+fn fixpoint(table: &TypeTable) -> HashSet<TypeId> {
+    let mut known = HashSet::new();
     loop {
         let before = known.len();
         for id in table.types() {
-            let below = |f: &Field| {
-                !f.extra().rules.is_empty()
-                    || enumeration(f).is_some()
-                    || element(table, f.shape).is_some_and(|id| known.contains(&id))
-            };
-            if !known.contains(&id) && table.fields(id).any(below) {
+            if !known.contains(&id) && table.fields(id).any(|f| is_ruled(table, f, &known)) {
                 known.insert(id);
             }
         }
@@ -129,11 +137,12 @@ impl Walk<'_> {
     }
 
     fn structure(&mut self, id: TypeId, path: &Path, new: &Value, old: Option<&Value>) {
-        if !ruled(self.table, id) {
+        let fields = ruled(self.table, id);
+        if fields.is_empty() {
             return;
         }
         self.members(id, path, new, old);
-        for field in self.table.fields(id) {
+        for field in fields {
             let (at, now) = (path.child(&field.name), new.get(&field.name));
             let before = old.map(|o| o.get(&field.name));
             if field.name == "metadata" {
