@@ -103,6 +103,8 @@ pub(super) struct Body {
     out: BytesMut,
     gzip: Option<Gzip>,
     done: bool,
+    /// The length of the largest chunk sent.
+    largest: usize,
 }
 
 /// A list ready to be sent.
@@ -128,7 +130,7 @@ impl Body {
             (framing::json_list_head(gvk, &list).into(), b"]}\n")
         };
         let out = BytesMut::from(&head[..]);
-        Ok(Self { items: list.items, next: 0, style, head, tail, out, gzip: None, done: false })
+        Ok(Self { items: list.items, next: 0, style, head, tail, out, gzip: None, done: false, largest: 0 })
     }
 
     /// Everything at once, without the final newline of JSON, for what has to be rewritten as a whole.
@@ -259,7 +261,9 @@ impl http_body::Body for Body {
         if self.out.is_empty() {
             return Poll::Ready(None);
         }
-        let next = if self.done { 0 } else { CHUNK + 8192 };
+        // As large as the largest so far, so that the last item of a chunk rarely moves all of it.
+        self.largest = self.largest.max(self.out.len()).min(4 * CHUNK);
+        let next = if self.done { 0 } else { self.largest.max(CHUNK + 8192) };
         let chunk = std::mem::replace(&mut self.out, BytesMut::with_capacity(next)).freeze();
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }

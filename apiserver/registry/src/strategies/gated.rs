@@ -116,9 +116,13 @@ fn drop_unused(new: &mut Value, old: Option<&Value>, features: &[Feature]) {
 }
 
 fn uses(value: &Value, feature: Feature) -> bool {
-    let mut found = false;
-    each(feature, &mut |steps| found |= is_set(value, steps));
-    found
+    feature.iter().any(|place| match place.strip_prefix("{containers}/") {
+        None => is_set(value, place.split('/')),
+        Some(below) => CONTAINERS.iter().any(|list| {
+            let containers = value.list_at(&[list]).into_iter().flat_map(|l| l.iter());
+            containers.into_iter().any(|c| is_set(c, below.split('/')))
+        }),
+    })
 }
 
 /// The places of a feature, as steps.
@@ -136,12 +140,12 @@ fn each(feature: Feature, tell: &mut dyn FnMut(&[&str])) {
     }
 }
 
-fn is_set(value: &Value, steps: &[&str]) -> bool {
-    match (steps, value) {
-        ([], Value::List(list)) => !list.is_empty(),
-        ([], value) => !value.is_null(),
-        (["*", rest @ ..], Value::List(list)) => list.iter().any(|item| is_set(item, rest)),
-        ([field, rest @ ..], value) => value.get(field).is_some_and(|v| is_set(v, rest)),
+fn is_set(value: &Value, mut steps: std::str::Split<'_, char>) -> bool {
+    match (steps.next(), value) {
+        (None, Value::List(list)) => !list.is_empty(),
+        (None, value) => !value.is_null(),
+        (Some("*"), Value::List(list)) => list.iter().any(|item| is_set(item, steps.clone())),
+        (Some(field), value) => value.get(field).is_some_and(|v| is_set(v, steps)),
     }
 }
 

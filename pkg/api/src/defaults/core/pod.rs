@@ -104,7 +104,10 @@ pub(super) fn container(m: &mut Map, _: &Context) {
 }
 
 pub(super) fn pull_policy(reference: &str) -> &'static str {
-    if image::tag(reference) == "latest" { "Always" } else { "IfNotPresent" }
+    // Whatever else it is, a reference that ends with another tag has not this one.
+    let last = reference.rsplit('/').next().unwrap_or_default();
+    let other = !reference.contains('@') && last.rsplit_once(':').is_some_and(|(_, tag)| tag != "latest");
+    if !other && image::tag(reference) == "latest" { "Always" } else { "IfNotPresent" }
 }
 
 pub(super) fn probe(m: &mut Map, _: &Context) {
