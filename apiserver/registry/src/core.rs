@@ -162,6 +162,8 @@ pub struct Core {
     prefix: String,
     resources: Vec<Arc<Resource>>,
     index: HashMap<(&'static str, &'static str, &'static str), usize>,
+    /// The first version of each resource that is served.
+    any_version: HashMap<(&'static str, &'static str), usize>,
     pub(crate) admission: Chain,
     pub(crate) settings: Settings,
     clock: Clock,
@@ -209,7 +211,12 @@ impl Core {
             .enumerate()
             .map(|(i, r)| ((r.row.kind.group, r.row.kind.version, r.row.resource), i))
             .collect();
+        let mut any_version = HashMap::new();
+        for (i, r) in rows.iter().enumerate() {
+            any_version.entry((r.row.kind.group, r.row.resource)).or_insert(i);
+        }
         Core {
+            any_version,
             custom: customresources::Table::new(Arc::clone(&config.store), &config.prefix),
             store: config.store,
             prefix: config.prefix,
@@ -327,9 +334,10 @@ impl Core {
     /// # Errors
     /// 500 when it is not served: hooks and admission rely on it.
     pub fn any_version(&self, group: &str, resource: &str) -> Result<&Arc<Resource>, ApiError> {
-        self.resources.iter().find(|r| r.row.kind.group == group && r.row.resource == resource).ok_or_else(
-            || ApiError::internal(format!("resource {resource} of group {group:?} is not served")),
-        )
+        let at = self.any_version.get(&(group, resource));
+        at.and_then(|at| self.resources.get(*at)).ok_or_else(|| {
+            ApiError::internal(format!("resource {resource} of group {group:?} is not served"))
+        })
     }
 
     /// The key of everything of a resource, in a namespace if one is given. Ends in `/`.

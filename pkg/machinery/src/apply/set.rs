@@ -92,6 +92,15 @@ impl Set {
         }
     }
 
+    /// Adds an element that comes after all others, with what is below it.
+    pub(super) fn push(&mut self, element: PathElement, below: Set) {
+        debug_assert!(self.members.last().is_none_or(|last| *last < element), "{element} is out of order");
+        if !below.is_empty() {
+            self.children.push((element.clone(), Arc::new(below)));
+        }
+        self.members.push(element);
+    }
+
     /// Puts a subset under an element, whose place is usually the last.
     pub(super) fn set_child(&mut self, element: PathElement, set: Set) {
         if self.children.last().is_none_or(|l| l.0 < element) {

@@ -228,32 +228,51 @@ struct Whole<'a> {
 
 impl Whole<'_> {
     fn child(&self, element: PathElement, tr: Option<TypeRef>, v: &Value, out: &mut Set) -> Problems {
-        let Some(tr) = tr else { return undeclared().under(&element) };
-        let Some(r) = self.schema.resolve(tr) else { return no_type(self.schema, tr).under(&element) };
-        let mut below = Set::default();
-        let mut problems = self.below(r, &open(v), &mut below);
-        if !problems.is_empty() {
-            problems = problems.under(&element);
-        }
+        let (below, problems) = match self.value(tr, v) {
+            (Some(below), problems) => (below, problems),
+            (None, problems) => return problems.under(&element),
+        };
         if !below.is_empty() {
             out.set_child(element.clone(), below);
         }
+        let problems = problems.under(&element);
         out.insert_member(element);
         problems
+    }
+
+    /// What lies below a value; none if nobody knows what the value is.
+    fn value(&self, tr: Option<TypeRef>, v: &Value) -> (Option<Set>, Problems) {
+        let Some(tr) = tr else { return (None, undeclared()) };
+        let Some(r) = self.schema.resolve(tr) else { return (None, no_type(self.schema, tr)) };
+        let mut below = Set::default();
+        let problems = self.below(r, &open(v), &mut below);
+        (Some(below), problems)
     }
 
     fn below(&self, r: Resolved, v: &Value, out: &mut Set) -> Problems {
         let mut problems = Problems::default();
         match (choose(r.atom, Some(v)).0, &r.atom.map, &r.atom.list) {
             (Kind::Map, Some(t), _) if !r.map_is_atomic(t) => {
-                for (key, v) in v.as_map().into_iter().flatten() {
+                let Some(map) = v.as_map() else { return problems };
+                out.members.reserve_exact(map.len());
+                for (key, v) in map {
                     let ty = t.field(key).map(|f| f.ty).or(t.element);
-                    problems.append(self.child(PathElement::Field(key.clone()), ty, v, out));
+                    problems.append(self.next(PathElement::Field(key.clone()), ty, v, out));
                 }
             }
             (Kind::List, _, Some(t)) if !r.list_is_atomic(t) => self.items(t, v, out, &mut problems),
             (Kind::None, _, _) => return invalid_atom(r),
             _ => {}
+        }
+        problems
+    }
+
+    /// As [`Whole::child`], for elements that come in order: those of maps do.
+    fn next(&self, element: PathElement, tr: Option<TypeRef>, v: &Value, out: &mut Set) -> Problems {
+        let (below, problems) = self.value(tr, v);
+        let problems = problems.under(&element);
+        if let Some(below) = below {
+            out.push(element, below);
         }
         problems
     }
@@ -269,6 +288,7 @@ impl Whole<'_> {
             }
         }
         items.sort_by(|a, b| a.0.cmp(&b.0));
+        out.members.reserve_exact(items.len());
         let mut items = items.into_iter().peekable();
         while let Some((element, item)) = items.next() {
             let mut repeated = false;
@@ -276,8 +296,8 @@ impl Whole<'_> {
                 repeated = true;
             }
             match repeated {
-                false => problems.append(self.child(element, Some(t.element), item, out)),
-                true => out.insert_member(element),
+                false => problems.append(self.next(element, Some(t.element), item, out)),
+                true => out.push(element, Set::default()),
             }
         }
     }
