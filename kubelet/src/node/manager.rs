@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::RuntimeHealth;
 use super::machine::{Machine, disk};
+use super::resources;
 use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
 use crate::events::Events;
@@ -70,10 +71,12 @@ impl NodeManager {
         let allocatable = allocatable(settings, machine, storage.capacity);
         let mut given = BTreeMap::from([
             ("cpu".to_owned(), cpus(allocatable.cpu_milli)),
-            ("memory".to_owned(), binary(allocatable.memory)),
             ("ephemeral-storage".to_owned(), Quantity(allocatable.ephemeral_storage.to_string())),
             ("pods".to_owned(), Quantity(pods.to_string())),
         ]);
+        // What is set aside for huge pages is no memory for others. Upstream: MachineInfo in setters.go.
+        let huge: i64 = machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
+        given.insert("memory".to_owned(), binary(allocatable.memory.saturating_sub(huge).max(0)));
         for (size, bytes) in &machine.huge_pages {
             let name = format!("hugepages-{}", binary(i64::try_from(*size).unwrap_or_default()).0);
             capacity.insert(name.clone(), binary(*bytes));
@@ -200,7 +203,18 @@ impl NodeManager {
             let change = Patch::Strategic(json!({"metadata": metadata}));
             api.patch(name, &change, &PatchParams::default()).await?;
         }
+        let old = known.status.unwrap_or_default();
+        if let Some(new) = resources::at_start(&old, &self.resources().0, self.has_no_device_checkpoint()) {
+            let change = Patch::Strategic(patch(&old, &new));
+            api.patch_status(name, &change, &PatchParams::default()).await?;
+        }
         Ok(())
+    }
+
+    /// Without the device manager's checkpoint the node is taken for a new one: ShouldResetExtendedResourceCapacity in
+    /// pkg/kubelet/cm/devicemanager/manager.go.
+    fn has_no_device_checkpoint(&self) -> bool {
+        !self.root.join("device-plugins/kubelet_internal_checkpoint").exists()
     }
 
     /// Registers, as often as it takes; false if the process ends first.

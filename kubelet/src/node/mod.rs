@@ -7,5 +7,6 @@ pub mod health;
 pub mod lease;
 pub mod machine;
 pub mod manager;
+pub mod resources;
 pub mod status;
 pub mod tunables;

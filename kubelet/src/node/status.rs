@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::machine::Machine;
+use super::resources;
 
 /// What the status is made from.
 pub struct Inputs<'a> {
@@ -26,7 +27,7 @@ pub struct Inputs<'a> {
     pub external_cloud: bool,
     /// True if the administrator gave the addresses.
     pub given: bool,
-    /// What the machine has.
+    /// What the machine has, as far as the kubelet knows of it.
     pub capacity: BTreeMap<String, Quantity>,
     /// What of it pods may have.
     pub allocatable: BTreeMap<String, Quantity>,
@@ -79,8 +80,9 @@ pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
     let machine = inputs.machine;
     let mut status = old.clone();
     status.addresses = addresses(&inputs, old);
-    status.capacity = Some(inputs.capacity);
-    status.allocatable = Some(inputs.allocatable);
+    let (capacity, allocatable) = resources::merged(old, inputs.capacity, &inputs.allocatable);
+    status.capacity = Some(capacity);
+    status.allocatable = Some(allocatable);
     status.daemon_endpoints =
         Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(inputs.port) }) });
     status.images = (!inputs.images.is_empty()).then_some(inputs.images);
