@@ -138,16 +138,24 @@ oracle-scheduler: ## the scheduler's verdicts and scores against upstream's fram
 oracle-scheduler-config: upstream ## records what upstream's scheduler says of wrong configurations
 	hack/schedulerconfig/record.py $(UPSTREAM)/kube-scheduler scheduler/src/config/data/bad.txt
 
+.PHONY: oracle-allocator
+ORACLE_NODES ?= 10000
+oracle-allocator: ## the devices chosen for claims against upstream's allocator, on ORACLE_NODES nodes (needs Go); records answers
+	mkdir -p target/oracle
+	cd e2e/oracle && go build -o ../../target/oracle/ ./allocator
+	ORACLE_ALLOCATOR=$(CURDIR)/target/oracle/allocator ORACLE_COUNT=$(ORACLE_NODES) ORACLE_RECORD=$(CURDIR)/scheduler/src/devices/data/oracle.txt \
+	  cargo test -p kube-scheduler --locked devices::oracle::fresh_answers -- --nocapture
+
 .PHONY: oracle-devices
-oracle-devices: ## records upstream's table of device allocations, put to its allocator with the default features (needs Go)
+oracle-devices: ## records upstream's table of device allocations, each with the features it is about (needs Go)
 	rm -rf target/oracle/devices && mkdir -p target/oracle/devices
 	cp -r $$(cd e2e/oracle && go list -m -f '{{.Dir}}' k8s.io/dynamic-resource-allocation) target/oracle/devices/module
 	chmod -R u+w target/oracle/devices/module
-	cp e2e/oracle/devices/record.go.txt target/oracle/devices/module/structured/internal/incubating/allocator_test.go
+	cp e2e/oracle/devices/record.go.txt target/oracle/devices/module/structured/internal/experimental/allocator_test.go
 	cp e2e/oracle/go.mod target/oracle/devices/go.mod && cp e2e/oracle/go.sum target/oracle/devices/go.sum
 	cd e2e/oracle && go mod edit -replace k8s.io/dynamic-resource-allocation=$(CURDIR)/target/oracle/devices/module $(CURDIR)/target/oracle/devices/go.mod
 	-cd e2e/oracle && DEVICES_RECORD=$(CURDIR)/scheduler/src/devices/data/table.jsonl go test -mod=mod -modfile=$(CURDIR)/target/oracle/devices/go.mod \
-	  k8s.io/dynamic-resource-allocation/structured/internal/incubating -run TestAllocator > target/oracle/devices/log
+	  k8s.io/dynamic-resource-allocation/structured/internal/experimental -run TestAllocator > $(CURDIR)/target/oracle/devices/log
 
 bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes; NODES, PODS, CASES
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-scheduler $(BIN)/bench-scheduler

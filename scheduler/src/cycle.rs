@@ -469,7 +469,9 @@ pub struct Explanation {
 #[cfg(test)]
 pub mod generate;
 #[cfg(test)]
-mod generate_devices;
+pub mod generate_devices;
+#[cfg(test)]
+pub mod generate_gated;
 #[cfg(test)]
 mod generate_volumes;
 #[cfg(test)]

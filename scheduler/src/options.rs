@@ -38,25 +38,11 @@ pub struct Options {
 }
 
 /// Gates of scheduling that upstream has off and that nothing here stands behind yet.
-const NOT_YET: &[Gate] = &[
-    Gate::DRADerivedAttributes,
-    Gate::DRADeviceCompatibilityGroups,
-    Gate::DRAFractionalCapacityRange,
-    Gate::DRAListTypeAttributes,
-    Gate::DRANodeAllocatableResources,
-    Gate::DRAOptionalNodeOperations,
-    Gate::DRAWorkloadResourceClaims,
-];
+const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources, Gate::DRAWorkloadResourceClaims];
 
 /// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.
-const ALWAYS: &[Gate] = &[
-    Gate::DRAConsumableCapacity,
-    Gate::DRADeviceBindingConditions,
-    Gate::DRAPartitionableDevices,
-    Gate::InPlacePodLevelResourcesVerticalScaling,
-    Gate::PodLevelResources,
-    Gate::VolumeLimitScaling,
-];
+const ALWAYS: &[Gate] =
+    &[Gate::InPlacePodLevelResourcesVerticalScaling, Gate::PodLevelResources, Gate::VolumeLimitScaling];
 
 /// A gate that would change nothing is refused: whoever sets it counts on what it does.
 fn not_yet(gates: &Gates) -> Vec<String> {
@@ -129,8 +115,8 @@ mod tests {
         assert_eq!(not_yet(&Gates::default()), Vec::<String>::new());
         assert_eq!(problems("GenericWorkload=true"), Vec::<String>::new());
         assert_eq!(
-            problems("DRAListTypeAttributes=true"),
-            ["feature gate DRAListTypeAttributes is not implemented by this kube-scheduler yet"]
+            problems("DRANodeAllocatableResources=true"),
+            ["feature gate DRANodeAllocatableResources is not implemented by this kube-scheduler yet"]
         );
         assert_eq!(
             problems("VolumeLimitScaling=false").last().unwrap(),

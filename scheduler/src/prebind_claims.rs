@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{DeleteParams, Meta, Patch, PatchParams};
+use component::features::{self, Gate};
 use controller::NORMAL;
 use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
@@ -50,12 +51,18 @@ pub async fn bind_claims(
         };
         written.push(claim);
     }
-    if !written.iter().any(|c| waits(c)) {
+    if !must_be_made_ready() || !written.iter().any(|c| waits(c)) {
         return Ok(());
     }
     let note = format!("waiting for binding conditions for device on node {node}");
     actions::event(scheduler, pod, NORMAL, "BindingConditionsPending", "Scheduling", &note);
     wait(scheduler, pod, &written).await
+}
+
+/// Whether devices can have conditions to wait for.
+fn must_be_made_ready() -> bool {
+    features::enabled(Gate::DRADeviceBindingConditions)
+        && features::enabled(Gate::DRAResourceClaimDeviceStatus)
 }
 
 /// Makes the claim that stands for extended resources, and says in the pod which container uses what of it.
@@ -141,14 +148,14 @@ async fn write_once(
             finalizers.push(FINALIZER.into());
             claim = api.replace(&claim).await.map_err(failed(format!("add finalizer to claim {key}")))?;
         }
-    } else if !has {
+    } else if !has && must_be_made_ready() {
         return other("deallocated elsewhere");
     }
     let status = claim.status.get_or_insert_default();
     if let Some(allocation) = &allotment.allocation {
         status.allocation = Some(allocation.clone());
     }
-    if let Some(allocation) = &mut status.allocation {
+    if let Some(allocation) = status.allocation.as_mut().filter(|_| must_be_made_ready()) {
         allocation.allocation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
     }
     status.reserved_for.get_or_insert_default().push(ResourceClaimConsumerReference {

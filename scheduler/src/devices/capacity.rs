@@ -19,11 +19,15 @@ fn capacities(device: &Device) -> impl Iterator<Item = (&String, &DeviceCapacity
 }
 
 /// What a request takes of every capacity of a device. Upstream: GetConsumedCapacityFromRequest.
-pub fn consumed(wanted: Option<&CapacityRequirements>, device: &Device) -> Result<Amounts, String> {
+pub fn consumed(
+    wanted: Option<&CapacityRequirements>,
+    device: &Device,
+    fractional: bool,
+) -> Result<Amounts, String> {
     let wanted = wanted.and_then(|w| w.requests.as_ref());
     let one = |(name, capacity): (&String, &DeviceCapacity)| {
         let asked = wanted.and_then(|w| w.get(name)).map(quantity);
-        let amount = takes(asked, capacity).map_err(|e| format!("capacity {name:?}: {e}"));
+        let amount = takes(asked, capacity, fractional).map_err(|e| format!("capacity {name:?}: {e}"));
         amount.map(|amount| (name.clone(), amount))
     };
     capacities(device).map(one).collect()
@@ -36,19 +40,20 @@ pub fn fits(
     device: &Device,
     taken: Option<&Amounts>,
     under_way: Option<&Amounts>,
+    fractional: bool,
 ) -> Result<bool, String> {
     let known = |name: &String| device.capacity.as_ref().is_some_and(|c| c.contains_key(name));
     let asked = wanted.and_then(|w| w.requests.as_ref());
     if !asked.is_none_or(|a| a.keys().all(known)) {
         return Ok(false);
     }
-    let consumed = consumed(wanted, device)?;
+    let consumed = consumed(wanted, device, fractional)?;
     if let Some((name, _)) = consumed.iter().find(|(_, q)| q.sign() < 0) {
         return Err(format!("capacity {name:?}: {NEGATIVE}"));
     }
     Ok(capacities(device).all(|(name, capacity)| {
         let mut sum = consumed.get(name).cloned().unwrap_or_default();
-        if violates(&sum, capacity.request_policy.as_ref()) {
+        if violates(&sum, capacity.request_policy.as_ref(), fractional) {
             return false;
         }
         for amounts in [taken, under_way].into_iter().flatten() {
@@ -61,14 +66,14 @@ pub fn fits(
 }
 
 /// Upstream: calculateConsumedCapacity, fillEmptyRequest.
-fn takes(asked: Option<Quantity>, capacity: &DeviceCapacity) -> Result<Quantity, String> {
+fn takes(asked: Option<Quantity>, capacity: &DeviceCapacity, fractional: bool) -> Result<Quantity, String> {
     let policy = capacity.request_policy.as_ref();
     let Some(asked) = asked else {
         return Ok(quantity(policy.and_then(|p| p.default.as_ref()).unwrap_or(&capacity.value)));
     };
     let Some(policy) = policy else { return Ok(asked) };
     if let Some(range) = &policy.valid_range {
-        return round_up(asked, range);
+        return round_up(asked, range, fractional);
     }
     let mut values = policy.valid_values.iter().flatten().map(quantity);
     Ok(values.find(|v| asked <= *v).unwrap_or(asked))
@@ -80,22 +85,27 @@ fn exact_milli(q: &Quantity) -> Option<i64> {
     (Quantity::from_milli(milli, q.format()) == *q).then_some(milli)
 }
 
-/// A range computed with in thousandths or, where those do not do, in units. Upstream: useMilli.
-fn in_milli(range: &CapacityRequestPolicyRange) -> bool {
+/// A range is computed with in thousandths if that is switched on and they do, and in units if not. Upstream: useMilli.
+fn in_milli(range: &CapacityRequestPolicyRange, fractional: bool) -> bool {
     let bounds = [Some(&range.min), range.max.as_ref()];
     let step = range.step.as_ref().map(quantity);
-    bounds.into_iter().flatten().all(|q| exact_milli(&quantity(q)).is_some())
+    fractional
+        && bounds.into_iter().flatten().all(|q| exact_milli(&quantity(q)).is_some())
         && step.is_none_or(|s| exact_milli(&s).is_some_and(|m| m >= 1))
 }
 
 /// Upstream: roundUpRange.
-fn round_up(asked: Quantity, range: &CapacityRequestPolicyRange) -> Result<Quantity, String> {
+fn round_up(
+    asked: Quantity,
+    range: &CapacityRequestPolicyRange,
+    fractional: bool,
+) -> Result<Quantity, String> {
     let min = quantity(&range.min);
     if asked < min {
         return Ok(min);
     }
     let Some(step) = range.step.as_ref().map(quantity) else { return Ok(asked) };
-    let milli = in_milli(range);
+    let milli = in_milli(range, fractional);
     let wrong = |why: String| format!("{UNREPRESENTABLE}: {why}");
     let text = asked.to_string();
     let of = |q: &Quantity| if milli { q.milli_value() } else { q.value() };
@@ -120,26 +130,26 @@ fn round_up(asked: Quantity, range: &CapacityRequestPolicyRange) -> Result<Quant
 }
 
 /// Upstream: violatesPolicy.
-fn violates(amount: &Quantity, policy: Option<&CapacityRequestPolicy>) -> bool {
+fn violates(amount: &Quantity, policy: Option<&CapacityRequestPolicy>, fractional: bool) -> bool {
     let Some(policy) = policy else { return false };
     if policy.default.as_ref().is_some_and(|d| quantity(d) == *amount) {
         return false;
     }
     if let Some(range) = &policy.valid_range {
-        return outside(amount, range);
+        return outside(amount, range, fractional);
     }
     let values = policy.valid_values.as_deref().unwrap_or_default();
     !values.is_empty() && !values.iter().any(|v| quantity(v) == *amount)
 }
 
 /// Upstream: violateValidRange.
-fn outside(amount: &Quantity, range: &CapacityRequestPolicyRange) -> bool {
+fn outside(amount: &Quantity, range: &CapacityRequestPolicyRange, fractional: bool) -> bool {
     if range.max.as_ref().is_some_and(|max| *amount > quantity(max)) {
         return true;
     }
     let Some(step) = range.step.as_ref().map(quantity) else { return false };
     let min = quantity(&range.min);
-    if !in_milli(range) {
+    if !in_milli(range, fractional) {
         return amount.value().wrapping_sub(min.value()).checked_rem(step.value()) != Some(0);
     }
     let Some(milli) = exact_milli(amount) else { return true };

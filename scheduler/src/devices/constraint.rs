@@ -1,7 +1,25 @@
 //! Constraints over the devices of a claim: one attribute has the same value on all of them, or a different one on
-//! each. Upstream: matchAttributeConstraint, distinctAttributeConstraint.
+//! each. Of attributes with several values all devices must have one in common, or no two devices any.
+//! Upstream: matchAttributeConstraint, distinctAttributeConstraint.
 
-use k8s_openapi::api::resource::v1::{Device, DeviceAttribute, DeviceConstraint};
+use std::borrow::Cow;
+
+use k8s_openapi::api::resource::v1::{DeviceAttribute, DeviceConstraint};
+use smallvec::SmallVec;
+
+use super::Problem;
+
+/// One value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    Int(i64),
+    Bool(bool),
+    Text(Cow<'a, str>),
+    Version(Cow<'a, str>),
+}
+
+/// The values of an attribute; none where nothing can be compared.
+pub type Values<'a> = SmallVec<[Item<'a>; 1]>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -14,42 +32,54 @@ pub struct Constraint<'a> {
     rule: Rule,
     attribute: &'a str,
     requests: &'a [String],
-    values: Vec<&'a DeviceAttribute>,
+    /// Whether attributes with several values count.
+    lists: bool,
+    /// Of the same value, what all devices up to each have in common.
+    values: Vec<Values<'a>>,
 }
 
-/// A single value; lists have none.
-fn equal(a: &DeviceAttribute, b: &DeviceAttribute) -> Option<bool> {
-    if a.string.is_some() {
-        return Some(a.string == b.string);
+/// The values of an attribute. Upstream: attributeAsSet.
+pub fn values(attribute: &DeviceAttribute, lists: bool) -> Values<'_> {
+    let a = attribute;
+    if lists {
+        let texts = |list: &'_ Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
+        if let Some(list) = a.ints.as_ref().filter(|l| !l.is_empty()) {
+            return list.iter().map(|i| Item::Int(*i)).collect();
+        }
+        if let Some(list) = a.bools.as_ref().filter(|l| !l.is_empty()) {
+            return list.iter().map(|b| Item::Bool(*b)).collect();
+        }
+        if texts(&a.strings) {
+            return a.strings.iter().flatten().map(|s| Item::Text(Cow::Borrowed(s))).collect();
+        }
+        if texts(&a.versions) {
+            return a.versions.iter().flatten().map(|v| Item::Version(Cow::Borrowed(v))).collect();
+        }
     }
-    if a.int.is_some() {
-        return Some(a.int == b.int);
-    }
-    if a.bool.is_some() {
-        return Some(a.bool == b.bool);
-    }
-    a.version.is_some().then(|| a.version == b.version)
+    let one = match (a.int, a.bool, &a.string, &a.version) {
+        (Some(int), ..) => Some(Item::Int(int)),
+        (_, Some(bool), ..) => Some(Item::Bool(bool)),
+        (_, _, Some(text), _) => Some(Item::Text(Cow::Borrowed(text))),
+        (.., Some(version)) => Some(Item::Version(Cow::Borrowed(version))),
+        _ => None,
+    };
+    one.into_iter().collect()
 }
 
-/// Upstream: lookupAttribute.
-fn attribute<'a>(driver: &str, device: &'a Device, name: &str) -> Option<&'a DeviceAttribute> {
-    let attributes = device.attributes.as_ref()?;
-    attributes.get(name).or_else(|| {
-        let (domain, id) = name.split_once('/')?;
-        attributes.get(id).filter(|_| domain == driver)
-    })
+fn common<'a>(a: &Values<'a>, b: &Values<'a>) -> Values<'a> {
+    a.iter().filter(|item| b.contains(item)).cloned().collect()
 }
 
 impl<'a> Constraint<'a> {
     /// `None` for a kind that is not known.
-    pub fn new(wire: &'a DeviceConstraint) -> Option<Self> {
+    pub fn new(wire: &'a DeviceConstraint, lists: bool) -> Option<Self> {
         let (rule, attribute) = match (&wire.match_attribute, &wire.distinct_attribute) {
             (Some(name), _) => (Rule::Same, name),
             (None, Some(name)) => (Rule::Distinct, name),
             (None, None) => return None,
         };
         let requests = wire.requests.as_deref().unwrap_or_default();
-        Some(Self { rule, attribute, requests, values: Vec::new() })
+        Some(Self { rule, attribute, requests, lists, values: Vec::new() })
     }
 
     /// Whether it is about a request, named with its alternative where there is one.
@@ -60,27 +90,36 @@ impl<'a> Constraint<'a> {
         self.requests.is_empty() || self.requests.iter().any(|r| r == request || whole(r))
     }
 
-    /// Lets a device in if it may.
+    /// Lets a device in if it may. `lookup` tells the values of an attribute of it, if it has that.
     pub fn add(
         &mut self,
         request: &str,
         alternative: Option<&str>,
-        driver: &str,
-        device: &'a Device,
-    ) -> bool {
+        lookup: impl FnOnce(&'a str) -> Result<Option<Values<'a>>, Problem>,
+    ) -> Result<bool, Problem> {
         if !self.applies(request, alternative) {
-            return true;
+            return Ok(true);
         }
-        let Some(value) = attribute(driver, device, self.attribute) else { return false };
-        let fits = match (self.rule, self.values.as_slice()) {
-            (_, []) => true,
-            (Rule::Same, [first, ..]) => equal(value, first) == Some(true),
-            (Rule::Distinct, others) => others.iter().all(|o| equal(value, o) == Some(false)),
+        let Some(value) = lookup(self.attribute)? else { return Ok(false) };
+        if value.is_empty() {
+            // Where lists do not count one of them is alone with its value.
+            let alone = !self.lists && self.values.is_empty();
+            if alone {
+                self.values.push(value);
+            }
+            return Ok(alone);
+        }
+        let kept = match (self.rule, self.values.last()) {
+            (Rule::Same, Some(last)) => Some(common(last, &value)).filter(|c| !c.is_empty()),
+            (Rule::Same, None) => Some(value),
+            (Rule::Distinct, _) => {
+                let apart = self.values.iter().all(|other| common(other, &value).is_empty());
+                apart.then_some(value)
+            }
         };
-        if fits {
-            self.values.push(value);
-        }
-        fits
+        let fits = kept.is_some();
+        self.values.extend(kept);
+        Ok(fits)
     }
 
     /// Takes out the device that came in last.

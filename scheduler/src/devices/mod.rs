@@ -1,15 +1,19 @@
 //! Devices for claims: which devices of a node's pools satisfy which claims. Pure: what there is ([`Supply`]), a node
 //! and claims go in, allocations come out; the first solution in the order of pools, slices and devices wins.
 //!
-//! Upstream: k8s.io/dynamic-resource-allocation/structured, the "incubating" allocator, with the features that are on
-//! by default in v1.37. Not here: list-valued and derived attributes, compatibility groups and optional node
-//! operations (their gates are off); who reads claims and writes allocations is `plugins/dynamic_resources.rs` and
-//! `prebind_claims.rs`. Start reading at [`allocate`].
+//! Upstream: k8s.io/dynamic-resource-allocation/structured, the "experimental" allocator, of which the others are
+//! subsets; what is switched off is as in those ([`Features`]). Upstream's "stable" one, which serves where neither
+//! capacity is shared nor devices are made ready, tries pools in any order; here they have the same order always.
+//! Not here: who reads claims and writes allocations; that is `plugins/dynamic_resources.rs` and `prebind_claims.rs`.
+//! Start reading at [`allocate`].
 
 mod capacity;
 mod constraint;
 mod counters;
 pub mod extended;
+mod features;
+#[cfg(test)]
+mod oracle;
 mod pools;
 mod request;
 mod result;
@@ -24,6 +28,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
+pub use features::Features;
 pub use selector::Programs;
 pub use supply::{DeviceRef, Inventory, Supply, Taken};
 
@@ -32,6 +37,18 @@ pub use supply::{DeviceRef, Inventory, Supply, Taken};
 pub struct Site<'a> {
     pub name: &'a str,
     pub labels: &'a BTreeMap<String, String>,
+    /// Features that it declares.
+    pub declared: &'a [String],
+}
+
+/// What nodes declare that may have less to do for a device. Upstream:
+/// nodedeclaredfeatures/features/draoptionalnodeoperations.
+pub const OPTIONAL_NODE_OPERATIONS: &str = "DRAOptionalNodeOperations";
+
+impl Site<'_> {
+    pub fn has_optional_operations(&self) -> bool {
+        self.declared.iter().any(|f| f == OPTIONAL_NODE_OPERATIONS)
+    }
 }
 
 /// Why nothing can be said about a node.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::NodeSelector as WireSelector;
 use k8s_openapi::api::resource::v1::{CounterSet, Device, ResourceSlice};
 
 use super::supply::{Inventory, Supply};
-use super::{DeviceRef, Site};
+use super::{DeviceRef, Features, Site};
 use crate::model::NodeSelector;
 
 /// Whether devices of a pool can be given away.
@@ -72,11 +72,19 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// Slices of devices that must not be combined freely: this allocator cannot tell, and leaves them alone, which
-/// makes their pools incomplete.
+/// Slices of devices that must not be combined freely. Where compatibility groups do not count they are left alone,
+/// which makes their pools incomplete.
 fn grouped(slice: &ResourceSlice) -> bool {
     let mut uses = devices(slice).iter().flat_map(|d| d.consumes_counters.iter().flatten());
     uses.any(|c| c.compatibility_groups.as_ref().is_some_and(|g| !g.is_empty()))
+}
+
+/// Slices that count. Those that are about parts of devices do not where nothing is known of such.
+fn counts(slice: &ResourceSlice, features: Features) -> bool {
+    let spec = &slice.spec;
+    let parts = spec.per_device_node_selection.is_some()
+        || spec.shared_counters.as_ref().is_some_and(|c| !c.is_empty());
+    (features.partitionable || !parts) && (features.compatibility_groups || !grouped(slice))
 }
 
 fn relevant(site: Site<'_>, slice: &ResourceSlice) -> bool {
@@ -92,7 +100,8 @@ fn relevant(site: Site<'_>, slice: &ResourceSlice) -> bool {
 /// devices that must be made ready first come last.
 pub fn gather<'a>(supply: &'a Supply, site: Site<'_>) -> Vec<Pool<'a>> {
     let mut found: BTreeMap<(&str, &str), Vec<&ResourceSlice>> = BTreeMap::new();
-    for slice in supply.inventory.slices_for(site.name).filter(|s| !grouped(s) && relevant(site, s)) {
+    let features = supply.features;
+    for slice in supply.inventory.slices_for(site.name).filter(|s| counts(s, features) && relevant(site, s)) {
         let pool = &slice.spec.pool;
         let known = found.entry((&slice.spec.driver, &pool.name)).or_default();
         match known.first().map(|k| k.spec.pool.generation) {
@@ -104,7 +113,7 @@ pub fn gather<'a>(supply: &'a Supply, site: Site<'_>) -> Vec<Pool<'a>> {
     }
     let pools = found
         .into_iter()
-        .filter_map(|((driver, name), slices)| pool(&supply.inventory, driver, name, slices));
+        .filter_map(|((driver, name), slices)| pool(&supply.inventory, features, driver, name, slices));
     let (mut first, last): (Vec<_>, Vec<_>) = pools.partition(|p| !waits(p));
     first.extend(last);
     first
@@ -116,6 +125,7 @@ fn waits(pool: &Pool<'_>) -> bool {
 
 fn pool<'a>(
     inventory: &'a Inventory,
+    features: Features,
     driver: &'a str,
     name: &'a str,
     slices: Vec<&'a ResourceSlice>,
@@ -123,7 +133,7 @@ fn pool<'a>(
     let info = &slices.first()?.spec.pool;
     let complete = |count: usize| i64::try_from(count) == Ok(info.resource_slice_count);
     if complete(slices.len()) {
-        return Some(build(driver, name, slices, Vec::new()));
+        return Some(build(features, driver, name, slices, Vec::new()));
     }
     // The missing ones may be slices that are of no use to this node.
     let mut all = Vec::new();
@@ -131,7 +141,7 @@ fn pool<'a>(
         match slice.spec.pool.generation.cmp(&info.generation) {
             // What the node sees is being replaced.
             std::cmp::Ordering::Greater => return None,
-            std::cmp::Ordering::Equal if !grouped(slice) => all.push(slice),
+            std::cmp::Ordering::Equal if features.compatibility_groups || !grouped(slice) => all.push(slice),
             _ => {}
         }
     }
@@ -140,26 +150,30 @@ fn pool<'a>(
     }
     let known: BTreeSet<_> = slices.iter().map(|s| s.metadata.name.as_deref()).collect();
     all.retain(|s| !known.contains(&s.metadata.name.as_deref()));
-    Some(build(driver, name, slices, all))
+    Some(build(features, driver, name, slices, all))
 }
 
 fn build<'a>(
+    features: Features,
     driver: &'a str,
     name: &'a str,
     mut slices: Vec<&'a ResourceSlice>,
     others: Vec<&'a ResourceSlice>,
 ) -> Pool<'a> {
     slices.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    let counts = |s: &&ResourceSlice| s.spec.shared_counters.as_ref().is_some_and(|c| !c.is_empty());
-    let (mut counting, slices): (Vec<_>, Vec<_>) = slices.into_iter().partition(counts);
-    let (more, elsewhere): (Vec<_>, Vec<_>) = others.into_iter().partition(counts);
+    let counters = |s: &&ResourceSlice| {
+        features.partitionable && s.spec.shared_counters.as_ref().is_some_and(|c| !c.is_empty())
+    };
+    let (mut counting, slices): (Vec<_>, Vec<_>) = slices.into_iter().partition(counters);
+    let (more, elsewhere): (Vec<_>, Vec<_>) = others.into_iter().partition(counters);
     counting.extend(more);
     let mut pool = Pool { slices, elsewhere, ..Pool::new(driver, name, State::Usable) };
     let mut names = BTreeSet::new();
     let unique = pool.devices().all(|(_, d)| names.insert(d.name.as_str()));
     let mut sets = counting.iter().flat_map(|s| s.spec.shared_counters.iter().flatten());
     let distinct = sets.all(|s| pool.counters.insert(&s.name, s).is_none());
-    if unique && distinct && pool.everywhere().all(|d| counters_exist(&pool, d)) {
+    let exist = || pool.everywhere().all(|d| counters_exist(&pool, d));
+    if unique && distinct && (!features.partitionable || exist()) {
         return pool;
     }
     Pool::new(driver, name, State::Invalid)

@@ -23,7 +23,7 @@ pub struct Alternative<'a> {
     pub selectors: &'a [DeviceSelector],
     pub tolerations: Option<&'a Vec<DeviceToleration>>,
     pub capacity: Option<&'a CapacityRequirements>,
-    derived: &'a [DeviceDerivedAttribute],
+    pub derived: &'a [DeviceDerivedAttribute],
     /// How many devices it takes.
     pub devices: usize,
     /// The candidates it takes, if it takes all there are.
@@ -33,6 +33,7 @@ pub struct Alternative<'a> {
 /// A request with its ways, the preferred one first.
 pub struct Wanted<'a> {
     pub name: &'a str,
+    pub wire: &'a DeviceRequest,
     pub ways: Vec<Alternative<'a>>,
     /// Whether the ways are alternatives, and the one chosen last.
     pub prioritized: bool,
@@ -93,10 +94,10 @@ impl<'a> Alternative<'a> {
     }
 
     /// What can be said without looking at devices.
-    pub fn check(&self, claim: &str) -> Result<(), Problem> {
+    pub fn check(&self, claim: &str, derives: bool) -> Result<(), Problem> {
         let name = self.name;
         let problem = |text: String| Err(Problem::Fatal(format!("claim {claim}, request {name}{text}")));
-        if !self.derived.is_empty() {
+        if !derives && !self.derived.is_empty() {
             return problem(
                 ": cannot handle request with derived attributes, the feature is disabled".into(),
             );
@@ -111,6 +112,22 @@ impl<'a> Alternative<'a> {
     }
 }
 
+/// What a request must not ask for where capacity is not shared. Upstream: Allocate.
+pub fn no_capacity(request: &DeviceRequest, claim: &str) -> Result<(), Problem> {
+    let problem = |kind: &str, name: &str| {
+        Err(Problem::Fatal(format!(
+            "claim {claim}, {kind} {name}: has capacity requests, but the DRAConsumableCapacity feature is disabled"
+        )))
+    };
+    if request.exactly.as_ref().is_some_and(|e| e.capacity.is_some()) {
+        return problem("request", &request.name);
+    }
+    match request.first_available.iter().flatten().find(|s| s.capacity.is_some()) {
+        Some(sub) => problem("subrequest", &sub.name),
+        None => Ok(()),
+    }
+}
+
 impl<'a> Wanted<'a> {
     fn new(request: &'a DeviceRequest) -> Self {
         let subs = request.first_available.as_deref().unwrap_or_default();
@@ -119,7 +136,7 @@ impl<'a> Wanted<'a> {
             Some(exactly) => vec![Alternative::exact(&request.name, exactly)],
             None => Vec::new(),
         };
-        Self { name: &request.name, ways, prioritized: !subs.is_empty(), chosen: 0 }
+        Self { name: &request.name, wire: request, ways, prioritized: !subs.is_empty(), chosen: 0 }
     }
 
     pub fn of(claim: &'a ResourceClaim) -> Vec<Self> {

@@ -6,7 +6,7 @@ use k8s_openapi::api::resource::v1::{
 };
 
 use super::search::{Chosen, Search};
-use super::{Problem, capacity};
+use super::{Features, Problem, capacity};
 
 impl Search<'_> {
     /// One allocation for each claim.
@@ -35,17 +35,23 @@ impl Search<'_> {
     fn device(&self, claim: usize, chosen: &Chosen) -> DeviceRequestAllocationResult {
         let c = &self.candidates[chosen.candidate];
         let way = &self.wanted[claim][chosen.of.0].ways[chosen.of.1];
+        let Features { binding, optional_node_operations: skips, .. } = self.supply.features;
         DeviceRequestAllocationResult {
             admin_access: way.admin.then_some(true),
-            binding_conditions: c.device.binding_conditions.clone(),
-            binding_failure_conditions: c.device.binding_failure_conditions.clone(),
+            binding_conditions: c.device.binding_conditions.clone().filter(|_| binding),
+            binding_failure_conditions: c.device.binding_failure_conditions.clone().filter(|_| binding),
             consumed_capacity: chosen.amounts.as_ref().filter(|a| !a.is_empty()).map(capacity::written),
             device: c.id.device.into(),
             driver: c.id.driver.into(),
             pool: c.id.pool.into(),
             request: way.full_name(),
             share_id: chosen.amounts.is_some().then(self.supply.new_share),
-            skip_node_operations: None,
+            skip_node_operations: c
+                .slice
+                .spec
+                .skip_node_operations
+                .clone()
+                .filter(|l| skips && !l.is_empty()),
             tolerations: way.tolerations.cloned(),
         }
     }
@@ -103,7 +109,8 @@ impl Search<'_> {
                 Some(true) => (&c.device.node_name, &c.device.node_selector),
                 _ => (&spec.node_name, &spec.node_selector),
             };
-            if node.is_some() || c.device.binds_to_node == Some(true) {
+            let binds = c.device.binds_to_node == Some(true) && !self.supply.features.oldest();
+            if node.is_some() || binds {
                 return Ok(Some(this_node(self.site.name)));
             }
             match selector.as_ref().map(|s| s.node_selector_terms.as_slice()) {

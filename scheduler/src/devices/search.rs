@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use component::features::{self, Gate};
 use hashbrown::HashMap;
-use k8s_openapi::api::resource::v1::{Device, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1::{
+    CapacityRequirements, Device, DeviceAttribute, DeviceTaint, DeviceToleration, ResourceClaim,
+    ResourceSlice,
+};
 use smallvec::SmallVec;
 
-use super::constraint::Constraint;
+use super::constraint::{Constraint, Values, values};
 use super::counters::Counters;
 use super::pools::{Pool, State, device_meant};
-use super::request::{Alternative, Wanted};
+use super::request::{Alternative, Wanted, no_capacity};
 use super::selector::Failed;
 use super::supply::{Amounts, Supply};
 use super::{DeviceRef, MOST_DEVICES, Problem, Site, capacity, key};
@@ -22,6 +24,8 @@ pub struct Candidate<'a> {
     pub pool: usize,
     pub slice: &'a ResourceSlice,
     pub device: &'a Device,
+    /// Several claims may share it.
+    multiple: bool,
     /// Claims that have it so far.
     by: SmallVec<[usize; 2]>,
     taken: bool,
@@ -29,12 +33,6 @@ pub struct Candidate<'a> {
     used: bool,
     /// What claims take of it so far, if any does.
     shares: Option<Amounts>,
-}
-
-impl Candidate<'_> {
-    fn multiple(&self) -> bool {
-        self.device.allow_multiple_allocations == Some(true)
-    }
 }
 
 /// A device chosen for a request.
@@ -79,6 +77,8 @@ pub struct Search<'a> {
     counters: Vec<Counters<'a>>,
     /// What selectors said, by candidate and request.
     matching: HashMap<(usize, usize, usize, usize), bool, foldhash::fast::RandomState>,
+    /// Values of expressions, by candidate.
+    derived: HashMap<(usize, &'a str), Values<'a>, foldhash::fast::RandomState>,
     stop: &'a dyn Fn() -> bool,
 }
 
@@ -98,9 +98,14 @@ impl<'a> Search<'a> {
         let candidates = usable.flat_map(|(at, pool)| {
             pool.devices().map(move |(slice, device)| {
                 let id = pool.id(device);
-                let taken = supply.taken.is_whole(id);
-                let used = supply.taken.shared(id).is_some();
-                Candidate { id, pool: at, slice, device, by: SmallVec::new(), taken, used, shares: None }
+                let shared = supply.taken.shared(id).is_some();
+                // Nothing is shared where that is switched off: who has a part has all of it.
+                let sharing = supply.features.consumable_capacity;
+                let taken = supply.taken.is_whole(id) || shared && !sharing;
+                let multiple = sharing && device.allow_multiple_allocations == Some(true);
+                let used = shared && sharing;
+                let by = SmallVec::new();
+                Candidate { id, pool: at, slice, device, multiple, by, taken, used, shares: None }
             })
         });
         let mut search = Self {
@@ -114,11 +119,12 @@ impl<'a> Search<'a> {
             constraints: Vec::new(),
             counters: pools.iter().map(|_| Counters::default()).collect(),
             matching: HashMap::default(),
+            derived: HashMap::default(),
             stop,
         };
         for (at, claim) in claims.iter().enumerate() {
             search.count(at)?;
-            search.constraints.push(constraints(claim)?);
+            search.constraints.push(constraints(claim, supply.features.list_attributes)?);
         }
         Ok(search)
     }
@@ -128,6 +134,10 @@ impl<'a> Search<'a> {
         let name = key(&self.claims[claim]);
         let mut total = 0_usize;
         for request in 0..self.wanted[claim].len() {
+            let features = self.supply.features;
+            if !features.consumable_capacity && !features.oldest() {
+                no_capacity(self.wanted[claim][request].wire, &name)?;
+            }
             let mut least = usize::MAX;
             for way in 0..self.wanted[claim][request].ways.len() {
                 let at = At { claim, request, way, device: 0 };
@@ -155,7 +165,7 @@ impl<'a> Search<'a> {
         claim: &str,
     ) -> Result<(usize, Arc<k8s_openapi::api::resource::v1::DeviceClass>, Option<Vec<usize>>), Problem> {
         let way = &self.wanted[at.claim][at.request].ways[at.way];
-        way.check(claim)?;
+        way.check(claim, self.supply.features.derived_attributes)?;
         let (name, class_name, mode, count) = (way.name, way.class_name, way.mode, way.count);
         let Some(class) = self.supply.inventory.class(class_name).cloned() else {
             return fatal(format!(
@@ -194,7 +204,7 @@ impl<'a> Search<'a> {
             }
             let wanted = self.wanted[at.claim][at.request].ways[at.way].capacity;
             let device = self.candidates[candidate].device;
-            match capacity::fits(wanted, device, None, None) {
+            match self.fits(wanted, device, None, None) {
                 Ok(true) => all.push(candidate),
                 Ok(false) => {}
                 Err(e) => {
@@ -208,8 +218,27 @@ impl<'a> Search<'a> {
         Ok(all)
     }
 
+    /// Whether a device has the capacity, which is not asked where capacity is not shared.
+    fn fits(
+        &self,
+        wanted: Option<&CapacityRequirements>,
+        device: &Device,
+        taken: Option<&Amounts>,
+        under_way: Option<&Amounts>,
+    ) -> Result<bool, String> {
+        let features = self.supply.features;
+        if !features.consumable_capacity {
+            return Ok(true);
+        }
+        capacity::fits(wanted, device, taken, under_way, features.fractional_capacity)
+    }
+
     /// Whether class, request and node allow a device. Upstream: isSelectable.
     fn selectable(&mut self, at: At, candidate: usize) -> Result<bool, Problem> {
+        let waits = |d: &Device| d.binding_conditions.as_ref().is_some_and(|c| !c.is_empty());
+        if !self.supply.features.binding && waits(self.candidates[candidate].device) {
+            return Ok(false);
+        }
         let key = (candidate, at.claim, at.request, at.way);
         if let Some(known) = self.matching.get(&key) {
             return Ok(*known);
@@ -357,7 +386,7 @@ impl<'a> Search<'a> {
     fn has_capacity(&self, at: At, candidate: usize) -> Result<bool, Problem> {
         let c = &self.candidates[candidate];
         let taken = self.supply.taken.shared(c.id);
-        let fits = capacity::fits(self.way(at).capacity, c.device, taken, c.shares.as_ref());
+        let fits = self.fits(self.way(at).capacity, c.device, taken, c.shares.as_ref());
         fits.or_else(|e| {
             let (claim, request) = (key(&self.claims[at.claim]), self.way(at).name);
             fatal(format!("claim {claim}, request {request}: checking capacity for device {}: {e}", c.id))
@@ -367,14 +396,18 @@ impl<'a> Search<'a> {
     /// Takes a device if counters, taints and constraints let it.
     fn take(&mut self, at: At, candidate: usize, must: bool) -> Result<bool, Problem> {
         let c = &self.candidates[candidate];
-        let (admin, multiple) = (self.way(at).admin, c.multiple());
+        let (admin, multiple) = (self.way(at).admin, c.multiple);
         let held = if admin { !multiple && c.by.contains(&at.claim) } else { c.taken || !c.by.is_empty() };
         if held {
             return Ok(false);
         }
-        let counts = self.counts(candidate);
         let (pool, device) = (c.pool, c.device);
-        if counts && !self.counters[pool].take(&self.pools[pool], &self.supply.taken, device) {
+        let features = self.supply.features;
+        if !self.operable(c) || !features.partitionable && uses_counters(device) {
+            return Ok(false);
+        }
+        let (counts, grouped) = (self.counts(candidate), features.compatibility_groups);
+        if counts && !self.counters[pool].take(&self.pools[pool], &self.supply.taken, device, grouped) {
             return Ok(false);
         }
         let ok = self.enter(at, candidate, must);
@@ -384,26 +417,29 @@ impl<'a> Search<'a> {
         ok
     }
 
+    /// Whether the node can use a device for which it has less to do than usual.
+    fn operable(&self, c: &Candidate<'_>) -> bool {
+        let (spec, features) = (&c.slice.spec, self.supply.features);
+        let skips = spec.skip_node_operations.as_ref().is_some_and(|l| !l.is_empty());
+        let knows = features.optional_node_operations && self.site.has_optional_operations();
+        !skips || !features.newest() || knows
+    }
+
     /// Whether a device's counters are to be counted: not again for another share of it.
     fn counts(&self, candidate: usize) -> bool {
         let c = &self.candidates[candidate];
-        let uses = c.device.consumes_counters.as_ref().is_some_and(|u| !u.is_empty());
-        uses && !(c.multiple() && (c.used || c.shares.is_some()))
+        uses_counters(c.device) && !(c.multiple && (c.used || c.shares.is_some()))
     }
 
     fn enter(&mut self, at: At, candidate: usize, must: bool) -> Result<bool, Problem> {
         let c = &self.candidates[candidate];
-        let (id, device, multiple) = (c.id, c.device, c.multiple());
+        let (id, device, multiple) = (c.id, c.device, c.multiple);
         let taints = device.taints.iter().flatten().chain(self.supply.inventory.ruled_taints(id));
-        if features::enabled(Gate::DRADeviceTaints) && { taints }
-            .any(|t| prevents(t, self.way(at).tolerations))
-        {
+        if self.supply.features.taints && { taints }.any(|t| prevents(t, self.way(at).tolerations)) {
             return Ok(false);
         }
         let (request, alternative) = self.way(at).names();
-        let list = &mut self.constraints[at.claim];
-        if let Some(broken) = list.iter_mut().position(|c| !c.add(request, alternative, id.driver, device)) {
-            list[..broken].iter_mut().for_each(|c| c.remove(request, alternative));
+        if !self.constrained(at, candidate)? {
             if must {
                 let (claim, name) = (key(&self.claims[at.claim]), self.way(at).name);
                 return fatal(format!(
@@ -414,7 +450,9 @@ impl<'a> Search<'a> {
         }
         let amounts = match self.has_capacity(at, candidate) {
             Ok(true) if multiple => {
-                capacity::consumed(self.way(at).capacity, device).map_err(Problem::Fatal).map(Some)
+                let fractional = self.supply.features.fractional_capacity;
+                let amounts = capacity::consumed(self.way(at).capacity, device, fractional);
+                amounts.map_err(Problem::Fatal).map(Some)
             }
             Ok(true) => Ok(None),
             Ok(false) | Err(_) => {
@@ -429,6 +467,44 @@ impl<'a> Search<'a> {
         }
         self.chosen[at.claim].push(Chosen { candidate, of: (at.request, at.way), amounts });
         Ok(true)
+    }
+
+    /// Lets a device in everywhere if all constraints let it in, and nowhere if not.
+    fn constrained(&mut self, at: At, candidate: usize) -> Result<bool, Problem> {
+        let (request, alternative) = self.way(at).names();
+        let mut list = std::mem::take(&mut self.constraints[at.claim]);
+        let mut entered = Ok(true);
+        for i in 0..list.len() {
+            entered = list[i].add(request, alternative, |name| self.attribute(at, candidate, name));
+            if !matches!(entered, Ok(true)) {
+                list[..i].iter_mut().for_each(|c| c.remove(request, alternative));
+                break;
+            }
+        }
+        self.constraints[at.claim] = list;
+        entered
+    }
+
+    /// The values of an attribute: those that the request computes, or the device's own. Upstream: lookupAttribute.
+    fn attribute(&mut self, at: At, candidate: usize, name: &str) -> Result<Option<Values<'a>>, Problem> {
+        let lists = self.supply.features.list_attributes;
+        let Candidate { id, device, .. } = self.candidates[candidate];
+        let Some(derived) = self.way(at).derived.iter().find(|d| d.name == name) else {
+            return Ok(own_attribute(id.driver, device, name).map(|a| values(a, lists)));
+        };
+        let key = (candidate, derived.expression.as_str());
+        if let Some(known) = self.derived.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.supply.programs.derive(&derived.expression, id.driver, device, lists);
+        let found = found.map_err(|e| {
+            Problem::Fatal(match e {
+                Failed::Compile(e) => format!("compile derived attribute {name} failed: {e}"),
+                Failed::Run(e) => format!("evaluate derived attribute {name} on device {id} failed: {e}"),
+            })
+        })?;
+        self.derived.insert(key, found.clone());
+        Ok(Some(found))
     }
 
     fn give_back(&mut self, at: At, candidate: usize) {
@@ -456,7 +532,20 @@ impl<'a> Search<'a> {
     }
 }
 
-fn constraints(claim: &ResourceClaim) -> Result<Vec<Constraint<'_>>, Problem> {
+fn uses_counters(device: &Device) -> bool {
+    device.consumes_counters.as_ref().is_some_and(|u| !u.is_empty())
+}
+
+/// Upstream: lookupStaticAttribute.
+fn own_attribute<'a>(driver: &str, device: &'a Device, name: &str) -> Option<&'a DeviceAttribute> {
+    let attributes = device.attributes.as_ref()?;
+    attributes.get(name).or_else(|| {
+        let (domain, id) = name.split_once('/')?;
+        attributes.get(id).filter(|_| domain == driver)
+    })
+}
+
+fn constraints(claim: &ResourceClaim, lists: bool) -> Result<Vec<Constraint<'_>>, Problem> {
     let devices = claim.spec.as_ref().and_then(|s| s.devices.as_ref());
     let list = devices.and_then(|d| d.constraints.as_deref()).unwrap_or_default();
     let one = |(i, wire)| {
@@ -466,7 +555,7 @@ fn constraints(claim: &ResourceClaim) -> Result<Vec<Constraint<'_>>, Problem> {
                 "claim {claim}, constraint #{i}: empty constraint (unsupported constraint type?)"
             ))
         };
-        Constraint::new(wire).ok_or_else(unknown)
+        Constraint::new(wire, lists).ok_or_else(unknown)
     };
     list.iter().enumerate().map(one).collect()
 }

@@ -1,4 +1,7 @@
-//! Expressions that say which devices are meant. Upstream: dynamic-resource-allocation/cel/compile.go.
+//! Expressions about devices: which ones are meant, and what attributes of theirs are computed.
+//! Upstream: dynamic-resource-allocation/cel/compile.go.
+
+use std::borrow::Cow;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -7,6 +10,7 @@ use cel::{Activation, Budget, DeclType, Env, EvalError, Library, MapBuilder, Pro
 use cel::{Semver, Type, Val, Version};
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute};
 
+use super::constraint::{Item, Values};
 use super::supply::quantity;
 
 /// Upstream: resourceapi.CELSelectorExpressionMaxCost.
@@ -15,16 +19,22 @@ const MOST_COST: u64 = 1_000_000;
 const KEPT: usize = 1000;
 
 type Compiled = Result<Program, String>;
+type Known = Mutex<HashMap<String, Compiled, foldhash::fast::RandomState>>;
 
 /// Compiled expressions, each compiled once.
 pub struct Programs {
     env: Env,
-    known: Mutex<HashMap<String, Compiled, foldhash::fast::RandomState>>,
+    selectors: Known,
+    /// What computes attributes.
+    deriving: Known,
 }
+
+/// Says what is wrong with an expression that evaluates to this.
+type Judge = fn(&Type) -> Option<String>;
 
 impl Default for Programs {
     fn default() -> Self {
-        Self { env: environment(), known: Mutex::default() }
+        Self { env: environment(), selectors: Known::default(), deriving: Known::default() }
     }
 }
 
@@ -49,12 +59,16 @@ pub enum Failed {
 }
 
 impl Programs {
-    fn get(&self, expression: &str) -> Compiled {
-        let mut known = self.known.lock();
+    fn get(&self, known: &Known, expression: &str, judge: Judge) -> Compiled {
+        let mut known = known.lock();
         if let Some(found) = known.get(expression) {
             return found.clone();
         }
-        let compiled = self.compile(expression);
+        let compiled = self.env.compile(expression, None).map_err(|e| e.to_string());
+        let compiled = compiled.and_then(|program| match judge(program.output_type()) {
+            None => Ok(program),
+            Some(problem) => Err(problem),
+        });
         if known.len() >= KEPT {
             known.clear();
         }
@@ -62,17 +76,9 @@ impl Programs {
         compiled
     }
 
-    fn compile(&self, expression: &str) -> Compiled {
-        let program = self.env.compile(expression, None).map_err(|e| e.to_string())?;
-        match program.output_type() {
-            Type::Bool | Type::Dyn => Ok(program),
-            other => Err(format!("must evaluate to bool or the unknown type, not {other}")),
-        }
-    }
-
     /// Whether an expression means a device.
     pub fn matches(&self, expression: &str, driver: &str, device: &Device) -> Result<bool, Failed> {
-        let program = self.get(expression).map_err(Failed::Compile)?;
+        let program = self.get(&self.selectors, expression, tells).map_err(Failed::Compile)?;
         let device = value(driver, device).map_err(Failed::Run)?;
         let activation = Activation::new().bind("device", Ok(device));
         let answer = program.eval(&activation, &Budget::cost(MOST_COST));
@@ -81,6 +87,101 @@ impl Programs {
             let kind = answer.type_name();
             Failed::Run(format!("CEL result of type {kind} could not be converted to bool: type conversion error from '{kind}' to 'bool'"))
         })
+    }
+
+    /// The values of an attribute that an expression computes, as constraints see them: without `lists` one of several
+    /// values has none that can be compared. Upstream: EvaluateDerivedAttribute.
+    pub fn derive<'v>(
+        &self,
+        expression: &str,
+        driver: &str,
+        device: &Device,
+        lists: bool,
+    ) -> Result<Values<'v>, Failed> {
+        let program = self.get(&self.deriving, expression, derives).map_err(Failed::Compile)?;
+        let device = value(driver, device).map_err(Failed::Run)?;
+        let activation = Activation::new().bind("device", Ok(device));
+        let answer = program.eval(&activation, &Budget::cost(MOST_COST));
+        let answer = answer.map_err(|e| Failed::Run(e.to_string()))?;
+        computed(&answer, lists).map_err(Failed::Run)
+    }
+}
+
+fn tells(output: &Type) -> Option<String> {
+    let ok = matches!(output, Type::Bool | Type::Dyn);
+    (!ok).then(|| format!("must evaluate to bool or the unknown type, not {output}"))
+}
+
+/// Upstream: isAllowedDerivedAttributeType.
+fn derives(output: &Type) -> Option<String> {
+    let scalar = |t: &Type| match t {
+        Type::Bool | Type::Int | Type::String | Type::Any | Type::Dyn => true,
+        other => *other == Type::object("kubernetes.Semver"),
+    };
+    let ok = scalar(output) || matches!(output, Type::List(item) if scalar(item));
+    (!ok).then(|| {
+        format!("must evaluate to a primitive scalar (string, integer, boolean, semver) or a list of these scalars, not {output}")
+    })
+}
+
+/// Upstream: valToDeviceAttribute.
+fn computed<'v>(answer: &Val<'_>, lists: bool) -> Result<Values<'v>, String> {
+    if let Some(item) = item(answer) {
+        return Ok(Values::from_iter([item]));
+    }
+    let Val::List(list) = answer else {
+        return Err(format!("unsupported CEL return type: {}", go_type(answer)));
+    };
+    let mut all = Values::new();
+    for (i, value) in list.iter().enumerate() {
+        let value = value.map_err(|e| e.to_string())?;
+        let kind = all.first().map(std::mem::discriminant);
+        match item(&value) {
+            Some(item) if kind.is_none_or(|k| k == std::mem::discriminant(&item)) => all.push(item),
+            _ => return Err(misfit(all.first(), i, go_type(&value))),
+        }
+    }
+    Ok(if lists { all } else { Values::new() })
+}
+
+fn misfit(first: Option<&Item<'_>>, at: usize, found: &str) -> String {
+    let wanted = match first {
+        None => return format!("unsupported list element type: {found}"),
+        Some(Item::Int(_)) => "int",
+        Some(Item::Bool(_)) => "bool",
+        Some(Item::Text(_)) => "string",
+        Some(Item::Version(_)) => "semver",
+    };
+    format!("expected list element at index {at} to be {wanted}, got {found}")
+}
+
+fn item<'v>(value: &Val<'_>) -> Option<Item<'v>> {
+    let version = || Some(Item::Version(Cow::Owned(value.as_object::<Semver>()?.to_string())));
+    match value {
+        Val::Bool(b) => Some(Item::Bool(*b)),
+        Val::Int(i) => Some(Item::Int(*i)),
+        Val::Str(text) => Some(Item::Text(Cow::Owned(text.to_string()))),
+        _ => version(),
+    }
+}
+
+/// How upstream calls the type of a value in errors.
+fn go_type<'v>(value: &'v Val<'_>) -> &'v str {
+    match value {
+        Val::Null => "structpb.NullValue",
+        Val::Bool(_) => "bool",
+        Val::Int(_) => "int64",
+        Val::Uint(_) => "uint64",
+        Val::Double(_) => "float64",
+        Val::Str(_) => "string",
+        Val::Bytes(_) => "[]uint8",
+        Val::Duration(_) => "time.Duration",
+        Val::Timestamp(_) => "time.Time",
+        Val::List(_) => "[]ref.Val",
+        Val::Map(_) => "map[ref.Val]ref.Val",
+        Val::Object(object) if object.type_name() == "kubernetes.Semver" => "semver.Version",
+        Val::Object(object) if object.type_name() == "kubernetes.Quantity" => "*resource.Quantity",
+        other => other.type_name(),
     }
 }
 

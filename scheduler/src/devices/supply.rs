@@ -10,6 +10,7 @@ use k8s_openapi::api::resource::v1::{
 };
 use machinery::quantity::Quantity;
 
+use super::Features;
 use super::selector::Programs;
 
 type Fast = foldhash::fast::RandomState;
@@ -225,6 +226,7 @@ impl Inventory {
 
 /// All that devices are chosen from.
 pub struct Supply {
+    pub features: Features,
     pub inventory: Arc<Inventory>,
     pub taken: Arc<Taken>,
     pub programs: Arc<Programs>,

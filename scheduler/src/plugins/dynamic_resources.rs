@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use client::Meta;
-use component::features::{self, Gate};
+use component::features::{Gate, Gates};
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::extended_devices::{self, Made, Special};
 use crate::config::DynamicResourcesArgs;
-use crate::devices::{self, Inventory, Problem, Programs, Site, Supply};
+use crate::devices::{self, Features, Inventory, Problem, Programs, Site, Supply};
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
 use crate::listers::Listers;
 use crate::model::{Groups, NodeRow, NodeSelector, PodInfo};
@@ -81,6 +81,32 @@ struct Use {
     nodes: Option<NodeSelector>,
     /// Its devices could not be made ready.
     broken: bool,
+    /// Only nodes that can do without some of what they usually do can use it.
+    skips: bool,
+}
+
+impl Use {
+    fn unallocated(claim: Arc<ResourceClaim>) -> Self {
+        Self { claim, nodes: None, broken: false, skips: false }
+    }
+
+    fn is_usable(&self, site: Site<'_>) -> bool {
+        !self.broken
+            && self.nodes.as_ref().is_none_or(|n| n.matches(site.labels, site.name))
+            && (!self.skips || site.has_optional_operations())
+    }
+}
+
+/// A node as devices are chosen for it.
+fn site(row: &NodeRow) -> Site<'_> {
+    let declared = row.node.as_ref().map(|n| n.status.declared_features.as_slice()).unwrap_or_default();
+    Site { name: &row.name, labels: row.labels(), declared }
+}
+
+/// Whether a node may have less to do than usual for a device.
+/// Upstream: allocationResultRequiresDRAOptionalNodeOperations.
+fn skips(allocation: &AllocationResult) -> bool {
+    results(allocation).any(|r| r.skip_node_operations.as_ref().is_some_and(|l| !l.is_empty()))
 }
 
 /// The claims of a pod within a cycle.
@@ -100,6 +126,9 @@ type Versions = [String; 3];
 
 pub struct DynamicResources {
     args: DynamicResourcesArgs,
+    features: Features,
+    /// How long devices of one node are looked for; zero: as long as it takes.
+    filter_timeout: Duration,
     programs: Arc<Programs>,
     inventory: Mutex<Option<(Versions, Arc<Inventory>)>>,
 }
@@ -208,8 +237,11 @@ pub fn timed_out(claim: &ResourceClaim, limit: Duration, now: Timestamp) -> bool
 }
 
 impl DynamicResources {
-    pub fn new(args: DynamicResourcesArgs) -> Self {
-        Self { args, programs: Arc::default(), inventory: Mutex::default() }
+    pub fn new(args: DynamicResourcesArgs, gates: &Gates) -> Self {
+        let timed = gates.enabled(Gate::DRASchedulerFilterTimeout);
+        let filter_timeout = if timed { args.filter_timeout.to_std() } else { Duration::ZERO };
+        let features = Features::of(gates);
+        Self { args, features, filter_timeout, programs: Arc::default(), inventory: Mutex::default() }
     }
 
     fn inventory(&self, listers: &Listers) -> Arc<Inventory> {
@@ -276,18 +308,21 @@ impl DynamicResources {
                     return Err(Reject::unresolvable(NAME, reason));
                 }
                 self.check_classes(view.listers, &claim)?;
-                uses.push(Use { claim, nodes: None, broken: false });
+                uses.push(Use::unallocated(claim));
                 continue;
             };
             let nodes = has.node_selector.as_ref().map(|s| NodeSelector::new(&s.node_selector_terms));
             let limit = self.args.binding_timeout.to_std();
-            let broken = is_ready(&claim).map_or(true, |ready| !ready && timed_out(&claim, limit, now));
-            uses.push(Use { claim, nodes, broken });
+            let late = |ready: bool| !ready && timed_out(&claim, limit, now);
+            let broken = self.features.binding && is_ready(&claim).map_or(true, late);
+            let skips = skips(has);
+            uses.push(Use { claim, nodes, broken, skips });
         }
         let special = Special::of(view, pod);
         let new = matches!(special, Some(Special::New(_)));
         let needs = new || uses.iter().any(|u| allocation(&u.claim).is_none());
         let supply = needs.then(|| Supply {
+            features: self.features,
             inventory: self.inventory(view.listers),
             taken: view.assumed.taken_devices(),
             programs: self.programs.clone(),
@@ -305,12 +340,9 @@ impl DynamicResources {
     ) -> Verdict {
         let more = special.iter().map(|s| &s.claim);
         let wanted: Vec<_> = devices.unallocated().chain(more).cloned().collect();
-        let timed = features::enabled(Gate::DRASchedulerFilterTimeout);
-        let limit = if timed { self.args.filter_timeout.to_std() } else { Duration::ZERO };
-        let start = Instant::now();
+        let (limit, start) = (self.filter_timeout, Instant::now());
         let late = || !limit.is_zero() && start.elapsed() > limit;
-        let site = Site { name: &row.name, labels: row.labels() };
-        let allocations = match devices::allocate(supply, site, &wanted, &late) {
+        let allocations = match devices::allocate(supply, site(row), &wanted, &late) {
             Ok(Some(allocations)) => allocations,
             Ok(None) => return Err(Reject::unresolvable(NAME, "cannot allocate all claims")),
             Err(Problem::Node(reason)) => return Err(Reject::unresolvable(NAME, reason)),
@@ -431,8 +463,8 @@ impl Plugin for DynamicResources {
         if let Some(supply) = &devices.supply {
             self.choose(devices, supply, special, row)?;
         }
-        let reaches = |u: &Use| u.nodes.as_ref().is_none_or(|n| n.matches(row.labels(), &row.name));
-        let gone = devices.claims.iter().enumerate().filter(|(_, u)| u.broken || !reaches(u));
+        let site = site(row);
+        let gone = devices.claims.iter().enumerate().filter(|(_, u)| !u.is_usable(site));
         let gone: Vec<usize> = gone.map(|(i, _)| i).collect();
         if gone.is_empty() {
             return Ok(());

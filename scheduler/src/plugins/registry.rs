@@ -90,7 +90,7 @@ fn make(
                 ignore_preferred_of_existing: args.ignore_preferred_terms_of_existing_pods,
             })
         }
-        "DynamicResources" => Arc::new(dynamic_resources::DynamicResources::new(profile.args(name)?)),
+        "DynamicResources" => Arc::new(dynamic_resources::DynamicResources::new(profile.args(name)?, gates)),
         "NodeResourcesBalancedAllocation" => {
             let args: BalancedArgs = profile.args(name)?;
             Arc::new(balanced_allocation::BalancedAllocation { resources: resources(args.resources) })
