@@ -41,8 +41,7 @@ pub struct Options {
 const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources, Gate::DRAWorkloadResourceClaims];
 
 /// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.
-const ALWAYS: &[Gate] =
-    &[Gate::InPlacePodLevelResourcesVerticalScaling, Gate::PodLevelResources, Gate::VolumeLimitScaling];
+const ALWAYS: &[Gate] = &[Gate::InPlacePodLevelResourcesVerticalScaling, Gate::PodLevelResources];
 
 /// A gate that would change nothing is refused: whoever sets it counts on what it does.
 fn not_yet(gates: &Gates) -> Vec<String> {
@@ -119,8 +118,8 @@ mod tests {
             ["feature gate DRANodeAllocatableResources is not implemented by this kube-scheduler yet"]
         );
         assert_eq!(
-            problems("VolumeLimitScaling=false").last().unwrap(),
-            "feature gate VolumeLimitScaling cannot be turned off in this kube-scheduler yet"
+            problems("InPlacePodLevelResourcesVerticalScaling=false").last().unwrap(),
+            "feature gate InPlacePodLevelResourcesVerticalScaling cannot be turned off in this kube-scheduler yet"
         );
     }
 

@@ -14,7 +14,10 @@ use crate::model::{Groups, NodeRow, PodInfo};
 
 pub const NAME: &str = "NodeVolumeLimits";
 
-pub struct NodeVolumeLimits;
+pub struct NodeVolumeLimits {
+    /// Drivers may want their volumes where they run only. Upstream: gate VolumeLimitScaling.
+    pub drivers_must_run: bool,
+}
 
 /// (driver, handle).
 type Volume = (String, String);
@@ -63,6 +66,13 @@ fn attached(view: View<'_>, row: &NodeRow) -> BTreeSet<Volume> {
     attachments.iter().filter(|a| !a.spec.attacher.is_empty()).filter_map(|a| volume(a)).collect()
 }
 
+/// Whether the driver of a volume wants it there. Upstream: checkCSIDriverOnNode.
+fn is_wanted(view: View<'_>, driver: &str, node: Option<&CSINode>) -> bool {
+    let insists = view.listers.csi_drivers.get(driver);
+    let insists = insists.is_some_and(|d| d.spec.prevent_pod_scheduling_if_missing == Some(true));
+    !insists || node.is_some_and(|n| n.spec.drivers.iter().any(|d| d.name == driver))
+}
+
 /// Limits by driver.
 fn limits(node: &CSINode) -> BTreeMap<&str, i32> {
     let limit =
@@ -91,8 +101,13 @@ impl Plugin for NodeVolumeLimits {
 
     fn filter(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
         let mut new = wanted(view, pod)?;
-        let Some(node) = view.listers.csi_nodes.get(&row.name) else { return Ok(()) };
-        let limits = limits(&node);
+        let node = view.listers.csi_nodes.get(&row.name);
+        let missing = new.iter().find(|(driver, _)| !is_wanted(view, driver, node.as_deref()));
+        if let Some((driver, _)) = missing.filter(|_| self.drivers_must_run) {
+            let reason = format!("{driver} CSI driver is not installed on the node");
+            return Err(Reject::unschedulable(NAME, reason));
+        }
+        let limits = node.as_deref().map(limits).unwrap_or_default();
         if new.is_empty() || limits.is_empty() {
             return Ok(());
         }

@@ -66,7 +66,9 @@ fn make(
         "NodePorts" => Arc::new(node_ports::NodePorts),
         "NodeResourcesFit" => Arc::new(fit(profile.args(name)?)?),
         "VolumeRestrictions" => Arc::new(volume_restrictions::VolumeRestrictions),
-        "NodeVolumeLimits" => Arc::new(node_volume_limits::NodeVolumeLimits),
+        "NodeVolumeLimits" => Arc::new(node_volume_limits::NodeVolumeLimits {
+            drivers_must_run: gates.enabled(Gate::VolumeLimitScaling),
+        }),
         "VolumeBinding" => {
             let args: VolumeBindingArgs = profile.args(name)?;
             // Without the gate nothing is ranked. Upstream: volumebinding.New.
