@@ -40,16 +40,10 @@ pub struct Options {
 /// Gates of scheduling that upstream has off and that nothing here stands behind yet.
 const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources, Gate::DRAWorkloadResourceClaims];
 
-/// Gates of scheduling that upstream has on and whose absence nothing here stands behind yet.
-const ALWAYS: &[Gate] = &[Gate::InPlacePodLevelResourcesVerticalScaling, Gate::PodLevelResources];
-
 /// A gate that would change nothing is refused: whoever sets it counts on what it does.
 fn not_yet(gates: &Gates) -> Vec<String> {
     let on = NOT_YET.iter().filter(|g| gates.enabled(**g));
-    let off = ALWAYS.iter().filter(|g| !gates.enabled(**g));
-    on.map(|g| format!("feature gate {g:?} is not implemented by this kube-scheduler yet"))
-        .chain(off.map(|g| format!("feature gate {g:?} cannot be turned off in this kube-scheduler yet")))
-        .collect()
+    on.map(|g| format!("feature gate {g:?} is not implemented by this kube-scheduler yet")).collect()
 }
 
 impl Options {
@@ -117,10 +111,7 @@ mod tests {
             problems("DRANodeAllocatableResources=true"),
             ["feature gate DRANodeAllocatableResources is not implemented by this kube-scheduler yet"]
         );
-        assert_eq!(
-            problems("InPlacePodLevelResourcesVerticalScaling=false").last().unwrap(),
-            "feature gate InPlacePodLevelResourcesVerticalScaling cannot be turned off in this kube-scheduler yet"
-        );
+        assert_eq!(problems("VolumeLimitScaling=false"), Vec::<String>::new());
     }
 
     /// What is said of a configuration; where in the file it stands is ours to add.

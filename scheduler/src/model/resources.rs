@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use component::features::{Gate, enabled};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery::quantity::Quantity;
 use serde::Serialize;
@@ -130,16 +131,35 @@ struct Missing {
     memory: bool,
 }
 
+/// Which resources of a pod as a whole count, beside those of its containers.
+#[derive(Clone, Copy)]
+struct Levels {
+    /// What it asks for: gate PodLevelResources.
+    asked: bool,
+    /// What it has: gate InPlacePodLevelResourcesVerticalScaling.
+    had: bool,
+}
+
 pub fn of_pod(pod: &WirePod) -> Sums {
+    let asked = enabled(Gate::PodLevelResources);
+    of_levels(pod, Levels { asked, had: enabled(Gate::InPlacePodLevelResourcesVerticalScaling) })
+}
+
+fn of_levels(pod: &WirePod, levels: Levels) -> Sums {
     let both = |asked| Missing { cpu: asked, memory: asked };
-    let exact = requests(pod, both(false), true);
+    let exact = requests(pod, both(false), levels);
     // With resources of the pod's own, only what it lacks altogether. Upstream: getNonMissingContainerRequests.
-    let lacking = if own_level(pod) {
+    let lacking = if levels.asked && own_level(pod) {
         Missing { cpu: exact.milli_cpu == 0, memory: exact.memory == 0 }
     } else {
         both(true)
     };
-    Sums { ranked: requests(pod, lacking, true), scored: requests(pod, both(true), false), requests: exact }
+    let containers = Levels { asked: false, ..levels };
+    Sums {
+        ranked: requests(pod, lacking, levels),
+        scored: requests(pod, both(true), containers),
+        requests: exact,
+    }
 }
 
 fn counts_for_pods(name: &str) -> bool {
@@ -155,28 +175,62 @@ fn pending_resize(pod: &WirePod) -> Option<&str> {
     pod.status.conditions.iter().find(|c| c.type_ == "PodResizePending")?.reason.as_deref()
 }
 
-fn requests(pod: &WirePod, defaults: Missing, own_level: bool) -> Resources {
+/// What the pod as a whole was granted, and what it has.
+fn had(pod: &WirePod) -> Option<(&List, &List)> {
+    let actual = pod.status.resources.as_ref()?.requests.as_ref()?;
+    Some((pod.status.allocated_resources.as_ref()?, actual))
+}
+
+fn requests(pod: &WirePod, defaults: Missing, levels: Levels) -> Resources {
     let infeasible = pending_resize(pod) == Some("Infeasible");
     let status = &pod.status;
+    let had = had(pod).filter(|_| levels.had);
     let plain = status.container_statuses.is_empty() && status.init_container_statuses.is_empty();
-    let mut sum = aggregate(pod, Source::Actuated, infeasible, defaults);
-    if !plain {
-        sum.max(&aggregate(pod, Source::Allocated, infeasible, defaults));
-        if !infeasible {
-            sum.max(&aggregate(pod, Source::Spec, infeasible, defaults));
-        }
+    if plain && had.is_none() {
+        // All three are the same.
+        let sum = aggregate(pod, Source::Actuated, infeasible, defaults);
+        return with_own(pod, sum, infeasible, levels);
     }
-    if let Some(level) = pod.spec.resources.as_ref().map(|r| &r.requests).filter(|_| own_level) {
-        for (name, text) in level {
-            if let (true, Ok(quantity)) = (counts_for_pods(name), Quantity::parse(&text.0)) {
-                *sum.entry(name) = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
-            }
+    let [mut sum, granted] = match had {
+        // These are sums over all containers already.
+        Some((granted, actual)) => [actual, granted].map(Resources::from_list),
+        None => [Source::Actuated, Source::Allocated].map(|s| aggregate(pod, s, infeasible, defaults)),
+    };
+    sum.max(&granted);
+    if !infeasible {
+        sum.max(&aggregate(pod, Source::Spec, infeasible, defaults));
+    }
+    with_own(pod, sum, infeasible, levels)
+}
+
+/// With what the pod itself asks for, in place of what its containers do, and what it takes beside them.
+fn with_own(pod: &WirePod, mut sum: Resources, infeasible: bool, levels: Levels) -> Resources {
+    if levels.asked && own_level(pod) {
+        for (name, amount) in level(pod, infeasible, levels) {
+            *sum.entry(&name) = amount;
         }
     }
     if !pod.spec.overhead.is_empty() {
         sum.add(&Resources::from_list(&pod.spec.overhead));
     }
     sum
+}
+
+/// What the pod as a whole asks for or has, by name. Upstream: effectivePodLevelResources.
+fn level(pod: &WirePod, infeasible: bool, levels: Levels) -> BTreeMap<String, i64> {
+    let asked = pod.spec.resources.as_ref().map(|r| &r.requests);
+    let actual = pod.status.resources.as_ref().filter(|_| levels.had);
+    let had = [actual.and_then(|r| r.requests.as_ref()), actual.and(pod.status.allocated_resources.as_ref())];
+    let asked = asked.filter(|_| actual.is_none() || !infeasible);
+    let mut most = BTreeMap::new();
+    for (name, text) in asked.into_iter().chain(had.into_iter().flatten()).flatten() {
+        if let (true, Ok(quantity)) = (counts_for_pods(name), Quantity::parse(&text.0)) {
+            let amount = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
+            let known = most.entry(name.clone()).or_insert(amount);
+            *known = amount.max(*known);
+        }
+    }
+    most
 }
 
 fn aggregate(pod: &WirePod, source: Source, infeasible: bool, defaults: Missing) -> Resources {

@@ -207,6 +207,9 @@ pub struct WireStatus {
     pub container_statuses: Vec<ContainerAmounts>,
     pub init_container_statuses: Vec<ContainerAmounts>,
     pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+    /// Of the pod as a whole.
+    pub allocated_resources: Option<Amounts>,
+    pub resources: Option<ActualResources>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
