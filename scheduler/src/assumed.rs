@@ -12,6 +12,7 @@ use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
 use crate::devices::Taken;
 use crate::framework::View;
+use crate::model::Uid;
 use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
 
@@ -27,6 +28,9 @@ pub struct Assumed {
     claims: HashMap<String, Entry<PersistentVolumeClaim>, Hash>,
     /// Devices that claims have or will have, by the claims' uid.
     held: HashMap<String, Held, Hash>,
+    /// Claims that pods of the group under way are about to get, with those pods: others of it may use them, too.
+    /// Upstream: podGroupStateData.pendingAllocations.
+    sharing: Option<HashMap<String, Vec<Uid>, Hash>>,
     /// What all of these hold; a cycle that reads it keeps its own copy if it changes meanwhile.
     taken: Arc<Taken>,
     /// Claims as they were written, until the informer shows them so.
@@ -37,15 +41,15 @@ pub struct Assumed {
 enum Held {
     /// As it says itself.
     Written(Arc<ResourceClaim>),
-    /// As it will.
-    Allotted(AllocationResult),
+    /// As it will, for so many pods.
+    Allotted(AllocationResult, usize),
 }
 
 impl Held {
     fn allocation(&self) -> Option<&AllocationResult> {
         match self {
             Held::Written(claim) => allocation(claim),
-            Held::Allotted(allocation) => Some(allocation),
+            Held::Allotted(allocation, _) => Some(allocation),
         }
     }
 }
@@ -139,23 +143,56 @@ impl Assumed {
 
     /// Whether a claim will have devices that it has not yet.
     pub fn is_being_allocated(&self, claim: &ResourceClaim) -> bool {
-        matches!(self.held.get(claim.uid()), Some(Held::Allotted(_)))
+        matches!(self.held.get(claim.uid()), Some(Held::Allotted(..)))
     }
 
-    /// Takes for granted what claims will have.
-    pub fn allot(&mut self, allotments: &[Allotment]) {
+    /// The pods of a group are tried now.
+    pub fn begin_sharing(&mut self) {
+        self.sharing = Some(HashMap::default());
+    }
+
+    /// Whoever comes next has nothing to do with them.
+    pub fn end_sharing(&mut self) {
+        self.sharing = None;
+    }
+
+    /// What a claim will have that another pod of the group is about to get.
+    pub fn shared(&self, claim: &ResourceClaim) -> Option<&AllocationResult> {
+        self.sharing.as_ref()?.get(claim.uid())?;
+        match self.held.get(claim.uid())? {
+            Held::Allotted(allocation, _) => Some(allocation),
+            Held::Written(_) => None,
+        }
+    }
+
+    /// Takes for granted what claims will have for a pod.
+    pub fn allot(&mut self, allotments: &[Allotment], pod: &Uid) {
         for allotment in allotments {
-            if let Some(allocation) = &allotment.allocation {
-                self.hold(allotment.claim.uid(), Some(Held::Allotted(allocation.clone())));
+            let Some(allocation) = &allotment.allocation else { continue };
+            let uid = allotment.claim.uid();
+            match self.held.get_mut(uid) {
+                Some(Held::Allotted(_, pods)) => *pods += 1,
+                _ => self.hold(uid, Some(Held::Allotted(allocation.clone(), 1))),
+            }
+            if let Some(sharing) = &mut self.sharing {
+                sharing.entry(uid.to_string()).or_default().push(pod.clone());
             }
         }
     }
 
-    /// They will not have it after all.
+    /// They will not have it after all, unless other pods still need it.
     pub fn take_back(&mut self, allotments: &[Allotment]) {
         for allotment in allotments.iter().filter(|a| a.allocation.is_some()) {
-            if self.is_being_allocated(&allotment.claim) {
-                self.hold(allotment.claim.uid(), None);
+            let uid = allotment.claim.uid();
+            match self.held.get_mut(uid) {
+                Some(Held::Allotted(_, pods)) if *pods > 1 => *pods -= 1,
+                Some(Held::Allotted(..)) => {
+                    self.hold(uid, None);
+                    if let Some(sharing) = &mut self.sharing {
+                        sharing.remove(uid);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -254,7 +291,8 @@ mod tests {
     }
 
     fn allotment(has: &ResourceClaim) -> Allotment {
-        Allotment { claim: claim("1", false), allocation: allocation(has).cloned(), extended: None }
+        let (claim, allocation) = (claim("1", false), allocation(has).cloned());
+        Allotment { claim, allocation, extended: None, holder: None }
     }
 
     #[test]
@@ -265,7 +303,7 @@ mod tests {
         assumed.claim_seen(&claim("1", false), false);
         assert!(!taken(&assumed));
         let allotments = [allotment(&claim("2", true))];
-        assumed.allot(&allotments);
+        assumed.allot(&allotments, &"p".into());
         assert!(taken(&assumed) && assumed.is_being_allocated(&claim("1", false)));
         // The informer shows other changes of the claim meanwhile.
         assumed.claim_seen(&claim("1", false), false);
@@ -280,7 +318,7 @@ mod tests {
         assert!(taken(&assumed), "what is written stays");
         assumed.claim_seen(&claim("3", false), false);
         assert!(!taken(&assumed));
-        assumed.allot(&allotments);
+        assumed.allot(&allotments, &"p".into());
         assumed.take_back(&allotments);
         assert!(!taken(&assumed));
     }
@@ -292,7 +330,7 @@ mod tests {
         assumed.claim_seen(&claim("2", true), true);
         assert!(!assumed.taken_devices().is_whole(DEVICE));
         // Written, but seen to go before the answer was there.
-        assumed.allot(&[allotment(&claim("2", true))]);
+        assumed.allot(&[allotment(&claim("2", true))], &"p".into());
         assumed.claim_written(&Store::default(), claim("3", true));
         assert!(!assumed.taken_devices().is_whole(DEVICE));
         assert!(assumed.written.is_empty() && assumed.held.is_empty());

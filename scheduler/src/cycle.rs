@@ -12,7 +12,7 @@ use crate::framework::{
 };
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
-use crate::plugins::dynamic_resources::{Allotment, Free};
+use crate::plugins::dynamic_resources::{Allotment, Free, Freeable};
 use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
 
@@ -29,15 +29,15 @@ pub enum Decision {
         feasible: usize,
         bindings: Bindings,
         allotments: Vec<Allotment>,
-        /// A claim that keeps the pod of a group from some nodes.
-        free: Option<Free>,
+        /// Claims that keep the pod of a group from some nodes.
+        free: Freeable,
     },
     NoNodes,
     Unfit {
         diagnosis: Diagnosis,
         preemption: Preemption,
-        /// A claim that keeps the pod from every node.
-        free: Option<Free>,
+        /// Claims that keep the pod from nodes.
+        free: Box<Freeable>,
     },
     /// A plugin could not answer.
     Failed {
@@ -266,15 +266,16 @@ fn not_permitted(profile: &Profile, pod: &PodInfo, row: &NodeRow) -> Option<Deci
         let mut diagnosis = Diagnosis { all_nodes: 1, ..Diagnosis::default() };
         diagnosis.refuse(row.at, Arc::new(reject));
         diagnosis.blame();
-        return Some(Decision::Unfit { diagnosis, preemption: Preemption::Off, free: None });
+        return Some(Decision::Unfit { diagnosis, preemption: Preemption::Off, free: Box::default() });
     }
     let message = || format!("pod {}({}) is in the cache, so can't be assumed", pod.uid, pod.key());
     pod.deferred().then(|| Decision::Failed { plugin: "", message: message() })
 }
 
 /// What could be freed for the pod, if its group asks for that.
-fn for_group(profile: &Profile, state: &CycleState, pod: &PodInfo) -> Option<Free> {
-    state.devices.as_ref().filter(|_| profile.points.group_frees).and_then(|d| d.to_free(pod))
+fn for_group(profile: &Profile, state: &CycleState, pod: &PodInfo) -> Freeable {
+    let devices = state.devices.as_ref().filter(|_| profile.points.group_frees);
+    devices.map(|d| d.freeable(pod)).unwrap_or_default()
 }
 
 /// What the pod's claims get on a node.
@@ -402,7 +403,7 @@ fn unfit(
 ) -> Decision {
     // Before preemption tries nodes out, which leaves other devices behind in the state: upstream asks in this order too.
     let asked = state.devices.as_ref().filter(|_| profile.points.resources);
-    let free = asked.and_then(|d| d.to_free(pod)).or_else(|| for_group(profile, &state, pod));
+    let free = asked.map_or_else(|| for_group(profile, &state, pod), |d| d.freeable(pod));
     let outcome = if profile.resources_cannot_answer(&diagnosis) {
         Preemption::Failed("not found")
     } else if profile.points.preemption {
@@ -410,8 +411,8 @@ fn unfit(
     } else {
         Preemption::Off
     };
-    diagnosis.post_filter = afterwards(free.as_ref().filter(|_| profile.points.resources), &outcome);
-    Decision::Unfit { diagnosis, preemption: outcome, free }
+    diagnosis.post_filter = afterwards(free.first.as_ref().filter(|_| profile.points.resources), &outcome);
+    Decision::Unfit { diagnosis, preemption: outcome, free: Box::new(free) }
 }
 
 /// What follows a failed attempt, in one text. Whatever is not a plain no is said alone. Upstream: RunPostFilterPlugins.

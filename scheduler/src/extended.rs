@@ -11,7 +11,7 @@ use crate::cycle::{self, Decision, Explored};
 use crate::extender::{Extender, Filtered, Left};
 use crate::framework::{Diagnosis, Profile, Reject};
 use crate::model::PodInfo;
-use crate::plugins::dynamic_resources::Free;
+use crate::plugins::dynamic_resources::Freeable;
 use crate::preemption::{self, Candidate, Preemption};
 use crate::queue::Popped;
 use crate::scheduler::{Outcome, Scheduler};
@@ -40,7 +40,7 @@ pub async fn decide(scheduler: &Scheduler, popped: &Popped, now: Instant) -> Out
         Settled::Ask(diagnosis, candidates, free) => (diagnosis, candidates, free),
     };
     let preemption = ask_for_victims(scheduler, pod, candidates).await.unwrap_or_else(Preemption::Broken);
-    diagnosis.post_filter = cycle::afterwards(free.as_ref(), &preemption);
+    diagnosis.post_filter = cycle::afterwards(free.first.as_ref(), &preemption);
     let mut state = scheduler.state.lock();
     match scheduler.checked(&mut state, popped) {
         Ok(running) => {
@@ -55,7 +55,7 @@ pub async fn decide(scheduler: &Scheduler, popped: &Popped, now: Instant) -> Out
 enum Settled {
     Done(Outcome),
     /// Extenders choose among the candidates for preemption.
-    Ask(Diagnosis, Vec<Candidate>, Option<Free>),
+    Ask(Diagnosis, Vec<Candidate>, Box<Freeable>),
 }
 
 /// What is decided once extenders have said which nodes do.

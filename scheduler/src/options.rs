@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 /// Gates of scheduling that upstream has off and that nothing here stands behind yet.
-const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources, Gate::DRAWorkloadResourceClaims];
+const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources];
 
 /// A gate that would change nothing is refused: whoever sets it counts on what it does.
 fn not_yet(gates: &Gates) -> Vec<String> {

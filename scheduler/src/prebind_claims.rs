@@ -35,7 +35,7 @@ pub async fn bind_claims(
 ) -> Result<(), String> {
     let mut written = Vec::with_capacity(allotments.len());
     for allotment in allotments {
-        if is_reserved_for(&allotment.claim, pod) {
+        if is_reserved(&allotment.claim, pod) {
             written.push(allotment.claim.clone());
             continue;
         }
@@ -57,6 +57,11 @@ pub async fn bind_claims(
     let note = format!("waiting for binding conditions for device on node {node}");
     actions::event(scheduler, pod, NORMAL, "BindingConditionsPending", "Scheduling", &note);
     wait(scheduler, pod, &written).await
+}
+
+/// Whether a pod may use a claim, for itself or because its group may.
+fn is_reserved(claim: &ResourceClaim, pod: &PodInfo) -> bool {
+    is_reserved_for(claim, pod, features::enabled(Gate::DRAWorkloadResourceClaims))
 }
 
 /// Whether devices can have conditions to wait for.
@@ -139,7 +144,13 @@ async fn write_once(
         return other("deleted");
     }
     let has = claim.status.as_ref().is_some_and(|s| s.allocation.is_some());
-    if allotment.allocation.is_some() {
+    // Another pod of the group was faster.
+    let shared = has && pod.group.is_some() && allotment.gives_what_is_in(&claim);
+    if shared && is_reserved(&claim, pod) {
+        return Ok(claim);
+    }
+    let new = allotment.allocation.as_ref().filter(|_| !shared);
+    if new.is_some() {
         if has {
             return other("allocated elsewhere");
         }
@@ -152,19 +163,21 @@ async fn write_once(
         return other("deallocated elsewhere");
     }
     let status = claim.status.get_or_insert_default();
-    if let Some(allocation) = &allotment.allocation {
+    if let Some(allocation) = new {
         status.allocation = Some(allocation.clone());
     }
     if let Some(allocation) = status.allocation.as_mut().filter(|_| must_be_made_ready()) {
         allocation.allocation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
     }
-    status.reserved_for.get_or_insert_default().push(ResourceClaimConsumerReference {
+    let pod_itself = || ResourceClaimConsumerReference {
         api_group: None,
         name: pod.name.to_string(),
         resource: "pods".into(),
         uid: pod.uid.to_string(),
-    });
-    let what = if allotment.allocation.is_some() { "allocation and reservation" } else { "reservation" };
+    };
+    let holder = allotment.holder.clone().unwrap_or_else(pod_itself);
+    status.reserved_for.get_or_insert_default().push(holder);
+    let what = if new.is_some() { "allocation and reservation" } else { "reservation" };
     api.replace_status(&claim).await.map_err(failed(format!("add {what} to claim {key}")))
 }
 
@@ -213,19 +226,24 @@ pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allot
             }
             continue;
         }
-        if is_reserved_for(claim, pod) {
+        if is_reserved_for(claim, pod, false) {
             continue;
         }
-        let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
-        let patch = Patch::Strategic(json!({
-            "metadata": { "uid": claim.metadata.uid },
-            "status": { "reservedFor": [{ "$patch": "delete", "uid": &*pod.uid }] },
-        }));
-        if let Err(error) = api.patch_status(claim.name(), &patch, &PatchParams::default()).await
-            && !error.is_not_found()
-        {
-            tracing::error!(claim = claim.key(), %error, "unreserve");
-        }
+        release(scheduler, claim, &pod.uid).await;
+    }
+}
+
+/// A claim is not reserved for somebody any more.
+async fn release(scheduler: &Scheduler, claim: &ResourceClaim, holder: &str) {
+    let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());
+    let patch = Patch::Strategic(json!({
+        "metadata": { "uid": claim.metadata.uid },
+        "status": { "reservedFor": [{ "$patch": "delete", "uid": holder }] },
+    }));
+    if let Err(error) = api.patch_status(claim.name(), &patch, &PatchParams::default()).await
+        && !error.is_not_found()
+    {
+        tracing::error!(claim = claim.key(), %error, "unreserve");
     }
 }
 
@@ -260,6 +278,7 @@ pub async fn free(scheduler: &Scheduler, free: &Free) {
     let mut claim = match free {
         Free::Deallocate(claim) => ResourceClaim::clone(claim),
         Free::Delete(claim) => return delete(scheduler, claim).await,
+        Free::Unreserve(claim, holder) => return release(scheduler, claim, holder).await,
     };
     claim.status = Some(Default::default());
     let api = scheduler.client.namespaced::<ResourceClaim>(claim.namespace());

@@ -385,7 +385,7 @@ impl Scheduler {
                 state.cache.place(pod.clone(), &node, Place::Assumed);
                 state.nominate(pod, None);
                 let bindings = state.assumed.assume(&bindings, &node);
-                state.assumed.allot(&allotments);
+                state.assumed.allot(&allotments, &pod.uid);
                 Outcome::Bind { node, bindings, allotments }
             }
             Decision::Failed { plugin, message } => {
@@ -415,6 +415,7 @@ impl Scheduler {
                 state.queue.note(&pod.uid, Timestamp::now(), &message);
                 state.queue.refused(&pod.uid, diagnosis.plugins, now);
                 let (nominate, eviction) = self.prepare(state, pod, preemption);
+                let free = free.first;
                 Outcome::Refused { message, reason: "Unschedulable", nominate, eviction, free }
             }
         }

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 
 use crate::cycle::Decision;
 use crate::framework::{Diagnosis, Feasibility, GroupView, Profile, Progress, no_nodes};
 use crate::model::{GroupObject, Place};
-use crate::plugins::dynamic_resources::{Allotment, Free};
+use crate::plugins::dynamic_resources::{Allotment, Free, Freeable};
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::{Popped, RefusedBy};
 use crate::scheduler::{Outcome, State};
@@ -57,6 +58,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    #[cfg(test)]
+    pub fn allotments(&self) -> &[Allotment] {
+        &self.allotments
+    }
+
     /// It stays.
     pub fn bind(self) -> Outcome {
         let Placed { node, bindings, allotments } = self;
@@ -88,12 +94,18 @@ pub struct Claims {
     /// Whether it was asked about a pod at all.
     pub asked: bool,
     pub frees: Vec<Free>,
+    /// Claims that some node could not use.
+    pub blocked: Vec<Arc<ResourceClaim>>,
+    /// There is a pod for which nothing could be freed.
+    pub lacking: bool,
 }
 
 impl Claims {
-    fn note(&mut self, asked: bool, free: Option<Free>) {
+    fn note(&mut self, asked: bool, free: Freeable) {
         self.asked |= asked;
-        self.frees.extend(free);
+        self.lacking |= asked && free.first.is_none();
+        self.frees.extend(free.first);
+        self.blocked.extend(free.blocked);
     }
 }
 
@@ -111,7 +123,8 @@ pub struct Attempt {
 
 impl Attempt {
     /// Before the first pod. If too few could be placed anyhow, none will be tried.
-    pub fn new(state: &State, profile: &Profile, object: Arc<PodGroup>, pods: Vec<Popped>) -> Self {
+    pub fn new(state: &mut State, profile: &Profile, object: Arc<PodGroup>, pods: Vec<Popped>) -> Self {
+        state.assumed.begin_sharing();
         let group = super::seen(state, &GroupObject::Pods(object.clone()));
         let progress = Progress { scheduled: group.scheduled.len(), remaining: pods.len() };
         let status = match profile.placement_feasible(&group, progress) {
@@ -143,7 +156,7 @@ impl Attempt {
                 state.cache.place(popped.info.clone(), &node, Place::Assumed);
                 state.nominate(&popped.info, None);
                 let bindings = state.assumed.assume(&bindings, &node);
-                state.assumed.allot(&allotments);
+                state.assumed.allot(&allotments, &popped.info.uid);
                 PodEnd::Placed(Placed { node, bindings, allotments })
             }
             Decision::NoNodes => PodEnd::Refused {
@@ -152,7 +165,7 @@ impl Attempt {
                 nominate: Some(String::new()),
             },
             Decision::Unfit { diagnosis, free, .. } => {
-                self.claims.note(profile.resources_asked(&diagnosis), free);
+                self.claims.note(profile.resources_asked(&diagnosis), *free);
                 PodEnd::Refused { message: diagnosis.message(), by: diagnosis.plugins, nominate: None }
             }
             Decision::Failed { message, .. } => {
@@ -181,6 +194,7 @@ impl Attempt {
                 self.results.iter().filter_map(|(p, end)| Some((p, end.placed()?))).collect();
             take_back(state, &placed);
         }
+        state.assumed.end_sharing();
     }
 }
 
@@ -202,5 +216,5 @@ pub fn put(state: &mut State, popped: &Popped, placed: &Placed) {
     state.cache.place(popped.info.clone(), &placed.node, Place::Assumed);
     state.nominate(&popped.info, None);
     let _ = state.assumed.assume(&placed.bindings, &placed.node);
-    state.assumed.allot(&placed.allotments);
+    state.assumed.allot(&placed.allotments, &popped.info.uid);
 }

@@ -9,12 +9,16 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::framework::{GroupPostFilter, GroupView, Profile};
+use crate::listers::Listers;
 use crate::model::{GroupKey, GroupObject, PodInfo, Tree};
 use crate::plugins::dynamic_resources;
+use crate::plugins::group_claims::{self, GroupFree};
 use crate::queue::{Ended, Popped, PoppedGroup, RefusedBy};
 use crate::scheduler::{Outcome, Running, Scheduler, State};
 
 mod attempt;
+#[cfg(test)]
+mod claim_tests;
 mod node;
 mod preemption;
 mod search;
@@ -119,7 +123,7 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant)
                 true => Answer::not_with_extenders(),
                 false => preemption::preempt(state, &scheduler.listers, &search, &tree, &pods),
             };
-            Some(follow(state, &profile, &node, preempt))
+            Some(follow(state, &scheduler.listers, &profile, &node, preempt))
         }
         _ => None,
     };
@@ -149,6 +153,7 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant)
 /// What follows when a group is not placed. Upstream: RunPodGroupPostFilterPlugins.
 fn follow(
     state: &mut State,
+    listers: &Listers,
     profile: &Profile,
     node: &Node,
     preempt: impl Fn(&mut State) -> Answer,
@@ -157,7 +162,15 @@ fn follow(
     for plugin in &profile.points.group_post_filter {
         match plugin {
             GroupPostFilter::Resources if !frees(profile, &node.object) => {}
-            GroupPostFilter::Resources if node.claims.asked => all.free(&node.claims.frees),
+            GroupPostFilter::Resources if node.claims.asked => match of_group(state, listers, node) {
+                Ok(more) => {
+                    all.free(&node.claims.frees, more);
+                    if all.alone {
+                        return all;
+                    }
+                }
+                Err(why) => return Answer::failed(dynamic_resources::NAME, why),
+            },
             // Upstream's plugin knows nothing of a group about whose pods it was not asked.
             GroupPostFilter::Resources => {
                 return Answer::failed(dynamic_resources::NAME, "not found".into());
@@ -173,6 +186,18 @@ fn follow(
         }
     }
     all
+}
+
+/// A claim of the group itself that is freed, where nothing could be done for one of its pods.
+fn of_group(state: &State, listers: &Listers, node: &Node) -> Result<Option<GroupFree>, String> {
+    let GroupObject::Pods(group) = &node.object else { return Ok(None) };
+    if !node.claims.lacking || !enabled(Gate::DRAWorkloadResourceClaims) {
+        return Ok(None);
+    }
+    match state.groups.scheduled(&node.object.key(), &state.cache).is_empty() {
+        true => group_claims::to_free(listers, group, &node.claims.blocked),
+        false => Ok(None),
+    }
 }
 
 /// Whether claims are freed for a group. Upstream: dynamicresources.go PodGroupPostFilter.

@@ -14,6 +14,7 @@ use crate::framework::{CycleState, Profile};
 use crate::listers::Listers;
 use crate::model::{Place, PodInfo, Tree, Uid};
 use crate::plugins::dynamic_resources::Free;
+use crate::plugins::group_claims::GroupFree;
 use crate::preemption::{Budgets, Unit, terminating_by_preemption, units};
 use crate::queue::Popped;
 use crate::scheduler::State;
@@ -64,10 +65,14 @@ impl Answer {
         self.counted |= next.counted;
     }
 
-    /// Claims are freed.
-    pub fn free(&mut self, frees: &[Free]) {
+    /// Claims of pods are freed, and perhaps one of the group.
+    pub fn free(&mut self, frees: &[Free], more: Option<GroupFree>) {
         self.frees.extend_from_slice(frees);
-        self.reasons.push("deallocation and deletion of ResourceClaims completed".into());
+        let said =
+            more.as_ref().map_or("deallocation and deletion of ResourceClaims completed", GroupFree::message);
+        self.reasons.push(said.into());
+        self.alone = matches!(more, Some(GroupFree::Unreserve(..)));
+        self.frees.extend(more.map(GroupFree::write));
     }
 
     /// Victims can not be looked for without asking extenders whether it would help.
@@ -225,6 +230,7 @@ fn spare(
 /// Whether every pod of the group still fits on the node that was found for it, one after the other.
 fn fits(state: &mut State, listers: &Listers, profile: &Profile, trial: &Node) -> bool {
     let assignments = trial.placed();
+    state.assumed.begin_sharing();
     let mut there = 0;
     let all = assignments.iter().all(|(popped, placed)| {
         let fits = one_fits(state, listers, profile, popped, placed);
@@ -235,6 +241,7 @@ fn fits(state: &mut State, listers: &Listers, profile: &Profile, trial: &Node) -
         fits
     });
     take_back(state, &assignments[..there]);
+    state.assumed.end_sharing();
     all
 }
 

@@ -17,23 +17,23 @@ use crate::plugins::registry;
 use crate::queue::{Next, Periods};
 
 /// A group that was tried.
-struct Attempt {
-    node: Node,
-    tree: Tree,
-    pods: Vec<Popped>,
+pub(super) struct Attempt {
+    pub(super) node: Node,
+    pub(super) tree: Tree,
+    pub(super) pods: Vec<Popped>,
 }
 
 impl Attempt {
-    fn nodes(&self) -> Vec<&str> {
+    pub(super) fn nodes(&self) -> Vec<&str> {
         self.node.placed().into_iter().map(|(_, placed)| placed.node.as_str()).collect()
     }
 }
 
-struct World {
-    state: State,
+pub(super) struct World {
+    pub(super) state: State,
     interner: Interner,
-    listers: Listers,
-    profile: Profile,
+    pub(super) listers: Listers,
+    pub(super) profile: Profile,
 }
 
 impl World {
@@ -54,7 +54,7 @@ impl World {
         Self::with(&gates, nodes)
     }
 
-    fn with(settings: &[&str], nodes: &[&str]) -> Self {
+    pub(super) fn with(settings: &[&str], nodes: &[&str]) -> Self {
         let mut gates = Gates::default();
         gates.set(settings).unwrap();
         let profile = registry::build(&KubeSchedulerProfile::default(), 0, &gates).unwrap();
@@ -79,7 +79,7 @@ impl World {
         Self { state, interner, listers: Listers::default(), profile }
     }
 
-    fn group(&mut self, name: &str, spec: Value) {
+    pub(super) fn group(&mut self, name: &str, spec: Value) {
         let object = json!({ "metadata": { "name": name, "namespace": "n", "uid": name }, "spec": spec });
         self.set(GroupObject::Pods(Arc::new(serde_json::from_value(object).unwrap())));
     }
@@ -116,23 +116,27 @@ impl World {
                 "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }],
             },
         });
+        self.known(pod)
+    }
+
+    pub(super) fn known(&mut self, pod: Value) -> Arc<PodInfo> {
         let pod: WirePod = serde_json::from_value(pod).unwrap();
         let info = Arc::new(PodInfo::new(&self.interner, &pod));
         self.state.groups.add(&info);
         info
     }
 
-    fn waiting(&mut self, name: &str, group: &str, cpu: &str, priority: i32) {
+    pub(super) fn waiting(&mut self, name: &str, group: &str, cpu: &str, priority: i32) {
         let info = self.pod(name, Some(group), cpu, priority);
         self.state.queue.add(info, None, Instant::now());
     }
 
-    fn placed(&mut self, name: &str, group: Option<&str>, cpu: &str, node: &str) {
+    pub(super) fn placed(&mut self, name: &str, group: Option<&str>, cpu: &str, node: &str) {
         let info = self.pod(name, group, cpu, 0);
         self.state.cache.place(info, node, Place::Seen);
     }
 
-    fn attempt(&mut self) -> Attempt {
+    pub(super) fn attempt(&mut self) -> Attempt {
         let PoppedGroup { tree, pods, .. } = self.pop();
         let profile = self.profile.of_a_group();
         let search = Search { profile: &profile, metrics: None };
@@ -145,7 +149,7 @@ impl World {
         self.state.queue.wake_groups(Instant::now(), "UnscheduledPodAdd", None, |_, _| true, |_, _| true);
     }
 
-    fn pop(&mut self) -> PoppedGroup {
+    pub(super) fn pop(&mut self) -> PoppedGroup {
         self.ready().expect("no group is ready")
     }
 
@@ -165,11 +169,11 @@ impl World {
         let preempt = |state: &mut State| {
             preemption::preempt(state, &self.listers, &search, &attempt.tree, &attempt.pods)
         };
-        follow(&mut self.state, &profile, &attempt.node, preempt)
+        follow(&mut self.state, &self.listers, &profile, &attempt.node, preempt)
     }
 }
 
-fn gang(fewest: i32) -> Value {
+pub(super) fn gang(fewest: i32) -> Value {
     json!({ "priority": 10, "schedulingPolicy": { "gang": { "minCount": fewest } } })
 }
 

@@ -1,8 +1,8 @@
 //! Pods with resource claims: every claim must have devices that can be used from the node, or there must be free
 //! ones. What is chosen is written by `prebind_claims.rs`. Upstream: plugins/dynamicresources/dynamicresources.go.
 //!
-//! Claims that stand for extended resources of containers are `extended_devices.rs`. Not here: what needs gates that
-//! are off by default (claims of pod groups, node allocatable resources). Pods in a scheduling group stay pending and say so.
+//! Claims that stand for extended resources of containers are `extended_devices.rs`, those of groups of pods
+//! `group_claims.rs`. Not here: devices that stand for resources of nodes (gate DRANodeAllocatableResources).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -12,12 +12,15 @@ use client::Meta;
 use component::features::{Gate, Gates};
 use hashbrown::HashMap;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PodResourceClaim, PodResourceClaimStatus};
 use k8s_openapi::api::resource::v1::{
     AllocationResult, DeviceRequest, DeviceRequestAllocationResult, ResourceClaim,
+    ResourceClaimConsumerReference,
 };
 use parking_lot::Mutex;
 
 use super::extended_devices::{self, Made, Special};
+use super::group_claims;
 use crate::config::DynamicResourcesArgs;
 use crate::devices::{self, Features, Inventory, Problem, Programs, Site, Supply};
 use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
@@ -39,6 +42,17 @@ pub struct Allotment {
     pub allocation: Option<AllocationResult>,
     /// It stands for extended resources and is still to be made.
     pub extended: Option<Extended>,
+    /// For whom it is reserved, if not for the pod.
+    pub holder: Option<ResourceClaimConsumerReference>,
+}
+
+impl Allotment {
+    /// Whether a claim has just the devices that it is to get.
+    pub fn gives_what_is_in(&self, claim: &ResourceClaim) -> bool {
+        self.allocation
+            .as_ref()
+            .is_some_and(|new| allocation(claim).is_some_and(|has| has.devices == new.devices))
+    }
 }
 
 /// A claim that stands for extended resources.
@@ -56,6 +70,16 @@ pub enum Free {
     Deallocate(Arc<ResourceClaim>),
     /// A claim for extended resources that an earlier attempt left behind.
     Delete(Arc<ResourceClaim>),
+    /// A claim that is not to be reserved for somebody any more.
+    Unreserve(Arc<ResourceClaim>, Box<str>),
+}
+
+/// What could be freed for a pod.
+#[derive(Clone, Debug, Default)]
+pub struct Freeable {
+    pub first: Option<Free>,
+    /// Claims that some node could not use.
+    pub blocked: Box<[Arc<ResourceClaim>]>,
 }
 
 impl Free {
@@ -64,6 +88,7 @@ impl Free {
         match self {
             Free::Deallocate(_) => "deallocation of ResourceClaim completed",
             Free::Delete(_) => "deletion of ResourceClaim completed",
+            Free::Unreserve(..) => "ResourceClaim unreserved",
         }
     }
 }
@@ -83,11 +108,34 @@ struct Use {
     broken: bool,
     /// Only nodes that can do without some of what they usually do can use it.
     skips: bool,
+    /// What it will have: another pod of the group is about to get it.
+    pending: Option<AllocationResult>,
+    holder: Option<ResourceClaimConsumerReference>,
+}
+
+fn nodes(allocation: &AllocationResult) -> Option<NodeSelector> {
+    allocation.node_selector.as_ref().map(|s| NodeSelector::new(&s.node_selector_terms))
 }
 
 impl Use {
     fn unallocated(claim: Arc<ResourceClaim>) -> Self {
-        Self { claim, nodes: None, broken: false, skips: false }
+        Self { claim, nodes: None, broken: false, skips: false, pending: None, holder: None }
+    }
+
+    fn pending(claim: Arc<ResourceClaim>, pending: &AllocationResult) -> Self {
+        Self { nodes: nodes(pending), pending: Some(pending.clone()), ..Self::unallocated(claim) }
+    }
+
+    /// Whether a node can use what the claim will have.
+    fn pending_works(&self, site: Site<'_>) -> Verdict {
+        if self.pending.as_ref().is_none_or(|p| !skips(p)) || site.has_optional_operations() {
+            return Ok(());
+        }
+        let claim = self.claim.key();
+        let reason = format!(
+            "resource claim {claim} allocation requires DRAOptionalNodeOperations feature on the node"
+        );
+        Err(Reject::unresolvable(NAME, reason))
     }
 
     fn is_usable(&self, site: Site<'_>) -> bool {
@@ -103,8 +151,7 @@ fn site(row: &NodeRow) -> Site<'_> {
     Site { name: &row.name, labels: row.labels(), declared }
 }
 
-/// Whether a node may have less to do than usual for a device.
-/// Upstream: allocationResultRequiresDRAOptionalNodeOperations.
+/// Whether a node may have less to do than usual for a device. Upstream: allocationResultRequiresDRAOptionalNodeOperations.
 fn skips(allocation: &AllocationResult) -> bool {
     results(allocation).any(|r| r.skip_node_operations.as_ref().is_some_and(|l| !l.is_empty()))
 }
@@ -127,6 +174,8 @@ type Versions = [String; 3];
 pub struct DynamicResources {
     args: DynamicResourcesArgs,
     features: Features,
+    /// Claims may belong to groups of pods.
+    of_groups: bool,
     /// How long devices of one node are looked for; zero: as long as it takes.
     filter_timeout: Duration,
     programs: Arc<Programs>,
@@ -146,10 +195,17 @@ fn requests(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequest> {
     devices.into_iter().flat_map(|d| d.requests.iter().flatten())
 }
 
-/// Whether a pod is among those that may use the claim.
-pub fn is_reserved_for(claim: &ResourceClaim, pod: &PodInfo) -> bool {
+/// Whether a pod is among those that may use the claim; with `of_groups` because its group is.
+pub fn is_reserved_for(claim: &ResourceClaim, pod: &PodInfo, of_groups: bool) -> bool {
     let mut by = claim.status.iter().flat_map(|s| s.reserved_for.iter().flatten());
-    by.any(|r| r.uid == *pod.uid)
+    by.any(|r| r.uid == *pod.uid || of_groups && group_claims::is_reservation(r, pod))
+}
+
+/// Whether it was found that none needs to be made.
+fn is_unneeded(pod: &PodInfo, claim: &PodResourceClaim) -> bool {
+    let made = |m: &&PodResourceClaimStatus| m.name == claim.name;
+    claim.resource_claim_name.is_none()
+        && pod.rest.made_claims.iter().find(made).is_some_and(|m| m.resource_claim_name.is_none())
 }
 
 /// Names of a pod's claims, and whether they were made for it. Upstream: resourceclaim.Name.
@@ -173,6 +229,7 @@ fn names(pod: &PodInfo) -> impl Iterator<Item = Result<(&str, bool), String>> {
 /// A pod's claims, or why it cannot have them. Upstream: foreachPodResourceClaim.
 fn claims(
     pod: &PodInfo,
+    of_groups: bool,
     get: impl Fn(&str) -> Option<Arc<ResourceClaim>>,
 ) -> Result<Vec<Arc<ResourceClaim>>, String> {
     let one = |named: Result<(&str, bool), String>| {
@@ -184,6 +241,10 @@ fn claims(
         }
         let mut owners = claim.metadata.owner_references.iter().flatten();
         if own && !owners.any(|o| o.controller == Some(true) && o.uid == *pod.uid) {
+            if of_groups {
+                group_claims::is_for_group(&claim, pod)?;
+                return Ok(claim);
+            }
             let pod = pod.key();
             return Err(format!("ResourceClaim {key} was not created for Pod {pod} (Pod is not owner)"));
         }
@@ -241,7 +302,15 @@ impl DynamicResources {
         let timed = gates.enabled(Gate::DRASchedulerFilterTimeout);
         let filter_timeout = if timed { args.filter_timeout.to_std() } else { Duration::ZERO };
         let features = Features::of(gates);
-        Self { args, features, filter_timeout, programs: Arc::default(), inventory: Mutex::default() }
+        let of_groups = gates.enabled(Gate::DRAWorkloadResourceClaims);
+        Self {
+            args,
+            features,
+            of_groups,
+            filter_timeout,
+            programs: Arc::default(),
+            inventory: Mutex::default(),
+        }
     }
 
     fn inventory(&self, listers: &Listers) -> Arc<Inventory> {
@@ -292,16 +361,25 @@ impl DynamicResources {
     }
 
     fn prepared(&self, view: View<'_>, pod: &PodInfo) -> Result<Devices, Reject> {
-        let found = claims(pod, |name| view.resource_claim(&pod.namespace, name));
-        let found = found.map_err(|reason| Reject::unresolvable(NAME, reason))?;
+        let refuse = |reason| Reject::unresolvable(NAME, reason);
+        let found = claims(pod, self.of_groups, |name| view.resource_claim(&pod.namespace, name));
+        let found = found.map_err(refuse)?;
+        let holders = self.holders(view, pod).map_err(refuse)?;
         let now = Timestamp::now();
         let mut uses = Vec::with_capacity(found.len());
         for claim in found {
             let users = claim.status.as_ref().and_then(|s| s.reserved_for.as_ref()).map_or(0, Vec::len);
-            if allocation(&claim).is_some() && users >= MOST_USERS && !is_reserved_for(&claim, pod) {
+            if allocation(&claim).is_some()
+                && users >= MOST_USERS
+                && !is_reserved_for(&claim, pod, self.of_groups)
+            {
                 return Err(Reject::unresolvable(NAME, "resourceclaim in use"));
             }
             let Some(has) = allocation(&claim) else {
+                if let Some(pending) = view.assumed.shared(&claim) {
+                    uses.push(Use::pending(claim, pending));
+                    continue;
+                }
                 if view.assumed.is_being_allocated(&claim) {
                     let reason =
                         format!("resource claim {} is in the process of being allocated", claim.key());
@@ -311,13 +389,14 @@ impl DynamicResources {
                 uses.push(Use::unallocated(claim));
                 continue;
             };
-            let nodes = has.node_selector.as_ref().map(|s| NodeSelector::new(&s.node_selector_terms));
+            let nodes = nodes(has);
             let limit = self.args.binding_timeout.to_std();
             let late = |ready: bool| !ready && timed_out(&claim, limit, now);
             let broken = self.features.binding && is_ready(&claim).map_or(true, late);
             let skips = skips(has);
-            uses.push(Use { claim, nodes, broken, skips });
+            uses.push(Use { nodes, broken, skips, ..Use::unallocated(claim) });
         }
+        uses.iter_mut().zip(holders).for_each(|(used, holder)| used.holder = holder);
         let special = Special::of(view, pod);
         let new = matches!(special, Some(Special::New(_)));
         let needs = new || uses.iter().any(|u| allocation(&u.claim).is_none());
@@ -329,6 +408,20 @@ impl DynamicResources {
             new_share: || uuid::Uuid::new_v4().to_string(),
         });
         Ok(Devices { claims: uses, special, supply, found: Mutex::default(), unavailable: Mutex::default() })
+    }
+
+    /// For whom each of a pod's claims is reserved. Upstream: podResourceClaimBindings.
+    fn holders(
+        &self,
+        view: View<'_>,
+        pod: &PodInfo,
+    ) -> Result<Vec<Option<ResourceClaimConsumerReference>>, String> {
+        if !self.of_groups {
+            return Ok(Vec::new());
+        }
+        let group = pod.group.as_deref().and_then(|key| view.groups.forest().get(key));
+        let used = pod.resource_claims.iter().filter(|claim| !is_unneeded(pod, claim));
+        used.map(|claim| group_claims::holder(pod, group, claim)).collect()
     }
 
     fn choose(
@@ -359,7 +452,8 @@ impl DynamicResources {
 
 impl Devices {
     fn unallocated(&self) -> impl Iterator<Item = &Arc<ResourceClaim>> {
-        self.claims.iter().map(|u| &u.claim).filter(|c| allocation(c).is_none())
+        let open = self.claims.iter().filter(|u| u.pending.is_none() && allocation(&u.claim).is_none());
+        open.map(|u| &u.claim)
     }
 
     /// What is to be written for a pod that goes to a node. Upstream: Reserve.
@@ -367,29 +461,37 @@ impl Devices {
         let found = self.found.lock();
         let found = found.get(node);
         let mut next = found.into_iter().flat_map(|f| &f.allocations);
-        let one = |claim: &Arc<ResourceClaim>| Allotment {
-            claim: claim.clone(),
-            allocation: if allocation(claim).is_none() { next.next().cloned() } else { None },
+        let one = |used: &Use| Allotment {
+            claim: used.claim.clone(),
+            allocation: match (allocation(&used.claim), &used.pending) {
+                (Some(_), _) => None,
+                (None, Some(pending)) => Some(pending.clone()),
+                (None, None) => next.next().cloned(),
+            },
             extended: None,
+            holder: used.holder.clone(),
         };
-        let mut all: Vec<Allotment> = self.claims.iter().map(|u| &u.claim).map(one).collect();
+        let mut all: Vec<Allotment> = self.claims.iter().map(one).collect();
         if let Some(made) = found.and_then(|f| f.special.as_ref()) {
             let extended = Extended { made: made.clone(), created: OnceLock::new() };
             let allocation = next.next().cloned();
-            all.push(Allotment { claim: made.claim.clone(), allocation, extended: Some(extended) });
+            let claim = made.claim.clone();
+            all.push(Allotment { claim, allocation, extended: Some(extended), holder: None });
         }
         all
     }
 
-    /// A claim that stands in the way of the pod, and that nobody else uses. Upstream: deallocateOrDeletePodClaims.
-    pub fn to_free(&self, pod: &PodInfo) -> Option<Free> {
+    /// What stands in the way of the pod, and first of that what nobody else uses.
+    /// Upstream: deallocateOrDeletePodClaims.
+    pub fn freeable(&self, pod: &PodInfo) -> Freeable {
         let unavailable = self.unavailable.lock();
-        let free = unavailable.iter().map(|i| &self.claims[*i].claim).find(|claim| {
+        let blocked: Box<[_]> = unavailable.iter().map(|i| self.claims[*i].claim.clone()).collect();
+        let free = blocked.iter().find(|claim| {
             let by = claim.status.as_ref().and_then(|s| s.reserved_for.as_deref()).unwrap_or_default();
             by.is_empty() || by.len() == 1 && by[0].uid == *pod.uid
         });
         let stale = || self.special.as_ref().and_then(Special::stale).cloned().map(Free::Delete);
-        free.cloned().map(Free::Deallocate).or_else(stale)
+        Freeable { first: free.cloned().map(Free::Deallocate).or_else(stale), blocked }
     }
 
     /// How well the alternatives were met that a node would get. Upstream: computeScore.
@@ -432,7 +534,8 @@ impl Plugin for DynamicResources {
         if pod.resource_claims.is_empty() {
             return Ok(());
         }
-        let found = claims(pod, |name| listers.resource_claims.get_by(&pod.namespace, name));
+        let get = |name: &str| listers.resource_claims.get_by(&pod.namespace, name);
+        let found = claims(pod, self.of_groups, get);
         found.map(drop).map_err(|reason| Reject::unresolvable(NAME, reason))
     }
 
@@ -460,6 +563,7 @@ impl Plugin for DynamicResources {
             // The node offers the extended resources itself.
             return Ok(());
         }
+        devices.claims.iter().try_for_each(|used| used.pending_works(site(row)))?;
         if let Some(supply) = &devices.supply {
             self.choose(devices, supply, special, row)?;
         }

@@ -6,6 +6,7 @@ pub mod deferred_pod_scheduling;
 pub mod dynamic_resources;
 pub mod extended_devices;
 pub mod gang_scheduling;
+pub mod group_claims;
 mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
