@@ -165,6 +165,12 @@ impl Assumed {
         }
     }
 
+    /// Pods of the group under way that are about to get a claim.
+    pub fn sharers(&self, claim: &ResourceClaim) -> &[Uid] {
+        let sharing = self.sharing.as_ref().and_then(|s| s.get(claim.uid()));
+        sharing.map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Takes for granted what claims will have for a pod.
     pub fn allot(&mut self, allotments: &[Allotment], pod: &Uid) {
         for allotment in allotments {
@@ -292,7 +298,7 @@ mod tests {
 
     fn allotment(has: &ResourceClaim) -> Allotment {
         let (claim, allocation) = (claim("1", false), allocation(has).cloned());
-        Allotment { claim, allocation, extended: None, holder: None }
+        Allotment { claim, allocation, extended: None, holder: None, takes: None }
     }
 
     #[test]

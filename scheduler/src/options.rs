@@ -1,6 +1,6 @@
 //! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
 
-use component::features::{Gate, Gates};
+use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
 use component::serving::SecureServing;
 use component::{logs, metrics};
@@ -37,15 +37,6 @@ pub struct Options {
     pub gates: Gates,
 }
 
-/// Gates of scheduling that upstream has off and that nothing here stands behind yet.
-const NOT_YET: &[Gate] = &[Gate::DRANodeAllocatableResources];
-
-/// A gate that would change nothing is refused: whoever sets it counts on what it does.
-fn not_yet(gates: &Gates) -> Vec<String> {
-    let on = NOT_YET.iter().filter(|g| gates.enabled(**g));
-    on.map(|g| format!("feature gate {g:?} is not implemented by this kube-scheduler yet")).collect()
-}
-
 impl Options {
     /// Reads the flags.
     ///
@@ -58,7 +49,6 @@ impl Options {
             Ok(_) => {}
             Err(e) => problems.push(e.to_string()),
         }
-        problems.extend(not_yet(&gates));
         let logging = logs::Options::from_flags(flags, &gates).unwrap_or_else(|mut e| {
             problems.append(&mut e);
             logs::Options::default()
@@ -97,22 +87,6 @@ mod tests {
     use component::flags::golden;
 
     use super::*;
-
-    #[test]
-    fn a_gate_that_would_do_nothing_is_refused() {
-        let problems = |setting: &str| {
-            let mut gates = Gates::default();
-            gates.set(&[setting]).unwrap();
-            not_yet(&gates)
-        };
-        assert_eq!(not_yet(&Gates::default()), Vec::<String>::new());
-        assert_eq!(problems("GenericWorkload=true"), Vec::<String>::new());
-        assert_eq!(
-            problems("DRANodeAllocatableResources=true"),
-            ["feature gate DRANodeAllocatableResources is not implemented by this kube-scheduler yet"]
-        );
-        assert_eq!(problems("VolumeLimitScaling=false"), Vec::<String>::new());
-    }
 
     /// What is said of a configuration; where in the file it stands is ours to add.
     fn said(flags: &[&str], text: &str) -> Vec<String> {

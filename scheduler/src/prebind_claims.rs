@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::actions;
-use crate::model::PodInfo;
+use crate::model::{PodInfo, WirePod};
 use crate::plugins::dynamic_resources::{
     Allotment, Extended, Free, is_ready, is_reserved_for, timed_out, waits,
 };
@@ -50,6 +50,13 @@ pub async fn bind_claims(
             }
         };
         written.push(claim);
+    }
+    let takes: Vec<_> = allotments.iter().filter_map(|a| a.takes.as_ref()).collect();
+    if !takes.is_empty() {
+        let status = json!({ "nodeAllocatableResourceClaimStatuses": takes });
+        let patched = actions::patch_status(scheduler, pod, status).await;
+        let key = pod.key();
+        patched.map_err(|e| format!("updating pod {key} NodeAllocatableResourceClaimStatuses: {e}"))?;
     }
     if !must_be_made_ready() || !written.iter().any(|c| waits(c)) {
         return Ok(());
@@ -217,6 +224,9 @@ fn all_ready(scheduler: &Scheduler, claims: &[Arc<ResourceClaim>], limit: Durati
 
 /// The pod was not bound after all: others may use its claims. What they hold stays theirs.
 pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allotment]) {
+    if allotments.iter().any(|a| a.takes.is_some()) {
+        untake(scheduler, pod).await;
+    }
     for allotment in allotments {
         let claim = &allotment.claim;
         if let Some(extended) = &allotment.extended {
@@ -230,6 +240,21 @@ pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allot
             continue;
         }
         release(scheduler, claim, &pod.uid).await;
+    }
+}
+
+/// What the pod says that its devices take is not so any more. An empty list says that it is meant so, where none may be
+/// from a client that knows no such field.
+async fn untake(scheduler: &Scheduler, pod: &PodInfo) {
+    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": &*pod.uid },
+        "status": { "nodeAllocatableResourceClaimStatuses": [] },
+    }));
+    if let Err(error) = api.patch_status(&pod.name, &patch, &PatchParams::default()).await
+        && !error.is_not_found()
+    {
+        tracing::error!(pod = pod.key(), %error, "Failed to clear NodeAllocatableResourceClaimStatuses on Unreserve");
     }
 }
 

@@ -29,6 +29,7 @@ use crate::group::{self, Decided};
 use crate::listers::Listers;
 use crate::metrics::Metrics;
 use crate::model::{Cache, Groups, Interner, Place, PodInfo, Uid};
+use crate::plugins::device_resources::counted;
 use crate::plugins::dynamic_resources::{Allotment, Free};
 use crate::plugins::volume_binding::Bindings;
 use crate::preemption::Preemption;
@@ -382,7 +383,7 @@ impl Scheduler {
         match decision {
             Decision::Place { node, evaluated, feasible, bindings, allotments, .. } => {
                 tracing::debug!(pod = pod.key(), node, evaluated, feasible, "Attempting to bind pod to node");
-                state.cache.place(pod.clone(), &node, Place::Assumed);
+                state.cache.place(counted(pod, &allotments), &node, Place::Assumed);
                 state.nominate(pod, None);
                 let bindings = state.assumed.assume(&bindings, &node);
                 state.assumed.allot(&allotments, &pod.uid);

@@ -29,8 +29,9 @@ use std::sync::Arc;
 use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
 pub use features::Features;
+pub use pools::{device_meant, meant};
 pub use selector::Programs;
-pub use supply::{DeviceRef, Inventory, Supply, Taken};
+pub use supply::{DeviceRef, Inventory, Supply, Taken, quantity};
 
 /// A node, as devices are chosen for it.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use crate::cycle::Decision;
 use crate::framework::{Diagnosis, Feasibility, GroupView, Profile, Progress, no_nodes};
 use crate::model::{GroupObject, Place};
+use crate::plugins::device_resources::counted;
 use crate::plugins::dynamic_resources::{Allotment, Free, Freeable};
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::{Popped, RefusedBy};
@@ -153,7 +154,7 @@ impl Attempt {
         *end = match decision {
             Decision::Place { node, bindings, allotments, free, .. } => {
                 self.claims.note(profile.resources_asked(&Diagnosis::default()), free);
-                state.cache.place(popped.info.clone(), &node, Place::Assumed);
+                state.cache.place(counted(&popped.info, &allotments), &node, Place::Assumed);
                 state.nominate(&popped.info, None);
                 let bindings = state.assumed.assume(&bindings, &node);
                 state.assumed.allot(&allotments, &popped.info.uid);
@@ -213,7 +214,8 @@ pub fn take_back(state: &mut State, placed: &[(&Popped, &Placed)]) {
 
 /// Puts a pod back on the node that was found for it.
 pub fn put(state: &mut State, popped: &Popped, placed: &Placed) {
-    state.cache.place(popped.info.clone(), &placed.node, Place::Assumed);
+    let counted = counted(&popped.info, &placed.allotments);
+    state.cache.place(counted, &placed.node, Place::Assumed);
     state.nominate(&popped.info, None);
     let _ = state.assumed.assume(&placed.bindings, &placed.node);
     state.assumed.allot(&placed.allotments, &popped.info.uid);

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::hash::Hash as HashTrait;
 use std::sync::{Arc, Weak};
 
+use component::features;
 use hashbrown::HashMap;
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
 use super::matcher::{Matcher, Part};
 use super::pod::Wants;
+use super::resources::Levels;
 
 type Hash = foldhash::fast::RandomState;
 
@@ -65,8 +67,18 @@ impl Tables {
 }
 
 /// The shared parts. Clones share.
-#[derive(Clone, Default)]
-pub struct Interner(Arc<Mutex<Tables>>);
+#[derive(Clone)]
+pub struct Interner {
+    tables: Arc<Mutex<Tables>>,
+    /// Which resources of pods count.
+    pub levels: Levels,
+}
+
+impl Default for Interner {
+    fn default() -> Self {
+        Self::new(Levels::of(features::enabled))
+    }
+}
 
 impl std::fmt::Debug for Interner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,8 +87,12 @@ impl std::fmt::Debug for Interner {
 }
 
 impl Interner {
+    pub fn new(levels: Levels) -> Self {
+        Self { tables: Arc::default(), levels }
+    }
+
     pub fn labels(&self, map: Option<&BTreeMap<String, String>>) -> Arc<LabelSet> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         let none = BTreeMap::new();
         let map = map.unwrap_or(&none);
         if let Some(known) = tables.labels.get(map) {
@@ -88,18 +104,18 @@ impl Interner {
 
     /// What a pod wants, by a text that says it all; made when it is new.
     pub fn wants(&self, text: Vec<u8>, make: impl FnOnce() -> Wants) -> Arc<Wants> {
-        if let Some(known) = self.0.lock().wants.get(&text) {
+        if let Some(known) = self.tables.lock().wants.get(&text) {
             return known;
         }
         let mut wants = make();
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         wants.id = tables.number();
         tables.wants.put(text, wants)
     }
 
     /// A name that occurs often, such as a namespace's or a node's.
     pub fn name(&self, name: &str) -> Arc<str> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         if let Some((known, ())) = tables.names.get_key_value(name) {
             return known.clone();
         }
@@ -113,7 +129,7 @@ impl Interner {
 
     pub fn matcher(&self, parts: Vec<Part>, alive: bool) -> Arc<Matcher> {
         let text = Matcher::text(&parts, alive);
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         if let Some(known) = tables.matchers.get(&text) {
             return known;
         }

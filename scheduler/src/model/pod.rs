@@ -14,7 +14,7 @@ use machinery::labels::Selector;
 
 use super::intern::{Interner, LabelSet};
 use super::matcher::{Matcher, Part};
-use super::resources::{self, Resources, Sums};
+use super::resources::{self, Level, Resources, Sums};
 use super::selector::{NodeSelector, label_selector};
 use super::signature;
 use super::wire::{WirePod, WireSpec, WireVolume};
@@ -85,7 +85,7 @@ pub struct ClaimUse {
 }
 
 /// What a pod asks for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wants {
     /// Equal wants have the same number.
     pub id: u64,
@@ -125,6 +125,10 @@ pub struct Wants {
     pub group: Option<Arc<str>>,
     /// Extended resources by container.
     pub extended: Vec<ContainerAsks>,
+    /// Claims by the pod's names for them, with the containers that use them.
+    pub claim_users: Vec<(String, String)>,
+    /// What it asks for as a whole, where devices could make that too little.
+    pub level: Option<Box<Level>>,
 }
 
 impl Wants {
@@ -134,6 +138,18 @@ impl Wants {
             && self.anti_affinity.is_empty()
             && self.preferred_affinity.is_empty()
             && self.preferred_anti_affinity.is_empty())
+    }
+
+    /// With what its devices take of the node, but for what the pod asks for as a whole.
+    pub fn with_devices(&self, more: &Resources) -> Self {
+        let mut wants = self.clone();
+        let mut added = more.clone();
+        if let Some(level) = &self.level {
+            added.forget(|name| level.requests.contains_key(name));
+        }
+        wants.requests.add(&added);
+        wants.ranked.add(&added);
+        wants
     }
 
     pub(super) fn compile(interner: &Interner, namespace: &str, pod: &WirePod, sums: Sums) -> Self {
@@ -196,6 +212,8 @@ impl Wants {
             resource_claims: spec.resource_claims.clone(),
             group: spec.scheduling_group.as_ref().map(|g| format!("{namespace}/{}", g.pod_group_name).into()),
             extended: signature::extended(spec),
+            claim_users: signature::claim_users(spec),
+            level: Level::of(pod, interner.levels).map(Box::new),
         }
     }
 }
@@ -250,8 +268,9 @@ impl PodInfo {
     pub fn new(interner: &Interner, pod: &WirePod) -> Self {
         let meta = &pod.metadata;
         let namespace = interner.name(meta.namespace.as_deref().unwrap_or_default());
-        let sums = resources::of_pod(pod);
-        let text = signature::of(&namespace, pod, &sums);
+        let sums = resources::of_pod(pod, interner.levels);
+        let level = Level::of(pod, interner.levels);
+        let text = signature::of(&namespace, pod, &sums, level.as_ref());
         let some = |name: &str| (!name.is_empty()).then(|| interner.name(name));
         let telling = |c: &&PodCondition| {
             matches!(c.type_.as_str(), "DisruptionTarget" | RESIZE_PENDING)

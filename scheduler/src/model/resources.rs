@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use component::features::{Gate, enabled};
+use component::features::Gate;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery::quantity::Quantity;
 use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::wire::{ContainerAmounts, WireContainer, WirePod};
+use crate::plugins::device_resources;
 
 /// Amounts: CPU in thousandths, the others in units.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,6 +45,14 @@ impl Resources {
             if let Ok(quantity) = Quantity::parse(&text.0) {
                 *sum.entry(name) = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
             }
+        }
+        sum
+    }
+
+    pub fn from_quantities<'a>(all: impl IntoIterator<Item = (&'a str, Quantity)>) -> Self {
+        let mut sum = Resources::default();
+        for (name, quantity) in all {
+            *sum.entry(name) = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
         }
         sum
     }
@@ -89,6 +98,12 @@ impl Resources {
         self.combine(other, i64::saturating_sub);
     }
 
+    /// Without some of it.
+    pub fn forget(&mut self, which: impl Fn(&str) -> bool) {
+        let names: Vec<String> = self.names().filter(|name| which(name)).map(str::to_string).collect();
+        names.iter().for_each(|name| *self.entry(name) = 0);
+    }
+
     fn max(&mut self, other: &Resources) {
         self.combine(other, i64::max);
     }
@@ -132,20 +147,65 @@ struct Missing {
 }
 
 /// Which resources of a pod as a whole count, beside those of its containers.
-#[derive(Clone, Copy)]
-struct Levels {
+#[derive(Clone, Copy, Debug)]
+pub struct Levels {
     /// What it asks for: gate PodLevelResources.
-    asked: bool,
+    pub asked: bool,
     /// What it has: gate InPlacePodLevelResourcesVerticalScaling.
-    had: bool,
+    pub had: bool,
+    /// What its devices take of the node: gate DRANodeAllocatableResources.
+    pub devices: bool,
 }
 
-pub fn of_pod(pod: &WirePod) -> Sums {
-    let asked = enabled(Gate::PodLevelResources);
-    of_levels(pod, Levels { asked, had: enabled(Gate::InPlacePodLevelResourcesVerticalScaling) })
+impl Levels {
+    pub fn of(enabled: impl Fn(Gate) -> bool) -> Self {
+        Self {
+            asked: enabled(Gate::PodLevelResources),
+            had: enabled(Gate::InPlacePodLevelResourcesVerticalScaling),
+            devices: enabled(Gate::DRANodeAllocatableResources),
+        }
+    }
 }
 
-fn of_levels(pod: &WirePod, levels: Levels) -> Sums {
+/// What a pod as a whole asks for, with what its containers say to compare it with.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Level {
+    pub requests: BTreeMap<String, i64>,
+    pub limits: BTreeMap<String, i64>,
+    /// Sums over containers.
+    pub containers: Resources,
+    pub container_limits: Resources,
+    pub limits_by_container: Vec<(String, BTreeMap<String, i64>)>,
+}
+
+impl Level {
+    /// `None` where it makes no difference: a pod that asks for nothing itself, or devices that count for nothing.
+    pub fn of(pod: &WirePod, levels: Levels) -> Option<Self> {
+        let own = pod.spec.resources.as_ref().filter(|_| levels.devices && levels.asked)?;
+        let all = |list: &List| {
+            let amounts = Resources::from_list(list);
+            list.keys().map(|name| (name.clone(), amounts.get(name))).collect::<BTreeMap<_, _>>()
+        };
+        let sum = |list: fn(&WireContainer) -> &List| {
+            added_up(pod, &|c: &WireContainer| Resources::from_list(list(c)))
+        };
+        let supported = own.requests.iter().filter(|(name, _)| counts_for_pods(name));
+        Some(Self {
+            requests: all(&supported.map(|(n, q)| (n.clone(), q.clone())).collect()),
+            limits: all(&own.limits),
+            containers: sum(|c| &c.resources.requests),
+            container_limits: sum(|c| &c.resources.limits),
+            limits_by_container: pod
+                .spec
+                .containers
+                .iter()
+                .map(|c| (c.name.clone(), all(&c.resources.limits)))
+                .collect(),
+        })
+    }
+}
+
+pub fn of_pod(pod: &WirePod, levels: Levels) -> Sums {
     let both = |asked| Missing { cpu: asked, memory: asked };
     let exact = requests(pod, both(false), levels);
     // With resources of the pod's own, only what it lacks altogether. Upstream: getNonMissingContainerRequests.
@@ -154,7 +214,7 @@ fn of_levels(pod: &WirePod, levels: Levels) -> Sums {
     } else {
         both(true)
     };
-    let containers = Levels { asked: false, ..levels };
+    let containers = Levels { asked: false, devices: false, ..levels };
     Sums {
         ranked: requests(pod, lacking, levels),
         scored: requests(pod, both(true), containers),
@@ -186,19 +246,31 @@ fn requests(pod: &WirePod, defaults: Missing, levels: Levels) -> Resources {
     let status = &pod.status;
     let had = had(pod).filter(|_| levels.had);
     let plain = status.container_statuses.is_empty() && status.init_container_statuses.is_empty();
+    // Of a pod without a node nothing was taken yet, whatever an earlier attempt wrote.
+    let taken = &status.node_allocatable_resource_claim_statuses;
+    let devices = (levels.devices && !taken.is_empty() && !pod.spec.node_name.is_empty())
+        .then(|| device_resources::sum(taken));
+    let with = |mut sum: Resources| {
+        devices.iter().for_each(|more| sum.add(more));
+        sum
+    };
     if plain && had.is_none() {
         // All three are the same.
-        let sum = aggregate(pod, Source::Actuated, infeasible, defaults);
+        let sum = with(aggregate(pod, Source::Actuated, infeasible, defaults));
         return with_own(pod, sum, infeasible, levels);
     }
-    let [mut sum, granted] = match had {
+    let [mut sum, mut granted] = match had {
         // These are sums over all containers already.
         Some((granted, actual)) => [actual, granted].map(Resources::from_list),
         None => [Source::Actuated, Source::Allocated].map(|s| aggregate(pod, s, infeasible, defaults)),
     };
+    // The kubelet has counted devices in what it tells of the pod as a whole.
+    if had.is_none() {
+        granted = with(granted);
+    }
     sum.max(&granted);
     if !infeasible {
-        sum.max(&aggregate(pod, Source::Spec, infeasible, defaults));
+        sum.max(&with(aggregate(pod, Source::Spec, infeasible, defaults)));
     }
     with_own(pod, sum, infeasible, levels)
 }
@@ -234,8 +306,12 @@ fn level(pod: &WirePod, infeasible: bool, levels: Levels) -> BTreeMap<String, i6
 }
 
 fn aggregate(pod: &WirePod, source: Source, infeasible: bool, defaults: Missing) -> Resources {
+    added_up(pod, &|c: &WireContainer| container(pod, c, source, infeasible, defaults))
+}
+
+/// The most that containers use at one time.
+fn added_up(pod: &WirePod, of: &dyn Fn(&WireContainer) -> Resources) -> Resources {
     let mut sum = Resources::default();
-    let of = |c: &WireContainer| container(pod, c, source, infeasible, defaults);
     for c in &pod.spec.containers {
         sum.add(&of(c));
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::backing::may_be_devices;
 use super::pod::ClaimUse;
-use super::resources::Sums;
+use super::resources::{Level, Sums};
 use super::wire::{SchedulingGroup, WireContainer, WirePod, WirePort, WireSpec, WireVolume};
 use crate::devices::extended::{Ask, ContainerAsks};
 
@@ -34,9 +34,11 @@ struct Said<'a> {
     resource_claims: &'a [PodResourceClaim],
     group: Option<&'a SchedulingGroup>,
     extended: Vec<ContainerAsks>,
+    claim_users: Vec<(String, String)>,
+    level: Option<&'a Level>,
 }
 
-pub fn of(namespace: &str, pod: &WirePod, sums: &Sums) -> Vec<u8> {
+pub fn of(namespace: &str, pod: &WirePod, sums: &Sums, level: Option<&Level>) -> Vec<u8> {
     let spec: &WireSpec = &pod.spec;
     let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
     let ports = spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port > 0);
@@ -57,6 +59,8 @@ pub fn of(namespace: &str, pod: &WirePod, sums: &Sums) -> Vec<u8> {
         resource_claims: &spec.resource_claims,
         group: spec.scheduling_group.as_ref(),
         extended: extended(spec),
+        claim_users: claim_users(spec),
+        level,
     };
     // Plain data always has a text.
     serde_json::to_vec(&said).unwrap_or_default()
@@ -102,6 +106,17 @@ pub fn images(spec: &WireSpec) -> (Vec<String>, i64) {
 /// An image without a tag is the latest one. Upstream: imagelocality.normalizedImageName.
 fn normalized(name: &str) -> Cow<'_, str> {
     if name.rfind(':') <= name.rfind('/') { format!("{name}:latest").into() } else { name.into() }
+}
+
+/// Claims with the containers that use them, init containers first.
+pub fn claim_users(spec: &WireSpec) -> Vec<(String, String)> {
+    if spec.resource_claims.is_empty() {
+        return Vec::new();
+    }
+    let of = |c: &WireContainer| {
+        c.resources.claims.iter().map(|used| (used.name.clone(), c.name.clone())).collect::<Vec<_>>()
+    };
+    spec.init_containers.iter().chain(&spec.containers).flat_map(of).collect()
 }
 
 /// Extended resources by container, of those that ask for some.

@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{
     AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
-    ImageVolumeSource, NodePodPreemptionPolicy, PodCondition, PodResourceClaim, PodResourceClaimStatus,
-    PodSchedulingGate, RBDVolumeSource, Taint, Toleration, TopologySpreadConstraint,
+    ImageVolumeSource, NodeAllocatableResourceClaimStatus, NodePodPreemptionPolicy, PodCondition,
+    PodResourceClaim, PodResourceClaimStatus, PodSchedulingGate, RBDVolumeSource, Taint, Toleration,
+    TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -131,6 +132,15 @@ pub struct SchedulingGroup {
 #[serde(default)]
 pub struct WireResources {
     pub requests: Amounts,
+    pub limits: Amounts,
+    pub claims: Vec<ClaimUser>,
+}
+
+/// A claim of the pod that a container uses.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClaimUser {
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -207,6 +217,7 @@ pub struct WireStatus {
     pub container_statuses: Vec<ContainerAmounts>,
     pub init_container_statuses: Vec<ContainerAmounts>,
     pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+    pub node_allocatable_resource_claim_statuses: Vec<NodeAllocatableResourceClaimStatus>,
     /// Of the pod as a whole.
     pub allocated_resources: Option<Amounts>,
     pub resources: Option<ActualResources>,

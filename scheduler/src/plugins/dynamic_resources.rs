@@ -2,7 +2,7 @@
 //! ones. What is chosen is written by `prebind_claims.rs`. Upstream: plugins/dynamicresources/dynamicresources.go.
 //!
 //! Claims that stand for extended resources of containers are `extended_devices.rs`, those of groups of pods
-//! `group_claims.rs`. Not here: devices that stand for resources of nodes (gate DRANodeAllocatableResources).
+//! `group_claims.rs`; what devices take of a node's own resources is `device_resources.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -12,13 +12,16 @@ use client::Meta;
 use component::features::{Gate, Gates};
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PodResourceClaim, PodResourceClaimStatus};
+use k8s_openapi::api::core::v1::{
+    NodeAllocatableResourceClaimStatus, PodResourceClaim, PodResourceClaimStatus,
+};
 use k8s_openapi::api::resource::v1::{
     AllocationResult, DeviceRequest, DeviceRequestAllocationResult, ResourceClaim,
     ResourceClaimConsumerReference,
 };
 use parking_lot::Mutex;
 
+use super::device_resources;
 use super::extended_devices::{self, Made, Special};
 use super::group_claims;
 use crate::config::DynamicResourcesArgs;
@@ -44,6 +47,8 @@ pub struct Allotment {
     pub extended: Option<Extended>,
     /// For whom it is reserved, if not for the pod.
     pub holder: Option<ResourceClaimConsumerReference>,
+    /// What it takes of the node's own resources.
+    pub takes: Option<NodeAllocatableResourceClaimStatus>,
 }
 
 impl Allotment {
@@ -98,6 +103,8 @@ struct Found {
     /// One for each claim without devices; the last is the special one's, if there is one.
     allocations: Vec<AllocationResult>,
     special: Option<Arc<Made>>,
+    /// What all claims take of the node's own resources.
+    takes: Vec<NodeAllocatableResourceClaimStatus>,
 }
 
 struct Use {
@@ -111,6 +118,8 @@ struct Use {
     /// What it will have: another pod of the group is about to get it.
     pending: Option<AllocationResult>,
     holder: Option<ResourceClaimConsumerReference>,
+    /// A device of it stands for a resource of its node.
+    mapped: bool,
 }
 
 fn nodes(allocation: &AllocationResult) -> Option<NodeSelector> {
@@ -119,7 +128,7 @@ fn nodes(allocation: &AllocationResult) -> Option<NodeSelector> {
 
 impl Use {
     fn unallocated(claim: Arc<ResourceClaim>) -> Self {
-        Self { claim, nodes: None, broken: false, skips: false, pending: None, holder: None }
+        Self { claim, nodes: None, broken: false, skips: false, pending: None, holder: None, mapped: false }
     }
 
     fn pending(claim: Arc<ResourceClaim>, pending: &AllocationResult) -> Self {
@@ -138,9 +147,9 @@ impl Use {
         Err(Reject::unresolvable(NAME, reason))
     }
 
-    fn is_usable(&self, site: Site<'_>) -> bool {
-        !self.broken
-            && self.nodes.as_ref().is_none_or(|n| n.matches(site.labels, site.name))
+    /// Whether a node could use it if it is made ready.
+    fn reaches(&self, site: Site<'_>) -> bool {
+        self.nodes.as_ref().is_none_or(|n| n.matches(site.labels, site.name))
             && (!self.skips || site.has_optional_operations())
     }
 }
@@ -176,6 +185,8 @@ pub struct DynamicResources {
     features: Features,
     /// Claims may belong to groups of pods.
     of_groups: bool,
+    /// Devices may take of a node's own resources.
+    take: bool,
     /// How long devices of one node are looked for; zero: as long as it takes.
     filter_timeout: Duration,
     programs: Arc<Programs>,
@@ -224,6 +235,13 @@ fn names(pod: &PodInfo) -> impl Iterator<Item = Result<(&str, bool), String>> {
             ))),
         }
     })
+}
+
+/// Name of the claim that a pod has under a name of its own.
+pub fn claim_name<'a>(pod: &'a PodInfo, own: &str) -> Option<&'a str> {
+    let claim = pod.resource_claims.iter().find(|c| c.name == own)?;
+    let made = || pod.rest.made_claims.iter().find(|m| m.name == own)?.resource_claim_name.as_deref();
+    claim.resource_claim_name.as_deref().or_else(made)
 }
 
 /// A pod's claims, or why it cannot have them. Upstream: foreachPodResourceClaim.
@@ -303,10 +321,12 @@ impl DynamicResources {
         let filter_timeout = if timed { args.filter_timeout.to_std() } else { Duration::ZERO };
         let features = Features::of(gates);
         let of_groups = gates.enabled(Gate::DRAWorkloadResourceClaims);
+        let take = gates.enabled(Gate::DRANodeAllocatableResources);
         Self {
             args,
             features,
             of_groups,
+            take,
             filter_timeout,
             programs: Arc::default(),
             inventory: Mutex::default(),
@@ -396,6 +416,13 @@ impl DynamicResources {
             let skips = skips(has);
             uses.push(Use { nodes, broken, skips, ..Use::unallocated(claim) });
         }
+        if self.take {
+            let inventory = self.inventory(view.listers);
+            for used in &mut uses {
+                let has = allocation(&used.claim).or(used.pending.as_ref());
+                used.mapped = has.is_some_and(|a| device_resources::stands_for_resources(&inventory, a));
+            }
+        }
         uses.iter_mut().zip(holders).for_each(|(used, holder)| used.holder = holder);
         let special = Special::of(view, pod);
         let new = matches!(special, Some(Special::New(_)));
@@ -428,25 +455,84 @@ impl DynamicResources {
         &self,
         devices: &Devices,
         supply: &Supply,
-        special: Option<Arc<Made>>,
+        special: Option<&Arc<Made>>,
         row: &NodeRow,
-    ) -> Verdict {
+    ) -> Result<Vec<AllocationResult>, Reject> {
         let more = special.iter().map(|s| &s.claim);
         let wanted: Vec<_> = devices.unallocated().chain(more).cloned().collect();
         let (limit, start) = (self.filter_timeout, Instant::now());
         let late = || !limit.is_zero() && start.elapsed() > limit;
-        let allocations = match devices::allocate(supply, site(row), &wanted, &late) {
-            Ok(Some(allocations)) => allocations,
-            Ok(None) => return Err(Reject::unresolvable(NAME, "cannot allocate all claims")),
-            Err(Problem::Node(reason)) => return Err(Reject::unresolvable(NAME, reason)),
-            Err(Problem::Fatal(error)) => return Err(Reject::error(NAME, error)),
+        match devices::allocate(supply, site(row), &wanted, &late) {
+            Ok(Some(allocations)) => Ok(allocations),
+            Ok(None) => Err(Reject::unresolvable(NAME, "cannot allocate all claims")),
+            Err(Problem::Node(reason)) => Err(Reject::unresolvable(NAME, reason)),
+            Err(Problem::Fatal(error)) => Err(Reject::error(NAME, error)),
             Err(Problem::Interrupted) => {
                 let error = format!("node {}: timed out trying to allocate devices", row.name);
-                return Err(Reject::error(NAME, error));
+                Err(Reject::error(NAME, error))
             }
-        };
-        devices.found.lock().insert(row.name.to_string(), Found { allocations, special });
-        Ok(())
+        }
+    }
+
+    /// What all claims would take of a node's own resources, if it has that.
+    fn takes(
+        &self,
+        view: View<'_>,
+        devices: &Devices,
+        found: &Found,
+        pod: &PodInfo,
+        row: &NodeRow,
+    ) -> Result<Vec<NodeAllocatableResourceClaimStatus>, Reject> {
+        let mut next = found.allocations.iter();
+        let mut all: Vec<device_resources::Claimed<'_>> = Vec::new();
+        for used in &devices.claims {
+            let has = allocation(&used.claim).or(used.pending.as_ref()).or_else(|| next.next());
+            all.extend(has.map(|has| (&*used.claim, has)));
+        }
+        let special = found.special.as_ref().zip(next.next());
+        all.extend(special.map(|(made, has)| (&*made.claim, has)));
+        let inventory = self.inventory(view.listers);
+        let takes = device_resources::statuses(&inventory, site(row), pod, &all);
+        let takes = takes.map_err(|error| Reject::error(NAME, error))?;
+        if !takes.is_empty() {
+            device_resources::check(pod, row, &takes)?;
+        }
+        Ok(takes)
+    }
+
+    /// Nodes that a claim can not be used from, each claim by its place; an error where it can not be used at all.
+    fn gone(
+        &self,
+        view: View<'_>,
+        devices: &Devices,
+        pod: &PodInfo,
+        site: Site<'_>,
+    ) -> Result<Vec<usize>, Reject> {
+        let mut gone = Vec::new();
+        for (at, used) in devices.claims.iter().enumerate() {
+            if !used.reaches(site) {
+                gone.push(at);
+                continue;
+            }
+            if used.broken {
+                gone.push(at);
+            }
+            if used.mapped && !self.is_alone(view, &used.claim, pod) {
+                let name = used.claim.name();
+                let reason = format!(
+                    "node allocatable resource claim {name} has a mapped device and cannot be shared across pods"
+                );
+                return Err(Reject::unresolvable(NAME, reason));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Whether no other pod has a claim. Upstream: validateNodeAllocatableDRAClaimSharing.
+    fn is_alone(&self, view: View<'_>, claim: &ResourceClaim, pod: &PodInfo) -> bool {
+        let reserved = claim.status.iter().any(|s| s.reserved_for.as_ref().is_some_and(|r| !r.is_empty()));
+        let others = view.assumed.sharers(claim).iter().any(|uid| *uid != pod.uid);
+        !others && (!reserved || is_reserved_for(claim, pod, self.of_groups))
     }
 }
 
@@ -461,6 +547,10 @@ impl Devices {
         let found = self.found.lock();
         let found = found.get(node);
         let mut next = found.into_iter().flat_map(|f| &f.allocations);
+        let taken = |claim: &ResourceClaim| {
+            let takes = found.into_iter().flat_map(|f| &f.takes);
+            takes.into_iter().find(|t| t.resource_claim_name == claim.name()).cloned()
+        };
         let one = |used: &Use| Allotment {
             claim: used.claim.clone(),
             allocation: match (allocation(&used.claim), &used.pending) {
@@ -470,13 +560,14 @@ impl Devices {
             },
             extended: None,
             holder: used.holder.clone(),
+            takes: taken(&used.claim),
         };
         let mut all: Vec<Allotment> = self.claims.iter().map(one).collect();
         if let Some(made) = found.and_then(|f| f.special.as_ref()) {
             let extended = Extended { made: made.clone(), created: OnceLock::new() };
             let allocation = next.next().cloned();
-            let claim = made.claim.clone();
-            all.push(Allotment { claim, allocation, extended: Some(extended), holder: None });
+            let (claim, takes) = (made.claim.clone(), taken(&made.claim));
+            all.push(Allotment { claim, allocation, extended: Some(extended), holder: None, takes });
         }
         all
     }
@@ -563,19 +654,24 @@ impl Plugin for DynamicResources {
             // The node offers the extended resources itself.
             return Ok(());
         }
+        // Who has a claim is said before devices are looked for; that it can not be used from here, after that.
+        let gone = self.gone(view, devices, pod, site(row))?;
         devices.claims.iter().try_for_each(|used| used.pending_works(site(row)))?;
+        let mut found = Found { allocations: Vec::new(), special, takes: Vec::new() };
         if let Some(supply) = &devices.supply {
-            self.choose(devices, supply, special, row)?;
+            found.allocations = self.choose(devices, supply, found.special.as_ref(), row)?;
         }
-        let site = site(row);
-        let gone = devices.claims.iter().enumerate().filter(|(_, u)| !u.is_usable(site));
-        let gone: Vec<usize> = gone.map(|(i, _)| i).collect();
-        if gone.is_empty() {
-            return Ok(());
+        if self.take {
+            found.takes = self.takes(view, devices, &found, pod, row)?;
         }
-        devices.found.lock().remove(&*row.name);
-        devices.unavailable.lock().extend(gone);
-        Err(Reject::unresolvable(NAME, "resourceclaim not available on the node"))
+        if !gone.is_empty() {
+            devices.unavailable.lock().extend(gone);
+            return Err(Reject::unresolvable(NAME, "resourceclaim not available on the node"));
+        }
+        if devices.supply.is_some() || !found.takes.is_empty() {
+            devices.found.lock().insert(row.name.to_string(), found);
+        }
+        Ok(())
     }
 
     fn scores(&self, _view: View<'_>, pod: &PodInfo) -> bool {
@@ -584,7 +680,8 @@ impl Plugin for DynamicResources {
 
     fn score(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> i64 {
         // Nothing is chosen for a node where no claim needed anything.
-        state.devices.as_ref().filter(|d| d.supply.is_some()).map_or(0, |d| d.score(&row.name))
+        let chosen = |d: &Arc<Devices>| d.found.lock().contains_key(&*row.name);
+        state.devices.as_ref().filter(|d| chosen(d)).map_or(0, |d| d.score(&row.name))
     }
 
     fn normalize(&self, _state: &CycleState, _nodes: &[&NodeRow], scores: &mut [i64]) {
