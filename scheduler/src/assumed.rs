@@ -22,7 +22,7 @@ type Hash = foldhash::fast::RandomState;
 type Entry<K> = (String, Arc<K>);
 
 /// The entries by key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Assumed {
     volumes: HashMap<String, Entry<PersistentVolume>, Hash>,
     claims: HashMap<String, Entry<PersistentVolumeClaim>, Hash>,
@@ -38,6 +38,7 @@ pub struct Assumed {
 }
 
 /// What a claim holds.
+#[derive(Clone)]
 enum Held {
     /// As it says itself.
     Written(Arc<ResourceClaim>),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::cycle::{self, Decision, Explored};
 use crate::extender::{Extender, Filtered, Left};
 use crate::framework::{Diagnosis, Profile, Reject};
+use crate::group::Ground;
 use crate::model::PodInfo;
 use crate::plugins::dynamic_resources::Freeable;
 use crate::preemption::{self, Candidate, Preemption};
@@ -154,24 +155,28 @@ fn understood(scheduler: &Scheduler, extender: &Extender, left: Vec<Left>) -> Re
 }
 
 /// Finds a node for a pod of a group. Preemption is the group's to do.
-pub async fn place(scheduler: &Scheduler, profile: &Profile, pod: &Arc<PodInfo>) -> Decision {
-    let mut explored = {
-        let mut state = scheduler.state.lock();
-        let (scene, memory, rng) = state.scene(&scheduler.listers);
-        if !scheduler.extenders.iter().any(|e| e.interested(pod)) {
-            return cycle::schedule(profile, scene, pod, memory, rng);
+pub async fn place(
+    scheduler: &Scheduler,
+    ground: &mut impl Ground,
+    profile: &Profile,
+    pod: &Arc<PodInfo>,
+) -> Decision {
+    let found = ground.with(|state, listers| {
+        let (scene, memory, rng) = state.scene(listers);
+        match scheduler.extenders.iter().any(|e| e.interested(pod)) {
+            true => cycle::explore(profile, scene, pod, memory),
+            false => Err(cycle::schedule(profile, scene, pod, memory, rng)),
         }
-        match cycle::explore(profile, scene, pod, memory) {
-            Ok(explored) => explored,
-            Err(decision) => return decision,
-        }
+    });
+    let mut explored = match found {
+        Ok(explored) => explored,
+        Err(decision) => return decision,
     };
     match ask(scheduler, pod, &mut explored).await {
-        Ok(extra) => {
-            let mut state = scheduler.state.lock();
-            let (scene, _, rng) = state.scene(&scheduler.listers);
+        Ok(extra) => ground.with(|state, listers| {
+            let (scene, _, rng) = state.scene(listers);
             cycle::settle(profile, scene, pod, explored, &extra, false, rng)
-        }
+        }),
         Err(message) => Decision::Failed { plugin: NAME, message },
     }
 }

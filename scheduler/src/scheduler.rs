@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -139,6 +140,23 @@ impl State {
         let State { cache, nominated, groups, assumed, placement, memory, rng, .. } = self;
         let placement = placement.as_deref();
         (Scene { cache, listers, nominated, groups, assumed, placement }, memory, rng)
+    }
+
+    /// A copy to try things out on, without a queue.
+    pub fn apart(&mut self) -> Self {
+        let none = Duration::ZERO;
+        let periods = Periods { initial_backoff: none, max_backoff: none, max_unschedulable: none };
+        Self {
+            cache: self.cache.clone(),
+            queue: Queue::new(periods, false, false),
+            nominated: self.nominated.clone(),
+            groups: self.groups.clone(),
+            nodes_of_nominated: self.nodes_of_nominated.clone(),
+            assumed: self.assumed.clone(),
+            placement: self.placement.clone(),
+            memory: Memory::default(),
+            rng: StdRng::seed_from_u64(self.rng.random()),
+        }
     }
 
     /// Notes for which node a pod waits.

@@ -1,13 +1,18 @@
-//! Groups whose pods share claims.
+//! Groups whose pods share claims, and groups that others than plugins have a say about.
 
+use std::future::Future;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use serde_json::{Value, json};
 
 use super::attempt::PodEnd;
 use super::tests::{World, gang};
 use super::*;
+use crate::cycle::{self, Decision};
+use crate::framework::Diagnosis;
+use crate::preemption::Preemption;
 
 /// Two nodes with a device each.
 fn with_devices(claims: Vec<Value>) -> World {
@@ -124,4 +129,52 @@ fn a_claim_of_the_group_is_freed_where_nothing_else_is() {
     let world = with_devices(Vec::new());
     let missing = group_claims::to_free(&world.listers, &group(), &[]).unwrap_err();
     assert_eq!(missing, "could not find ResourceClaim \"n/k\"");
+}
+
+/// As if an extender refused a node.
+struct Refusing<'a> {
+    state: State,
+    listers: &'a Listers,
+    node: &'a str,
+}
+
+impl Ground for Refusing<'_> {
+    fn with<R>(&mut self, act: impl FnOnce(&mut State, &Listers) -> R) -> R {
+        act(&mut self.state, self.listers)
+    }
+
+    fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> impl Future<Output = Decision> + Send {
+        let (scene, memory, rng) = self.state.scene(self.listers);
+        let decision = match cycle::schedule(profile, scene, pod, memory, rng) {
+            Decision::Place { node, .. } if node == self.node => Decision::Unfit {
+                diagnosis: Diagnosis { all_nodes: 1, ..Diagnosis::default() },
+                preemption: Preemption::Off,
+                free: Default::default(),
+            },
+            other => other,
+        };
+        std::future::ready(decision)
+    }
+}
+
+#[test]
+fn victims_make_room_where_extenders_agree() {
+    let victims = |refused: &str| {
+        let mut world = World::with(&["GenericWorkload=true"], &["a"]);
+        world.placed("x", None, "2", "a");
+        world.group("g", gang(1));
+        world.waiting("p", "g", "2", 10);
+        let PoppedGroup { tree, pods, .. } = world.pop();
+        let profile = world.profile.of_a_group();
+        let search = Search { profile: &profile, metrics: None };
+        let before = (world.state.cache.pods(), world.state.cache.assumed());
+        let mut ground = Refusing { state: world.state.apart(), listers: &world.listers, node: refused };
+        let answer = preemption::preempt(&mut ground, &search, &tree, &pods).now_or_never().unwrap();
+        // It was tried on a copy.
+        assert_eq!((world.state.cache.pods(), world.state.cache.assumed()), before);
+        assert_eq!(ground.state.cache.pods(), before.0);
+        answer.victims.iter().map(|v| v.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(victims("none"), ["x"]);
+    assert_eq!(victims("a"), Vec::<String>::new());
 }

@@ -27,12 +27,13 @@ mod tests;
 mod write;
 
 pub use attempt::Status;
+pub use search::Ground;
 pub use write::{Report, carry_out};
 
 use attempt::{PodEnd, UNSCHEDULABLE};
 use node::Node;
 use preemption::Answer;
-use search::{Asking, Search};
+use search::{Apart, Asking, Search};
 
 /// What comes of an attempt: what is to be written for each pod, and for the group.
 pub struct Decided {
@@ -65,7 +66,15 @@ pub async fn decide(scheduler: &Scheduler, popped: PoppedGroup, started: Instant
         true => search.root(&mut Asking(scheduler), tree, pods).await,
         false => search.root_at_once(&mut scheduler.state.lock(), &scheduler.listers, tree, pods),
     };
-    finish(scheduler, begun, node, started)
+    let ahead = match begun.asks && matches!(node.status, Status::Refused(_)) {
+        true => {
+            // Pods that would have to go can not be missing from what others see while extenders are asked.
+            let state = scheduler.state.lock().apart();
+            Some(preemption::preempt(&mut Apart { scheduler, state }, &search, tree, pods).await)
+        }
+        false => None,
+    };
+    finish(scheduler, begun, node, ahead, started)
 }
 
 /// A group as plugins see it.
@@ -108,8 +117,15 @@ fn begin(scheduler: &Scheduler, popped: PoppedGroup, now: Instant) -> Result<Beg
     Ok(Begun { key, running, profile, tree, pods, skipped, asks })
 }
 
-fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant) -> Decided {
-    let Begun { key, running, profile, tree, pods, mut skipped, asks } = begun;
+/// `ahead`: what came of the search for victims, where extenders had to be asked.
+fn finish(
+    scheduler: &Scheduler,
+    begun: Begun<'_>,
+    node: Node,
+    mut ahead: Option<Answer>,
+    started: Instant,
+) -> Decided {
+    let Begun { key, running, profile, tree, pods, mut skipped, .. } = begun;
     let mut guard = scheduler.state.lock();
     let state = &mut *guard;
     if let Some(metrics) = &scheduler.metrics.groups {
@@ -119,9 +135,9 @@ fn finish(scheduler: &Scheduler, begun: Begun<'_>, node: Node, started: Instant)
     let node = node.completed(&tree, &pods);
     let after = match &node.status {
         Status::Refused(_) => {
-            let preempt = |state: &mut State| match asks {
-                true => Answer::not_with_extenders(),
-                false => preemption::preempt(state, &scheduler.listers, &search, &tree, &pods),
+            let preempt = |state: &mut State| {
+                let now = || preemption::preempt_at_once(state, &scheduler.listers, &search, &tree, &pods);
+                ahead.take().unwrap_or_else(now)
             };
             Some(follow(state, &scheduler.listers, &profile, &node, preempt))
         }
@@ -156,7 +172,7 @@ fn follow(
     listers: &Listers,
     profile: &Profile,
     node: &Node,
-    preempt: impl Fn(&mut State) -> Answer,
+    mut preempt: impl FnMut(&mut State) -> Answer,
 ) -> Answer {
     let mut all = Answer::default();
     for plugin in &profile.points.group_post_filter {

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use component::features::{Gate, enabled};
+use futures::FutureExt;
 use hashbrown::HashMap;
 
 use super::attempt::{Placed, Status, put, take_back};
 use super::node::Node;
-use super::search::Search;
+use super::search::{Ground, Held, Search};
 use crate::framework::{CycleState, Profile};
 use crate::listers::Listers;
 use crate::model::{Place, PodInfo, Tree, Uid};
@@ -75,11 +76,6 @@ impl Answer {
         self.frees.extend(more.map(GroupFree::write));
     }
 
-    /// Victims can not be looked for without asking extenders whether it would help.
-    pub fn not_with_extenders() -> Self {
-        Self::no("not done for pods that extenders have a say about")
-    }
-
     /// Whether the group waits for pods to go.
     pub fn waits(&self) -> bool {
         self.nominated.is_some()
@@ -135,15 +131,38 @@ fn put_back(state: &mut State, removed: &[Removed]) {
     }
 }
 
+/// Units of pods that could go, each with its pods that were taken away.
+type Gone = (Vec<Unit>, Vec<Vec<Removed>>);
+
 /// Looks for victims.
-pub fn preempt(
+pub async fn preempt(
+    ground: &mut impl Ground,
+    search: &Search<'_>,
+    tree: &Tree,
+    waiting: &[Popped],
+) -> Answer {
+    let (victims, removed) = match ground.with(|state, _| clear(state, tree, waiting)) {
+        Ok(gone) => gone,
+        Err(answer) => return answer,
+    };
+    let trial = search.root(ground, tree, waiting).await;
+    ground.with(|state, listers| judge(state, listers, search.profile, &trial, (victims, removed)))
+}
+
+/// The same where no extender is asked: it waits for nothing.
+pub fn preempt_at_once(
     state: &mut State,
     listers: &Listers,
     search: &Search<'_>,
     tree: &Tree,
     waiting: &[Popped],
 ) -> Answer {
-    let profile = search.profile;
+    let answer = preempt(&mut Held { state, listers }, search, tree, waiting).now_or_never();
+    answer.expect("only extenders are waited for")
+}
+
+/// Takes all pods away that are less important than a group, unless nothing is to be done for it.
+fn clear(state: &mut State, tree: &Tree, waiting: &[Popped]) -> Result<Gone, Answer> {
     let own = tree.object.priority();
     let pods = || waiting.iter().map(|popped| &popped.info);
     let never = match enabled(Gate::PodGroupPreemptionPolicy) {
@@ -151,28 +170,38 @@ pub fn preempt(
         false => pods().any(|p| p.never_preempts),
     };
     if never {
-        return Answer::no("not eligible due to preemptionPolicy=Never.");
+        return Err(Answer::no("not eligible due to preemptionPolicy=Never."));
     }
     if pods().any(|pod| under_way(state, pod, own)) {
         let now = |p: &Arc<PodInfo>| (p.uid.clone(), p.nominated.as_deref().unwrap_or_default().to_string());
         let nominated = Some(pods().map(now).collect());
-        return Answer { nominated, ..Answer::never("ongoing preemption on nominated nodes") };
+        return Err(Answer { nominated, ..Answer::never("ongoing preemption on nominated nodes") });
     }
     let victims: Vec<Unit> = units(&state.cache, &state.groups, state.cache.rows())
         .into_iter()
         .filter(|u| u.priority < own)
         .collect();
     if victims.is_empty() {
-        return Answer::never("No preemption victims found for incoming preemptor");
+        return Err(Answer::never("No preemption victims found for incoming preemptor"));
     }
-    let removed: Vec<Vec<Removed>> = victims.iter().map(|unit| take_away(state, unit)).collect();
-    let trial = search.root_at_once(state, listers, tree, waiting);
+    let removed = victims.iter().map(|unit| take_away(state, unit)).collect();
+    Ok((victims, removed))
+}
+
+/// What a trial without them says. All is put back.
+fn judge(
+    state: &mut State,
+    listers: &Listers,
+    profile: &Profile,
+    trial: &Node,
+    (victims, removed): Gone,
+) -> Answer {
     let answer = match &trial.status {
         Status::Placed => {
             trial.take_back(state);
             let mut units: Vec<(Unit, Vec<Removed>)> = victims.into_iter().zip(removed).collect();
             units.sort_by_cached_key(|(unit, _)| unit.importance());
-            return spare(state, listers, profile, &trial, units);
+            return spare(state, listers, profile, trial, units);
         }
         Status::Error(why) => {
             Answer { counted: true, ..Answer::failed("DefaultPreemption", format!("{PREFIX}{why}")) }

@@ -56,7 +56,25 @@ impl Ground for Asking<'_> {
     }
 
     fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> impl Future<Output = Decision> + Send {
-        extended::place(self.0, profile, pod)
+        let scheduler = self.0;
+        extended::place(scheduler, self, profile, pod)
+    }
+}
+
+/// Extenders have a say, and what is tried out is nobody's but ours.
+pub struct Apart<'a> {
+    pub scheduler: &'a Scheduler,
+    pub state: State,
+}
+
+impl Ground for Apart<'_> {
+    fn with<R>(&mut self, act: impl FnOnce(&mut State, &Listers) -> R) -> R {
+        act(&mut self.state, &self.scheduler.listers)
+    }
+
+    fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> impl Future<Output = Decision> + Send {
+        let scheduler = self.scheduler;
+        extended::place(scheduler, self, profile, pod)
     }
 }
 

@@ -167,7 +167,7 @@ impl World {
         let profile = self.profile.of_a_group();
         let search = Search { profile: &profile, metrics: None };
         let preempt = |state: &mut State| {
-            preemption::preempt(state, &self.listers, &search, &attempt.tree, &attempt.pods)
+            preemption::preempt_at_once(state, &self.listers, &search, &attempt.tree, &attempt.pods)
         };
         follow(&mut self.state, &self.listers, &profile, &attempt.node, preempt)
     }

@@ -29,7 +29,7 @@ pub fn may_be_devices(name: &str) -> bool {
 }
 
 /// The classes that stand behind resources.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Backing {
     classes: BTreeMap<String, Arc<DeviceClass>>,
     /// Names of classes by the resource they name.

@@ -30,14 +30,14 @@ pub enum Place {
     Seen,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Placed {
     node: Arc<str>,
     place: Place,
 }
 
 /// The rows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cache {
     rows: Vec<NodeRow>,
     /// Generations of the rows, side by side: most cycles ask nothing else of most rows.

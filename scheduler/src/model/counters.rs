@@ -34,7 +34,7 @@ fn bump(counts: &mut Counts, domain: Domain, delta: i64) {
 }
 
 /// Answers of a matcher by (labels, namespace).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Memory(HashMap<(u64, Arc<str>), bool, Hash>);
 
 impl Memory {
@@ -56,7 +56,7 @@ impl Memory {
 }
 
 /// Pods that a matcher means.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MatchCounter {
     matcher: Arc<Matcher>,
     rows: Vec<u32>,
@@ -113,7 +113,7 @@ pub enum Role {
 }
 
 /// Pods that have a term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TermCounter {
     pub matcher: Arc<Matcher>,
     pub key: KeyId,
@@ -129,7 +129,7 @@ pub struct TermCounter {
 type TermKey = (u64, KeyId, Role);
 
 /// All counters.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters {
     matches: HashMap<u64, MatchCounter, Hash>,
     terms: HashMap<TermKey, TermCounter, Hash>,

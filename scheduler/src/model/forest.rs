@@ -128,7 +128,7 @@ impl Tree {
 }
 
 /// All groups.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Forest {
     /// Whether there are groups of groups: gate CompositePodGroup. Otherwise nobody has a parent.
     nested: bool,

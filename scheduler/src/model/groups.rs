@@ -16,7 +16,7 @@ type Hash = foldhash::fast::RandomState;
 pub type GroupKey = Arc<str>;
 
 /// Pods that speak of one group, known or not.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct GroupState {
     pub pods: HashMap<Uid, Arc<PodInfo>, Hash>,
 }
@@ -29,7 +29,7 @@ impl GroupState {
 }
 
 /// All groups; none while the gate GenericWorkload is off, whatever pods say.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Groups {
     enabled: bool,
     forest: Forest,

@@ -19,7 +19,7 @@ pub const NOWHERE: Domain = Domain::MAX;
 /// Domains of one row, by key.
 pub type Domains = SmallVec<[Domain; 4]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Key {
     name: Arc<str>,
     numbers: HashMap<String, Domain, Hash>,
@@ -59,7 +59,7 @@ impl Key {
 }
 
 /// All keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Topology {
     keys: Vec<Key>,
     by_name: HashMap<Arc<str>, KeyId, Hash>,
