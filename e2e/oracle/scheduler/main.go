@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/component-base/featuregate"
 	"k8s.io/dynamic-resource-allocation/deviceclass/extendedresourcecache"
 	resourceslicetracker "k8s.io/dynamic-resource-allocation/resourceslice/tracker"
 	"k8s.io/klog/v2"
@@ -42,6 +43,7 @@ import (
 )
 
 type question struct {
+	Gates      map[string]bool                 `json:"gates,omitempty"`
 	Config     json.RawMessage                 `json:"config,omitempty"`
 	Nodes      []*v1.Node                      `json:"nodes"`
 	Placed     []*v1.Pod                       `json:"placed"`
@@ -197,8 +199,18 @@ func settled(ctx context.Context, q *question, manager fwk.SharedDRAManager) err
 				return false, nil
 			}
 		}
-		devices, err := manager.ResourceClaims().ListAllAllocatedDevices()
-		return err == nil && len(devices) == len(held), nil
+		state, err := manager.ResourceClaims().GatherAllocatedState()
+		if err != nil {
+			return false, nil
+		}
+		known := sets.New[string]()
+		for device := range state.AllocatedDevices {
+			known.Insert(device.String())
+		}
+		for share := range state.AllocatedSharedDeviceIDs {
+			known.Insert(share.GetDeviceID().String())
+		}
+		return known.Len() == held.Len(), nil
 	})
 }
 
@@ -273,6 +285,21 @@ func (c *cluster) unfit(ctx context.Context, state fwk.CycleState, pod *v1.Pod, 
 	return a
 }
 
+// gate switches features for one cluster.
+func gate(wanted map[string]bool) (restore func()) {
+	before := map[string]bool{}
+	for name := range wanted {
+		before[name] = utilfeature.DefaultFeatureGate.Enabled(featuregate.Feature(name))
+	}
+	set := func(to map[string]bool) {
+		if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(to); err != nil {
+			panic(err)
+		}
+	}
+	set(wanted)
+	return func() { set(before) }
+}
+
 func main() {
 	metrics.Register()
 	klog.LogToStderr(false)
@@ -286,6 +313,7 @@ func main() {
 		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
 			panic(err)
 		}
+		restore := gate(q.Gates)
 		sort.Slice(q.Nodes, func(i, j int) bool { return q.Nodes[i].Name < q.Nodes[j].Name })
 		ctx, cancel := context.WithCancel(context.Background())
 		c, err := build(ctx, &q)
@@ -304,6 +332,7 @@ func main() {
 			}
 		}
 		cancel()
+		restore()
 		text, err := json.Marshal(answers)
 		if err != nil {
 			panic(err)

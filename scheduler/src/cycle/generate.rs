@@ -89,6 +89,7 @@ pub fn question(seed: u64) -> Value {
     if d.one_in(4) {
         question["config"] = config(d);
     }
+    super::generate_gated::extend_question(seed, &mut question);
     question
 }
 

@@ -7,6 +7,141 @@ use super::generate::Dice;
 
 const DRIVERS: [&str; 2] = ["gpu.example.com", "nic.example.com"];
 
+/// Gates that are on by default, and gates that are not.
+const ON: [&str; 8] = [
+    "DRAConsumableCapacity",
+    "DRADeviceBindingConditions",
+    "DRADeviceTaints",
+    "DRAPartitionableDevices",
+    "DRASchedulerFilterTimeout",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "StorageCapacityScoring",
+    "VolumeLimitScaling",
+];
+const OFF: [&str; 6] = [
+    "DRADerivedAttributes",
+    "DRADeviceCompatibilityGroups",
+    "DRAFractionalCapacityRange",
+    "DRAListTypeAttributes",
+    "DRANodeAllocatableResources",
+    "DRAOptionalNodeOperations",
+];
+
+/// Turns some gates on or off. Those that others need stay on for them.
+fn gates(d: &mut Dice) -> Value {
+    let mut gates = json!({ "DRAFractionalCapacityRange": false });
+    if d.one_in(2) {
+        return gates;
+    }
+    for name in OFF {
+        gates[name] = d.one_in(2).into();
+    }
+    for name in ON {
+        gates[name] = (!d.one_in(5)).into();
+    }
+    for (name, needed) in [
+        ("DRADeviceCompatibilityGroups", "DRAPartitionableDevices"),
+        ("DRAFractionalCapacityRange", "DRAConsumableCapacity"),
+    ] {
+        if gates[name] == true {
+            gates[needed] = true.into();
+        }
+    }
+    if d.one_in(6) {
+        // With all that needs it.
+        for name in [
+            "InPlacePodLevelResourcesVerticalScaling",
+            "PodLevelResources",
+            "PodLevelResourcesFixDefaulting",
+            "PodLevelResourcesFixKubeletQOSClass",
+        ] {
+            gates[name] = false.into();
+        }
+    }
+    gates["DRADeviceTaintRules"] = gates["DRADeviceTaints"].clone();
+    // Upstream has its oldest allocator serve then, which tries pools in any order.
+    if gates["DRAConsumableCapacity"] == false {
+        gates["DRADeviceBindingConditions"] = true.into();
+    }
+    gates
+}
+
+/// Adds it to a whole cluster, and gates.
+pub fn extend_question(seed: u64, question: &mut Value) {
+    let d = &mut Dice::new(seed ^ 0x6761_7465);
+    question["gates"] = gates(d);
+    if d.one_in(2) {
+        extend(d, question);
+    }
+    for node in list(question, "nodes") {
+        if d.one_in(2) {
+            node["status"]["declaredFeatures"]
+                .as_array_mut()
+                .unwrap()
+                .push("DRAOptionalNodeOperations".into());
+        }
+    }
+    for driver in list(question, "csiDrivers") {
+        driver["spec"]["preventPodSchedulingIfMissing"] = d.one_in(2).into();
+    }
+    for pod in list(question, "pods") {
+        use_claims(d, pod);
+    }
+    for pod in list(question, "placed") {
+        let had =
+            |d: &mut Dice| json!({ "cpu": d.pick(&["300m", "1", "2"]), "memory": d.pick(&["100Mi", "2Gi"]) });
+        if d.one_in(10) {
+            pod["status"]["resources"] = json!({ "requests": had(d) });
+            if !d.one_in(3) {
+                pod["status"]["allocatedResources"] = had(d);
+            }
+        }
+        if d.one_in(10) {
+            let overhead = json!([{ "name": "memory", "perPod": "100Mi", "perContainer": "50Mi" }]);
+            pod["status"]["nodeAllocatableResourceClaimStatuses"] = json!([
+                { "resourceClaimName": "x", "containers": ["c0"], "overhead": overhead },
+                { "resourceClaimName": "y", "mapping": [{ "name": "cpu", "quantity": d.pick(&["250m", "1"]) }] },
+            ]);
+        }
+        if d.one_in(16) {
+            let reason = d.pick(&["Infeasible", "Infeasible", "Other"]);
+            pod["status"]["conditions"] =
+                json!([{ "type": "PodResizePending", "status": "True", "reason": reason }]);
+        }
+    }
+}
+
+/// Containers that use claims, and limits.
+fn use_claims(d: &mut Dice, pod: &mut Value) {
+    let spec = &mut pod["spec"];
+    let names: Vec<Value> = spec["resourceClaims"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|claim| json!({ "name": claim["name"] }))
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    for kind in ["initContainers", "containers"] {
+        for container in list(spec, kind) {
+            if d.one_in(2) {
+                continue;
+            }
+            container["resources"]["claims"] = names.clone().into();
+            if d.one_in(3) {
+                container["resources"]["limits"] = json!({ "cpu": d.pick(&["1", "3"]), "memory": "6Gi" });
+            }
+        }
+    }
+    if d.one_in(4) {
+        spec["resources"] = json!({
+            "requests": { "cpu": d.pick(&["800m", "4"]), "hugepages-2Mi": d.pick(&["32Mi", "64Mi"]) },
+            "limits": { "cpu": d.pick(&["3", "5"]), "memory": d.pick(&["6Gi", "7Gi"]), "hugepages-2Mi": "64Mi" },
+        });
+    }
+}
+
 /// Adds it to slices and to claims.
 pub fn extend(d: &mut Dice, devices: &mut Value) {
     for slice in list(devices, "slices") {

@@ -30,6 +30,8 @@ pub use intern::Interner;
 pub use matcher::Matcher;
 pub use node::{NodeRow, tolerates};
 pub use pod::{AffinityTerm, Owner, PodInfo, Uid};
+#[cfg(test)]
+pub use resources::Levels;
 pub use resources::Resources;
 pub use selector::{NodeSelector, label_selector, node_operator};
 pub use topology::{KeyId, NOWHERE};
