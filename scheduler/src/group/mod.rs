@@ -20,6 +20,8 @@ mod attempt;
 #[cfg(test)]
 mod claim_tests;
 mod node;
+#[cfg(test)]
+mod oracle;
 mod preemption;
 mod search;
 #[cfg(test)]

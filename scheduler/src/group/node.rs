@@ -110,6 +110,11 @@ fn complete(
     next: &mut usize,
 ) -> Node {
     let refused = above.filter(|(status, _)| **status != Status::Placed);
+    let mut found = found;
+    // What came of its groups counts even if what came of itself does not.
+    let tried = found.as_mut().map(|node| std::mem::take(&mut node.children)).unwrap_or_default();
+    let mut tried: BTreeMap<GroupKey, Node> =
+        tried.into_iter().map(|child| (child.object.key(), child)).collect();
     let kept = found.filter(|node| refused.is_none() || node.status != Status::Placed);
     let mut node = match (kept, above) {
         (Some(mut node), _) => {
@@ -120,8 +125,6 @@ fn complete(
         (None, Some((status, origin))) => Node { origin, ..Node::untried(tree, pods, status.clone()) },
         (None, None) => Node::untried(tree, pods, Status::Placed),
     };
-    let mut tried: BTreeMap<GroupKey, Node> =
-        std::mem::take(&mut node.children).into_iter().map(|child| (child.object.key(), child)).collect();
     let above = (node.status.clone(), node.origin);
     let one =
         |child: &Tree| complete(tried.remove(&child.key()), child, pods, Some((&above.0, above.1)), next);
