@@ -3,14 +3,16 @@
 use std::marker::PhantomData;
 
 use api::codec::ManagedFields;
+use bytes::Bytes;
 use http::Method;
+use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::client::{Answer, Client, ContentType, Request};
 use crate::codec;
 use crate::error::{Error, Result};
-use crate::object::{Meta, Object, ObjectList, PartialObjectMetadata};
+use crate::object::{Kept, Meta, ObjectList, PartialObjectMetadata, Receipt};
 use crate::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Query, WatchParams, WriteParams, segment,
 };
@@ -75,6 +77,21 @@ pub enum Form {
     Metadata,
 }
 
+/// How much of an answer is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    All,
+    /// At most which object it is: the server is asked for no more than metadata.
+    Who,
+}
+
+/// An object in the form in which it is sent: see [`Api::prepare`].
+pub struct Prepared<'v, In> {
+    value: &'v In,
+    content_type: &'static str,
+    body: Bytes,
+}
+
 /// The objects of one resource, in one namespace or in all.
 pub struct Api<K> {
     client: Client,
@@ -106,12 +123,12 @@ impl<K> std::fmt::Debug for Api<K> {
 
 impl Client {
     /// All objects of a kind: cluster-scoped ones, or those of every namespace.
-    pub fn all<K: Object>(&self) -> Api<K> {
+    pub fn all<K: Kept + Resource>(&self) -> Api<K> {
         Api::new(self.clone(), Gvr::of::<K>(), "", Form::Full)
     }
 
     /// The objects of a kind in a namespace.
-    pub fn namespaced<K: Object>(&self, namespace: &str) -> Api<K> {
+    pub fn namespaced<K: Kept + Resource>(&self, namespace: &str) -> Api<K> {
         Api::new(self.clone(), Gvr::of::<K>(), namespace, Form::Full)
     }
 
@@ -126,15 +143,15 @@ impl Client {
     }
 }
 
-impl<K: Meta> Api<K> {
+impl<K: Kept> Api<K> {
     /// From its parts; [`Client`] has shorter ways.
     pub fn new(client: Client, gvr: Gvr, namespace: &str, form: Form) -> Self {
         let (namespace, managed) = (namespace.to_string(), ManagedFields::Read);
         Self { client, gvr, namespace, form, managed, kind: PhantomData }
     }
 
-    /// Lists and watches without managed fields, for readers that keep objects: reading them costs as much as much of
-    /// the rest. What is read so must not be written back whole.
+    /// Reads without managed fields, for readers that keep objects or have no use for them: they cost as much as much of the
+    /// rest. What is read so must not be written back whole.
     #[must_use]
     pub fn without_managed_fields(self) -> Self {
         Self { managed: ManagedFields::Skip, ..self }
@@ -172,9 +189,10 @@ impl<K: Meta> Api<K> {
         Ok(path)
     }
 
-    fn request(&self, method: Method, url: String) -> Request {
+    fn request(&self, method: Method, url: String, read: Read) -> Request {
         let mut request = Request::new(method, url);
-        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Item);
+        let form = if read == Read::Who { Form::Metadata } else { self.form };
+        request.accept = codec::accept::<K>(self.client.content_type(), form, codec::What::Item);
         request
     }
 
@@ -185,7 +203,7 @@ impl<K: Meta> Api<K> {
 
     async fn send<Out: DeserializeOwned + 'static>(&self, request: &Request) -> Result<Out> {
         let answer = self.client.call(request).await?;
-        codec::decode(&request.url, &answer)
+        codec::decode(&request.url, &answer, self.managed)
     }
 
     async fn write<In: Serialize + 'static, Out: DeserializeOwned + 'static>(
@@ -195,8 +213,8 @@ impl<K: Meta> Api<K> {
         query: &Query,
         value: &In,
     ) -> Result<Out> {
-        let answer = self.exchange(method, &url, query, value).await?;
-        codec::decode(&url, &answer)
+        let answer = self.exchange(method, &url, query, value, Read::All).await?;
+        codec::decode(&url, &answer, ManagedFields::Read)
     }
 
     async fn exchange<In: Serialize + 'static>(
@@ -205,12 +223,27 @@ impl<K: Meta> Api<K> {
         url: &str,
         query: &Query,
         value: &In,
+        read: Read,
     ) -> Result<Answer> {
-        let mut request = self.request(method, query.on(url));
-        (request.content_type, request.body) = codec::encode(self.format(), url, value)?;
+        let request = self.request(method, query.on(url), read);
+        self.send_prepared(request, url, &self.encoded(url, value)?).await
+    }
+
+    fn encoded<'v, In: Serialize + 'static>(&self, what: &str, value: &'v In) -> Result<Prepared<'v, In>> {
+        let (content_type, body) = codec::encode(self.format(), what, value)?;
+        Ok(Prepared { value, content_type, body })
+    }
+
+    async fn send_prepared<In: Serialize + 'static>(
+        &self,
+        mut request: Request,
+        what: &str,
+        prepared: &Prepared<'_, In>,
+    ) -> Result<Answer> {
+        (request.content_type, request.body) = (prepared.content_type, prepared.body.clone());
         match self.client.call(&request).await {
             Err(e) if codec::retry_as_json(&e, request.content_type) => {
-                (request.content_type, request.body) = codec::encode_json(url, value)?;
+                (request.content_type, request.body) = codec::encode_json(what, prepared.value)?;
                 self.client.call(&request).await
             }
             other => other,
@@ -227,7 +260,7 @@ impl<K: Meta> Api<K> {
         let mut q = Query::default();
         q.push_some("resourceVersion", &params.resource_version);
         let url = q.on(&self.item(name, "")?);
-        self.send(&self.request(Method::GET, url)).await
+        self.send(&self.request(Method::GET, url, Read::All)).await
     }
 
     /// One object, `None` if it does not exist.
@@ -241,41 +274,10 @@ impl<K: Meta> Api<K> {
 
     /// One page of objects (all of them if `limit` is 0).
     pub async fn list(&self, params: &ListParams) -> Result<ObjectList<K>> {
-        let mut request = self.request(Method::GET, params.query().on(&self.collection()));
+        let mut request = self.request(Method::GET, params.query().on(&self.collection()), Read::All);
         request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::List);
         let answer = self.client.call(&request).await?;
-        codec::decode_list(&request.url, &answer, self.managed)
-    }
-
-    /// Creates an object in this namespace.
-    pub async fn create(&self, object: &K) -> Result<K> {
-        self.create_with(object, &WriteParams::default()).await
-    }
-
-    /// Creates an object in this namespace.
-    pub async fn create_with(&self, object: &K, params: &WriteParams) -> Result<K> {
-        self.write(Method::POST, self.collection(), &params.query(), object).await
-    }
-
-    /// Creates an object in this namespace. What the server made of it is not read.
-    pub async fn create_unread(&self, object: &K) -> Result<()> {
-        self.exchange(Method::POST, &self.collection(), &Query::default(), object).await.map(drop)
-    }
-
-    /// Replaces an object.
-    pub async fn replace(&self, object: &K) -> Result<K> {
-        self.replace_with(object, "", &WriteParams::default()).await
-    }
-
-    /// Replaces the status of an object.
-    pub async fn replace_status(&self, object: &K) -> Result<K> {
-        self.replace_with(object, "status", &WriteParams::default()).await
-    }
-
-    /// Replaces an object through a subresource ("" for none).
-    pub async fn replace_with(&self, object: &K, subresource: &str, params: &WriteParams) -> Result<K> {
-        let url = self.item(object.name(), subresource)?;
-        self.write(Method::PUT, url, &params.query(), object).await
+        codec::decode(&request.url, &answer, self.managed)
     }
 
     /// Patches an object.
@@ -297,26 +299,61 @@ impl<K: Meta> Api<K> {
         params: &PatchParams,
     ) -> Result<K> {
         let url = params.query().on(&self.item(name, subresource)?);
-        let request = self.request(Method::PATCH, url).body(patch.content_type(), patch.body());
+        let request = self.request(Method::PATCH, url, Read::All).body(patch.content_type(), patch.body());
         self.send(&request).await
+    }
+
+    /// As [`Api::patch_subresource`]; the answer is not read.
+    pub async fn patch_unread(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: &Patch,
+        params: &PatchParams,
+    ) -> Result<()> {
+        self.patched(name, subresource, patch, params).await.map(drop)
+    }
+
+    /// As [`Api::patch_subresource`]; of the answer only the version is read.
+    pub async fn patch_for_receipt(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: &Patch,
+        params: &PatchParams,
+    ) -> Result<Receipt> {
+        codec::decode(name, &self.patched(name, subresource, patch, params).await?, ManagedFields::Skip)
+    }
+
+    async fn patched(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: &Patch,
+        params: &PatchParams,
+    ) -> Result<Answer> {
+        let url = params.query().on(&self.item(name, subresource)?);
+        let request = self.request(Method::PATCH, url, Read::Who).body(patch.content_type(), patch.body());
+        self.client.call(&request).await
     }
 
     /// Deletes an object. The answer (the object or a `Status`) is not kept.
     pub async fn delete(&self, name: &str, params: &DeleteParams) -> Result<()> {
         let url = self.item(name, "")?;
-        self.client.call(&self.deletion(url, params)?).await.map(|_| ())
+        self.client.call(&self.deletion(url, params, Read::Who)?).await.map(|_| ())
     }
 
     /// Deletes all objects that match.
     pub async fn delete_collection(&self, params: &DeleteParams, which: &ListParams) -> Result<()> {
+        // The answer may be a list, which has no metadata of one object.
         let url = which.query().on(&self.collection());
-        self.client.call(&self.deletion(url, params)?).await.map(|_| ())
+        self.client.call(&self.deletion(url, params, Read::All)?).await.map(|_| ())
     }
 
-    fn deletion(&self, url: String, params: &DeleteParams) -> Result<Request> {
+    fn deletion(&self, url: String, params: &DeleteParams, read: Read) -> Result<Request> {
         // JSON here whatever the client's format: every server of every kind reads it.
         let (content_type, body) = codec::encode_json("DeleteOptions", &params.options())?;
-        Ok(Request::new(Method::DELETE, url).body(content_type, body))
+        Ok(self.request(Method::DELETE, url, read).body(content_type, body))
     }
 
     /// Reads a subresource.
@@ -325,7 +362,7 @@ impl<K: Meta> Api<K> {
         name: &str,
         subresource: &str,
     ) -> Result<Out> {
-        self.send(&self.request(Method::GET, self.item(name, subresource)?)).await
+        self.send(&self.request(Method::GET, self.item(name, subresource)?, Read::All)).await
     }
 
     /// Posts to a subresource: `binding`, `eviction`, `token`, ...
@@ -347,7 +384,7 @@ impl<K: Meta> Api<K> {
         body: &In,
     ) -> Result<()> {
         let url = self.item(name, subresource)?;
-        self.exchange(Method::POST, &url, &Query::default(), body).await.map(drop)
+        self.exchange(Method::POST, &url, &Query::default(), body, Read::All).await.map(drop)
     }
 
     /// Replaces a subresource that has a type of its own: `scale`, `ephemeralcontainers`, ...
@@ -373,10 +410,73 @@ impl<K: Meta> Api<K> {
 
     /// Opens a watch.
     pub async fn watch(&self, params: &WatchParams) -> Result<WatchStream<K>> {
-        let mut request = self.request(Method::GET, params.query().on(&self.collection()));
+        let mut request = self.request(Method::GET, params.query().on(&self.collection()), Read::All);
         request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Watch);
         request.streaming = true;
         let response = self.client.stream(&request).await?;
         Ok(WatchStream::new(&request.url, response, self.managed))
+    }
+}
+
+/// Writing takes whole objects: see [`Kept`].
+impl<K: Meta> Api<K> {
+    /// Creates an object in this namespace.
+    pub async fn create(&self, object: &K) -> Result<K> {
+        self.create_with(object, &WriteParams::default()).await
+    }
+
+    /// Creates an object in this namespace.
+    pub async fn create_with(&self, object: &K, params: &WriteParams) -> Result<K> {
+        self.write(Method::POST, self.collection(), &params.query(), object).await
+    }
+
+    /// Creates an object in this namespace. What the server made of it is not read.
+    pub async fn create_unread(&self, object: &K) -> Result<()> {
+        let answer = Read::Who;
+        self.exchange(Method::POST, &self.collection(), &Query::default(), object, answer).await.map(drop)
+    }
+
+    /// Creates an object in this namespace. Of what the server made of it only the name and version are read.
+    pub async fn create_for_receipt(&self, object: &K) -> Result<Receipt> {
+        self.create_prepared(&self.prepare(object)?).await
+    }
+
+    /// Puts an object into the form in which it is sent, for creating many like it.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn prepare<'v>(&self, object: &'v K) -> Result<Prepared<'v, K>> {
+        self.encoded(&self.collection(), object)
+    }
+
+    /// As [`Api::create_for_receipt`].
+    pub async fn create_prepared(&self, prepared: &Prepared<'_, K>) -> Result<Receipt> {
+        let url = self.collection();
+        let request = self.request(Method::POST, url.clone(), Read::Who);
+        let answer = self.send_prepared(request, &url, prepared).await?;
+        codec::decode(&url, &answer, ManagedFields::Skip)
+    }
+
+    /// Replaces the status of an object. Of what the server made of it only the version is read.
+    pub async fn replace_status_for_receipt(&self, object: &K) -> Result<Receipt> {
+        let url = self.item(object.name(), "status")?;
+        let answer = self.exchange(Method::PUT, &url, &Query::default(), object, Read::Who).await?;
+        codec::decode(&url, &answer, ManagedFields::Skip)
+    }
+
+    /// Replaces an object.
+    pub async fn replace(&self, object: &K) -> Result<K> {
+        self.replace_with(object, "", &WriteParams::default()).await
+    }
+
+    /// Replaces the status of an object.
+    pub async fn replace_status(&self, object: &K) -> Result<K> {
+        self.replace_with(object, "status", &WriteParams::default()).await
+    }
+
+    /// Replaces an object through a subresource ("" for none).
+    pub async fn replace_with(&self, object: &K, subresource: &str, params: &WriteParams) -> Result<K> {
+        let url = self.item(object.name(), subresource)?;
+        self.write(Method::PUT, url, &params.query(), object).await
     }
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::api::Form;
 use crate::client::{Answer, ContentType};
 use crate::error::{Error, Result};
-use crate::object::{Meta, ObjectList, PartialObjectMetadata};
+use crate::object::{Kept, PartialObjectMetadata};
 use crate::watch::{INITIAL_EVENTS_END, WatchEvent};
 
 /// What typed calls use unless told otherwise.
@@ -29,7 +29,7 @@ pub(crate) enum What {
 }
 
 /// The `Accept` header for objects of `K`. JSON is always there as the last choice, so no server has to refuse.
-pub(crate) fn accept<K: Meta>(content: ContentType, form: Form, what: What) -> String {
+pub(crate) fn accept<K: Kept>(content: ContentType, form: Form, what: What) -> String {
     let known = K::TYPE.is_some_and(|(version, kind)| api::types().kind(version, kind).is_some());
     let media: &[&str] = match content {
         ContentType::Protobuf if known => &[PROTOBUF, JSON],
@@ -47,17 +47,8 @@ pub(crate) fn accept<K: Meta>(content: ContentType, form: Form, what: What) -> S
     }
 }
 
-/// Reads an object of any form.
-pub(crate) fn decode<T: DeserializeOwned + 'static>(what: &str, answer: &Answer) -> Result<T> {
-    decode_as(answer.media_type(), what, &answer.body, ManagedFields::Read)
-}
-
-/// Reads a list.
-pub(crate) fn decode_list<K: Meta>(
-    what: &str,
-    answer: &Answer,
-    managed: ManagedFields,
-) -> Result<ObjectList<K>> {
+/// Reads an answer: an object of any form, or a list.
+pub(crate) fn decode<T: DeserializeOwned>(what: &str, answer: &Answer, managed: ManagedFields) -> Result<T> {
     decode_as(answer.media_type(), what, &answer.body, managed)
 }
 
@@ -135,7 +126,7 @@ struct JsonEvent<'a> {
 }
 
 /// Reads one event of a watch.
-pub(crate) fn event<K: Meta>(
+pub(crate) fn event<K: Kept>(
     frames: Frames,
     what: &str,
     frame: &[u8],
@@ -177,7 +168,7 @@ fn protobuf_event(frame: &[u8]) -> Result<(&str, &[u8]), machinery::proto::Error
     Ok((std::str::from_utf8(kind).unwrap_or("?"), object))
 }
 
-fn typed_event<K: Meta>(
+fn typed_event<K: Kept>(
     kind: &str,
     media: &str,
     what: &str,

@@ -25,14 +25,14 @@ mod token;
 pub mod transport;
 mod watch;
 
-pub use api::{Api, Form, Gvr};
+pub use api::{Api, Form, Gvr, Prepared};
 pub use client::{Answer, Client, ContentType, Options, Request, user_agent};
 pub use config::{Config, ConfigError};
 pub use discovery::ApiResource;
 pub use dynamic::DynamicObject;
 pub use error::{Error, Result, generic_status};
 pub use identity::Identity;
-pub use object::{Meta, Object, ObjectList, PartialObjectMetadata, split_key};
+pub use object::{Kept, Meta, Named, Object, ObjectList, PartialObjectMetadata, Receipt, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,
     segment,

@@ -62,6 +62,86 @@ where
     }
 }
 
+/// Where an object is and which state of it this is; empty texts for what is unset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// `metadata.namespace`.
+    pub namespace: &'a str,
+    /// `metadata.name`.
+    pub name: &'a str,
+    /// `metadata.uid`.
+    pub uid: &'a str,
+    /// `metadata.resourceVersion`.
+    pub version: &'a str,
+}
+
+impl Named<'_> {
+    /// The store key, as [`Meta::key`].
+    pub fn key(&self) -> String {
+        match self.namespace {
+            "" => self.name.to_string(),
+            namespace => format!("{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// What a reader keeps of the objects of a kind: the whole object ([`Meta`]), or a type of its own with the fields that
+/// are read. What such a type does not name is passed over in the message: it costs neither time nor room. It has no
+/// [`Meta`], so it cannot be written back and lose fields.
+pub trait Kept: DeserializeOwned + Debug + Send + Sync + 'static {
+    /// `apiVersion` and `kind`, when the type fixes them; only then can protobuf be asked for.
+    const TYPE: Option<(&'static str, &'static str)>;
+
+    /// Which object it is.
+    fn named(&self) -> Named<'_>;
+
+    /// Drops what nobody reads, and shares what others hold, too. Called once, before the object is stored; `old` is
+    /// the state that it takes the place of, most of which is usually the same.
+    fn settle(&mut self, _old: Option<&Self>) {}
+}
+
+impl<K: Meta> Kept for K {
+    const TYPE: Option<(&'static str, &'static str)> = <K as Meta>::TYPE;
+
+    fn named(&self) -> Named<'_> {
+        Named {
+            namespace: self.namespace(),
+            name: self.name(),
+            uid: self.uid(),
+            version: self.resource_version(),
+        }
+    }
+
+    fn settle(&mut self, _old: Option<&Self>) {
+        self.meta_mut().managed_fields = None;
+    }
+}
+
+/// What the answer to a write is read for: which object was made of it, in which state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Receipt {
+    #[serde(default)]
+    metadata: Written,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Written {
+    namespace: String,
+    name: String,
+    uid: String,
+    resource_version: String,
+}
+
+impl Kept for Receipt {
+    const TYPE: Option<(&'static str, &'static str)> = PartialObjectMetadata::TYPE_OF;
+
+    fn named(&self) -> Named<'_> {
+        let Written { namespace, name, uid, resource_version } = &self.metadata;
+        Named { namespace, name, uid, version: resource_version }
+    }
+}
+
 /// A kind known at compile time, so that its URL follows from the type.
 pub trait Object: Meta + k8s_openapi::Resource {}
 
@@ -103,8 +183,14 @@ pub struct PartialObjectMetadata {
     pub metadata: ObjectMeta,
 }
 
+impl PartialObjectMetadata {
+    /// Its version and kind, for other types that read the same message.
+    pub const TYPE_OF: Option<(&'static str, &'static str)> =
+        Some(("meta.k8s.io/v1", "PartialObjectMetadata"));
+}
+
 impl Meta for PartialObjectMetadata {
-    const TYPE: Option<(&'static str, &'static str)> = Some(("meta.k8s.io/v1", "PartialObjectMetadata"));
+    const TYPE: Option<(&'static str, &'static str)> = Self::TYPE_OF;
 
     fn meta(&self) -> &ObjectMeta {
         &self.metadata

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use crate::codec::{self, Frames};
 use crate::error::{Error, Result};
-use crate::object::Meta;
+use crate::object::Kept;
 use crate::transport::Body;
 
 /// One event of a watch.
@@ -50,7 +50,7 @@ pub struct WatchStream<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Meta> WatchStream<K> {
+impl<K: Kept> WatchStream<K> {
     pub(crate) fn new(url: &str, response: Response<Body>, managed: ManagedFields) -> Self {
         let frames = Frames::of(response.headers());
         let body = response.into_body();

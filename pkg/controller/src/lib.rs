@@ -18,5 +18,5 @@ pub use batch::slow_start;
 pub use events::{EventRecorder, NORMAL, SeriesRecorder, WARNING, reference};
 pub use expectations::{Expectations, UidExpectations};
 pub use leader::{LeaderConfig, LeaderElector, Outcome};
-pub use owner::{RefManager, controller_of, controller_ref, is_controlled_by};
+pub use owner::{HasRelations, RefManager, Related, controller_of, controller_ref, is_controlled_by};
 pub use queue::{Item, QueueState, WorkQueue};

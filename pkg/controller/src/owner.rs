@@ -1,31 +1,85 @@
 //! Owner references: who controls an object, and how a controller adopts and releases objects by its selector.
 //! Upstream: apimachinery/pkg/apis/meta/v1/controller_ref.go, pkg/controller/controller_ref_manager.go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use client::{Api, Error, Meta, Object, Patch, PatchParams};
+use client::{Api, Error, Kept, Object, Patch, PatchParams};
+use k8s_openapi::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use machinery::labels::Labels;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
+/// What of an object's metadata says whose it is: [`ObjectMeta`], and what is kept of it.
+pub trait Related {
+    /// `uid`, "" when unset.
+    fn uid(&self) -> &str;
+    /// `namespace`, "" when unset.
+    fn namespace(&self) -> &str;
+    /// `labels`.
+    fn labels(&self) -> &dyn Labels;
+    /// `ownerReferences`.
+    fn owners(&self) -> &[OwnerReference];
+    /// The finalizer is set.
+    fn has_finalizer(&self, name: &str) -> bool;
+    /// Its deletion has been asked for.
+    fn is_dying(&self) -> bool;
+}
+
+impl Related for ObjectMeta {
+    fn uid(&self) -> &str {
+        self.uid.as_deref().unwrap_or("")
+    }
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("")
+    }
+    fn labels(&self) -> &dyn Labels {
+        &self.labels
+    }
+    fn owners(&self) -> &[OwnerReference] {
+        self.owner_references.as_deref().unwrap_or_default()
+    }
+    fn has_finalizer(&self, name: &str) -> bool {
+        self.finalizers.iter().flatten().any(|f| f == name)
+    }
+    fn is_dying(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// An object whose relations are known.
+pub trait HasRelations: Kept {
+    /// What of its metadata is kept.
+    type Relations: Related;
+    /// Its relations.
+    fn relations(&self) -> &Self::Relations;
+}
+
+impl<K: client::Meta> HasRelations for K {
+    type Relations = ObjectMeta;
+    fn relations(&self) -> &ObjectMeta {
+        self.meta()
+    }
+}
+
 /// The reference to the controlling owner.
-pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|r| r.controller == Some(true))
+pub fn controller_of<M: Related>(meta: &M) -> Option<&OwnerReference> {
+    meta.owners().iter().find(|r| r.controller == Some(true))
 }
 
 /// Whether `owner` controls the object.
-pub fn is_controlled_by(meta: &ObjectMeta, owner: &ObjectMeta) -> bool {
-    controller_of(meta).is_some_and(|r| Some(&r.uid) == owner.uid.as_ref())
+pub fn is_controlled_by(meta: &impl Related, owner: &impl Related) -> bool {
+    controller_of(meta).is_some_and(|r| !r.uid.is_empty() && r.uid == owner.uid())
 }
 
 /// A reference that makes `owner` the controller.
-pub fn controller_ref<K: Object>(owner: &K) -> OwnerReference {
+pub fn controller_ref<K: Kept + Resource>(owner: &K) -> OwnerReference {
+    let named = owner.named();
     OwnerReference {
         api_version: K::API_VERSION.to_string(),
         kind: K::KIND.to_string(),
-        name: owner.name().to_string(),
-        uid: owner.uid().to_string(),
+        name: named.name.to_string(),
+        uid: named.uid.to_string(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
@@ -45,18 +99,16 @@ pub enum Claim {
 }
 
 /// Decides about one object. Upstream: BaseControllerRefManager.ClaimObject.
-pub fn claim(controller: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim {
-    let dying = controller.deletion_timestamp.is_some();
+pub fn claim(controller: &ObjectMeta, object: &impl Related, matches: bool) -> Claim {
+    let dying = controller.is_dying();
     match controller_of(object) {
         Some(owner) if Some(&owner.uid) != controller.uid.as_ref() => Claim::Ignore,
         Some(_) if matches => Claim::Keep,
         // A controller that is being deleted lets the garbage collector decide.
         Some(_) if dying => Claim::Ignore,
         Some(_) => Claim::Release,
-        None if dying || !matches || object.deletion_timestamp.is_some() => Claim::Ignore,
-        None if controller.namespace.as_deref().is_some_and(|ns| !ns.is_empty())
-            && controller.namespace != object.namespace =>
-        {
+        None if dying || !matches || object.is_dying() => Claim::Ignore,
+        None if !controller.namespace().is_empty() && controller.namespace() != object.namespace() => {
             Claim::Ignore
         }
         None => Claim::Adopt,
@@ -88,7 +140,7 @@ pub fn release_patch(uid: &str, owner_uids: &[&str], finalizers: &[&str]) -> Pat
     Patch::Strategic(json!({ "metadata": metadata }))
 }
 
-type Matcher<'a> = Box<dyn Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'a>;
+type Matcher<'a> = Box<dyn Fn(&dyn Labels) -> bool + Send + Sync + 'a>;
 
 /// Claims objects for one controller object, for the time of one sync.
 pub struct RefManager<'a, C, K> {
@@ -100,13 +152,13 @@ pub struct RefManager<'a, C, K> {
     can_adopt: OnceCell<Result<(), String>>,
 }
 
-impl<'a, C: Object, K: Meta> RefManager<'a, C, K> {
+impl<'a, C: Object, K: HasRelations> RefManager<'a, C, K> {
     /// For `controller`, whose selector is `matches`. `controllers` and `objects` are in the controller's namespace.
     pub fn new(
         controllers: Api<C>,
         objects: Api<K>,
         controller: &'a C,
-        matches: impl Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'a,
+        matches: impl Fn(&dyn Labels) -> bool + Send + Sync + 'a,
     ) -> Self {
         Self {
             controllers,
@@ -133,10 +185,10 @@ impl<'a, C: Object, K: Meta> RefManager<'a, C, K> {
         filter: impl Fn(&K) -> bool,
     ) -> Result<Vec<Arc<K>>, ClaimError> {
         let (mut claimed, mut errors) = (Vec::new(), Vec::new());
-        let none = BTreeMap::new();
         for object in objects {
-            let matches = (self.matches)(object.meta().labels.as_ref().unwrap_or(&none)) && filter(&object);
-            let result = match claim(self.controller.meta(), object.meta(), matches) {
+            let relations = object.relations();
+            let matches = (self.matches)(relations.labels()) && filter(&object);
+            let result = match claim(self.controller.meta(), relations, matches) {
                 Claim::Keep => Ok(true),
                 Claim::Ignore => Ok(false),
                 Claim::Adopt => self.adopt(&object).await,
@@ -174,11 +226,11 @@ impl<'a, C: Object, K: Meta> RefManager<'a, C, K> {
     }
 
     async fn adopt(&self, object: &K) -> Result<bool, String> {
-        let what = |e: &dyn std::fmt::Display| {
-            format!("adopting {} {}: {e}", self.objects.gvr().resource, object.key())
-        };
-        self.check().await.map_err(|e| format!("can't adopt {} {}: {e}", object.key(), object.uid()))?;
-        let patch = adopt_patch(&controller_ref(self.controller), object.uid(), &self.finalizers);
+        let named = object.named();
+        let key = named.key();
+        let what = |e: &dyn std::fmt::Display| format!("adopting {} {key}: {e}", self.objects.gvr().resource);
+        self.check().await.map_err(|e| format!("can't adopt {key} {}: {e}", named.uid))?;
+        let patch = adopt_patch(&controller_ref(self.controller), named.uid, &self.finalizers);
         match self.patch(object, &patch).await {
             Ok(()) => Ok(true),
             Err(e) if e.is_not_found() => Ok(false),
@@ -187,18 +239,20 @@ impl<'a, C: Object, K: Meta> RefManager<'a, C, K> {
     }
 
     async fn release(&self, object: &K) -> Result<(), String> {
-        let patch = release_patch(object.uid(), &[self.controller.uid()], &self.finalizers);
+        let named = object.named();
+        let patch = release_patch(named.uid, &[self.controller.uid()], &self.finalizers);
         match self.patch(object, &patch).await {
             Ok(()) => Ok(()),
             // Gone, or no longer ours (the patch did not apply): both are what we wanted.
             Err(e) if e.is_not_found() || e.is_invalid() => Ok(()),
-            Err(e) => Err(format!("releasing {} {}: {e}", self.objects.gvr().resource, object.key())),
+            Err(e) => Err(format!("releasing {} {}: {e}", self.objects.gvr().resource, named.key())),
         }
     }
 
     async fn patch(&self, object: &K, patch: &Patch) -> Result<(), Error> {
-        let api = self.objects.within(object.namespace());
-        api.patch(object.name(), patch, &PatchParams::default()).await.map(|_| ())
+        let named = object.named();
+        let api = self.objects.within(named.namespace);
+        api.patch_unread(named.name, "", patch, &PatchParams::default()).await
     }
 }
 

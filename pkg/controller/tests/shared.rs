@@ -139,7 +139,7 @@ async fn orphans_are_adopted_after_asking_the_server() {
         .collect();
     let c = client(&server);
     let manager = RefManager::new(c.namespaced("ns"), c.namespaced::<Pod>("ns"), &set, |labels| {
-        labels.get("a").is_some_and(|v| v == "b")
+        labels.label("a").is_some_and(|v| v == "b")
     });
     let claimed = manager.claim(pods.clone(), |_| true).await.unwrap();
     let names: Vec<_> = claimed.iter().map(|p| p.metadata.name.clone().unwrap()).collect();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use client::{Client, Config, ConfigError, Gvr, Options as ClientOptions};
+use client::{Client, Config, ConfigError, Gvr, Options as ClientOptions, PartialObjectMetadata};
 use informer::{Factory, Options};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -49,7 +49,8 @@ async fn main() -> Result<(), ConfigError> {
     let client = Client::new(config, ClientOptions { qps: -1.0, ..ClientOptions::default() })?;
     let token = CancellationToken::new();
     let whole = |f: &Factory| drop(f.informer::<Pod>(Options::default()));
-    let metadata = |f: &Factory| drop(f.metadata(&Gvr::of::<Pod>(), Options::default()));
+    let metadata =
+        |f: &Factory| drop(f.metadata::<PartialObjectMetadata>(&Gvr::of::<Pod>(), Options::default()));
     let fill: [(&str, Fill<'_>); 2] = [("whole", &whole), ("metadata", &metadata)];
     for (name, informer) in fill {
         // The first stores pay for the buffers of the transfer, in this process also the server's; they do not count.

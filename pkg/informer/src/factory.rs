@@ -3,8 +3,9 @@
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use client::{Api, Client, DynamicObject, Form, Gvr, Meta, Object, PartialObjectMetadata};
+use client::{Api, Client, DynamicObject, Form, Gvr, Kept};
 use hashbrown::HashMap;
+use k8s_openapi::Resource;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ impl CacheState {
     }
 }
 
-impl<K: Meta> Handle for Informer<K> {
+impl<K: Kept> Handle for Informer<K> {
     fn start(&self, token: &CancellationToken) {
         Informer::start(self, token);
     }
@@ -133,7 +134,7 @@ impl Factory {
 
     /// The informer of a kind. The same namespace and selectors give the same informer; indexes of all callers are
     /// added, the first caller's transform counts.
-    pub fn informer<K: Object>(&self, options: Options<K>) -> Informer<K> {
+    pub fn informer<K: Kept + Resource>(&self, options: Options<K>) -> Informer<K> {
         self.shared(Gvr::of::<K>(), Form::Full, options)
     }
 
@@ -142,16 +143,12 @@ impl Factory {
         self.shared(gvr.clone(), Form::Full, options)
     }
 
-    /// The informer of the metadata of a resource known only at run time.
-    pub fn metadata(
-        &self,
-        gvr: &Gvr,
-        options: Options<PartialObjectMetadata>,
-    ) -> Informer<PartialObjectMetadata> {
+    /// The informer of the metadata of a resource known only at run time: `PartialObjectMetadata`, or what is kept of it.
+    pub fn metadata<K: Kept>(&self, gvr: &Gvr, options: Options<K>) -> Informer<K> {
         self.shared(gvr.clone(), Form::Metadata, options)
     }
 
-    fn shared<K: Meta>(&self, gvr: Gvr, form: Form, options: Options<K>) -> Informer<K> {
+    fn shared<K: Kept>(&self, gvr: Gvr, form: Form, options: Options<K>) -> Informer<K> {
         let id = Id {
             kind: TypeId::of::<K>(),
             gvr: gvr.clone(),

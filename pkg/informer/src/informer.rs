@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Api, ListParams, Meta};
+use client::{Api, Kept, ListParams};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ pub struct Options<K> {
     pub label_selector: String,
     /// Field selector in text form.
     pub field_selector: String,
-    /// Reduces objects to what is read; the default drops `managedFields`. The first caller's counts.
+    /// Reduces objects to what is read, after [`Kept::settle`]. The first caller's counts.
     pub transform: Option<Transform<K>>,
     /// Named indexes; those of all callers exist.
     pub indexes: Vec<(&'static str, IndexFn<K>)>,
@@ -50,7 +50,7 @@ impl<K> Options<K> {
         self
     }
 
-    /// With a transform. It runs after `managedFields` are dropped.
+    /// With a transform.
     #[must_use]
     pub fn transform(mut self, f: impl Fn(&mut K) + Send + Sync + 'static) -> Self {
         self.transform = Some(Arc::new(f));
@@ -84,7 +84,7 @@ struct Hub<K> {
     synced: watch::Sender<bool>,
 }
 
-impl<K: Meta> Sink<K> for Hub<K> {
+impl<K: Kept> Sink<K> for Hub<K> {
     fn change(&self, key: &Key, change: Change<K>) {
         let event = Event::from(change);
         for queue in self.queues.lock().iter() {
@@ -107,7 +107,7 @@ impl<K: Meta> Sink<K> for Hub<K> {
 
 struct Shared<K> {
     api: Api<K>,
-    options: (String, String, Transform<K>),
+    options: (String, String, Option<Transform<K>>),
     store: Store<K>,
     hub: Arc<Hub<K>>,
     started: Mutex<Option<CancellationToken>>,
@@ -122,17 +122,10 @@ impl<K> Clone for Informer<K> {
     }
 }
 
-impl<K: Meta> Informer<K> {
+impl<K: Kept> Informer<K> {
     /// An informer that is not started. Factories make shared ones.
     pub fn new(api: Api<K>, options: Options<K>) -> Self {
         let api = api.without_managed_fields();
-        let own = options.transform;
-        let transform: Transform<K> = Arc::new(move |object: &mut K| {
-            object.meta_mut().managed_fields = None;
-            if let Some(own) = &own {
-                own(object);
-            }
-        });
         let store = Store::default();
         for (name, function) in options.indexes {
             store.add_index(name, function);
@@ -140,7 +133,7 @@ impl<K: Meta> Informer<K> {
         let hub = Arc::new(Hub { queues: Mutex::default(), synced: watch::Sender::new(false) });
         Self(Arc::new(Shared {
             api,
-            options: (options.label_selector, options.field_selector, transform),
+            options: (options.label_selector, options.field_selector, options.transform),
             store,
             hub,
             started: Mutex::new(None),

@@ -2,7 +2,8 @@
 //!
 //! One watch per kind and options ([`Factory`]), WatchList where the server has it, pages where not; a store of shared
 //! objects ([`Store`]); subscribers that get every change in order ([`Informer::subscribe`]). Nothing is written to the
-//! server here. Start reading at `machine.rs` (the decisions), then `reflector.rs` (the I/O).
+//! server here. What is kept of an object is the reader's choice (`client::Kept`); parts that many objects have alike are
+//! kept once ([`Shared`]). Start reading at `machine.rs` (the decisions), then `reflector.rs` (the I/O).
 //! Upstream: k8s.io/client-go/tools/cache, informers.
 
 mod deliver;
@@ -10,10 +11,12 @@ mod factory;
 mod informer;
 pub mod machine;
 mod reflector;
+mod shared;
 mod store;
 
 pub use deliver::Event;
 pub use factory::{CacheState, Factory};
 pub use informer::{Events, Informer, Options, Subscription};
 pub use reflector::Transform;
+pub use shared::{Name, Pool, Pooled, Shared, settle};
 pub use store::{IndexFn, Key, NAMESPACE_INDEX, Store};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Api, Error, ListParams, Meta, WatchEvent, WatchParams, WatchStream};
+use client::{Api, Error, Kept, ListParams, WatchEvent, WatchParams, WatchStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ pub(crate) struct Reflector<K> {
     pub api: Api<K>,
     pub label_selector: String,
     pub field_selector: String,
-    pub transform: Transform<K>,
+    pub transform: Option<Transform<K>>,
     pub store: Store<K>,
     pub sink: Arc<dyn Sink<K>>,
     pub streaming: bool,
@@ -52,7 +52,7 @@ struct Run<'a, K> {
     list_rv: String,
 }
 
-impl<K: Meta> Reflector<K> {
+impl<K: Kept> Reflector<K> {
     /// Runs until cancelled.
     pub async fn run(&self, token: CancellationToken) {
         let now = Instant::now();
@@ -80,7 +80,7 @@ impl<K: Meta> Reflector<K> {
     }
 }
 
-impl<K: Meta> Run<'_, K> {
+impl<K: Kept> Run<'_, K> {
     async fn act(&mut self, action: Action) -> Input {
         match action {
             Action::Stream { rv } => {
@@ -157,9 +157,18 @@ impl<K: Meta> Run<'_, K> {
         }
     }
 
+    /// Makes of an object what is stored.
+    fn settle(&self, object: &mut K) {
+        let old = self.r.store.get(&object.named().key());
+        object.settle(old.as_deref());
+        if let Some(transform) = &self.r.transform {
+            transform(object);
+        }
+    }
+
     fn collect(&mut self, mut object: K) {
-        (self.r.transform)(&mut object);
-        self.pending.insert(object.key(), object);
+        self.settle(&mut object);
+        self.pending.insert(object.named().key(), object);
     }
 
     async fn open(&mut self, rv: String, initial: bool) -> Input {
@@ -201,23 +210,23 @@ impl<K: Meta> Run<'_, K> {
         let r = self.r;
         let rv = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) if self.collecting => {
-                let rv = object.resource_version().to_string();
+                let rv = object.named().version.to_string();
                 self.collect(object);
                 return Input::Event { rv };
             }
             WatchEvent::Deleted(object) if self.collecting => {
-                self.pending.remove(&object.key());
-                return Input::Event { rv: object.resource_version().to_string() };
+                self.pending.remove(&object.named().key());
+                return Input::Event { rv: object.named().version.to_string() };
             }
             WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
-                (r.transform)(&mut object);
-                let rv = object.resource_version().to_string();
+                self.settle(&mut object);
+                let rv = object.named().version.to_string();
                 r.store.put(object, |key, change| r.sink.change(key, change));
                 rv
             }
             WatchEvent::Deleted(mut object) => {
-                (r.transform)(&mut object);
-                let rv = object.resource_version().to_string();
+                self.settle(&mut object);
+                let rv = object.named().version.to_string();
                 r.store.remove(object, |key, change| r.sink.change(key, change));
                 rv
             }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use client::Meta;
+use client::Kept;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
@@ -61,7 +61,7 @@ impl<K> Default for Store<K> {
 }
 
 /// A complete store that no informer keeps, for tests of what reads stores.
-impl<K: Meta> FromIterator<K> for Store<K> {
+impl<K: Kept> FromIterator<K> for Store<K> {
     fn from_iter<I: IntoIterator<Item = K>>(objects: I) -> Self {
         let store = Self::default();
         store.replace(objects.into_iter().collect(), "", |_, _| {});
@@ -69,7 +69,7 @@ impl<K: Meta> FromIterator<K> for Store<K> {
     }
 }
 
-impl<K: Meta> Store<K> {
+impl<K: Kept> Store<K> {
     /// The object with this key.
     pub fn get(&self, key: &str) -> Option<Arc<K>> {
         self.0.read().objects.get(key).cloned()
@@ -94,7 +94,7 @@ impl<K: Meta> Store<K> {
         if inner.indexes.contains_key(NAMESPACE_INDEX) {
             return inner.indexed(NAMESPACE_INDEX, namespace);
         }
-        inner.objects.values().filter(|o| o.namespace() == namespace).cloned().collect()
+        inner.objects.values().filter(|o| o.named().namespace == namespace).cloned().collect()
     }
 
     /// The objects that an index files under a value, ordered by key; none if the index does not exist.
@@ -163,19 +163,13 @@ impl<K: Meta> Store<K> {
     }
 
     pub(crate) fn set_resource_version(&self, rv: &str) {
-        if !rv.is_empty() {
-            let mut inner = self.0.write();
-            inner.resource_version.clear();
-            inner.resource_version.push_str(rv);
-        }
+        self.0.write().reach(rv);
     }
 
     /// Puts an object and reports the change while the store is still locked, so that observers see the order of writes.
     pub(crate) fn put(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
         let mut inner = self.0.write();
-        if !object.resource_version().is_empty() {
-            inner.resource_version = object.resource_version().to_string();
-        }
+        inner.reach(object.named().version);
         let (key, change) = inner.put(Arc::new(object));
         report(&key, change);
     }
@@ -183,10 +177,8 @@ impl<K: Meta> Store<K> {
     /// Removes an object; the last state comes from the event.
     pub(crate) fn remove(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
         let mut inner = self.0.write();
-        if !object.resource_version().is_empty() {
-            inner.resource_version = object.resource_version().to_string();
-        }
-        let key = object.key();
+        inner.reach(object.named().version);
+        let key = object.named().key();
         if let Some((key, _)) = inner.remove(&key) {
             report(&key, Change::Deleted(Arc::new(object)));
         }
@@ -195,7 +187,7 @@ impl<K: Meta> Store<K> {
     /// Replaces everything; reports only differences, deletions first.
     pub(crate) fn replace(&self, objects: Vec<K>, rv: &str, mut report: impl FnMut(&Key, Change<K>)) {
         let mut inner = self.0.write();
-        let wanted: hashbrown::HashSet<String, Hash> = objects.iter().map(Meta::key).collect();
+        let wanted: hashbrown::HashSet<String, Hash> = objects.iter().map(|o| o.named().key()).collect();
         let gone: Vec<Key> = inner.objects.keys().filter(|k| !wanted.contains(&***k)).cloned().collect();
         for key in gone {
             if let Some((key, old)) = inner.remove(&key) {
@@ -203,10 +195,10 @@ impl<K: Meta> Store<K> {
             }
         }
         for object in objects {
-            let same = inner.objects.get(object.key().as_str()).is_some_and(|old| {
-                !object.resource_version().is_empty()
-                    && old.resource_version() == object.resource_version()
-                    && old.uid() == object.uid()
+            let new = object.named();
+            let same = inner.objects.get(new.key().as_str()).is_some_and(|old| {
+                let old = old.named();
+                !new.version.is_empty() && old.version == new.version && old.uid == new.uid
             });
             if !same {
                 let (key, change) = inner.put(Arc::new(object));
@@ -218,7 +210,14 @@ impl<K: Meta> Store<K> {
     }
 }
 
-impl<K: Meta> Inner<K> {
+impl<K: Kept> Inner<K> {
+    fn reach(&mut self, version: &str) {
+        if !version.is_empty() {
+            self.resource_version.clear();
+            self.resource_version.push_str(version);
+        }
+    }
+
     fn indexed(&self, name: &str, value: &str) -> Vec<Arc<K>> {
         let keys = self.indexes.get(name).and_then(|i| i.values.get(value));
         keys.map(|keys| keys.iter().filter_map(|k| self.objects.get(k).cloned()).collect())
@@ -226,7 +225,7 @@ impl<K: Meta> Inner<K> {
     }
 
     fn put(&mut self, new: Arc<K>) -> (Key, Change<K>) {
-        let text = new.key();
+        let text = new.named().key();
         let key =
             self.objects.get_key_value(text.as_str()).map(|(k, _)| k.clone()).unwrap_or_else(|| text.into());
         let old = self.objects.insert(key.clone(), new.clone());

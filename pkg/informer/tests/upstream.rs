@@ -295,7 +295,9 @@ async fn every_resource_survives_churn_and_a_restart() {
         templates().into_iter().map(|t| t.gvr.group + "/" + &t.gvr.resource).collect();
     for r in &offered {
         assert!(covered.contains(&format!("{}/{}", r.gvr.group, r.gvr.resource)), "no object for {}", r.gvr);
-        probes.push(Watched::boxed(factory.metadata(&r.gvr, Options::default())));
+        probes.push(Watched::boxed(
+            factory.metadata::<client::PartialObjectMetadata>(&r.gvr, Options::default()),
+        ));
         probes.push(Watched::boxed(factory.dynamic(&r.gvr, Options::default())));
     }
     factory.start(&token);

@@ -14,8 +14,9 @@ pub use series::SeriesRecorder;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Client, Error, Object, Patch, PatchParams};
+use client::{Client, Error, Kept, Patch, PatchParams};
 use jiff::Timestamp;
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tokio::sync::mpsc;
@@ -32,15 +33,16 @@ const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A reference to an object.
-pub fn reference<K: Object>(object: &K) -> ObjectReference {
+pub fn reference<K: Kept + Resource>(object: &K) -> ObjectReference {
     let some = |s: &str| (!s.is_empty()).then(|| s.to_string());
+    let named = object.named();
     ObjectReference {
         api_version: Some(K::API_VERSION.to_string()),
         kind: Some(K::KIND.to_string()),
-        name: some(object.name()),
-        namespace: some(object.namespace()),
-        uid: some(object.uid()),
-        resource_version: some(object.resource_version()),
+        name: some(named.name),
+        namespace: some(named.namespace),
+        uid: some(named.uid),
+        resource_version: some(named.version),
         field_path: None,
     }
 }
