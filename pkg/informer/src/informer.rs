@@ -111,6 +111,7 @@ struct Shared<K> {
     store: Store<K>,
     hub: Arc<Hub<K>>,
     started: Mutex<Option<CancellationToken>>,
+    early: Mutex<Group<K>>,
 }
 
 /// A shared informer; clones are the same one.
@@ -137,6 +138,7 @@ impl<K: Kept> Informer<K> {
             store,
             hub,
             started: Mutex::new(None),
+            early: Mutex::default(),
         }))
     }
 
@@ -163,6 +165,10 @@ impl<K: Kept> Informer<K> {
         }
         let token = token.child_token();
         *started = Some(token.clone());
+        let early = std::mem::take(&mut *self.0.early.lock());
+        if !early.handlers.is_empty() {
+            tokio::spawn(early.run(self.events()));
+        }
         let (labels, fields, transform) = &self.0.options;
         let reflector = Reflector {
             api: self.0.api.clone(),
@@ -238,8 +244,15 @@ impl<K: Kept> Informer<K> {
         Events { queue, hub: self.0.hub.clone(), synced: watch::Sender::new(false) }
     }
 
-    /// Calls a function for every event, in order, from a task of its own.
+    /// Calls a function for every event, in order. It must not wait for anything: subscribers that come before the start
+    /// are called one after the other.
     pub fn subscribe(&self, handler: impl Fn(Event<K>) + Send + Sync + 'static) -> Subscription {
+        // The lock keeps the informer from starting meanwhile.
+        let started = self.0.started.lock();
+        if started.is_none() {
+            return self.0.early.lock().join(Box::new(handler));
+        }
+        drop(started);
         self.subscribe_every(None, handler)
     }
 
@@ -278,6 +291,58 @@ impl<K: Kept> Informer<K> {
         });
         Subscription { synced, cancel }
     }
+}
+
+type Handler<K> = Box<dyn Fn(Event<K>) + Send + Sync>;
+
+/// Subscribers that were there before the informer started. They see the same events, so one queue and one task serve
+/// them all: with a dozen subscribers that is most of what an event costs.
+struct Group<K> {
+    handlers: Vec<(Handler<K>, CancellationToken)>,
+    synced: watch::Sender<bool>,
+}
+
+impl<K> Default for Group<K> {
+    fn default() -> Self {
+        Self { handlers: Vec::new(), synced: watch::Sender::new(false) }
+    }
+}
+
+/// Events after which other tasks get their turn.
+const TURN: usize = 128;
+
+impl<K: Kept> Group<K> {
+    fn join(&mut self, handler: Handler<K>) -> Subscription {
+        let cancel = CancellationToken::new();
+        self.handlers.push((handler, cancel.clone()));
+        Subscription { synced: self.synced.subscribe(), cancel }
+    }
+
+    async fn run(self, mut events: Events<K>) {
+        let Self { mut handlers, synced } = self;
+        events.synced = synced;
+        let mut served = 0;
+        while let Some(event) = events.next().await {
+            handlers.retain(|(handler, cancel)| !cancel.is_cancelled() && call(handler, &event));
+            if handlers.is_empty() {
+                return;
+            }
+            served += 1;
+            if served % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Calls one of several subscribers; `false` if it failed. The others are none the worse for it.
+fn call<K>(handler: &Handler<K>, event: &Event<K>) -> bool {
+    let event = event.clone();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(event)));
+    if outcome.is_err() {
+        tracing::error!("A subscriber panicked and is told no more");
+    }
+    outcome.is_ok()
 }
 
 /// Events of an informer, for a caller that reads them in its own task.
