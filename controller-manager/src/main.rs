@@ -8,8 +8,10 @@ mod controllers;
 mod credentials;
 mod descriptor;
 mod flags;
+mod kept;
 mod lagz;
 mod options;
+mod pods;
 #[cfg(test)]
 mod scenario;
 mod serving;

@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 
-use client::Object;
+use client::Kept;
+use k8s_openapi::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -30,7 +31,7 @@ impl Given {
     }
 
     /// All objects of a kind, in the order of the file.
-    pub fn all<K: Object>(&self) -> Vec<K> {
+    pub fn all<K: Kept + Resource>(&self) -> Vec<K> {
         let mine = |v: &&Value| v["kind"] == K::KIND;
         self.documents
             .iter()
@@ -44,17 +45,17 @@ impl Given {
     }
 
     /// All objects of a kind, shared.
-    pub fn shared<K: Object>(&self) -> Vec<std::sync::Arc<K>> {
+    pub fn shared<K: Kept + Resource>(&self) -> Vec<std::sync::Arc<K>> {
         self.all().into_iter().map(std::sync::Arc::new).collect()
     }
 
     /// The one object of a kind.
-    pub fn one<K: Object>(&self) -> K {
+    pub fn one<K: Kept + Resource>(&self) -> K {
         self.maybe().unwrap_or_else(|| panic!("the scenario has no {}", K::KIND))
     }
 
     /// The one object of a kind, if it is there.
-    pub fn maybe<K: Object>(&self) -> Option<K> {
+    pub fn maybe<K: Kept + Resource>(&self) -> Option<K> {
         let mut all = self.all();
         assert!(all.len() < 2, "the scenario has more than one {}", K::KIND);
         all.pop()

@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use client::{Client, DeleteParams, Meta};
 use component::app::Error;
-use controller::pods;
 use futures::StreamExt;
 use informer::Options;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Node, PodCondition};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::shared::{fail_pod, key};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const PERIOD: Duration = Duration::from_secs(20);
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -82,13 +84,15 @@ fn plan<'a>(
     going
 }
 
-/// The pod as it is to be before it goes; nothing if it has ended already.
-fn failed(pod: &Pod, reason: Reason, now: Timestamp) -> Option<Pod> {
+/// What is to be written to the pod's status before it goes; nothing if it has ended already.
+fn failed(pod: &Pod, reason: Reason, now: Timestamp) -> Option<Value> {
     if pods::is_terminal(pod) {
         return None;
     }
-    let mut new = pod.clone();
-    new.status.get_or_insert_default().phase = Some("Failed".to_string());
+    let mut changes = json!({"phase": "Failed"});
+    if let Some(generation) = pod.metadata.generation {
+        changes["observedGeneration"] = json!(generation);
+    }
     if reason == Reason::Orphaned {
         let condition = PodCondition {
             type_: "DisruptionTarget".to_string(),
@@ -97,9 +101,11 @@ fn failed(pod: &Pod, reason: Reason, now: Timestamp) -> Option<Pod> {
             message: Some("PodGC: node no longer exists".to_string()),
             ..PodCondition::default()
         };
-        pods::set_condition(&mut new, condition, now);
+        if let Some(condition) = fail_pod::condition(pod, condition, now) {
+            changes["conditions"] = json!([condition]);
+        }
     }
-    Some(new)
+    Some(changes)
 }
 
 /// Builds the controller.
@@ -166,8 +172,8 @@ async fn remove(client: &Client, pod: &Pod, reason: Reason) {
     let api = client.namespaced::<Pod>(pod.namespace());
     tracing::info!(pod = key(pod), ?reason, "Deleting a pod by force");
     let work = async {
-        if let Some(failed) = failed(pod, reason, Timestamp::now()) {
-            fail_pod::patch_status(&api, &failed).await?;
+        if let Some(changes) = failed(pod, reason, Timestamp::now()) {
+            fail_pod::patch(&api, pod, changes, false).await?;
         }
         let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::with_uid(pod.uid()) };
         api.delete(pod.name(), &params).await
@@ -182,7 +188,6 @@ async fn remove(client: &Client, pod: &Pod, reason: Reason) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
     use crate::scenario;
@@ -239,10 +244,7 @@ mod tests {
             for (pod, reason) in plan(&pods, &nodes, &gone, threshold) {
                 out.push_str(&format!("delete {} ({reason:?})\n", key(&**pod)));
                 if let Some(new) = failed(pod, reason, "2026-01-01T00:00:00Z".parse().expect("a time")) {
-                    out.push_str(&format!(
-                        "  before that: {}\n",
-                        serde_json::to_string(&new.status).expect("JSON")
-                    ));
+                    out.push_str(&format!("  before that: {new}\n"));
                 }
             }
             if out.is_empty() { "nothing to delete".to_string() } else { out }
@@ -274,10 +276,10 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         assert!(failed(&pod("a Succeeded"), Reason::Orphaned, now).is_none());
         let orphaned = failed(&pod("a Running node=gone"), Reason::Orphaned, now).expect("a change");
-        assert_eq!(pods::phase(&orphaned), "Failed");
-        assert!(pods::condition(&orphaned, "DisruptionTarget").is_some());
+        assert_eq!(orphaned["phase"], "Failed");
+        assert_eq!(orphaned["conditions"][0]["type"], "DisruptionTarget");
         let other = failed(&pod("a Running"), Reason::Unscheduled, now).expect("a change");
-        assert!(pods::condition(&other, "DisruptionTarget").is_none());
+        assert!(other.get("conditions").is_none());
     }
 
     proptest! {

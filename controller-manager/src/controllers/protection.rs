@@ -9,17 +9,19 @@ use std::collections::BTreeSet;
 use client::{Client, ListParams, Meta, Object};
 use component::app::Error;
 use component::features::{self, Gate};
-use controller::{WorkQueue, is_controlled_by, pods};
+use controller::{WorkQueue, is_controlled_by};
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimCondition as ClaimCondition, Pod,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimCondition as ClaimCondition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::shared::key;
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
@@ -69,7 +71,7 @@ fn claims(pod: &Pod) -> BTreeSet<(String, bool)> {
     volumes
         .filter_map(|v| {
             if let Some(claim) = &v.persistent_volume_claim {
-                return Some((claim.claim_name.clone(), false));
+                return Some((claim.claim_name.to_string(), false));
             }
             v.ephemeral.is_some().then(|| (format!("{}-{}", pod.name(), v.name), true))
         })

@@ -143,9 +143,9 @@ mod tests {
             use replicaset::plan::{Action, View, plan};
             let mut controller = controller();
             controller.spec.get_or_insert_default().replicas = i32::try_from(wanted).ok();
-            let pod = |n: usize| -> std::sync::Arc<k8s_openapi::api::core::v1::Pod> {
-                let mut pod = k8s_openapi::api::core::v1::Pod::default();
-                pod.metadata.name = Some(format!("web-{n}"));
+            let pod = |n: usize| -> std::sync::Arc<crate::kept::Pod> {
+                let mut pod = crate::kept::Pod::default();
+                pod.metadata.name = Some(format!("web-{n}").into());
                 std::sync::Arc::new(pod)
             };
             let (mut pods, mut serial, set) = ((0..have).map(pod).collect::<Vec<_>>(), have, controller.as_set());
@@ -157,7 +157,7 @@ mod tests {
                         pods.extend((serial..serial + count).map(pod));
                         serial += count;
                     }
-                    Action::Delete(names) => pods.retain(|p| !names.contains(p.metadata.name.as_ref().expect("a name"))),
+                    Action::Delete(names) => pods.retain(|p| !names.iter().any(|n| n == p.name())),
                 }
             }
             prop_assert_eq!(pods.len(), wanted);

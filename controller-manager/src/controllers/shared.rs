@@ -10,19 +10,14 @@ pub mod revisions;
 pub mod scales;
 pub mod template_hash;
 
-use client::Meta;
+use client::Kept;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::labels::{Error, Selector};
 
 /// Namespace and name, as informers key their objects.
-pub fn key<K: Meta>(object: &K) -> String {
-    let meta = object.meta();
-    let name = meta.name.as_deref().unwrap_or_default();
-    match meta.namespace.as_deref() {
-        None | Some("") => name.to_string(),
-        Some(namespace) => format!("{namespace}/{name}"),
-    }
+pub fn key<K: Kept>(object: &K) -> String {
+    object.named().key()
 }
 
 /// A number, or a percentage of `total`. Upstream: intstr.GetScaledValueFromIntOrPercent.
@@ -60,17 +55,22 @@ pub fn selector(selector: &LabelSelector) -> Result<Selector, Error> {
     Selector::from_parts(labels, expressions)
 }
 
-/// Writing what becomes of a pod that the control plane ends.
+/// Writing what becomes of a pod that the control plane ends or marks.
 pub mod fail_pod {
     use client::{Api, Meta, Patch, PatchParams};
-    use k8s_openapi::api::core::v1::Pod;
-    use serde_json::json;
+    use jiff::Timestamp;
+    use k8s_openapi::api::core::v1::{Pod as WholePod, PodCondition};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::{Value, json};
+
+    use crate::kept::Pod;
+    use crate::pods;
 
     /// Writes phase and conditions, whatever else has changed meanwhile; the uid guards against a namesake.
     ///
     /// # Errors
     /// The call's.
-    pub async fn patch_status(api: &Api<Pod>, pod: &Pod) -> client::Result<()> {
+    pub async fn patch_status(api: &Api<WholePod>, pod: &WholePod) -> client::Result<()> {
         let status = pod.status.clone().unwrap_or_default();
         let mut changes =
             json!({"conditions": status.conditions, "observedGeneration": pod.metadata.generation});
@@ -78,6 +78,40 @@ pub mod fail_pod {
             changes["phase"] = json!(phase);
         }
         let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": changes}));
-        api.patch_status(pod.name(), &patch, &PatchParams::default()).await.map(drop)
+        api.patch_unread(pod.name(), "status", &patch, &PatchParams::default()).await
+    }
+
+    /// A condition for a patch of the pod's conditions, in place of the one of its type; nothing if the pod has it
+    /// already. The transition time moves only with the status. Upstream: UpdatePodCondition.
+    pub fn condition(pod: &Pod, mut new: PodCondition, now: Timestamp) -> Option<Value> {
+        let old = pods::condition(pod, &new.type_);
+        let same = old.filter(|c| c.status == new.status);
+        if same.is_some_and(|c| c.reason.as_deref() == new.reason.as_deref()) {
+            return None;
+        }
+        new.last_transition_time = same.map_or(Some(Time(now)), |c| c.last_transition_time.clone());
+        let mut whole = json!(new);
+        // What the patch does not name would stay.
+        for field in ["reason", "message", "lastProbeTime", "observedGeneration"] {
+            if old.is_some() && whole.get(field).is_none() {
+                whole[field] = Value::Null;
+            }
+        }
+        Some(whole)
+    }
+
+    /// Writes changes of the status. The uid guards against a namesake, the version, where it is to, against changes that
+    /// the cache does not show.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn patch(api: &Api<Pod>, pod: &Pod, changes: Value, as_seen: bool) -> client::Result<()> {
+        let version = pod.metadata.resource_version.as_deref().filter(|_| as_seen);
+        let mut metadata = json!({"uid": pod.uid()});
+        if let Some(version) = version {
+            metadata["resourceVersion"] = json!(version);
+        }
+        let patch = Patch::Strategic(json!({"metadata": metadata, "status": changes}));
+        api.patch_unread(pod.name(), "status", &patch, &PatchParams::default()).await
     }
 }

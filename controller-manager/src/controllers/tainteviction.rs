@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use client::{Client, DeleteParams, Meta};
 use component::app::Error;
-use controller::{EventRecorder, NORMAL, WorkQueue, pods};
-use informer::{Event, Options, Store};
+use controller::{EventRecorder, NORMAL, WorkQueue};
+use informer::{Event, Name, Options, Store};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, PodCondition, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod as WholePod, PodCondition, Taint, Toleration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ use super::nodelifecycle::{BY_NODE, taints::NO_EXECUTE};
 use super::shared::{fail_pod, key, node_fit::tolerates};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const WORKERS: usize = 8;
 
@@ -89,7 +91,9 @@ pub fn build(context: &Context) -> Result<Running, Error> {
     });
     let to = queue.clone();
     all_pods.subscribe(move |event| {
-        let settings = |p: &Pod| p.spec.as_ref().map(|s| (s.node_name.clone(), s.tolerations.clone()));
+        fn settings(pod: &Pod) -> Option<(Option<&Name>, Option<&Vec<Toleration>>)> {
+            pod.spec.as_ref().map(|s| (s.node_name.as_ref(), s.tolerations.as_ref()))
+        }
         if let Event::Updated { old, new } = &event
             && settings(old) == settings(new)
         {
@@ -160,10 +164,10 @@ impl Shell {
             return Ok(());
         }
         self.tell(&pod_key, "Marking for deletion Pod");
-        let api = self.client.namespaced::<Pod>(known.namespace());
+        let api = self.client.namespaced::<WholePod>(known.namespace());
         let evict = async {
             let Some(mut pod) = api.get_opt(known.name()).await? else { return Ok(()) };
-            if pod.metadata.uid != known.metadata.uid {
+            if pod.uid() != known.uid() {
                 return Ok(());
             }
             let condition = PodCondition {

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use controller::pods;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 use parking_lot::Mutex;
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// The annotation of endpoints and slices.
 pub const ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -26,7 +28,7 @@ fn advance(known: Option<&Known>, service: &Service, all_pods: &[Arc<Pod>]) -> (
     let created = service.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let ready = |pod: &Arc<Pod>| {
         let since = pods::condition(pod, "Ready")?.last_transition_time.as_ref()?.0;
-        Some((pod.metadata.name.clone().unwrap_or_default(), since))
+        Some((pod.name().to_string(), since))
     };
     let next = Known { service: created, pods: all_pods.iter().filter_map(ready).collect() };
     let Some(known) = known else { return (created, next) };

@@ -1,5 +1,5 @@
 //! What controllers share: the work queue ([`WorkQueue`]), expectations, owner references, careful batches, leader
-//! election ([`LeaderElector`]), events ([`EventRecorder`], [`SeriesRecorder`]) and questions about pods ([`pods`]).
+//! election ([`LeaderElector`]) and events ([`EventRecorder`], [`SeriesRecorder`]).
 //!
 //! No controller lives here, and nothing here watches: see crate `informer`.
 //! Upstream: client-go/util/workqueue, tools/record, tools/events, tools/leaderelection, pkg/controller.
@@ -11,7 +11,6 @@ mod leader;
 pub mod limiter;
 pub mod metrics;
 pub mod owner;
-pub mod pods;
 mod queue;
 
 pub use batch::slow_start;

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use client::{Client, DeleteParams, Meta, Patch, PatchParams};
 use component::app::Error;
-use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, pods, reference};
+use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, reference};
 use hashbrown::HashMap;
 use informer::{Informer, Options, Store};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume as Volume, PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume as Volume, PersistentVolumeClaim as Claim};
 use k8s_openapi::api::storage::v1::{CSIDriver, VolumeAttachment};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -31,6 +31,8 @@ use super::persistentvolume::facts::claim_key;
 use super::protection::{self, BY_CLAIM};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Attachments by node, and by volume.
 const BY_NODE: &str = "attachment-node";

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use client::Meta;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{AttachedVolume, Node, Pod};
+use k8s_openapi::api::core::v1::{AttachedVolume, Node};
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentSource, VolumeAttachmentSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
 use super::volumes::Attachable;
+use crate::kept::Pod;
 
 const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use client::Meta;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume as Volume, PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume as Volume, PersistentVolumeClaim as Claim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::plan::{Plan, View, Wanted, attachment_name, plan};
 use super::volume_of;
 use super::volumes::{Attachable, Lookup, of_pods};
+use crate::kept::Pod;
 use crate::scenario;
 
 const NODE: &str = "node-1";

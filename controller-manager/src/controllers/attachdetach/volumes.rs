@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use client::Meta;
 use controller::is_controlled_by;
-use k8s_openapi::api::core::v1::{PersistentVolume as Volume, PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume as Volume, PersistentVolumeClaim as Claim};
 
 use crate::controllers::persistentvolume::facts::{claim_phase, volume_name};
+use crate::kept::Pod;
 
 /// A volume of a CSI driver.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::{DeleteParams, Meta, Patch, PatchParams};
-use controller::{RefManager, controller_ref};
+use controller::{RefManager, Related, controller_ref};
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::labels::Selector;
 use serde_json::json;
@@ -16,6 +15,7 @@ use super::Shell;
 use super::node::HASH_LABEL;
 use crate::controllers::shared::revisions;
 use crate::controllers::shared::template_hash::template_hash;
+use crate::kept::Pod;
 
 /// The revisions of a set: the current one, and the others.
 pub struct History {
@@ -24,8 +24,8 @@ pub struct History {
 }
 
 /// The label of a revision's pods.
-pub fn hash_of(meta: &ObjectMeta) -> &str {
-    meta.labels.as_ref().and_then(|l| l.get(HASH_LABEL)).map_or("", String::as_str)
+pub fn hash_of(meta: &impl Related) -> &str {
+    meta.labels().label(HASH_LABEL).unwrap_or_default()
 }
 
 /// Names of revisions that go: the oldest that no pod has, beyond the limit.
@@ -75,7 +75,7 @@ impl Shell {
         matches: &Selector,
     ) -> Result<Vec<Arc<ControllerRevision>>, String> {
         let namespace = set.namespace();
-        let own_key = controller::pods::controller_key(namespace, super::KIND, set.name(), set.uid());
+        let own_key = crate::pods::controller_key(namespace, super::KIND, set.name(), set.uid());
         let own = self.revisions.by_index(revisions::BY_CONTROLLER, &own_key);
         let orphans = self.revisions.by_index(revisions::BY_CONTROLLER, namespace);
         let manager = RefManager::new(
@@ -113,7 +113,7 @@ impl Shell {
         for pod in self.claim(set, matches).await? {
             if hash_of(&pod.metadata) != hash {
                 let patch = Patch::Merge(json!({"metadata": {"labels": {HASH_LABEL: hash}}}));
-                pods.patch(pod.name(), &patch, &PatchParams::default())
+                pods.patch_unread(pod.name(), "", &patch, &PatchParams::default())
                     .await
                     .map_err(|e| format!("relabelling pod {}: {e}", pod.name()))?;
             }

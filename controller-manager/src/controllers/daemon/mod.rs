@@ -17,12 +17,12 @@ use std::time::Duration;
 use client::{Client, Meta};
 use component::app::Error;
 use controller::{
-    Expectations, NORMAL, RefManager, WARNING, WorkQueue, batch, controller_of, pods, reference, slow_start,
+    Expectations, NORMAL, RefManager, WARNING, WorkQueue, batch, controller_of, reference, slow_start,
 };
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
@@ -36,6 +36,8 @@ use super::shared::pod_control::PodControl;
 use super::shared::{key, revisions, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const KIND: &str = "DaemonSet";
 /// Failed pods are replaced after a second, then two, up to a quarter of an hour.
@@ -189,7 +191,7 @@ impl Shell {
         let here = self.pods.by_index(pods::NODE_INDEX, name);
         for set in self.sets.list() {
             let scheduled = here.iter().any(|pod| {
-                pod.metadata.namespace == set.metadata.namespace
+                pod.namespace() == set.namespace()
                     && controller_of(&pod.metadata).is_some_and(|o| o.kind == KIND && o.name == set.name())
             });
             let misplaced = set.status.as_ref().map_or(0, |s| s.number_misscheduled) > 0;
@@ -347,7 +349,7 @@ impl Shell {
         let api = self.client.namespaced::<DaemonSet>(set.namespace());
         let mut new = set.clone();
         new.status = Some(status.clone());
-        let written = match api.replace_status(&new).await {
+        let written = match api.replace_status_for_receipt(&new).await {
             Ok(written) => Ok(written),
             Err(_) => {
                 let mut fresh =
@@ -355,7 +357,7 @@ impl Shell {
                 let collisions = fresh.status.as_ref().and_then(|s| s.collision_count);
                 fresh.status = Some(status);
                 fresh.status.get_or_insert_default().collision_count = collisions;
-                api.replace_status(&fresh).await
+                api.replace_status_for_receipt(&fresh).await
             }
         };
         let written = written.map_err(|e| format!("error storing status for daemon set {set_key}: {e}"))?;

@@ -3,11 +3,12 @@
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec,
+    Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, PodTemplateSpec,
     Toleration,
 };
 
 use crate::controllers::shared::node_fit;
+use crate::kept::Pod;
 
 /// Label by which a pod names its revision.
 pub const HASH_LABEL: &str = "controller-revision-hash";
@@ -154,7 +155,7 @@ pub fn target(pod: &Pod) -> Option<&str> {
 
 /// The pod is of the current revision. Upstream: IsPodUpdated.
 pub fn is_updated(pod: &Pod, hash: &str, generation: Option<i64>) -> bool {
-    let label = |name: &str| pod.metadata.labels.as_ref().and_then(|l| l.get(name)).map(String::as_str);
+    let label = |name: &str| pod.metadata.labels.as_ref().and_then(|l| l.get(name));
     (!hash.is_empty() && label(HASH_LABEL) == Some(hash))
         || generation.is_some_and(|g| label(GENERATION_LABEL) == Some(g.to_string().as_str()))
 }

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 
 use super::node::{self, Fit, HASH_LABEL, Placement};
 use crate::controllers::shared::backoff::Backoff;
 use crate::controllers::shared::scaled;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Most pods made, and most deleted, in one round.
 pub const BURST: usize = 250;
@@ -81,7 +82,7 @@ pub fn plan(view: &View<'_>, backoff: &Backoff) -> Plan {
 }
 
 fn pod_name(pod: &Pod) -> String {
-    pod.metadata.name.clone().unwrap_or_default()
+    pod.name().to_string()
 }
 
 /// Pods meant for nodes that are gone: they will never be scheduled, and nobody else collects them.
@@ -153,7 +154,7 @@ impl Plan {
 }
 
 fn on_node(pod: &Pod, node: &str) -> String {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = pod.namespace();
     format!("{namespace}/{} on node {node}", pod_name(pod))
 }
 

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use controller::pods;
-use k8s_openapi::api::core::v1::Pod;
-
 use super::node::{Fit, Placement};
 use super::plan::{ByNode, Plan, View, max_surge, max_unavailable};
 use crate::controllers::shared::count;
+use crate::kept::Pod;
+use crate::pods;
 
 /// A node's pods by revision.
 enum Here {
@@ -62,7 +61,7 @@ fn look(view: &View<'_>, here: &[Arc<Pod>]) -> Here {
 }
 
 fn name(pod: &Pod) -> String {
-    pod.metadata.name.clone().unwrap_or_default()
+    pod.name().to_string()
 }
 
 /// Deletes old pods; the main plan makes the new ones. Old pods that serve nobody go at once, others as the limit allows.

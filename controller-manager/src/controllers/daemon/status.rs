@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::DaemonSetStatus;
 
 use super::node::{Fit, Placement};
 use super::plan::{View, order};
-use controller::pods;
+use crate::pods;
 
 /// Counts nodes; of several pods on a node the first one counts. `processed`: this generation was acted on.
 pub fn status(view: &View<'_>, processed: bool) -> DaemonSetStatus {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod as WholePod, PodTemplateSpec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use super::node::{Fit, Placement, is_updated, pin, target, template};
 use super::plan::{ByNode, Plan, View, backoff_key, plan};
 use super::{by_node, rolling, status};
 use crate::controllers::shared::backoff::Backoff;
+use crate::kept::Pod;
 use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
@@ -199,11 +200,16 @@ fn ended_pods_are_replaced_and_failing_ones_ever_more_slowly() {
     assert_eq!(second, Plan { look_again: Some(Duration::from_secs(1)), ..Plan::default() });
 }
 
+fn of_template(template: PodTemplateSpec) -> Pod {
+    let PodTemplateSpec { metadata, spec } = template;
+    Pod::of(&WholePod { metadata: metadata.unwrap_or_default(), spec, status: None }).expect("a pod")
+}
+
 #[test]
 fn a_pod_is_meant_for_one_node() {
     let mut template = template(&set(json!(0), json!(1)), "h");
     pin(&mut template, "n7");
-    let pod = Pod { spec: template.spec, metadata: template.metadata.unwrap_or_default(), status: None };
+    let pod = of_template(template);
     assert_eq!(target(&pod), Some("n7"));
     assert!(is_updated(&pod, "h", None) && !is_updated(&pod, "g", None));
 }
@@ -213,7 +219,7 @@ fn pods_meant_for_a_lost_node_go() {
     let mut lost = (*pod("n9 new")).clone();
     let mut template = template(&set(json!(0), json!(1)), "new");
     pin(&mut template, "n9");
-    lost.spec = template.spec;
+    lost.spec = of_template(template).spec;
     let (set, nodes, pods) = (set(json!(0), json!(1)), nodes(&[]), by_node(&[Arc::new(lost)]));
     assert_eq!(plan(&view(&set, &nodes, &pods), &fresh()).delete, ["n9-new-1"]);
 }
@@ -281,7 +287,7 @@ fn revisions_in_use_and_the_newest_others_stay() {
 
 /// Carries a plan out: deleted pods vanish, new ones come up with `ready`.
 fn apply(have: &mut Vec<Arc<Pod>>, plan: &Plan, round: usize) {
-    have.retain(|p| !plan.delete.contains(p.metadata.name.as_ref().expect("a name")));
+    have.retain(|p| !plan.delete.iter().any(|n| n == p.name()));
     have.extend(plan.create.iter().map(|n| pod(&format!("{n} new #{}", round + 10))));
 }
 
@@ -289,7 +295,7 @@ fn ripen(have: &mut [Arc<Pod>]) {
     for pod in have {
         let mut new = (**pod).clone();
         for condition in new.status.iter_mut().flat_map(|s| s.conditions.iter_mut().flatten()) {
-            condition.status = "True".to_string();
+            condition.status = "True".into();
         }
         *pod = Arc::new(new);
     }
@@ -317,7 +323,7 @@ proptest! {
             }
             let grouped = by_node(&have);
             let status = status::status(&view(&set, &nodes, &grouped), true);
-            let up = names.iter().filter(|n| grouped.get(*n).is_some_and(|p| p.iter().any(|p| controller::pods::is_ready(p)))).count();
+            let up = names.iter().filter(|n| grouped.get(*n).is_some_and(|p| p.iter().any(|p| crate::pods::is_ready(p)))).count();
             prop_assert!(count - up <= usize::try_from(most).expect("small"), "{up} of {count}, {status:?}");
             ripen(&mut have);
         }

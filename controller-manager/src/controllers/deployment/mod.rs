@@ -16,16 +16,17 @@ use std::time::Duration;
 
 use client::{Client, DeleteParams, Meta};
 use component::app::Error;
-use controller::{EventRecorder, NORMAL, RefManager, WARNING, WorkQueue, controller_of, pods, reference};
+use controller::{EventRecorder, NORMAL, RefManager, WARNING, WorkQueue, controller_of, reference};
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 
 use self::plan::{Action, Plan, View};
 use super::shared::{key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const KIND: &str = "Deployment";
 /// Pods by their controller.
@@ -243,7 +244,7 @@ impl Shell {
             let api = self
                 .client
                 .namespaced::<Deployment>(deployment.metadata.namespace.as_deref().unwrap_or_default());
-            match api.replace_status(&new).await {
+            match api.replace_status_for_receipt(&new).await {
                 Err(error) if !error.is_not_found() => {
                     return Err(format!("writing the status of deployment {name}: {error}"));
                 }
@@ -311,7 +312,8 @@ impl Shell {
         let mut new = deployment.clone();
         let status = new.status.get_or_insert_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-        let written = self.client.namespaced::<Deployment>(namespace).replace_status(&new).await;
+        let api = self.client.namespaced::<Deployment>(namespace);
+        let written = api.replace_status_for_receipt(&new).await;
         let told = written.map_or_else(|e| e.to_string(), |_| "the next name will differ".to_string());
         Err(format!("replica set {} exists with another template: {told}", set.name()))
     }

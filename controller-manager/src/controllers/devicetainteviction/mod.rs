@@ -17,10 +17,10 @@ use std::time::Duration;
 use client::{Client, DeleteParams, Meta, Patch, PatchParams};
 use component::app::Error;
 use component::features::{self, Gate};
-use controller::{EventRecorder, NORMAL, WorkQueue, pods, reference};
+use controller::{EventRecorder, NORMAL, WorkQueue, reference};
 use informer::{Event, Informer, Options, Store};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Pod as WholePod, PodCondition};
 use k8s_openapi::api::resource::v1::{
     DeviceTaintRule as Rule, ResourceClaim as Claim, ResourceSlice as Slice,
 };
@@ -32,6 +32,8 @@ use self::status::{Counts, DRY, PERIOD};
 use super::shared::{fail_pod, key};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const NAME: &str = "device-taint-eviction-controller";
 /// Slices, and claims by the pools their devices are of.
@@ -250,12 +252,12 @@ impl Shell {
     }
 
     async fn evict(&self, known: &Pod, eviction: &Eviction) -> client::Result<()> {
-        let api = self.client.namespaced::<Pod>(known.namespace());
+        let api = self.client.namespaced::<WholePod>(known.namespace());
         let Some(mut pod) = api.get_opt(known.name()).await? else { return Ok(()) };
-        if pod.metadata.uid != known.metadata.uid || pod.metadata.deletion_timestamp.is_some() {
+        if pod.uid() != known.uid() || pod.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        self.tell(&pod, "Marking for deletion");
+        self.tell(known, "Marking for deletion");
         let condition = PodCondition {
             type_: "DisruptionTarget".to_string(),
             status: "True".to_string(),

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::Meta;
-use controller::pods;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{
     Device, DeviceRequestAllocationResult as Allocated, DeviceTaint as Taint, DeviceTaintRule as Rule,
     DeviceToleration as Toleration, ResourceClaim as Claim, ResourceSlice as Slice,
 };
 
 use crate::controllers::resourceclaim::plan::{Served, owning_pod, served};
+use crate::kept::Pod;
+use crate::pods;
 
 pub const NO_EXECUTE: &str = "NoExecute";
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use client::Meta;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{
     DeviceTaintRule as Rule, ResourceClaim as Claim, ResourceSlice as Slice,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::plan::{NO_EXECUTE, View, allocated, of_pod, selects};
+use crate::kept::Pod;
 
 /// The least time between two updates of a status.
 pub const PERIOD: Duration = Duration::from_secs(10);

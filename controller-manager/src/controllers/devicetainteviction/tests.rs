@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use client::Meta;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{
     DeviceTaintRule as Rule, ResourceClaim as Claim, ResourceSlice as Slice,
 };
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use super::plan::{Eviction, NO_EXECUTE, Source, View, of_pod};
 use super::status::{self, Counts, DRY};
+use crate::kept::Pod;
 use crate::scenario;
 
 fn now() -> Timestamp {

@@ -16,15 +16,17 @@ use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, controller_of, refer
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::ReplicationController;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::json;
 
 pub use self::plan::show as show_selector;
 use super::shared::scales::{Scales, group_version};
-use super::shared::{key, selector};
+use super::shared::{fail_pod, key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 struct Shell {
     client: Client,
@@ -306,13 +308,10 @@ impl Shell {
             Some(wait) if !wait.is_zero() => return Ok(Some(wait)),
             Some(_) => {}
         }
-        let mut new = (*pod).clone();
-        if !plan::clear_mark(&mut new, now) {
-            return Ok(None);
-        }
+        let Some(cleared) = plan::clear_mark(&pod, now) else { return Ok(None) };
         let api = self.client.namespaced::<Pod>(pod.namespace());
-        match api.replace_status(&new).await {
-            Ok(_) => Ok(None),
+        match fail_pod::patch(&api, &pod, json!({"conditions": [cleared]}), true).await {
+            Ok(()) => Ok(None),
             Err(e) => Err(format!("clearing the DisruptionTarget condition of pod {pod_key}: {e}")),
         }
     }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::pods;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
-use crate::controllers::shared::{count, scaled};
+use crate::controllers::shared::{count, fail_pod, scaled};
+use crate::kept::Pod;
+use crate::pods;
 
 /// An evicted pod counts as gone for this long although its deletion has not been seen.
 const DELETION: Duration = Duration::from_secs(2 * 60);
@@ -61,7 +63,7 @@ pub fn disrupted(budget: &PodDisruptionBudget, all: &[Arc<Pod>], now: Timestamp)
     let noted = budget.status.as_ref().and_then(|s| s.disrupted_pods.clone()).unwrap_or_default();
     let mut out = Disrupted::default();
     for pod in all.iter().filter(|p| !pods::is_deleted(p)) {
-        let Some((name, since)) = pod.metadata.name.as_ref().and_then(|n| noted.get_key_value(n)) else {
+        let Some((name, since)) = noted.get_key_value(pod.name()) else {
             continue;
         };
         match left(since.0, DELETION, now) {
@@ -83,7 +85,7 @@ fn left(since: Timestamp, span: Duration, now: Timestamp) -> Option<Duration> {
 
 /// Pods that serve and are not about to go. Upstream: countHealthyPods.
 pub fn healthy(all: &[Arc<Pod>], disrupted: &Disrupted) -> i32 {
-    let leaving = |p: &Pod| p.metadata.name.as_ref().is_some_and(|n| disrupted.pods.contains_key(n));
+    let leaving = |p: &Pod| disrupted.pods.contains_key(p.name());
     count(all.iter().filter(|p| !pods::is_deleted(p) && !leaving(p) && pods::is_ready(p)).count())
 }
 
@@ -169,8 +171,8 @@ pub fn stale_after(pod: &Pod, now: Timestamp) -> Option<Duration> {
     Some(left(since, STALE, now).unwrap_or_default())
 }
 
-/// Takes the mark back; false when nothing changed.
-pub fn clear_mark(pod: &mut Pod, now: Timestamp) -> bool {
+/// The condition that takes the mark back; nothing if it is taken back already.
+pub fn clear_mark(pod: &Pod, now: Timestamp) -> Option<Value> {
     let generation =
         pods::condition(pod, TARGET).and_then(|c| c.observed_generation).and(pod.metadata.generation);
     let cleared = PodCondition {
@@ -179,7 +181,7 @@ pub fn clear_mark(pod: &mut Pod, now: Timestamp) -> bool {
         observed_generation: generation,
         ..PodCondition::default()
     };
-    pods::set_condition(pod, cleared, now)
+    fail_pod::condition(pod, cleared, now)
 }
 
 /// A selector as Go prints it.

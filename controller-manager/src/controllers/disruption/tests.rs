@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Meta;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -17,6 +15,7 @@ use crate::scenario;
 use super::plan::{
     Wanted, clear_mark, disrupted, fail_safe, healthy, needs_scale, show, stale_after, status, wanted,
 };
+use crate::kept::Pod;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -168,9 +167,12 @@ fn marks_of_evictions_that_did_not_happen_are_taken_back() {
     assert_eq!(stale_after(&marked("EvictionByEvictionAPI", -30), at(0)), Some(Duration::from_secs(90)));
     assert_eq!(stale_after(&marked("EvictionByEvictionAPI", -300), at(0)), Some(Duration::ZERO));
     assert_eq!(stale_after(&marked("TerminationByKubelet", -300), at(0)), None);
-    let mut pod = marked("EvictionByEvictionAPI", -300);
-    assert!(clear_mark(&mut pod, at(0)));
-    assert_eq!(stale_after(&pod, at(0)), None);
+    let cleared = clear_mark(&marked("EvictionByEvictionAPI", -300), at(0)).expect("a change");
+    assert_eq!((&cleared["type"], &cleared["status"]), (&json!("DisruptionTarget"), &json!("False")));
+    assert!(cleared["reason"].is_null() && cleared["lastTransitionTime"] == at(0).to_string());
+    let cleared = serde_json::from_value(json!({"status": {"conditions": [cleared]}})).expect("a pod");
+    assert_eq!(stale_after(&cleared, at(0)), None);
+    assert_eq!(clear_mark(&cleared, at(0)), None);
 }
 
 #[test]

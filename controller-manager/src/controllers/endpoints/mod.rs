@@ -16,7 +16,7 @@ use component::app::Error;
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
 use hashbrown::HashMap;
 use informer::{Event, Options, Store};
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
@@ -25,6 +25,7 @@ use super::endpointslice::{pod_matters, selector_of};
 use super::triggertime::Tracker;
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 /// On objects that elect leaders; these have no Service and are not ours.
 pub const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";

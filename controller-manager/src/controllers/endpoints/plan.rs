@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::subsets::repack;
 use crate::controllers::endpointslice::endpoints as pod_endpoints;
 use crate::controllers::triggertime;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Addresses that one object may hold; more are cut off.
 const MAX_CAPACITY: usize = 1000;
@@ -211,12 +212,12 @@ fn belongs(pod: &Pod, terminating_too: bool) -> bool {
 /// A pod's address in the Service's first family.
 fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
     let spec = service.spec.as_ref()?;
-    let has_colon = |ip: Option<&String>| ip.is_some_and(|ip| ip.contains(':'));
+    let has_colon = |ip: Option<&str>| ip.is_some_and(|ip| ip.contains(':'));
     let v6 = match spec.ip_families.iter().flatten().next() {
         Some(family) => family == "IPv6",
         None => match spec.cluster_ip.as_deref() {
-            None | Some("" | "None") => has_colon(pod.status.as_ref().and_then(|s| s.pod_ip.as_ref())),
-            Some(_) => has_colon(spec.cluster_ip.as_ref()),
+            None | Some("" | "None") => has_colon(pod.status.as_ref().and_then(|s| s.pod_ip.as_deref())),
+            Some(_) => has_colon(spec.cluster_ip.as_deref()),
         },
     };
     let family = if v6 { "IPv6" } else { "IPv4" };
@@ -226,9 +227,9 @@ fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
         node_name: Some(pods::node_name(pod).to_string()),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".to_string()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
+            namespace: pod.metadata.namespace.as_deref().map(str::to_string),
+            name: pod.metadata.name.as_deref().map(str::to_string),
+            uid: pod.metadata.uid.as_deref().map(str::to_string),
             ..ObjectReference::default()
         }),
     })

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::plan::{Plan, View, is_ours, plan};
+use crate::kept::Pod;
 use crate::scenario;
 
 fn show(plan: &Plan) -> String {

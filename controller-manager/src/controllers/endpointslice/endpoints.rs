@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use controller::pods;
-use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::kept::{Container, Pod};
+use crate::pods;
 
 /// Endpoints that share their ports.
 pub struct Group {
@@ -70,7 +72,7 @@ pub fn wanted(
             groups.entry(ports_key(&ports)).or_insert_with(|| Group { ports, endpoints: BTreeMap::new() });
         let node = node(pods::node_name(pod));
         if node.is_none() && !publish {
-            left_out.push(pod.metadata.name.clone().unwrap_or_default());
+            left_out.push(pod.name().to_string());
             continue;
         }
         let endpoint = endpoint_of(pod, node.as_deref(), service, address_type);
@@ -108,9 +110,9 @@ fn endpoint_of(pod: &Pod, node: Option<&Node>, service: &Service, address_type: 
         }),
         target_ref: Some(ObjectReference {
             kind: Some("Pod".to_string()),
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            uid: pod.metadata.uid.clone(),
+            namespace: pod.metadata.namespace.as_deref().map(str::to_string),
+            name: pod.metadata.name.as_deref().map(str::to_string),
+            uid: pod.metadata.uid.as_deref().map(str::to_string),
             ..ObjectReference::default()
         }),
         node_name: Some(pods::node_name(pod).to_string()).filter(|n| !n.is_empty()),
@@ -133,8 +135,9 @@ pub fn addresses_of(pod: &Pod, address_type: &str) -> Vec<String> {
 pub fn hostname_of(pod: &Pod, service: &Service) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let hostname = spec.hostname.as_ref().filter(|h| !h.is_empty())?;
-    let same = spec.subdomain.is_some() && spec.subdomain == service.metadata.name;
-    (same && pod.metadata.namespace == service.metadata.namespace).then(|| hostname.clone())
+    let same = spec.subdomain.is_some() && spec.subdomain.as_deref() == service.metadata.name.as_deref();
+    (same && pod.metadata.namespace.as_deref() == service.metadata.namespace.as_deref())
+        .then(|| hostname.to_string())
 }
 
 fn ports_of(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
@@ -167,7 +170,9 @@ pub fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
             let protocol = port.protocol.as_deref().unwrap_or("TCP");
             containers
                 .flat_map(|c| c.ports.iter().flatten())
-                .find(|p| p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol)
+                .find(|p| {
+                    p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                })
                 .map(|p| p.container_port)
         }
     }

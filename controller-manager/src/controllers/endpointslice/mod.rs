@@ -10,16 +10,15 @@ pub mod plan;
 mod tests;
 pub mod tracker;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteParams, Meta};
+use client::{Client, DeleteParams};
 use component::app::Error;
 use controller::limiter::ItemExponential;
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
-use informer::{Event, Options, Store};
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use informer::{Event, Options, Shared, Store};
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::labels::Selector;
 
@@ -29,6 +28,7 @@ use super::shared::key;
 use super::triggertime;
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::{LabelSet, Pod};
 
 /// Slices by the Service they are of.
 const BY_SERVICE: &str = "service";
@@ -222,12 +222,12 @@ impl Shell {
 
 /// What of a pod's state endpoints show.
 fn facts(pod: &Pod) -> (Vec<&str>, bool, bool) {
-    let ips = pod.status.iter().flat_map(|s| s.pod_ips.iter().flatten()).map(|ip| ip.ip.as_str()).collect();
-    (ips, controller::pods::is_ready(pod), controller::pods::is_terminal(pod))
+    let ips = pod.status.iter().flat_map(|s| s.pod_ips.iter().flatten()).map(|ip| &*ip.ip).collect();
+    (ips, crate::pods::is_ready(pod), crate::pods::is_terminal(pod))
 }
 
 /// The labels by which a changed pod is found, before and after; nothing if no endpoint shows the change.
-pub fn pod_matters(event: &Event<Pod>) -> Option<Vec<Option<&BTreeMap<String, String>>>> {
+pub fn pod_matters(event: &Event<Pod>) -> Option<Vec<Option<&Shared<LabelSet>>>> {
     let (old, new) = match event {
         Event::Added(pod) | Event::Deleted(pod) => (None, pod),
         Event::Updated { old, new } => (Some(old), new),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use controller::controller_ref;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::controllers::triggertime;
 
 use super::endpoints::{self, Group, identity, ports_key};
+use crate::kept::Pod;
 
 /// Who made a slice.
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";

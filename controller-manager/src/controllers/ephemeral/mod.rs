@@ -12,12 +12,13 @@ use component::app::Error;
 use component::metrics::{Counter, Family, Opts};
 use controller::{EventRecorder, WARNING, WorkQueue, controller_ref, is_controlled_by, reference};
 use informer::{Event, Options, Store};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::protection::{self, BY_CLAIM};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 static ATTEMPTS: LazyLock<(Family<Counter>, Family<Counter>)> = LazyLock::new(|| {
     let counter = |name, help| Family::counter(Opts::new(name, help));
@@ -59,7 +60,7 @@ fn plan(pod: &Pod, claim: impl Fn(&str) -> Option<Arc<Claim>>) -> (Vec<Claim>, O
         missing.push(Claim {
             metadata: ObjectMeta {
                 name: Some(name),
-                namespace: pod.metadata.namespace.clone(),
+                namespace: Some(pod.namespace().to_string()),
                 owner_references: Some(vec![controller_ref(pod)]),
                 labels: meta.labels,
                 annotations: meta.annotations,

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use client::Meta;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::plan;
+use crate::kept::Pod;
 use crate::scenario;
 
 #[test]

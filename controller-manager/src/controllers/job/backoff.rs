@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::pods;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::kept::{ContainerStatus, Pod};
+use crate::pods;
 
 /// Pause after the first failure; it doubles with each further one.
 const FIRST: Duration = Duration::from_secs(10);

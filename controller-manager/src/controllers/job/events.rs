@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use client::{Meta, Patch, PatchParams};
 use controller::controller_of;
-use controller::pods;
 use informer::Event;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::json;
 
@@ -18,6 +16,8 @@ use super::Shell;
 use super::spec::{FINALIZER, Facts, has_finalizer};
 use super::work::uid;
 use crate::controllers::shared::{key, selector};
+use crate::kept::Pod;
+use crate::pods;
 
 /// Pod events and status writes come in swarms: a job is looked at once a second.
 pub const BATCH: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ impl Shell {
             return Ok(());
         }
         let api = self.client.namespaced::<Pod>(pod.namespace());
-        match api.patch(pod.name(), &release_patch(), &PatchParams::default()).await {
+        match api.patch_unread(pod.name(), "", &release_patch(), &PatchParams::default()).await {
             Err(e) if !e.is_not_found() => Err(format!("removing the finalizer of pod {}: {e}", pod.key())),
             _ => Ok(()),
         }

@@ -4,7 +4,8 @@
 use k8s_openapi::api::batch::v1::{
     PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::kept::{ContainerStatus, Pod};
 
 /// What a policy makes of a failed pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ fn cause(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     }
     let patterns = rule.on_pod_conditions.as_ref()?;
     let found = status.conditions.iter().flatten().find(|c| {
-        patterns.iter().any(|p| p.type_ == c.type_ && p.status.as_deref().unwrap_or("True") == c.status)
+        patterns.iter().any(|p| p.type_ == c.type_ && c.status == p.status.as_deref().unwrap_or("True"))
     })?;
     Some(format!("Pod {namespace}/{name} has condition {}", found.type_))
 }

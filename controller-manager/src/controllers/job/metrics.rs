@@ -3,14 +3,14 @@
 use std::sync::LazyLock;
 
 use component::metrics::{Counter, Family, Histogram, Opts, Stability, exponential_buckets};
-use controller::pods;
 use informer::Event;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::indexes::Indexes;
 use super::spec::{Facts, has_finalizer};
 use super::work::Work;
+use crate::kept::Pod;
+use crate::pods;
 
 pub struct Families {
     pub sync_seconds: Family<Histogram>,

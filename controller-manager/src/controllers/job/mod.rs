@@ -26,12 +26,11 @@ use client::{Client, Meta, PatchParams};
 use component::app::Error;
 use component::features::{self, Gate};
 use controller::limiter::ItemExponential;
-use controller::{Expectations, NORMAL, RefManager, WARNING, WorkQueue, batch, pods, reference, slow_start};
+use controller::{Expectations, NORMAL, RefManager, WARNING, WorkQueue, batch, reference, slow_start};
 use hashbrown::{HashMap, HashSet};
 use informer::{Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 
@@ -46,6 +45,8 @@ use super::shared::pod_control::PodControl;
 use super::shared::{count, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const KIND: &str = "Job";
 
@@ -229,7 +230,7 @@ impl Shell {
             let known = pod.metadata.owner_references.iter().flatten().any(|r| r.uid == job.uid());
             if !known && !spec::has_finalizer(pod) {
                 let finalizers = Arc::make_mut(pod).metadata.finalizers.get_or_insert_default();
-                finalizers.push(FINALIZER.to_string());
+                finalizers.push(FINALIZER.into());
             }
         }
         Ok(all)
@@ -290,7 +291,7 @@ impl Shell {
         let (failure, lost) = (Mutex::new(None), AtomicUsize::new(0));
         let deletions = victims.iter().map(|pod| async {
             let released = if spec::has_finalizer(pod) {
-                api.patch(pod.name(), &release_patch(), &PatchParams::default()).await.map(drop)
+                api.patch_unread(pod.name(), "", &release_patch(), &PatchParams::default()).await
             } else {
                 Ok(())
             };
@@ -431,7 +432,7 @@ impl Shell {
         let patch = &patch;
         let removals = pods.iter().map(|pod| async move {
             let api = self.client.namespaced::<Pod>(pod.namespace());
-            let outcome = api.patch(pod.name(), patch, &PatchParams::default()).await;
+            let outcome = api.patch_unread(pod.name(), "", patch, &PatchParams::default()).await;
             if outcome.is_err() {
                 self.release_observed(job_key, uid(pod));
             }

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::JobCondition;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::remaining_of_index;
 use super::failure_policy::Verdict;
@@ -15,6 +13,8 @@ use super::spec::{Facts, condition, index};
 use super::success_policy;
 use super::work::Work;
 use crate::controllers::shared::count;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Most pods made or deleted in one round.
 pub const BURST: usize = 500;

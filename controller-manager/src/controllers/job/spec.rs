@@ -4,11 +4,12 @@
 use std::sync::LazyLock;
 
 use component::features::{self, Gate};
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// Keeps a pod until it is counted.
 pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
@@ -104,7 +105,7 @@ pub fn has_finalizer(pod: &Pod) -> bool {
 }
 
 fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
-    pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    pod.metadata.annotations.as_ref()?.get(name)
 }
 
 /// The pod's completion index; `None` when it has none that makes sense.

@@ -1,11 +1,11 @@
 //! The pods of a job. Pure. Upstream: pkg/controller/job/job_controller.go manageJob, indexed_job_utils.go.
 
-use controller::pods;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
 use super::spec::{FAILURES, FINALIZER, Facts, IGNORED_FAILURES, INDEX, noted};
 use super::work::Work;
+use crate::pods;
 
 /// Environment variable with a pod's index.
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";

@@ -6,7 +6,6 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use super::spec::{FAILURES, Facts, INDEX, has_finalizer, index};
 use super::template;
 use super::track::{finish, note, raise_counts, uncounted};
 use super::work::Work;
+use crate::kept::Pod;
 use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
@@ -100,7 +100,7 @@ fn create(indexes: &[i32]) -> Action {
 
 fn deleted(action: Action) -> Vec<String> {
     match action {
-        Action::Delete(pods) => pods.iter().filter_map(|p| p.metadata.name.clone()).collect(),
+        Action::Delete(pods) => pods.iter().map(|p| p.name().to_string()).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -200,11 +200,12 @@ fn indexes_are_given_out_once() {
         "a second one, one out of range, one without"
     );
     let pod = template::with_index(template::pod(&job), &work(&job, &[]), 2);
-    assert_eq!((index(&pod), pod.metadata.generate_name.as_deref()), (Some(2), Some("work-2-")));
+    let kept = Pod::of(&pod).expect("a pod");
+    assert_eq!((index(&kept), pod.metadata.generate_name.as_deref()), (Some(2), Some("work-2-")));
     let spec = pod.spec.clone().expect("a spec");
     assert_eq!(spec.hostname.as_deref(), Some("work-2"));
     assert_eq!(spec.containers[0].env.as_ref().expect("variables")[0].name, "JOB_COMPLETION_INDEX");
-    assert!(has_finalizer(&pod));
+    assert!(has_finalizer(&kept));
 }
 
 #[test]
@@ -300,7 +301,7 @@ fn round(job: &mut Job, pods: &mut Vec<Arc<Pod>>, serial: &mut usize, outcome: &
     work.finished = verdict(&work, at(0));
     if work.finished.is_some() {
         pods.iter_mut()
-            .filter(|p| !controller::pods::is_terminal(p))
+            .filter(|p| !crate::pods::is_terminal(p))
             .for_each(|p| *p = pod(&format!("{} failed", p.metadata.name.as_deref().expect("a name"))));
         work.terminating = 0;
     } else {
@@ -315,22 +316,22 @@ fn round(job: &mut Job, pods: &mut Vec<Arc<Pod>>, serial: &mut usize, outcome: &
             Action::Delete(victims) => pods.retain(|p| !victims.contains(p)),
             _ => {}
         }
-        let active = pods.iter().filter(|p| !controller::pods::is_terminal(p)).count();
+        let active = pods.iter().filter(|p| !crate::pods::is_terminal(p)).count();
         if is_complete(&work, i32::try_from(active).expect("small")) {
             work.finished = Some(completions_reached(at(0)));
         }
     }
     let noted = note(&mut work, at(0));
-    let released: Vec<String> = noted.release.iter().filter_map(|p| p.metadata.uid.clone()).collect();
-    pods.retain(|p| !released.contains(p.metadata.uid.as_ref().expect("a uid")));
+    let released: Vec<String> = noted.release.iter().map(|p| p.uid().to_string()).collect();
+    pods.retain(|p| !released.iter().any(|uid| uid == p.uid()));
     let held = noted.held.into_iter().filter(|uid| !released.contains(uid)).collect();
     raise_counts(work.job.status.get_or_insert_default(), &held);
     if !noted.full {
         finish(&mut work, at(0));
     }
     *job = work.job;
-    for pod_ in pods.iter_mut().filter(|p| !controller::pods::is_terminal(p)) {
-        let name = pod_.metadata.name.clone().expect("a name");
+    for pod_ in pods.iter_mut().filter(|p| !crate::pods::is_terminal(p)) {
+        let name = pod_.name().to_string();
         let number: usize = name[1..].parse().expect("a number");
         let word = if outcome(number) { "succeeded" } else { "failed" };
         let suffix = index(pod_).map(|i| format!(" i={i}")).unwrap_or_default();

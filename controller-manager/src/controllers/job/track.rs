@@ -4,17 +4,17 @@
 
 use std::sync::Arc;
 
-use controller::pods;
 use hashbrown::HashSet;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{JobCondition, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::indexes::Indexes;
 use super::plan::failed;
 use super::spec::{Facts, condition, index, set_condition};
 use super::work::{Work, uid};
 use crate::controllers::shared::count;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Most pods noted in a status, which keeps it below 20 KB.
 pub const MOST_UNCOUNTED: usize = 500;

@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use controller::pods;
 use hashbrown::HashSet;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::{self, Record};
 use super::failure_policy::{self, Verdict};
 use super::indexes::Indexes;
 use super::spec::{self, FAILURES, Facts, has_finalizer, index};
 use crate::controllers::shared::count;
+use crate::kept::Pod;
+use crate::pods;
 
 /// One round's view.
 pub struct Work {

@@ -17,12 +17,13 @@ use informer::Options;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use serde_json::json;
 
 use super::serviceaccount_token::plan::{TYPE, account_of};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 /// How often upstream looks; the labels hold days.
 const PERIOD: Duration = Duration::from_secs(24 * 3600);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Action, View, plan, uses};
+use crate::kept::Pod;
 use crate::scenario;
 
 const DAYS: i64 = 24;
@@ -28,7 +29,7 @@ fn decide(
     };
     let mut used: BTreeMap<String, _> = BTreeMap::new();
     for pod in pods {
-        used.insert(pod.metadata.namespace.clone().unwrap_or_default(), uses::of(pod));
+        used.insert(pod.namespace().to_string(), uses::of(pod));
     }
     let view = View {
         secrets,

@@ -19,12 +19,13 @@ use controller::WorkQueue;
 use controller::limiter::ItemExponential;
 use informer::{Event, Options};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 
 use self::conditions::Findings;
 use self::plan::{Left, Next, what_is_left};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 /// API servers that have not seen the deletion yet may still let objects in; waiting catches these.
 const GRACE: Duration = Duration::from_secs(5);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use client::{Gvr, PartialObjectMetadata};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 
 use super::conditions::Findings;
+use crate::kept::Pod;
 
 /// The finalizer that this controller removes.
 const FINALIZER: &str = "kubernetes";
@@ -29,7 +30,7 @@ pub fn let_go(namespace: &mut Namespace) {
 
 /// The longest time that a pod may still take to end; none once it is over.
 pub fn pods_grace(pods: &[Pod], deleted_at: Option<Timestamp>, now: Timestamp) -> Duration {
-    let unfinished = pods.iter().filter(|p| !controller::pods::is_terminal(p));
+    let unfinished = pods.iter().filter(|p| !crate::pods::is_terminal(p));
     let longest = unfinished
         .filter_map(|p| p.spec.as_ref()?.termination_grace_period_seconds)
         .filter_map(|s| u64::try_from(s).ok())

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use client::{Gvr, PartialObjectMetadata};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, Pod};
+use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::conditions;
 use super::plan::{Left, Next, is_finalized, let_go, pods_grace, what_is_left};
+use crate::kept::Pod;
 use crate::scenario;
 
 fn now() -> Timestamp {

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use client::{Client, Meta, Patch, PatchParams};
 use component::app::Error;
-use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, pods, reference};
+use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, reference};
 use futures::StreamExt;
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -30,14 +31,16 @@ use tokio::time::Instant;
 use self::health::{Grace, Health};
 use self::taints::{NO_EXECUTE, Swap};
 use self::zones::{Settings, Turn, Zones};
-use super::shared::key;
+use super::shared::{fail_pod, key};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const LEASES: &str = "kube-node-lease";
 const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
 /// Pods by the node they are on.
-pub const BY_NODE: &str = "podNode";
+pub const BY_NODE: &str = pods::NODE_INDEX;
 const NODE_WORKERS: usize = 8;
 const POD_WORKERS: usize = 4;
 const ATTEMPTS: usize = 5;
@@ -184,18 +187,17 @@ impl Shell {
     }
 
     async fn mark_unready(&self, pod: &Pod) -> Result<(), String> {
-        let Some(condition) = pods::condition(pod, "Ready") else { return Ok(()) };
-        let mut new = pod.clone();
-        let condition =
-            k8s_openapi::api::core::v1::PodCondition { status: "False".to_string(), ..condition.clone() };
-        if !pods::set_condition(&mut new, condition, Timestamp::now()) {
+        if pods::condition(pod, "Ready").is_none_or(|c| c.status == "False") {
             return Ok(());
         }
-        match self.client.namespaced::<Pod>(pod.namespace()).replace_status(&new).await {
+        let unready =
+            json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(Timestamp::now())});
+        let api = self.client.namespaced::<Pod>(pod.namespace());
+        match fail_pod::patch(&api, pod, json!({"conditions": [unready]}), true).await {
             Err(error) if error.is_not_found() => Ok(()),
             result => {
                 self.recorder.event(&reference(pod), WARNING, "NodeNotReady", "Node is not ready");
-                result.map(drop).map_err(|e| format!("marking pod {} as not ready: {e}", key(pod)))
+                result.map_err(|e| format!("marking pod {} as not ready: {e}", key(pod)))
             }
         }
     }

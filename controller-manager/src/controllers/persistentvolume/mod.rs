@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use client::{Client, Meta, split_key};
 use component::app::Error;
-use controller::{EventRecorder, WARNING, WorkQueue, pods, reference};
+use controller::{EventRecorder, WARNING, WorkQueue, reference};
 use informer::{Event, Informer, Options, Store};
-use k8s_openapi::api::core::v1::{PersistentVolume as Volume, PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume as Volume, PersistentVolumeClaim as Claim};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use self::bind::Write;
@@ -29,6 +29,8 @@ use self::volumes::Known;
 use super::protection::{self, BY_CLAIM};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 /// Writes that one sync may make; binding takes four.
 const MOST_WRITES: usize = 8;

@@ -10,7 +10,6 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricIdentifier, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus, ObjectMetricSource,
     ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::Quantity;
@@ -20,6 +19,7 @@ use super::Shell;
 use super::replicas::{self, Proposal, View};
 use super::requests::{self, milli};
 use crate::controllers::shared::selector;
+use crate::kept::Pod;
 
 /// The target of an autoscaler in one round.
 pub struct Target<'a> {

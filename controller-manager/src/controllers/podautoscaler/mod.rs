@@ -26,7 +26,6 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus, MetricStatus,
 };
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::Quantity;
 use machinery::labels::Selector;
@@ -41,6 +40,7 @@ use super::shared::own_writes::OwnWrites;
 use super::shared::scales::{Scales, group_version};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 const ACTIVE: &str = "ScalingActive";
 const ABLE: &str = "AbleToScale";

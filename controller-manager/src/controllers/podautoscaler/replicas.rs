@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::pods;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// A pod's metric, in thousandths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ fn float(value: i64) -> f64 {
 pub fn group(view: &View<'_>, samples: &Samples, cpu: bool) -> Groups {
     let mut groups = Groups::default();
     for pod in view.pods {
-        let name = pod.metadata.name.clone().unwrap_or_default();
+        let name = pod.name().to_string();
         let phase = pods::phase(pod);
         if pods::is_deleted(pod) || phase == "Failed" {
             groups.ignored.insert(name);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use component::features::{self, Gate};
-use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery::Quantity;
+
+use crate::kept::{Container, Pod};
 
 type List = BTreeMap<String, Text>;
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
-use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -15,6 +14,7 @@ use super::replicas::{
     Delays, Sample, Samples, Tolerances, View, by_ratio, by_usage, by_utilization, per_pod, sum,
 };
 use super::requests::requests;
+use crate::kept::Pod;
 use crate::scenario::{self, Given};
 
 const NOW: i64 = 1_790_000_000;

@@ -6,17 +6,17 @@
 #[cfg(test)]
 mod tests;
 
-use client::Meta;
 use component::app::Error;
-use controller::{WorkQueue, pods};
+use controller::WorkQueue;
 use informer::{Event, Options};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup as Group;
 
 use super::protection::{Plan, plan, write};
 use super::shared::key;
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const FINALIZER: &str = "scheduling.k8s.io/podgroup-protection";
 /// Pods that have not ended, by the keys of their groups.

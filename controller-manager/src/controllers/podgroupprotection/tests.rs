@@ -1,13 +1,13 @@
 //! Which groups of pods may go.
 
 use client::Meta;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup as Group;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{FINALIZER, by_group, plan_group};
 use crate::controllers::protection::{Plan, changed};
+use crate::kept::Pod;
 use crate::scenario;
 
 #[test]

@@ -12,18 +12,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{Client, DeleteParams, Object};
+use client::{Client, DeleteParams, Kept, Object};
 use component::app::Error;
 use component::features::{self, Gate};
 use controller::{
-    EventRecorder, NORMAL, RefManager, UidExpectations, WARNING, WorkQueue, batch, controller_of, pods,
-    reference, slow_start,
+    EventRecorder, NORMAL, RefManager, UidExpectations, WARNING, WorkQueue, batch, controller_of, reference,
+    slow_start,
 };
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::Pod as WholePod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use machinery::labels::Selector;
 use parking_lot::Mutex;
 
 use self::plan::{Action, View};
@@ -32,6 +33,8 @@ use super::shared::pace::Pace;
 use super::shared::{key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 /// A kind that keeps a number of pods: ReplicaSet, and ReplicationController.
 pub trait Set: Object {
@@ -249,11 +252,7 @@ impl<K: Set> Shell<K> {
     }
 
     /// The set's pods: active ones, adopted or released as the selector says, and the number of terminating ones.
-    async fn claim(
-        &self,
-        set: &K,
-        matches: &machinery::labels::Selector,
-    ) -> Result<(Vec<Arc<Pod>>, usize), String> {
+    async fn claim(&self, set: &K, matches: &Selector) -> Result<(Vec<Arc<Pod>>, usize), String> {
         let namespace = set.namespace();
         let own_key = pods::controller_key(namespace, K::KIND, set.name(), set.uid());
         let own = self.pods.by_index(BY_CONTROLLER, &own_key);
@@ -297,21 +296,21 @@ impl<K: Set> Shell<K> {
         let Some(template) = as_set.spec.template.as_ref() else {
             return Err("the set has no template".to_string());
         };
-        self.expected.expect_creations(set_key, count);
-        let api = self.client.namespaced::<Pod>(set.namespace());
+        let api = self.client.namespaced::<WholePod>(set.namespace());
         let pod = pods::from_template(template, set);
+        let prepared = api.prepare(&pod).map_err(|e| format!("writing down a pod of {set_key}: {e}"))?;
+        self.expected.expect_creations(set_key, count);
         let (made, failure) = slow_start(count, batch::INITIAL_BATCH, |_| {
-            let (api, pod) = (api.clone(), &pod);
+            let (api, prepared) = (api.clone(), &prepared);
             async move {
-                match api.create(pod).await {
+                match api.create_prepared(prepared).await {
                     Ok(made) => {
                         self.writes.wrote(set_key, "pods", &made);
-                        let name = made.metadata.name.unwrap_or_default();
                         self.recorder.event(
                             &reference(set),
                             NORMAL,
                             "SuccessfulCreate",
-                            &format!("Created pod: {name}"),
+                            &format!("Created pod: {}", made.named().name),
                         );
                         Ok(())
                     }
@@ -385,13 +384,13 @@ impl<K: Set> Shell<K> {
         }
         let api = self.client.namespaced::<K>(object.namespace());
         let name = object.name();
-        let first = api.replace_status(&object.with_status(status.clone())).await;
+        let first = api.replace_status_for_receipt(&object.with_status(status.clone())).await;
         let written = match first {
             Ok(written) => written,
             Err(error) if error.is_not_found() => return Ok(()),
             Err(_) => {
                 let fresh = api.get(name).await.map_err(|e| format!("reading {} {name}: {e}", K::KIND))?;
-                let again = api.replace_status(&fresh.with_status(status)).await;
+                let again = api.replace_status_for_receipt(&fresh.with_status(status)).await;
                 again.map_err(|e| format!("writing the status of {} {name}: {e}", K::KIND))?
             }
         };

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::labels::Selector;
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// Most pods made or deleted in one round.
 pub const BURST: usize = 500;
@@ -69,7 +70,7 @@ fn victims(view: &View<'_>, count: usize, now: Timestamp) -> Vec<String> {
     if count < all.len() {
         all.sort_by(|a, b| pods::deletion_order((a, rank(a)), (b, rank(b)), now));
     }
-    all.iter().take(count).filter_map(|p| p.metadata.name.clone()).collect()
+    all.iter().take(count).map(|p| p.name().to_string()).collect()
 }
 
 /// The status that the pods amount to. `failure` is what creating or deleting ran into.
@@ -80,7 +81,7 @@ pub fn status(view: &View<'_>, failure: Option<&str>, now: Timestamp) -> Replica
     let count = |test: &dyn Fn(&Pod) -> bool| number(view.active.iter().filter(|p| test(p)).count());
     let mut status = view.set.status.clone().unwrap_or_default();
     status.replicas = number(view.active.len());
-    status.fully_labeled_replicas = Some(count(&|p| labels.matches(&p.metadata.labels.as_ref())));
+    status.fully_labeled_replicas = Some(count(&|p| labels.matches(&p.metadata.labels)));
     status.ready_replicas = Some(count(&pods::is_ready));
     status.available_replicas = Some(count(&|p| pods::is_available(p, min_ready, now)));
     status.terminating_replicas = Some(number(view.terminating));

@@ -17,7 +17,6 @@ use component::features::{self, Gate};
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
 use hashbrown::HashMap;
 use informer::{Event, Informer, Options, Store};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -27,6 +26,7 @@ use self::plan::{
 };
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
 
 const MANAGER: &str = "ResourceClaimController";
 /// Pods by the claims they use, by the templates they name; claims by the pod they were made for.
@@ -224,7 +224,7 @@ impl Shell {
         let params =
             PatchParams { field_manager: MANAGER.to_string(), force: true, ..PatchParams::default() };
         let api = self.client.namespaced::<Pod>(pod.namespace());
-        api.patch_status(pod.name(), &patch, &params).await.map(drop)
+        api.patch_unread(pod.name(), "status", &patch, &params).await
     }
 
     /// Whether each pod that a claim is reserved for may still run. Of one that the cache does not know the server is

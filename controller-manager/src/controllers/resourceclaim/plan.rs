@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use client::Meta;
-use controller::{controller_of, pods};
-use k8s_openapi::api::core::v1::{Pod, PodResourceClaim, PodResourceClaimStatus};
+use controller::controller_of;
+use k8s_openapi::api::core::v1::{PodResourceClaim, PodResourceClaimStatus};
 use k8s_openapi::api::resource::v1::{
     ResourceClaim, ResourceClaimConsumerReference as Consumer, ResourceClaimTemplate,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// Which of a pod's claims a claim was made for.
 pub const ANNOTATION: &str = "resource.kubernetes.io/pod-claim-name";
@@ -158,7 +161,7 @@ fn generated(pod: &Pod, wanted: &str, template: &ResourceClaimTemplate) -> Resou
     ResourceClaim {
         metadata: ObjectMeta {
             generate_name: Some(base),
-            namespace: pod.metadata.namespace.clone(),
+            namespace: Some(pod.namespace().to_string()),
             owner_references: Some(vec![OwnerReference {
                 api_version: "v1".to_string(),
                 kind: "Pod".to_string(),

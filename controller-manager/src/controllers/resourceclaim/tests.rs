@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use client::Meta;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::plan::{ClaimPlan, PodPlan, PodView, plan_claim, plan_pod, statuses};
+use crate::kept::Pod;
 use crate::scenario;
 
 fn decide(pod: &Pod, claims: &[Arc<ResourceClaim>], templates: &[Arc<ResourceClaimTemplate>]) -> PodPlan {

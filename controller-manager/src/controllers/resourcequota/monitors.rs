@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::discovery::Discovered;
-use client::{ApiResource, Client, Gvr, Meta, PartialObjectMetadata};
+use client::{ApiResource, Client, Gvr, Kept, PartialObjectMetadata};
 use informer::{Event, Factory, Informer, NAMESPACE_INDEX, Options, Subscription};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota, Service};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use parking_lot::RwLock;
 use tokio::sync::RwLockWriteGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::evaluators::{self, Classes, Evaluator, Kind, Objects};
+use crate::kept::Pod;
 
 /// How often upstream asks what is offered.
 pub const PERIOD: Duration = Duration::from_secs(30);
@@ -128,7 +129,9 @@ impl Monitors {
             Source::Quotas(i) => Objects::Counted(i.store().list_namespace(namespace).len()),
             Source::Other(i) => {
                 // Only where there are quotas is the index worth its memory.
-                i.add_index(NAMESPACE_INDEX, |o: &PartialObjectMetadata| vec![o.namespace().to_string()]);
+                i.add_index(NAMESPACE_INDEX, |o: &PartialObjectMetadata| {
+                    vec![o.named().namespace.to_string()]
+                });
                 Objects::Counted(i.store().index_keys(NAMESPACE_INDEX, namespace).len())
             }
         })
@@ -199,7 +202,7 @@ impl Monitors {
                 (Source::Quotas(informer.clone()), self.follow(&informer, &evaluator, |_, _| false))
             }
             Kind::Count => {
-                // As the garbage collector's, with which the informer is shared.
+                // As the garbage collector's.
                 let options = Options::default().transform(|o: &mut PartialObjectMetadata| {
                     o.metadata.labels = None;
                     o.metadata.annotations = None;
@@ -213,7 +216,7 @@ impl Monitors {
     }
 
     /// Additions are charged by admission; what makes room is told.
-    fn follow<K: Meta>(
+    fn follow<K: Kept>(
         &self,
         informer: &Informer<K>,
         evaluator: &Evaluator,
@@ -223,10 +226,10 @@ impl Monitors {
         let replenish = move |namespace: &str| to(&evaluator, &read_classes(&classes), namespace);
         informer.subscribe(move |event| match &event {
             Event::Added(_) => {}
-            Event::Deleted(object) => replenish(object.namespace()),
+            Event::Deleted(object) => replenish(object.named().namespace),
             Event::Updated { old, new } => {
                 if matters(old, new) {
-                    replenish(new.namespace());
+                    replenish(new.named().namespace);
                 }
             }
         })
@@ -279,7 +282,7 @@ fn read_classes(informer: &ClassInformer) -> Classes {
 }
 
 /// In one order, so that sums look the same each time.
-fn sorted<K: Meta>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
-    objects.sort_by(|a, b| a.name().cmp(b.name()));
+fn sorted<K: Kept>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    objects.sort_by(|a, b| a.named().name.cmp(b.named().name));
     objects
 }

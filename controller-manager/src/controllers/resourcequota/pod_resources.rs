@@ -2,9 +2,9 @@
 //! Upstream: k8s.io/component-helpers/resource/helpers.go PodRequests, PodLimits, with the options that quota uses.
 
 use component::features::{self, Gate};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use super::resources::{Resources, add, raise, read};
+use crate::kept::{Container, ContainerStatus, Pod};
 
 /// What the kubelet has acknowledged or set counts besides what is wanted, until the two agree.
 fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ResourceQuota, Service};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::evaluators::{Classes, Evaluator, Kind, Objects};
 use super::plan::{Plan, plan};
 use super::resources::{Resources, equal};
+use crate::kept::Pod;
 use crate::scenario::{self, Given};
 
 const NOW: &str = "2026-01-01T00:00:00Z";

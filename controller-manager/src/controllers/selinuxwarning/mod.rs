@@ -12,6 +12,7 @@ mod label;
 mod metrics;
 mod names;
 mod plan;
+mod pod;
 #[cfg(test)]
 mod tests;
 
@@ -19,16 +20,17 @@ use std::sync::Arc;
 
 use client::Meta;
 use component::app::Error;
-use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, pods, reference};
+use controller::{EventRecorder, NORMAL, WARNING, WorkQueue, reference};
 use informer::{Event, Informer, Options, Store};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use parking_lot::Mutex;
 
 use self::cache::{Cache, Conflict};
 use self::plan::{Plan, View};
+use self::pod::Pod;
 use super::persistentvolume::facts::{claim_key, claim_phase, claim_uid, volume_name};
-use super::protection::{self, BY_CLAIM};
+use super::protection::BY_CLAIM;
 use super::shared::key;
 use crate::context::Context;
 use crate::descriptor::Running;
@@ -46,7 +48,7 @@ struct Shell {
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
     let factory = &context.factory;
-    let pods = factory.informer::<Pod>(Options::default().index(BY_CLAIM, protection::by_claim));
+    let pods = factory.informer::<Pod>(Options::default().index(BY_CLAIM, Pod::claims));
     let claims = factory.informer::<Claim>(Options::default());
     let volumes = factory.informer::<PersistentVolume>(Options::default());
     let drivers = factory.informer::<CSIDriver>(Options::default());
@@ -89,9 +91,7 @@ fn mounts_labels(driver: &CSIDriver) -> bool {
 /// Whether a pod's change can change what is known of it: nothing in a pod that matters here changes, but its end.
 fn matters(event: &Event<Pod>) -> bool {
     match event {
-        Event::Updated { old, new } => {
-            old.uid() != new.uid() || pods::is_terminal(old) != pods::is_terminal(new)
-        }
+        Event::Updated { old, new } => old.uid() != new.uid() || old.is_terminal() != new.is_terminal(),
         Event::Added(_) | Event::Deleted(_) => true,
     }
 }

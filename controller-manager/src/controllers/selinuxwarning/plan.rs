@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use client::Meta;
-use controller::{is_controlled_by, pods};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim, Pod, Volume};
+use controller::is_controlled_by;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim, Volume};
 
 use super::cache::{Policy, Use};
 use super::label;
 use super::names::{Identity, of_inline, of_persistent};
+use super::pod::Pod;
 use crate::controllers::persistentvolume::facts::{claim_phase, claim_uid, is_claimed, volume_name};
 
 /// What a decision depends on beside the pod.
@@ -35,7 +36,7 @@ pub struct Plan {
 /// Decides about a pod. Volumes whose claims are not bound yet come later.
 pub fn plan(pod: &Pod, view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
-    if pods::is_terminal(pod) {
+    if pod.is_terminal() {
         return plan;
     }
     for (name, labels) in mounts(pod) {

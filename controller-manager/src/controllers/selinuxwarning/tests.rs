@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use client::Meta;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim, Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim as Claim, Volume};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::cache::{Cache, Conflict, Policy, Use};
 use super::plan::{Plan, View, plan};
+use super::pod::Pod;
 use super::{label, metrics, mounts_labels, names};
 use crate::controllers::shared::key;
 use crate::scenario::{self, Given};

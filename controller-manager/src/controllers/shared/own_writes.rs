@@ -2,7 +2,7 @@
 //! does not show the controller's own writes would repeat them.
 //! Upstream: pkg/controller/util/consistency.
 
-use client::Meta;
+use client::Kept;
 use hashbrown::HashMap;
 use informer::Store;
 use parking_lot::Mutex;
@@ -23,15 +23,15 @@ impl OwnWrites {
 
     /// Watches over a cache.
     #[must_use]
-    pub fn cache<K: Meta>(mut self, resource: &'static str, store: Store<K>) -> Self {
+    pub fn cache<K: Kept>(mut self, resource: &'static str, store: Store<K>) -> Self {
         self.resources.push((resource, Box::new(move || store.resource_version())));
         self
     }
 
     /// Something was written for `owner`. Versions that are no numbers cannot be compared and are left out.
-    pub fn wrote<K: Meta>(&self, owner: &str, resource: &str, object: &K) {
+    pub fn wrote<K: Kept>(&self, owner: &str, resource: &str, object: &K) {
         let at = self.resources.iter().position(|(name, _)| *name == resource);
-        let (Some(at), Ok(version)) = (at, object.resource_version().parse::<u64>()) else { return };
+        let (Some(at), Ok(version)) = (at, object.named().version.parse::<u64>()) else { return };
         let mut all = self.written.lock();
         let versions = all.entry_ref(owner).or_insert_with(|| vec![0; self.resources.len()]);
         versions[at] = versions[at].max(version);

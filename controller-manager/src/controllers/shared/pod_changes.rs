@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use client::Object;
-use controller::{controller_of, pods};
+use controller::{Related, controller_of};
 use informer::{Event, Store};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 
 use super::selector;
+use crate::kept::Pod;
+use crate::pods;
 
 /// One meaning of an event.
 #[derive(Debug)]
@@ -46,16 +47,16 @@ impl<K: Object> Owners<K> {
     }
 
     /// The controller of an object.
-    pub fn controller(&self, meta: &ObjectMeta) -> Option<Arc<K>> {
-        self.of(meta.namespace.as_deref().unwrap_or_default(), controller_of(meta)?)
+    pub fn controller(&self, meta: &impl Related) -> Option<Arc<K>> {
+        self.of(meta.namespace(), controller_of(meta)?)
     }
 
     /// Objects that could adopt an orphan.
-    pub fn matching(&self, orphan: &ObjectMeta) -> Vec<Arc<K>> {
-        let all = self.store.list_namespace(orphan.namespace.as_deref().unwrap_or_default());
+    pub fn matching(&self, orphan: &impl Related) -> Vec<Arc<K>> {
+        let all = self.store.list_namespace(orphan.namespace());
         let matches = |owner: &Arc<K>| {
             let wanted = (self.selector)(owner).and_then(|s| selector(s).ok());
-            wanted.is_some_and(|s| !s.is_empty() && s.matches(&orphan.labels.as_ref()))
+            wanted.is_some_and(|s| !s.is_empty() && s.matches(orphan.labels()))
         };
         all.into_iter().filter(matches).collect()
     }

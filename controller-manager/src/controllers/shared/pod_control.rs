@@ -1,7 +1,7 @@
 //! Creating and deleting pods for an owner, with the events that tell of it.
 //! Upstream: pkg/controller/controller_utils.go RealPodControl.
 
-use client::{Client, DeleteParams, Object, Result};
+use client::{Client, DeleteParams, Kept, Object, Receipt, Result};
 use controller::{EventRecorder, NORMAL, WARNING, reference};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -14,13 +14,10 @@ pub struct PodControl {
 
 impl PodControl {
     /// Creates a pod in the owner's namespace. A namespace that is being removed is no news.
-    pub async fn create<K: Object>(&self, owner: &K, pod: &Pod) -> Result<Pod> {
-        let made = self.client.namespaced::<Pod>(owner.namespace()).create(pod).await;
+    pub async fn create<K: Object>(&self, owner: &K, pod: &Pod) -> Result<Receipt> {
+        let made = self.client.namespaced::<Pod>(owner.namespace()).create_for_receipt(pod).await;
         let (kind, reason, message) = match &made {
-            Ok(made) => {
-                let name = made.metadata.name.as_deref().unwrap_or_default();
-                (NORMAL, "SuccessfulCreate", format!("Created pod: {name}"))
-            }
+            Ok(made) => (NORMAL, "SuccessfulCreate", format!("Created pod: {}", made.named().name)),
             Err(error) if error.is_namespace_terminating() => return made,
             Err(error) => (WARNING, "FailedCreate", format!("Error creating: {error}")),
         };

@@ -20,7 +20,7 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 pub fn controller_index(revision: &ControllerRevision) -> Vec<String> {
     let namespace = revision.metadata.namespace.as_deref().unwrap_or_default();
     vec![match controller::controller_of(&revision.metadata) {
-        Some(o) => controller::pods::controller_key(namespace, &o.kind, &o.name, &o.uid),
+        Some(o) => crate::pods::controller_key(namespace, &o.kind, &o.name, &o.uid),
         None => namespace.to_string(),
     }]
 }

@@ -1,10 +1,11 @@
 //! Who owns a stateful set's claims: with a retention policy of Delete the set or the scaled-down pod does, so that the
 //! garbage collector removes them. Pure. Upstream: pkg/controller/statefulset/stateful_set_utils.go.
 
-use client::{Meta, Object};
+use client::{Kept, Meta};
 use controller::controller_ref;
+use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::identity::is_wanted;
@@ -38,21 +39,23 @@ fn owners(claim: &PersistentVolumeClaim) -> &[OwnerReference] {
 }
 
 /// The reference means an object of this name, whatever its uid.
-fn names<K: Object>(reference: &OwnerReference, object: &K) -> bool {
-    reference.api_version == K::API_VERSION && reference.kind == K::KIND && reference.name == object.name()
+fn names<K: Kept + Resource>(reference: &OwnerReference, object: &K) -> bool {
+    reference.api_version == K::API_VERSION
+        && reference.kind == K::KIND
+        && reference.name == object.named().name
 }
 
-fn owned_by<K: Object>(claim: &PersistentVolumeClaim, object: &K) -> bool {
-    owners(claim).iter().any(|r| r.uid == object.uid())
+fn owned_by<K: Kept>(claim: &PersistentVolumeClaim, object: &K) -> bool {
+    owners(claim).iter().any(|r| r.uid == object.named().uid)
 }
 
 /// The first reference to a namesake is to an earlier object.
-fn is_stale<K: Object>(claim: &PersistentVolumeClaim, object: &K) -> bool {
-    owners(claim).iter().find(|r| names(r, object)).is_some_and(|r| r.uid != object.uid())
+fn is_stale<K: Kept + Resource>(claim: &PersistentVolumeClaim, object: &K) -> bool {
+    owners(claim).iter().find(|r| names(r, object)).is_some_and(|r| r.uid != object.named().uid)
 }
 
 /// Somebody else manages the claim although the policy wants us to. Upstream: hasUnexpectedController.
-pub fn has_stranger(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) -> bool {
+pub fn has_stranger<P: Kept + Resource>(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &P) -> bool {
     if policy(set) == RETAIN {
         return false;
     }
@@ -60,7 +63,7 @@ pub fn has_stranger(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod)
         if names(r, set) {
             r.uid != set.uid()
         } else if names(r, pod) {
-            r.uid != pod.uid()
+            r.uid != pod.named().uid
         } else {
             r.controller == Some(true)
         }
@@ -68,7 +71,7 @@ pub fn has_stranger(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod)
 }
 
 /// (the set owns the claim, the pod does), as the policy wants it.
-fn wanted(set: &StatefulSet, pod: &Pod) -> (bool, bool) {
+fn wanted(set: &StatefulSet, pod: &impl Kept) -> (bool, bool) {
     let scaled_down = !is_wanted(set, pod);
     match policy(set) {
         Policy { delete_with_set, delete_when_scaled: false } => (delete_with_set, false),
@@ -79,7 +82,7 @@ fn wanted(set: &StatefulSet, pod: &Pod) -> (bool, bool) {
 
 /// The claim's owners need no change. Claims with owners of an earlier set or pod are never touched.
 /// Upstream: isClaimOwnerUpToDate.
-pub fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) -> bool {
+pub fn is_up_to_date<P: Kept + Resource>(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &P) -> bool {
     if is_stale(claim, set) || is_stale(claim, pod) {
         return true;
     }
@@ -87,7 +90,7 @@ pub fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod
     if has_stranger(claim, set, pod) {
         return !by_set && !by_pod;
     }
-    let ours = |r: &&OwnerReference| r.uid == set.uid() || r.uid == pod.uid();
+    let ours = |r: &&OwnerReference| r.uid == set.uid() || r.uid == pod.named().uid;
     if owners(claim).iter().filter(ours).any(|r| r.controller != Some(true)) {
         return false;
     }
@@ -95,7 +98,7 @@ pub fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod
 }
 
 /// Brings the claim's owners up to date. Upstream: updateClaimOwnerRefForSetAndPod.
-pub fn set_owners(claim: &mut PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) {
+pub fn set_owners<P: Kept + Resource>(claim: &mut PersistentVolumeClaim, set: &StatefulSet, pod: &P) {
     let stranger = has_stranger(claim, set, pod);
     let references = claim.metadata.owner_references.get_or_insert_default();
     references.retain(|r| !names(r, set) && !names(r, pod));
@@ -117,6 +120,10 @@ pub fn set_owners(claim: &mut PersistentVolumeClaim, set: &StatefulSet, pod: &Po
 }
 
 /// The claim belongs to an earlier pod of this name and is about to be collected. Upstream: PodClaimIsStale.
-pub fn blocks_creation(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) -> bool {
+pub fn blocks_creation<P: Kept + Resource>(
+    claim: &PersistentVolumeClaim,
+    set: &StatefulSet,
+    pod: &P,
+) -> bool {
     policy(set).delete_when_scaled && is_stale(claim, pod)
 }

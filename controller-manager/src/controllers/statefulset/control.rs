@@ -3,14 +3,16 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use client::{DeleteParams, Meta};
+use client::{DeleteParams, Kept, Meta};
 use controller::{NORMAL, WARNING, reference, slow_start};
+use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as WholePod};
 
 use super::plan::{Plan, Step, Task};
 use super::{CONFLICTS, Shell, claims, identity};
 use crate::controllers::shared::key;
+use crate::kept::Pod;
 
 impl Shell {
     /// Runs the phases in order until one fails. Also says how many pods of old revisions were deleted.
@@ -51,21 +53,21 @@ impl Shell {
                     replaced.fetch_add(1, Ordering::Relaxed);
                 }
                 Step::Claims(pod) => {
-                    self.create_claims(set, pod).await?;
-                    self.own_claims(set, pod)
+                    self.create_claims(set, &**pod).await?;
+                    self.own_claims(set, &**pod)
                         .await
-                        .inspect_err(|e| self.tell(set, "Update", pod, Some(e)))?;
+                        .inspect_err(|e| self.tell(set, "Update", pod.name(), Some(e)))?;
                 }
                 Step::Restore(pod) => self.restore(set, pod).await?,
-                Step::Owners(pod) => self.own_claims(set, pod).await?,
+                Step::Owners(pod) => self.own_claims(set, &**pod).await?,
             }
         }
         Ok(())
     }
 
     /// Tells of a write to a pod. Upstream: recordPodEvent.
-    fn tell(&self, set: &StatefulSet, verb: &str, pod: &Pod, failure: Option<&str>) {
-        let (pod, name) = (pod.name(), set.name());
+    fn tell(&self, set: &StatefulSet, verb: &str, pod: &str, failure: Option<&str>) {
+        let name = set.name();
         let (kind, outcome, message) = match failure {
             None => (NORMAL, "Successful", format!("{verb} Pod {pod} in StatefulSet {name} successful")),
             Some(e) => {
@@ -76,21 +78,21 @@ impl Shell {
     }
 
     /// Claims come first: a pod without them would only wait. A pod that is there already is the next round's.
-    async fn create(&self, set: &StatefulSet, pod: &Pod) -> Result<(), String> {
-        self.create_claims(set, pod).await.inspect_err(|e| self.tell(set, "Create", pod, Some(e)))?;
-        let made = self.client.namespaced::<Pod>(set.namespace()).create(pod).await;
+    async fn create(&self, set: &StatefulSet, pod: &WholePod) -> Result<(), String> {
+        self.create_claims(set, pod).await.inspect_err(|e| self.tell(set, "Create", pod.name(), Some(e)))?;
+        let made = self.client.namespaced::<WholePod>(set.namespace()).create_for_receipt(pod).await;
+        let mut own = pod.clone();
         let failure = match &made {
             Ok(made) => {
                 self.writes.wrote(&key(set), "pods", made);
+                own.metadata.uid = Some(made.named().uid.to_string());
                 None
             }
             Err(e) if e.is_already_exists() => return Err(e.to_string()),
             Err(e) => Some(e.to_string()),
         };
-        self.own_claims(set, made.as_ref().unwrap_or(pod))
-            .await
-            .inspect_err(|e| self.tell(set, "Update", pod, Some(e)))?;
-        self.tell(set, "Create", pod, failure.as_deref());
+        self.own_claims(set, &own).await.inspect_err(|e| self.tell(set, "Update", pod.name(), Some(e)))?;
+        self.tell(set, "Create", pod.name(), failure.as_deref());
         failure.map_or(Ok(()), Err)
     }
 
@@ -100,12 +102,12 @@ impl Shell {
             Err(e) if !e.is_not_found() => Some(e.to_string()),
             _ => None,
         };
-        self.tell(set, "Delete", pod, failure.as_deref());
+        self.tell(set, "Delete", pod.name(), failure.as_deref());
         failure.map_or(Ok(()), Err)
     }
 
     /// Makes the claims that are not there. Upstream: createPersistentVolumeClaims.
-    async fn create_claims(&self, set: &StatefulSet, pod: &Pod) -> Result<(), String> {
+    async fn create_claims(&self, set: &StatefulSet, pod: &impl Kept) -> Result<(), String> {
         let api = self.client.namespaced::<PersistentVolumeClaim>(set.namespace());
         let mut errors = Vec::new();
         for claim in identity::claims(set, pod) {
@@ -132,8 +134,8 @@ impl Shell {
         if errors.is_empty() { Ok(()) } else { Err(machinery::golang::aggregate(&errors)) }
     }
 
-    fn tell_claim(&self, set: &StatefulSet, pod: &Pod, claim: &str, failure: Option<&str>) {
-        let (pod, name) = (pod.name(), set.name());
+    fn tell_claim(&self, set: &StatefulSet, pod: &impl Kept, claim: &str, failure: Option<&str>) {
+        let (pod, name) = (pod.named().name, set.name());
         let (kind, reason, message) = match failure {
             None => (
                 NORMAL,
@@ -150,7 +152,7 @@ impl Shell {
     }
 
     /// Gives claims the owners that the policy wants. Upstream: UpdatePodClaimForRetentionPolicy.
-    async fn own_claims(&self, set: &StatefulSet, pod: &Pod) -> Result<(), String> {
+    async fn own_claims<P: Kept + Resource>(&self, set: &StatefulSet, pod: &P) -> Result<(), String> {
         let api = self.client.namespaced::<PersistentVolumeClaim>(set.namespace());
         for name in identity::claim_names(set, pod) {
             let Some(claim) = self.claims.get_by(set.namespace(), &name) else { continue };
@@ -173,47 +175,49 @@ impl Shell {
         Ok(())
     }
 
-    /// Upstream: UpdateStatefulPod. A conflict is met with a fresh read.
+    /// Upstream: UpdateStatefulPod. The cache has only a part of the pod: what is written is read from the server.
     async fn restore(&self, set: &StatefulSet, pod: &Pod) -> Result<(), String> {
-        let api = self.client.namespaced::<Pod>(set.namespace());
-        let mut new = pod.clone();
+        let outcome = self.try_restore(set, pod).await;
+        if let Err(failure) = &outcome {
+            self.tell(set, "Update", pod.name(), Some(failure));
+        }
+        outcome
+    }
+
+    async fn try_restore(&self, set: &StatefulSet, pod: &Pod) -> Result<(), String> {
+        // Owners of claims are no part of the pod.
+        if identity::identity_matches(set, pod) && identity::storage_matches(set, pod) {
+            return self.own_claims(set, pod).await;
+        }
+        let api = self.client.namespaced::<WholePod>(set.namespace());
         let mut failure = String::new();
         for _ in 0..CONFLICTS {
+            let new = api.get(pod.name()).await;
+            let mut new = new.map_err(|e| format!("reading pod {}: {e}", pod.name()))?;
             let mut sound = true;
             if !identity::identity_matches(set, &new) {
                 identity::set_identity(set, &mut new);
                 sound = false;
             }
-            if !identity::storage_matches(set, &new) {
+            if !identity::storage_matches(set, &Pod::of(&new)?) {
                 identity::set_storage(set, &mut new);
                 sound = false;
-                self.create_claims(set, &new)
-                    .await
-                    .inspect_err(|e| self.tell(set, "Update", pod, Some(e)))?;
+                self.create_claims(set, &new).await?;
             }
-            // Owners of claims are no part of the pod.
-            self.own_claims(set, &new).await.inspect_err(|e| self.tell(set, "Update", pod, Some(e)))?;
+            self.own_claims(set, &new).await?;
             if sound {
                 return Ok(());
             }
             match api.replace(&new).await {
                 Ok(made) => {
                     self.writes.wrote(&key(set), "pods", &made);
-                    self.tell(set, "Update", pod, None);
+                    self.tell(set, "Update", pod.name(), None);
                     return Ok(());
                 }
-                Err(e) if e.is_conflict() => {
-                    failure = e.to_string();
-                    new =
-                        api.get(pod.name()).await.map_err(|e| format!("reading pod {}: {e}", pod.name()))?;
-                }
-                Err(e) => {
-                    failure = e.to_string();
-                    break;
-                }
+                Err(e) if e.is_conflict() => failure = e.to_string(),
+                Err(e) => return Err(e.to_string()),
             }
         }
-        self.tell(set, "Update", pod, Some(&failure));
         Err(failure)
     }
 }

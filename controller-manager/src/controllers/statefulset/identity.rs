@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use controller::pods;
+use client::{Kept, Meta};
+use controller::{HasRelations, Related};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
+    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod as WholePod, PodTemplateSpec, Volume,
 };
+
+use crate::kept::Pod;
+use crate::pods;
 
 /// Label with a pod's own name.
 const NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
@@ -24,13 +28,13 @@ pub fn parts(pod: &str) -> Option<(&str, Option<i32>)> {
     is_number.then(|| (set, digits.parse().ok()))
 }
 
-pub fn ordinal(pod: &Pod) -> Option<i32> {
-    parts(pod.metadata.name.as_deref()?)?.1
+pub fn ordinal(pod: &impl Kept) -> Option<i32> {
+    parts(pod.named().name)?.1
 }
 
 /// The pod's name is one that the set would give.
-pub fn is_member(set: &StatefulSet, pod: &Pod) -> bool {
-    let parent = pod.metadata.name.as_deref().and_then(parts).map(|(set, _)| set);
+pub fn is_member(set: &StatefulSet, pod: &impl Kept) -> bool {
+    let parent = parts(pod.named().name).map(|(set, _)| set);
     parent.unwrap_or_default() == set_name(set)
 }
 
@@ -48,13 +52,13 @@ pub fn start(set: &StatefulSet) -> i32 {
 }
 
 /// The pod's ordinal is among the wanted ones.
-pub fn is_wanted(set: &StatefulSet, pod: &Pod) -> bool {
+pub fn is_wanted(set: &StatefulSet, pod: &impl Kept) -> bool {
     let first = i64::from(start(set));
     ordinal(pod).is_some_and(|o| (first..first + i64::from(replicas(set))).contains(&i64::from(o)))
 }
 
-pub fn revision(pod: &Pod) -> &str {
-    pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION_LABEL)).map_or("", String::as_str)
+pub fn revision(pod: &impl HasRelations) -> &str {
+    pod.relations().labels().label(REVISION_LABEL).unwrap_or_default()
 }
 
 fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
@@ -67,13 +71,13 @@ fn claim_name(template: &PersistentVolumeClaim, set: &StatefulSet, ordinal: i32)
 }
 
 /// Names of a pod's claims, in the order of the templates; none without an ordinal.
-pub fn claim_names(set: &StatefulSet, pod: &Pod) -> Vec<String> {
+pub fn claim_names(set: &StatefulSet, pod: &impl Kept) -> Vec<String> {
     let Some(ordinal) = ordinal(pod) else { return Vec::new() };
     templates(set).iter().map(|t| claim_name(t, set, ordinal)).collect()
 }
 
 /// A pod's claims as they are made. Upstream: getPersistentVolumeClaims.
-pub fn claims(set: &StatefulSet, pod: &Pod) -> Vec<PersistentVolumeClaim> {
+pub fn claims(set: &StatefulSet, pod: &impl Kept) -> Vec<PersistentVolumeClaim> {
     let selected = set.spec.selector.match_labels.clone().unwrap_or_default();
     let made = |(template, name): (&PersistentVolumeClaim, String)| {
         let mut claim = template.clone();
@@ -86,14 +90,13 @@ pub fn claims(set: &StatefulSet, pod: &Pod) -> Vec<PersistentVolumeClaim> {
 }
 
 /// The pod has the identity that its name claims. Upstream: identityMatches.
-pub fn identity_matches(set: &StatefulSet, pod: &Pod) -> bool {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let Some((parent, Some(ordinal))) = parts(name) else { return false };
-    let label = pod.metadata.labels.as_ref().and_then(|l| l.get(NAME_LABEL));
+pub fn identity_matches(set: &StatefulSet, pod: &impl HasRelations) -> bool {
+    let (named, relations) = (pod.named(), pod.relations());
+    let Some((parent, Some(ordinal))) = parts(named.name) else { return false };
     parent == set_name(set)
-        && name == format!("{parent}-{ordinal}")
-        && pod.metadata.namespace == set.metadata.namespace
-        && label.is_some_and(|l| l == name)
+        && named.name == format!("{parent}-{ordinal}")
+        && named.namespace == set.namespace()
+        && relations.labels().label(NAME_LABEL) == Some(named.name)
 }
 
 /// The pod's volumes are the set's claims. Upstream: storageMatches.
@@ -101,14 +104,14 @@ pub fn storage_matches(set: &StatefulSet, pod: &Pod) -> bool {
     let Some(ordinal) = ordinal(pod) else { return false };
     let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default();
     templates(set).iter().all(|template| {
-        let volume = volumes.iter().rev().find(|v| Some(&v.name) == template.metadata.name.as_ref());
+        let volume = volumes.iter().rev().find(|v| template.metadata.name.as_deref() == Some(&*v.name));
         let claim = volume.and_then(|v| v.persistent_volume_claim.as_ref());
         claim.is_some_and(|c| c.claim_name == claim_name(template, set, ordinal))
     })
 }
 
 /// Gives the pod the identity of its ordinal. Upstream: updateIdentity.
-pub fn set_identity(set: &StatefulSet, pod: &mut Pod) {
+pub fn set_identity(set: &StatefulSet, pod: &mut WholePod) {
     let ordinal = ordinal(pod).unwrap_or(-1);
     let name = format!("{}-{ordinal}", set_name(set));
     pod.metadata.name = Some(name.clone());
@@ -119,7 +122,7 @@ pub fn set_identity(set: &StatefulSet, pod: &mut Pod) {
 }
 
 /// Makes the pod use the set's claims; they win over the template's volumes. Upstream: updateStorage.
-pub fn set_storage(set: &StatefulSet, pod: &mut Pod) {
+pub fn set_storage(set: &StatefulSet, pod: &mut WholePod) {
     let names = claim_names(set, pod);
     let volumes: Vec<Volume> = templates(set)
         .iter()
@@ -137,7 +140,7 @@ pub fn set_storage(set: &StatefulSet, pod: &mut Pod) {
 }
 
 /// The pod of an ordinal, not made yet: its phase is empty. Upstream: newStatefulSetPod.
-pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
+pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> WholePod {
     let mut pod = pods::from_template(template, set);
     pod.metadata.name = Some(format!("{}-{ordinal}", set_name(set)));
     set_identity(set, &mut pod);

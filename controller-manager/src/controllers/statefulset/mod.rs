@@ -19,12 +19,12 @@ use std::time::Duration;
 use client::{Client, Meta};
 use component::app::Error;
 use component::features::{self, Gate};
-use controller::{EventRecorder, RefManager, WARNING, WorkQueue, controller_of, pods, reference};
+use controller::{EventRecorder, RefManager, WARNING, WorkQueue, controller_of, reference};
 use hashbrown::HashSet;
 use informer::{Event, Options, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
@@ -34,6 +34,8 @@ use super::shared::pod_changes::{Change, Owners};
 use super::shared::{self, key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
+use crate::kept::Pod;
+use crate::pods;
 
 const KIND: &str = "StatefulSet";
 /// Conflicts met with a fresh read before the round is given up. Upstream: client-go/util/retry DefaultRetry.
@@ -198,7 +200,7 @@ impl Shell {
         };
         let plan = plan::plan(&view)?;
         let serves =
-            |p: &&Arc<Pod>| identity::is_wanted(set, p) && view.is_available(p) && !pods::is_deleted(p);
+            |p: &&Arc<Pod>| identity::is_wanted(set, &***p) && view.is_available(p) && !pods::is_deleted(p);
         let up = super::shared::count(own.iter().filter(serves).count());
         metrics::tell(set, identity::replicas(set) - up, plan::max_unavailable(set)?);
         let (replaced, outcome) = self.carry_out(set, &plan).await;
@@ -236,7 +238,7 @@ impl Shell {
         let mut new = set.clone();
         for attempt in 1.. {
             new.status = Some(status.clone());
-            match api.replace_status(&new).await {
+            match api.replace_status_for_receipt(&new).await {
                 Ok(written) => {
                     self.writes.wrote(&key(set), "statefulsets.apps", &written);
                     break;

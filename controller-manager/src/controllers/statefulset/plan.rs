@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetCondition, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as WholePod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::identity::{self, ordinal, replicas, revision};
 use super::{claims, status};
 use crate::controllers::shared::scaled;
+use crate::kept::Pod;
+use crate::pods;
 
 /// A revision by name, with the template it holds.
 pub struct Version {
@@ -39,7 +40,7 @@ pub struct View<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Makes the pod and, before it, its claims.
-    Create(Box<Pod>),
+    Create(Box<WholePod>),
     Delete(Arc<Pod>),
     /// Deletes a pod of an old revision: it leaves the count of current ones.
     Replace(Arc<Pod>),
@@ -68,7 +69,7 @@ pub struct Plan {
 #[derive(Clone)]
 enum Slot {
     There(Arc<Pod>),
-    Missing(Box<Pod>),
+    Missing(Box<WholePod>),
 }
 
 /// Whether a walk over pods goes on.
@@ -111,7 +112,7 @@ impl View<'_> {
 
     /// A missing pod comes from the current revision below the partition, from the new one at and above it.
     /// Upstream: newVersionedStatefulSetPod.
-    fn new_pod(&self, ordinal: i32) -> Box<Pod> {
+    fn new_pod(&self, ordinal: i32) -> Box<WholePod> {
         let start = identity::start(self.set);
         let updated_current = self.set.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
         let keeps = match self.partition() {
@@ -163,17 +164,17 @@ pub fn plan(view: &View<'_>) -> Result<Plan, String> {
 /// The wanted ordinals in order, and the other pods, highest ordinal first.
 fn sort(view: &View<'_>) -> (Vec<Slot>, Vec<Arc<Pod>>) {
     let (start, count) = (identity::start(view.set), replicas(view.set));
-    let wanted = |at: i32| view.pods.iter().rev().find(|p| ordinal(p) == Some(at));
+    let wanted = |at: i32| view.pods.iter().rev().find(|p| ordinal(&***p) == Some(at));
     let slot =
         |at: i32| wanted(at).map_or_else(|| Slot::Missing(view.new_pod(at)), |p| Slot::There(p.clone()));
     let slots = (0..count).map(|n| slot(start.saturating_add(n))).collect();
     let mut others: Vec<Arc<Pod>> = view
         .pods
         .iter()
-        .filter(|p| ordinal(p).is_some() && !identity::is_wanted(view.set, p))
+        .filter(|p| ordinal(&***p).is_some() && !identity::is_wanted(view.set, &***p))
         .cloned()
         .collect();
-    others.sort_by_key(|p| std::cmp::Reverse(ordinal(p)));
+    others.sort_by_key(|p| std::cmp::Reverse(ordinal(&**p)));
     (slots, others)
 }
 
@@ -244,14 +245,13 @@ impl Plan {
             .map(|s| s.pod().filter(|p| !unavailable(p)).map_or_else(|| s.name(), |_| None))
             .find(Option::is_some)
             .flatten()
-            .or_else(|| {
-                condemned.iter().rev().find(|p| unavailable(p)).and_then(|p| p.metadata.name.clone())
-            });
+            .or_else(|| condemned.iter().rev().find(|p| unavailable(p)).map(|p| p.name().to_string()));
         let mut tasks = Vec::new();
         let mut walk = Walk::On;
         for pod in condemned {
             if !pods::is_deleted(pod) {
-                let blocked = !(is_ready(pod) && view.is_available(pod)) && pod.metadata.name != first;
+                let blocked =
+                    !(is_ready(pod) && view.is_available(pod)) && Some(pod.name()) != first.as_deref();
                 if self.together || !blocked {
                     tasks.push(vec![Step::Delete(pod.clone())]);
                 }
@@ -298,7 +298,7 @@ impl Plan {
 impl Slot {
     fn name(&self) -> Option<String> {
         match self {
-            Slot::There(pod) => pod.metadata.name.clone(),
+            Slot::There(pod) => Some(pod.name().to_string()),
             Slot::Missing(pod) => pod.metadata.name.clone(),
         }
     }
@@ -309,9 +309,9 @@ fn one(view: &View<'_>, slot: &Slot) -> (Task, Walk) {
     let pod = match slot {
         Slot::There(pod) => pod,
         Slot::Missing(pod) => {
-            let names = identity::claim_names(view.set, pod);
+            let names = identity::claim_names(view.set, &**pod);
             let stale = names.iter().filter_map(|n| (view.claim)(n));
-            let blocked = stale.into_iter().any(|c| claims::blocks_creation(&c, view.set, pod));
+            let blocked = stale.into_iter().any(|c| claims::blocks_creation(&c, view.set, &**pod));
             let task = if blocked { Vec::new() } else { vec![Step::Create(pod.clone())] };
             return (task, Walk::Stop);
         }
@@ -328,7 +328,7 @@ fn one(view: &View<'_>, slot: &Slot) -> (Task, Walk) {
     if waits && !view.is_parallel() {
         return (task, Walk::Stop);
     }
-    let sound = identity::identity_matches(view.set, pod)
+    let sound = identity::identity_matches(view.set, &**pod)
         && identity::storage_matches(view.set, pod)
         && view.claims_match(pod);
     if !sound {

@@ -8,7 +8,7 @@ use api::defaults;
 use client::{DeleteParams, Meta};
 use controller::controller_ref;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::value;
 
@@ -16,6 +16,7 @@ use super::Shell;
 use super::identity::revision as revision_of;
 use super::plan::Version;
 use crate::controllers::shared::revisions;
+use crate::kept::Pod;
 
 /// Label with the hash of a revision's data.
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
@@ -212,7 +213,7 @@ impl Shell {
     ) -> Result<(), String> {
         let limit = set.spec.revision_history_limit.unwrap_or(10);
         let named = [revisions.current.name.as_str(), revisions.update.name.as_str()];
-        let live = pods.iter().map(|p| revision_of(p)).chain(named).collect();
+        let live = pods.iter().map(|p| revision_of(&**p)).chain(named).collect();
         let api = self.client.namespaced::<ControllerRevision>(set.namespace());
         for name in surplus(&revisions.all, &live, limit) {
             api.delete(&name, &DeleteParams::default())

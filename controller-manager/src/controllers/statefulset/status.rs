@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use controller::pods;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetCondition, StatefulSetStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::identity::{replicas, revision};
 use super::plan::{View, is_created, is_ready};
+use crate::kept::Pod;
+use crate::pods;
 
 /// A status without counts.
 pub fn begin(view: &View<'_>) -> StatefulSetStatus {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use client::Kept;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use super::plan::{Plan, Step, Version, View, plan};
 use super::revisions::{Choice, choose, surplus, template_of};
 use super::{claims, status};
 use crate::controllers::shared::revisions as shared;
+use crate::kept::Pod;
 use crate::scenario;
 
 const NOW: i64 = 1_790_000_000;
@@ -62,10 +64,10 @@ fn pod(set: &StatefulSet, text: &str) -> Arc<Pod> {
     if has("dying") {
         pod.metadata.deletion_timestamp = Some(Time(now()));
     }
-    Arc::new(pod)
+    Arc::new(Pod::of(&pod).expect("a pod"))
 }
 
-fn claim_of(set: &StatefulSet, pod: &Pod, owner: Option<(&str, &str, &str)>) -> PersistentVolumeClaim {
+fn claim_of(set: &StatefulSet, pod: &impl Kept, owner: Option<(&str, &str, &str)>) -> PersistentVolumeClaim {
     let mut claim = identity::claims(set, pod).remove(0);
     claim.metadata.owner_references = owner.map(|(kind, name, uid)| {
         let version = if kind == "Pod" { "v1" } else { "apps/v1" };
@@ -92,12 +94,12 @@ fn round(set: &StatefulSet, pods: &[Arc<Pod>]) -> Plan {
 /// The plan in words: `create 1 old`, `delete 2`, `replace 2`, ...
 fn words(plan: &Plan) -> Vec<String> {
     let word = |step: &Step| match step {
-        Step::Create(pod) => format!("create {} {}", ordinal(pod).expect("an ordinal"), revision(pod)),
-        Step::Delete(pod) => format!("delete {}", ordinal(pod).expect("an ordinal")),
-        Step::Replace(pod) => format!("replace {}", ordinal(pod).expect("an ordinal")),
-        Step::Claims(pod) => format!("claims {}", ordinal(pod).expect("an ordinal")),
-        Step::Restore(pod) => format!("restore {}", ordinal(pod).expect("an ordinal")),
-        Step::Owners(pod) => format!("owners {}", ordinal(pod).expect("an ordinal")),
+        Step::Create(pod) => format!("create {} {}", ordinal(&**pod).expect("an ordinal"), revision(&**pod)),
+        Step::Delete(pod) => format!("delete {}", ordinal(&**pod).expect("an ordinal")),
+        Step::Replace(pod) => format!("replace {}", ordinal(&**pod).expect("an ordinal")),
+        Step::Claims(pod) => format!("claims {}", ordinal(&**pod).expect("an ordinal")),
+        Step::Restore(pod) => format!("restore {}", ordinal(&**pod).expect("an ordinal")),
+        Step::Owners(pod) => format!("owners {}", ordinal(&**pod).expect("an ordinal")),
     };
     plan.phases.iter().flatten().flatten().map(word).collect()
 }
@@ -219,7 +221,8 @@ fn pods_and_claims_have_their_names() {
     assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("db-7"), Some("svc")));
     assert_eq!(pod.metadata.labels.as_ref().expect("labels")["apps.kubernetes.io/pod-index"], "7");
     assert_eq!(identity::claim_names(&set, &pod), ["data-db-7"]);
-    assert!(identity::identity_matches(&set, &pod) && identity::storage_matches(&set, &pod));
+    let kept = Pod::of(&pod).expect("a pod");
+    assert!(identity::identity_matches(&set, &kept) && identity::storage_matches(&set, &kept));
     let mut other = pod.clone();
     other.metadata.labels = None;
     assert!(!identity::identity_matches(&set, &other));
@@ -247,16 +250,16 @@ fn claims_belong_to_whom_the_policy_says() {
             Some(("StatefulSet", "db", "u")),
             Some(("Pod", pod.metadata.name.as_deref().expect("a name"), "uid-x")),
         ] {
-            let mut claim = claim_of(&set, &pod, start);
+            let mut claim = claim_of(&set, &*pod, start);
             if start.is_some_and(|s| s.2 == "uid-x") {
-                assert!(claims::is_up_to_date(&claim, &set, &pod), "an earlier pod's claim is left alone");
+                assert!(claims::is_up_to_date(&claim, &set, &*pod), "an earlier pod's claim is left alone");
                 continue;
             }
-            claims::set_owners(&mut claim, &set, &pod);
+            claims::set_owners(&mut claim, &set, &*pod);
             let kinds: String =
                 claim.metadata.owner_references.iter().flatten().map(|r| r.kind.as_str()).collect();
             assert_eq!(kinds, owner, "{deleted} {scaled} {ordinal}");
-            assert!(claims::is_up_to_date(&claim, &set, &pod));
+            assert!(claims::is_up_to_date(&claim, &set, &*pod));
         }
     }
 }
@@ -327,7 +330,7 @@ fn apply(set: &StatefulSet, have: &mut Vec<Arc<Pod>>, plan: &Plan) {
     for step in plan.phases.iter().flatten().flatten() {
         match step {
             Step::Create(new) => {
-                let text = format!("{} {}", ordinal(new).expect("an ordinal"), revision(new));
+                let text = format!("{} {}", ordinal(&**new).expect("an ordinal"), revision(&**new));
                 have.push(pod(set, &text));
             }
             Step::Delete(gone) | Step::Replace(gone) => {
@@ -352,13 +355,13 @@ proptest! {
         for _ in 0..60 {
             let plan = round(&set, &pods);
             apply(&set, &mut pods, &plan);
-            let up = pods.iter().filter(|p| controller::pods::is_ready(p) && identity::is_wanted(&set, p)).count();
+            let up = pods.iter().filter(|p| crate::pods::is_ready(p) && identity::is_wanted(&set, &***p)).count();
             let up = i32::try_from(up).expect("small");
             prop_assert!(!whole || want - up <= most, "{up} of {want}");
             whole |= up == want;
-            pods = pods.iter().map(|p| pod(&set, &format!("{} {} ready", ordinal(p).expect("an ordinal"), revision(p)))).collect();
+            pods = pods.iter().map(|p| pod(&set, &format!("{} {} ready", ordinal(&**p).expect("an ordinal"), revision(&**p)))).collect();
         }
-        let mut left: Vec<_> = pods.iter().map(|p| (ordinal(p).expect("an ordinal"), revision(p).to_string())).collect();
+        let mut left: Vec<_> = pods.iter().map(|p| (ordinal(&**p).expect("an ordinal"), revision(&**p).to_string())).collect();
         left.sort();
         prop_assert_eq!(left, (0..want).map(|i| (i, "new".to_string())).collect::<Vec<_>>());
         prop_assert_eq!(words(&round(&set, &pods)), Vec::<String>::new());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, Pod, ResourceQuotaSpec, ScopedResourceSelectorRequirement, Service,
+    PersistentVolumeClaim, ResourceQuotaSpec, ScopedResourceSelectorRequirement, Service,
 };
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
@@ -22,6 +22,7 @@ pub use self::pods::matters as pod_matters;
 pub use self::resource_claims::Classes;
 pub use self::services::matters as service_matters;
 use super::resources::{Resources, add, count};
+use crate::kept::Pod;
 
 /// Names that count objects of a resource had before `count/...`. Upstream: legacyObjectCountAliases.
 const ALIASES: &[&str] = &["configmaps", "resourcequotas", "replicationcontrollers", "secrets"];

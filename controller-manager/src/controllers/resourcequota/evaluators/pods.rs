@@ -1,11 +1,11 @@
 //! Pods: themselves, while they live, and what they ask for. Upstream: evaluator/core/pods.go.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::super::pod_resources;
 use super::super::resources::{Resources, count};
 use super::scopes::is_terminating;
+use crate::kept::{ContainerStatus, Pod};
 
 const NAMES: &[&str] = &[
     "cpu",
@@ -64,7 +64,7 @@ pub fn usage(pod: &Pod, now: Timestamp) -> Resources {
 /// The pod is charged. One that is stuck in its deletion (its node is lost) must not keep its successor out.
 /// Upstream: QuotaV1Pod.
 fn counts(pod: &Pod, now: Timestamp) -> bool {
-    if controller::pods::is_terminal(pod) {
+    if crate::pods::is_terminal(pod) {
         return false;
     }
     let meta = &pod.metadata;

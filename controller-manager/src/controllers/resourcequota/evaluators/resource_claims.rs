@@ -6,12 +6,12 @@ use std::sync::Arc;
 use client::Meta;
 use controller::controller_of;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{DeviceClass, DeviceRequest, ResourceClaim};
 use machinery::quantity::Quantity;
 
 use super::super::resources::{Resources, count};
 use super::pods;
+use crate::kept::Pod;
 
 const OF_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
 const IMPLICIT: &str = "requests.deviceclass.resource.kubernetes.io/";

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use component::features::{self, Gate};
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, Pod, PodAffinityTerm, ResourceQuotaSpec, ResourceRequirements,
+    PersistentVolumeClaim, PodAffinityTerm, ResourceQuotaSpec, ResourceRequirements,
     ScopedResourceSelectorRequirement as Scope,
 };
 use machinery::labels::Selector;
 use machinery::quantity::Quantity;
 
 use super::super::resources::read;
+use crate::kept::Pod;
 
 const PRIORITY_CLASS: &str = "PriorityClass";
 const ATTRIBUTES_CLASS: &str = "VolumeAttributesClass";

@@ -1,13 +1,16 @@
-//! Questions about pods that several daemons ask.
+//! Questions about pods that several controllers ask.
 //! Upstream: pkg/api/v1/pod/util.go, pkg/controller/controller_utils.go, component-helpers.
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
 use client::Object;
+use controller::{controller_of, controller_ref};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod as WholePod, PodCondition as WholeCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::kept::{Pod, PodCondition};
 
 /// Index over pods by the node they are bound to.
 pub const NODE_INDEX: &str = "spec.nodeName";
@@ -88,7 +91,7 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
 
 /// Sets a condition; says whether anything changed. The transition time moves only with the status.
 /// Upstream: UpdatePodCondition.
-pub fn set_condition(pod: &mut Pod, mut new: PodCondition, now: Timestamp) -> bool {
+pub fn set_condition(pod: &mut WholePod, mut new: WholeCondition, now: Timestamp) -> bool {
     let status = pod.status.get_or_insert_default();
     let all = status.conditions.get_or_insert_default();
     match all.iter_mut().find(|c| c.type_ == new.type_) {
@@ -115,7 +118,7 @@ pub fn controller_key(namespace: &str, kind: &str, name: &str, uid: &str) -> Str
 /// Values of [`CONTROLLER_INDEX`]: the controller, or the namespace's orphans.
 pub fn controller_index(pod: &Pod) -> Vec<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("");
-    vec![match crate::owner::controller_of(&pod.metadata) {
+    vec![match controller_of(&pod.metadata) {
         Some(o) => controller_key(namespace, &o.kind, &o.name, &o.uid),
         None => namespace.to_string(),
     }]
@@ -136,15 +139,15 @@ pub fn name_prefix(controller: &str) -> String {
 }
 
 /// A pod from a template, controlled by `owner`. Upstream: GetPodFromTemplate.
-pub fn from_template<K: Object>(template: &PodTemplateSpec, owner: &K) -> Pod {
+pub fn from_template<K: Object>(template: &PodTemplateSpec, owner: &K) -> WholePod {
     let meta = template.metadata.clone().unwrap_or_default();
-    Pod {
+    WholePod {
         metadata: ObjectMeta {
             labels: meta.labels,
             annotations: meta.annotations,
             finalizers: meta.finalizers,
             generate_name: Some(name_prefix(owner.name())),
-            owner_references: Some(vec![crate::owner::controller_ref(owner)]),
+            owner_references: Some(vec![controller_ref(owner)]),
             ..ObjectMeta::default()
         },
         spec: template.spec.clone(),
@@ -209,9 +212,8 @@ pub fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp) -> Ord
 pub fn deletion_cost(pod: &Pod) -> i32 {
     let annotations = pod.metadata.annotations.as_ref();
     let text = annotations.and_then(|a| a.get("controller.kubernetes.io/pod-deletion-cost"));
-    let well_formed = |t: &&String| {
-        !t.starts_with('+') && (t.as_str() == "0" || !t.trim_start_matches('-').starts_with('0'))
-    };
+    let well_formed =
+        |t: &&str| !t.starts_with('+') && (*t == "0" || !t.trim_start_matches('-').starts_with('0'));
     text.filter(well_formed).and_then(|t| t.parse().ok()).unwrap_or(0)
 }
 

@@ -1,0 +1,19 @@
+//! What informers keep of objects of which there are many: the fields that some controller reads, and nothing else.
+//!
+//! Fields have the names and the nesting of the generated types. What objects of one owner have alike (labels, owners, most
+//! of the spec) is kept once: see [`informer::Shared`]. These types cannot be written; who writes a whole pod reads it from
+//! the server, and who changes a part sends a patch. A controller that comes to need one more field adds it here.
+
+mod labels;
+mod meta;
+mod pod;
+mod spec;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use labels::LabelSet;
+pub use meta::KeptMeta;
+pub use pod::Pod;
+pub use spec::{Container, PodSpec};
+pub use status::{ContainerStatus, PodCondition, PodStatus};

@@ -1,0 +1,134 @@
+//! What is kept of a pod, and what equal pods share.
+
+use client::Kept;
+use controller::Related;
+use k8s_openapi::api::core::v1::Pod as Whole;
+use machinery::labels::Labels;
+use serde_json::{Value, json};
+
+use super::Pod;
+
+/// A pod of a set; pods of one set differ in what `serial` appears in.
+fn pod(serial: usize) -> Value {
+    let time = "2026-01-01T00:00:00Z";
+    let condition =
+        |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": time, "message": "m"});
+    let resources = json!({"requests": {"cpu": "1m"}, "limits": {"memory": "1Gi"}});
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("web-{serial}"), "generateName": "web-", "namespace": "n", "uid": format!("uid-{serial}"),
+            "resourceVersion": serial.to_string(), "generation": 2, "creationTimestamp": time,
+            "deletionTimestamp": time, "deletionGracePeriodSeconds": 30,
+            "labels": {"app": "web", "pod-template-hash": "5d4f"},
+            "annotations": {"controller.kubernetes.io/pod-deletion-cost": "7", "nobody/reads": "this"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u",
+                "controller": true, "blockOwnerDeletion": true}],
+            "finalizers": ["batch.kubernetes.io/job-tracking"],
+            "managedFields": [{"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"f:spec": {}}}],
+        },
+        "spec": {
+            "nodeName": format!("node-{}", serial % 3), "hostname": "h", "subdomain": "s", "priorityClassName": "high",
+            "activeDeadlineSeconds": 5, "terminationGracePeriodSeconds": 30, "restartPolicy": "Always",
+            "overhead": {"cpu": "10m"}, "resources": {"requests": {"cpu": "1"}},
+            "imagePullSecrets": [{"name": "pull"}],
+            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+                [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}]}}},
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpus"}],
+            "schedulingGroup": {"podGroupName": "g"},
+            "containers": [{
+                "name": "c", "image": "i", "resources": resources,
+                "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+                "env": [{"name": "A", "value": "b"}, {"name": "S", "valueFrom": {"secretKeyRef": {"name": "env", "key": "k"}}}],
+                "envFrom": [{"configMapRef": {"name": "c"}}, {"secretRef": {"name": "from"}}],
+                "livenessProbe": {"httpGet": {"port": 80}},
+                "volumeMounts": [{"name": format!("kube-api-access-{serial}"), "mountPath": "/var/run"}],
+            }],
+            "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always", "resources": {}}],
+            "volumes": [
+                {"name": format!("kube-api-access-{serial}"), "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+                {"name": "keys", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
+                {"name": "nothing", "emptyDir": {}},
+            ],
+        },
+        "status": {
+            "phase": "Running", "reason": "Evicted", "qosClass": "Burstable", "podIP": "10.0.0.1",
+            "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "startTime": time, "hostIP": "1.2.3.4",
+            "conditions": [condition("Ready"), condition("PodScheduled")],
+            "containerStatuses": [{"name": "c", "restartCount": 3, "ready": true, "image": "i", "imageID": "",
+                "resources": resources, "allocatedResources": {"cpu": "1m"},
+                "state": {"terminated": {"exitCode": 7, "finishedAt": time}}}],
+            "initContainerStatuses": [{"name": "i", "restartCount": 0, "ready": false, "image": "i", "imageID": "",
+                "state": {"waiting": {"reason": "PodInitializing"}}}],
+            "resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "gpu-1"}],
+        },
+    })
+}
+
+fn whole(serial: usize) -> Whole {
+    serde_json::from_value(pod(serial)).expect("a pod")
+}
+
+fn kept(serial: usize) -> Pod {
+    serde_json::from_value(pod(serial)).expect("a pod")
+}
+
+#[test]
+fn all_ways_of_reading_give_the_same() {
+    let wire = api::encode(api::MediaType::Protobuf, &whole(1)).expect("protobuf");
+    let read: Pod = api::decode(api::MediaType::Protobuf, &wire).expect("a pod");
+    assert_eq!(read, kept(1));
+    assert_eq!(Pod::of(&whole(1)).expect("a pod"), read);
+}
+
+#[test]
+fn what_is_read_is_kept() {
+    let pod = kept(1);
+    let meta = &pod.metadata;
+    assert_eq!(pod.named().key(), "n/web-1");
+    assert_eq!((pod.uid(), pod.named().version), ("uid-1", "1"));
+    assert_eq!(meta.labels.label("app"), Some("web"));
+    let annotations = meta.annotations.as_ref().expect("annotations");
+    assert_eq!(annotations.get("controller.kubernetes.io/pod-deletion-cost"), Some("7"));
+    assert_eq!(annotations.get("nobody/reads"), None);
+    assert!(meta.is_dying() && meta.has_finalizer("batch.kubernetes.io/job-tracking"));
+    assert_eq!(meta.owners()[0].name, "web");
+    let spec = pod.spec.as_ref().expect("a spec");
+    assert_eq!(spec.containers[0].env, ["env"]);
+    assert_eq!(spec.containers[0].env_from, ["from"]);
+    let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|v| &*v.name).collect();
+    assert_eq!(volumes, ["data", "keys"]);
+    let status = pod.status.as_ref().expect("a status");
+    let condition = &status.conditions.as_ref().expect("conditions")[0];
+    assert_eq!((&*condition.type_, &*condition.status), ("Ready", "True"));
+    let container = &status.container_statuses.as_ref().expect("statuses")[0];
+    let ended = container.state.as_ref().and_then(|s| s.terminated.as_ref()).expect("an end");
+    assert_eq!((container.restart_count, ended.exit_code), (3, 7));
+}
+
+#[test]
+fn pods_of_one_set_share_what_is_alike() {
+    let (mut a, mut b) = (kept(1), kept(2));
+    a.settle(None);
+    b.settle(None);
+    let template = |p: &Pod| p.spec.as_ref().expect("a spec").template.clone();
+    assert!(template(&a).is_same(&template(&b)), "specs");
+    let labels = |p: &Pod| p.metadata.labels.clone().expect("labels");
+    assert!(labels(&a).is_same(&labels(&b)), "labels");
+    let owners = |p: &Pod| p.metadata.owner_references.clone().expect("owners");
+    assert!(owners(&a).is_same(&owners(&b)), "owners");
+    let (of_a, of_b) = (template(&a), template(&b));
+    let mut later = kept(1);
+    later.settle(Some(&a));
+    assert!(template(&later).is_same(&of_a) && of_b.is_same(&of_a), "an earlier state's");
+    assert_eq!(later, a);
+}
+
+/// Beside the shared parts; a larger cluster has a hundred thousand pods.
+#[test]
+fn a_pod_is_small() {
+    let size = size_of::<Pod>();
+    assert!(size <= 480, "{size} bytes");
+}
