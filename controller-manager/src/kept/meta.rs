@@ -1,6 +1,7 @@
 //! Metadata, as far as it is read.
 
-use controller::Related;
+use client::{Kept, Named, PartialObjectMetadata};
+use controller::{HasRelations, Related};
 use informer::{Name, Shared, pooled, settle};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use machinery::labels::Labels;
@@ -56,5 +57,67 @@ impl Related for KeptMeta {
     }
     fn is_dying(&self) -> bool {
         self.deletion_timestamp.is_some()
+    }
+}
+
+/// Metadata of an object of any kind, as far as owners and counts go.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ItemMeta {
+    pub name: Box<str>,
+    pub namespace: Name,
+    pub uid: Box<str>,
+    pub resource_version: Box<str>,
+    pub deletion_timestamp: Option<Time>,
+    pub owner_references: Option<Shared<Vec<OwnerReference>>>,
+    pub finalizers: Option<Vec<Name>>,
+}
+
+impl Related for ItemMeta {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+    /// None: they are not kept.
+    fn labels(&self) -> &dyn Labels {
+        &None::<LabelSet>
+    }
+    fn owners(&self) -> &[OwnerReference] {
+        self.owner_references.as_ref().map_or(&[], |owners| owners)
+    }
+    fn has_finalizer(&self, name: &str) -> bool {
+        self.finalizers.iter().flatten().any(|f| f == name)
+    }
+    fn is_dying(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// An object of any kind, reduced to that.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Item {
+    pub metadata: ItemMeta,
+}
+
+impl Kept for Item {
+    const TYPE: Option<(&'static str, &'static str)> = PartialObjectMetadata::TYPE_OF;
+
+    fn named(&self) -> Named<'_> {
+        let ItemMeta { namespace, name, uid, resource_version, .. } = &self.metadata;
+        Named { namespace, name, uid, version: resource_version }
+    }
+
+    fn settle(&mut self, old: Option<&Self>) {
+        settle(&mut self.metadata.owner_references, old.map(|o| &o.metadata.owner_references));
+    }
+}
+
+impl HasRelations for Item {
+    type Relations = ItemMeta;
+    fn relations(&self) -> &ItemMeta {
+        &self.metadata
     }
 }

@@ -13,7 +13,7 @@ mod status;
 mod tests;
 
 pub use labels::LabelSet;
-pub use meta::KeptMeta;
+pub use meta::{Item, KeptMeta};
 pub use pod::Pod;
 pub use spec::{Container, PodSpec};
 pub use status::{ContainerStatus, PodCondition, PodStatus};

@@ -14,6 +14,8 @@ use crate::informer::{Informer, Options};
 #[derive(PartialEq, Eq, Hash)]
 struct Id {
     kind: TypeId,
+    /// The type says which resource it is of.
+    typed: bool,
     gvr: Gvr,
     namespace: String,
     labels: String,
@@ -135,22 +137,23 @@ impl Factory {
     /// The informer of a kind. The same namespace and selectors give the same informer; indexes of all callers are
     /// added, the first caller's transform counts.
     pub fn informer<K: Kept + Resource>(&self, options: Options<K>) -> Informer<K> {
-        self.shared(Gvr::of::<K>(), Form::Full, options)
+        self.shared(Gvr::of::<K>(), Form::Full, true, options)
     }
 
     /// The informer of a resource known only at run time.
     pub fn dynamic(&self, gvr: &Gvr, options: Options<DynamicObject>) -> Informer<DynamicObject> {
-        self.shared(gvr.clone(), Form::Full, options)
+        self.shared(gvr.clone(), Form::Full, false, options)
     }
 
     /// The informer of the metadata of a resource known only at run time: `PartialObjectMetadata`, or what is kept of it.
     pub fn metadata<K: Kept>(&self, gvr: &Gvr, options: Options<K>) -> Informer<K> {
-        self.shared(gvr.clone(), Form::Metadata, options)
+        self.shared(gvr.clone(), Form::Metadata, false, options)
     }
 
-    fn shared<K: Kept>(&self, gvr: Gvr, form: Form, options: Options<K>) -> Informer<K> {
+    fn shared<K: Kept>(&self, gvr: Gvr, form: Form, typed: bool, options: Options<K>) -> Informer<K> {
         let id = Id {
             kind: TypeId::of::<K>(),
+            typed,
             gvr: gvr.clone(),
             namespace: options.namespace.clone(),
             labels: options.label_selector.clone(),
@@ -174,10 +177,10 @@ impl Factory {
         informer
     }
 
-    /// Stops and forgets an untyped informer (of a resource that is no longer offered).
+    /// Stops and forgets the informers of a resource known only at run time, which is no longer offered.
     pub fn forget(&self, gvr: &Gvr) {
         self.entries.lock().retain(|id, entry| {
-            let keep = id.gvr != *gvr;
+            let keep = id.typed || id.gvr != *gvr;
             if !keep {
                 entry.handle.stop();
             }

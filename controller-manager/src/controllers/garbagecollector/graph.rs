@@ -3,10 +3,16 @@
 //! Owners that references name but nobody has seen are in the graph too, unobserved, until they are seen or verified
 //! to be absent. Upstream: pkg/controller/garbagecollector/graph_builder.go processGraphChanges.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use controller::Related;
+use informer::{Name, Shared};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+type Hash = foldhash::fast::RandomState;
+type HashMap<K, V> = hashbrown::HashMap<K, V, Hash>;
+type HashSet<K> = hashbrown::HashSet<K, Hash>;
 
 /// The finalizer of an owner that waits for its dependents to go.
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -20,9 +26,9 @@ pub type Uid = Arc<str>;
 /// Where an object is. The order of the fields is the order in which rivals for one uid are tried.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    pub kind: Arc<str>,
-    pub api_version: Arc<str>,
-    pub namespace: Arc<str>,
+    pub kind: Name,
+    pub api_version: Name,
+    pub namespace: Name,
     pub name: Arc<str>,
     pub uid: Uid,
 }
@@ -56,7 +62,8 @@ impl std::fmt::Display for Identity {
 
 struct Node {
     identity: Identity,
-    owners: Vec<OwnerReference>,
+    /// Nothing if there are none. Dependents of one owner share them.
+    owners: Option<Shared<Vec<OwnerReference>>>,
     dependents: HashSet<Uid>,
     observed: bool,
     being_deleted: bool,
@@ -119,18 +126,21 @@ impl Absent {
     }
 }
 
-fn is_dying(meta: &ObjectMeta) -> bool {
-    meta.deletion_timestamp.is_some()
-}
-
-/// The object has this finalizer.
-pub fn has_finalizer(meta: &ObjectMeta, name: &str) -> bool {
-    meta.finalizers.iter().flatten().any(|f| f == name)
-}
-
-fn starts(old: Option<&ObjectMeta>, new: &ObjectMeta, finalizer: &str) -> bool {
-    let waits = |m: &ObjectMeta| is_dying(m) && has_finalizer(m, finalizer);
+fn starts<M: Related>(old: Option<&M>, new: &M, finalizer: &str) -> bool {
+    let waits = |m: &M| m.is_dying() && m.has_finalizer(finalizer);
     waits(new) && !old.is_some_and(waits)
+}
+
+impl Node {
+    fn owners(&self) -> &[OwnerReference] {
+        self.owners.as_ref().map_or(&[], |owners| owners)
+    }
+}
+
+fn share(owners: &[OwnerReference]) -> Option<Shared<Vec<OwnerReference>>> {
+    let mut shared = (!owners.is_empty()).then(|| Shared::new(owners.to_vec()));
+    informer::settle(&mut shared, None);
+    shared
 }
 
 impl Graph {
@@ -144,6 +154,11 @@ impl Graph {
         self.absent.known.contains(owner)
     }
 
+    /// The object has been seen, and not only named.
+    pub fn has_observed(&self, uid: &str) -> bool {
+        self.nodes.get(uid).is_some_and(|n| n.observed)
+    }
+
     /// Number of objects.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -154,14 +169,14 @@ impl Graph {
         let node = self.nodes.get(uid)?;
         let dependents = || node.dependents.iter().filter_map(|d| self.nodes.get(d));
         let blocks = |d: &&Node| {
-            d.owners.iter().any(|o| o.uid == *node.identity.uid && o.block_owner_deletion == Some(true))
+            d.owners().iter().any(|o| o.uid == *node.identity.uid && o.block_owner_deletion == Some(true))
         };
         Some(Facts {
             identity: node.identity.clone(),
             observed: node.observed,
             being_deleted: node.being_deleted,
             deleting_dependents: node.deleting_dependents,
-            owners: node.owners.clone(),
+            owners: node.owners().to_vec(),
             dependents: dependents().map(|d| d.identity.clone()).collect(),
             dependent_waits: dependents().any(|d| d.deleting_dependents),
             blocking: dependents()
@@ -172,26 +187,26 @@ impl Graph {
     }
 
     /// An object is there, or has changed.
-    pub fn seen(&mut self, identity: &Identity, old: Option<&ObjectMeta>, new: &ObjectMeta) -> Vec<Work> {
+    pub fn seen<M: Related>(&mut self, identity: &Identity, old: Option<&M>, new: &M) -> Vec<Work> {
         let mut work = Vec::new();
-        let owners = new.owner_references.clone().unwrap_or_default();
+        let owners = new.owners();
         if self.nodes.contains_key(&identity.uid) {
             self.observe(identity, &mut work);
             self.change_owners(&identity.uid, owners, &mut work);
             if let Some(node) = self.nodes.get_mut(&identity.uid) {
-                node.being_deleted |= is_dying(new);
+                node.being_deleted |= new.is_dying();
             }
         } else {
             let node = Node {
                 identity: identity.clone(),
-                owners: owners.clone(),
-                dependents: HashSet::new(),
+                owners: share(owners),
+                dependents: HashSet::default(),
                 observed: true,
-                being_deleted: is_dying(new),
-                deleting_dependents: is_dying(new) && has_finalizer(new, FOREGROUND),
+                being_deleted: new.is_dying(),
+                deleting_dependents: new.is_dying() && new.has_finalizer(FOREGROUND),
             };
             self.nodes.insert(identity.uid.clone(), node);
-            self.join_owners(&identity.uid, &owners, &mut work);
+            self.join_owners(&identity.uid, owners, &mut work);
         }
         self.transitions(&identity.uid, old, new, &mut work);
         work
@@ -215,23 +230,21 @@ impl Graph {
         }
     }
 
-    fn change_owners(&mut self, uid: &Uid, new: Vec<OwnerReference>, work: &mut Vec<Work>) {
-        let Some(node) = self.nodes.get_mut(uid) else { return };
-        if node.owners == new {
-            return;
-        }
-        let old = std::mem::replace(&mut node.owners, new.clone());
+    fn change_owners(&mut self, uid: &Uid, new: &[OwnerReference], work: &mut Vec<Work>) {
+        let Some(node) = self.nodes.get_mut(uid).filter(|n| n.owners() != new) else { return };
+        let old = std::mem::replace(&mut node.owners, share(new));
+        let old = old.as_ref().map_or(&[][..], |owners| owners);
         let in_list = |list: &[OwnerReference], uid: &str| list.iter().find(|r| r.uid == uid).cloned();
         let blocks = |r: &OwnerReference| r.block_owner_deletion == Some(true);
         for was in old.iter().filter(|r| blocks(r)) {
-            let freed = in_list(&new, &was.uid).is_none_or(|now| !blocks(&now));
+            let freed = in_list(new, &was.uid).is_none_or(|now| !blocks(&now));
             if freed && self.nodes.contains_key(was.uid.as_str()) {
                 work.push(Work::Delete(was.uid.as_str().into()));
             }
         }
-        let added: Vec<_> = new.iter().filter(|r| in_list(&old, &r.uid).is_none()).cloned().collect();
+        let added: Vec<_> = new.iter().filter(|r| in_list(old, &r.uid).is_none()).cloned().collect();
         self.join_owners(uid, &added, work);
-        for lost in old.iter().filter(|r| in_list(&new, &r.uid).is_none()) {
+        for lost in old.iter().filter(|r| in_list(new, &r.uid).is_none()) {
             if let Some(owner) = self.nodes.get_mut(lost.uid.as_str()) {
                 owner.dependents.remove(uid);
             }
@@ -246,8 +259,8 @@ impl Graph {
             let known = self.nodes.contains_key(reference.uid.as_str());
             let owner = self.nodes.entry(reference.uid.as_str().into()).or_insert_with(|| Node {
                 identity: Identity::referred(reference, &identity.namespace),
-                owners: Vec::new(),
-                dependents: HashSet::new(),
+                owners: None,
+                dependents: HashSet::default(),
                 observed: false,
                 being_deleted: false,
                 deleting_dependents: false,
@@ -269,7 +282,7 @@ impl Graph {
         }
     }
 
-    fn transitions(&mut self, uid: &Uid, old: Option<&ObjectMeta>, new: &ObjectMeta, work: &mut Vec<Work>) {
+    fn transitions<M: Related>(&mut self, uid: &Uid, old: Option<&M>, new: &M, work: &mut Vec<Work>) {
         if starts(old, new, ORPHAN) {
             work.push(Work::Orphan(uid.clone()));
         } else if starts(old, new, FOREGROUND)
@@ -289,7 +302,7 @@ impl Graph {
             return work;
         }
         let Some(node) = self.nodes.remove(&identity.uid) else { return work };
-        for reference in &node.owners {
+        for reference in node.owners() {
             if let Some(owner) = self.nodes.get_mut(reference.uid.as_str()) {
                 owner.dependents.remove(&identity.uid);
                 // An owner that nobody has seen and nobody names any more is of no use.
@@ -340,7 +353,7 @@ impl Graph {
                 other.push(id.uid.clone());
                 continue;
             }
-            let mut same_uid = dependent.owners.iter().filter(|r| r.uid == *owner.uid);
+            let mut same_uid = dependent.owners().iter().filter(|r| r.uid == *owner.uid);
             if same_uid.clone().any(|r| owner.is_meant_by(r)) {
                 matching.push(id.uid.clone());
             }
@@ -357,7 +370,7 @@ impl Graph {
         let mut found: Vec<Identity> = Vec::new();
         for dependent in dependents.iter().filter_map(|d| self.nodes.get(d)) {
             let namespace = &dependent.identity.namespace;
-            for reference in dependent.owners.iter().filter(|r| r.uid == *absent.uid) {
+            for reference in dependent.owners().iter().filter(|r| r.uid == *absent.uid) {
                 if absent.is_meant_by(reference) && (clustered || absent.namespace == *namespace) {
                     continue;
                 }

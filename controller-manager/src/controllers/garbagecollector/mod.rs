@@ -19,7 +19,7 @@ use client::{
 };
 use component::app::Error;
 use controller::owner::release_patch;
-use controller::{EventRecorder, WARNING, WorkQueue};
+use controller::{EventRecorder, Related, WARNING, WorkQueue};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::{Mutex, RwLock};
@@ -83,11 +83,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         return Ok(Box::pin(async move { token.cancelled().await }));
     }
     let workers = context.workers("concurrent-gc-syncs");
-    // Informers of its own: when a resource is no longer offered, only these end.
-    let monitors = monitors::Monitors::new(
-        informer::Factory::new(context.factory.client().named("metadata-informers")),
-        shell.clone(),
-    );
+    let monitors = monitors::Monitors::new(context.factory.clone(), shell.clone());
     let token = context.token.clone();
     Ok(Box::pin(async move {
         let synced = Arc::new(tokio::sync::Notify::new());
@@ -213,7 +209,8 @@ impl Shell {
         if resource.namespaced && of.namespace.is_empty() {
             return Err(Failure::NamespacedOwner);
         }
-        Ok(self.client.metadata(&resource.gvr, if resource.namespaced { &of.namespace } else { "" }))
+        let namespace = if resource.namespaced { &*of.namespace } else { "" };
+        Ok(self.client.metadata(&resource.gvr, namespace).without_managed_fields())
     }
 
     /// The object as the server has it; [`Failure::Gone`] if it is another one of that name.
@@ -235,8 +232,8 @@ impl Shell {
         let owner = if resource.namespaced { local } else { clustered };
         match self.latest(&owner).await {
             Ok(found) => {
-                let waits = found.metadata.deletion_timestamp.is_some()
-                    && graph::has_finalizer(&found.metadata, FOREGROUND);
+                let waits =
+                    found.metadata.deletion_timestamp.is_some() && found.metadata.has_finalizer(FOREGROUND);
                 Ok(if waits { Standing::Waiting } else { Standing::Solid })
             }
             Err(Failure::Gone(_)) => {

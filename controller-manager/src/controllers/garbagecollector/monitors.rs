@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::discovery::Discovered;
-use client::{ApiResource, Gvr, Meta, PartialObjectMetadata};
-use informer::{Event, Factory, Informer, Options, Subscription};
+use client::{ApiResource, Gvr};
+use controller::{HasRelations, Related};
+use informer::{Event, Factory, Informer, Name, Options, Subscription};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Shell;
-use super::graph::Identity;
+use super::graph::{FOREGROUND, Identity, ORPHAN};
+use crate::kept::{Item, Pod};
 
 /// Resources by group version and kind.
 #[derive(Default)]
@@ -35,14 +37,46 @@ impl Kinds {
     }
 }
 
+/// Where a resource's objects come from.
+enum Source {
+    Pods(Informer<Pod>),
+    Other(Informer<Item>),
+}
+
+impl Source {
+    fn has_synced(&self) -> bool {
+        match self {
+            Source::Pods(informer) => informer.has_synced(),
+            Source::Other(informer) => informer.has_synced(),
+        }
+    }
+
+    async fn wait_synced(&self, token: &CancellationToken) {
+        match self {
+            Source::Pods(informer) => informer.wait_synced(token).await,
+            Source::Other(informer) => informer.wait_synced(token).await,
+        };
+    }
+}
+
 struct Monitor {
-    informer: Informer<PartialObjectMetadata>,
+    source: Source,
     subscription: Subscription,
 }
 
 pub struct Monitors {
     factory: Factory,
     shell: Arc<Shell>,
+}
+
+/// Nothing that the graph knows has changed.
+fn says_the_same<K: HasRelations>(old: &K, new: &K) -> bool {
+    let (was, is) = (old.relations(), new.relations());
+    let waits = |of: &K::Relations| [FOREGROUND, ORPHAN].map(|finalizer| of.has_finalizer(finalizer));
+    was.uid() == is.uid()
+        && was.is_dying() == is.is_dying()
+        && waits(was) == waits(is)
+        && was.owners() == is.owners()
 }
 
 /// What can be collected: preferred versions that can be deleted and watched, but no events.
@@ -73,14 +107,14 @@ impl Monitors {
                     self.sync(&mut monitors, &found, &token);
                     let all = async {
                         for monitor in monitors.values() {
-                            monitor.informer.wait_synced(&token).await;
+                            monitor.source.wait_synced(&token).await;
                             monitor.subscription.wait_synced(&token).await;
                         }
                     };
                     if tokio::time::timeout(period, all).await.is_err() {
                         let late: Vec<String> = monitors
                             .iter()
-                            .filter(|(_, m)| !m.informer.has_synced())
+                            .filter(|(_, m)| !m.source.has_synced())
                             .map(|(g, _)| g.to_string())
                             .collect();
                         tracing::warn!(
@@ -121,41 +155,53 @@ impl Monitors {
     }
 
     fn start(&self, resource: &ApiResource, token: &CancellationToken) -> Monitor {
-        // The graph needs no labels.
-        let options = Options::default().transform(|o: &mut PartialObjectMetadata| {
-            o.metadata.labels = None;
-            o.metadata.annotations = None;
-        });
-        let informer = self.factory.metadata(&resource.gvr, options);
+        let (source, subscription) = if resource.gvr == Gvr::of::<Pod>() {
+            // There are many of them, and the other controllers watch them anyway.
+            let pods = self.factory.informer::<Pod>(Options::default());
+            pods.start(token);
+            (Source::Pods(pods.clone()), self.follow(&pods, resource))
+        } else {
+            let informer = self.factory.metadata::<Item>(&resource.gvr, Options::default());
+            informer.start(token);
+            (Source::Other(informer.clone()), self.follow(&informer, resource))
+        };
+        Monitor { source, subscription }
+    }
+
+    fn follow<K: HasRelations>(&self, informer: &Informer<K>, resource: &ApiResource) -> Subscription {
         let shell = self.shell.clone();
-        let (kind, version): (Arc<str>, Arc<str>) =
+        let (kind, version): (Name, Name) =
             (resource.kind.as_str().into(), resource.gvr.group_version().into());
-        let subscription = informer.subscribe(move |event| {
-            let object = event.object();
+        informer.subscribe(move |event| {
+            let named = event.object().named();
+            if let Event::Updated { old, new } = &event
+                && says_the_same(&**old, &**new)
+                && shell.graph.lock().has_observed(named.uid)
+            {
+                return;
+            }
             let identity = Identity {
                 kind: kind.clone(),
                 api_version: version.clone(),
-                namespace: object.namespace().into(),
-                name: object.name().into(),
-                uid: object.uid().into(),
+                namespace: named.namespace.into(),
+                name: named.name.into(),
+                uid: named.uid.into(),
             };
             let mut graph = shell.graph.lock();
             let work = match &event {
-                Event::Added(new) => graph.seen(&identity, None, &new.metadata),
-                Event::Updated { old, new } if old.metadata.uid != new.metadata.uid => {
-                    let before = Identity { uid: old.uid().into(), ..identity.clone() };
+                Event::Added(new) => graph.seen(&identity, None, new.relations()),
+                Event::Updated { old, new } if old.named().uid != new.named().uid => {
+                    let before = Identity { uid: old.named().uid.into(), ..identity.clone() };
                     let mut work = graph.gone(&before, false);
-                    work.extend(graph.seen(&identity, None, &new.metadata));
+                    work.extend(graph.seen(&identity, None, new.relations()));
                     work
                 }
-                Event::Updated { old, new } => graph.seen(&identity, Some(&old.metadata), &new.metadata),
+                Event::Updated { old, new } => graph.seen(&identity, Some(old.relations()), new.relations()),
                 Event::Deleted(_) => graph.gone(&identity, false),
             };
             drop(graph);
             shell.queue(work);
-        });
-        informer.start(token);
-        Monitor { informer, subscription }
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 //! Upstream: pkg/controller/garbagecollector/garbagecollector.go attemptToDeleteItem.
 
 use client::{Patch, Propagation};
+use controller::Related;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::graph::{FOREGROUND, Facts, ORPHAN, Uid, has_finalizer};
+use super::graph::{FOREGROUND, Facts, ORPHAN, Uid};
 
 /// What a reference to an owner is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +64,9 @@ pub fn judge(facts: &Facts, latest: &ObjectMeta, standings: &[Standing]) -> Verd
     if waiting && !facts.dependents.is_empty() {
         return Verdict::Foreground { unblock: facts.dependent_waits };
     }
-    Verdict::Delete(if has_finalizer(latest, ORPHAN) {
+    Verdict::Delete(if latest.has_finalizer(ORPHAN) {
         Propagation::Orphan
-    } else if has_finalizer(latest, FOREGROUND) {
+    } else if latest.has_finalizer(FOREGROUND) {
         Propagation::Foreground
     } else {
         Propagation::Background
@@ -99,7 +100,7 @@ pub fn unblock(facts: &Facts, latest: &ObjectMeta) -> (Patch, Patch) {
 
 /// Takes a finalizer off; nothing if it is not there.
 pub fn drop_finalizer(latest: &ObjectMeta, finalizer: &str) -> Option<Patch> {
-    if !has_finalizer(latest, finalizer) {
+    if !latest.has_finalizer(finalizer) {
         return None;
     }
     let left: Vec<_> = latest.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();

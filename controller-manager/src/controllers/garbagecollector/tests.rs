@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::Propagation;
+use controller::Related;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use proptest::prelude::*;
 
@@ -96,9 +97,7 @@ impl Cluster {
     fn standing(&self, reference: &OwnerReference) -> Standing {
         match self.objects.get(&reference.uid) {
             None => Standing::Dangling,
-            Some(o) if o.deletion_timestamp.is_some() && super::graph::has_finalizer(o, FOREGROUND) => {
-                Standing::Waiting
-            }
+            Some(o) if o.deletion_timestamp.is_some() && o.has_finalizer(FOREGROUND) => Standing::Waiting,
             Some(_) => Standing::Solid,
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::discovery::Discovered;
-use client::{ApiResource, Client, Gvr, Kept, PartialObjectMetadata};
+use client::{ApiResource, Client, Gvr, Kept};
 use informer::{Event, Factory, Informer, NAMESPACE_INDEX, Options, Subscription};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota, Service};
@@ -18,7 +18,7 @@ use tokio::sync::RwLockWriteGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::evaluators::{self, Classes, Evaluator, Kind, Objects};
-use crate::kept::Pod;
+use crate::kept::{Item, Pod};
 
 /// How often upstream asks what is offered.
 pub const PERIOD: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ enum Source {
     ResourceClaims(Informer<ResourceClaim>),
     /// Those that the controller works on: a quota that it knows counts itself.
     Quotas(Informer<ResourceQuota>),
-    Other(Informer<PartialObjectMetadata>),
+    Other(Informer<Item>),
 }
 
 impl Source {
@@ -129,9 +129,7 @@ impl Monitors {
             Source::Quotas(i) => Objects::Counted(i.store().list_namespace(namespace).len()),
             Source::Other(i) => {
                 // Only where there are quotas is the index worth its memory.
-                i.add_index(NAMESPACE_INDEX, |o: &PartialObjectMetadata| {
-                    vec![o.named().namespace.to_string()]
-                });
+                i.add_index(NAMESPACE_INDEX, |o: &Item| vec![o.named().namespace.to_string()]);
                 Objects::Counted(i.store().index_keys(NAMESPACE_INDEX, namespace).len())
             }
         })
@@ -202,12 +200,7 @@ impl Monitors {
                 (Source::Quotas(informer.clone()), self.follow(&informer, &evaluator, |_, _| false))
             }
             Kind::Count => {
-                // As the garbage collector's.
-                let options = Options::default().transform(|o: &mut PartialObjectMetadata| {
-                    o.metadata.labels = None;
-                    o.metadata.annotations = None;
-                });
-                let informer = self.factory.metadata(gvr, options);
+                let informer = self.factory.metadata::<Item>(gvr, Options::default());
                 informer.start(token);
                 (Source::Other(informer.clone()), self.follow(&informer, &evaluator, |_, _| false))
             }
