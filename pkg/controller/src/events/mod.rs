@@ -14,7 +14,7 @@ pub use series::SeriesRecorder;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Client, Error, Kept, Patch, PatchParams};
+use client::{Client, Error, Kept, Patch, PatchParams, Receipt};
 use jiff::Timestamp;
 use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -105,7 +105,8 @@ impl EventRecorder {
             tracing::error!(kind, reason, "Unsupported event type");
             return;
         }
-        tracing::info!(
+        // Upstream shows them from level 3 on.
+        tracing::debug!(
             object = format!("{}/{}", text(object.namespace.as_ref()), text(object.name.as_ref())),
             kind = text(object.kind.as_ref()),
             r#type = kind,
@@ -201,10 +202,18 @@ async fn drain(
     }
 }
 
-async fn write(client: &Client, event: Event, patch: Option<serde_json::Value>, correlator: &mut Correlator) {
+async fn write(
+    client: &Client,
+    mut event: Event,
+    patch: Option<serde_json::Value>,
+    correlator: &mut Correlator,
+) {
     for attempt in 0..TRIES {
         match write_once(client, &event, patch.as_ref()).await {
-            Ok(written) => return correlator.written(&written),
+            Ok(written) => {
+                event.metadata.resource_version = Some(written.named().version.to_string());
+                return correlator.written(&event);
+            }
             Err(e @ Error::Api(_)) => {
                 if e.is_already_exists() || e.is_namespace_terminating() {
                     tracing::debug!(error = %e, "Server rejected event (will not retry!)");
@@ -230,19 +239,19 @@ async fn write_once(
     client: &Client,
     event: &Event,
     patch: Option<&serde_json::Value>,
-) -> Result<Event, Error> {
+) -> Result<Receipt, Error> {
     let api = client.namespaced::<Event>(text(event.metadata.namespace.as_ref()));
     if let Some(patch) = patch {
         let name = text(event.metadata.name.as_ref());
-        let patched = api.patch(name, &Patch::Strategic(patch.clone()), &PatchParams::default()).await;
-        match patched {
+        let patch = Patch::Strategic(patch.clone());
+        match api.patch_for_receipt(name, "", &patch, &PatchParams::default()).await {
             Err(e) if e.is_not_found() => {}
             other => return other,
         }
     }
     let mut fresh = event.clone();
     fresh.metadata.resource_version = None;
-    api.create(&fresh).await
+    api.create_for_receipt(&fresh).await
 }
 
 #[cfg(test)]
