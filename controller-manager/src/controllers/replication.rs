@@ -140,7 +140,7 @@ mod tests {
         /// Rounds end with as many pods as are wanted, at most a burst per round, and then there is rest.
         #[test]
         fn plan_then_apply_settles(wanted in 0usize..1200, have in 0usize..1200) {
-            use replicaset::plan::{Action, View, plan};
+            use replicaset::plan::{Action, Count, View, plan};
             let mut controller = controller();
             controller.spec.get_or_insert_default().replicas = i32::try_from(wanted).ok();
             let pod = |n: usize| -> std::sync::Arc<crate::kept::Pod> {
@@ -150,7 +150,8 @@ mod tests {
             };
             let (mut pods, mut serial, set) = ((0..have).map(pod).collect::<Vec<_>>(), have, controller.as_set());
             for _ in 0..4 {
-                let view = View { set: &set, active: &pods, terminating: 0, related: &pods, settled: true };
+                let count = Count::of(&set, &pods, 0, jiff::Timestamp::UNIX_EPOCH);
+                let view = View { set: &set, count, active: &pods, related: &pods, settled: true };
                 match plan(&view, jiff::Timestamp::UNIX_EPOCH) {
                     Action::Nothing => break,
                     Action::Create(count) => {
@@ -194,7 +195,8 @@ mod tests {
             controller.spec.get_or_insert_default().replicas = Some(wanted);
             let pods = vec![std::sync::Arc::default(); usize::try_from(wanted).expect("small")];
             let (set, settled) = (controller.as_set(), true);
-            let view = replicaset::plan::View { set: &set, active: &pods, terminating: 0, related: &pods, settled };
+            let count = replicaset::plan::Count::of(&set, &pods, 0, jiff::Timestamp::UNIX_EPOCH);
+            let view = replicaset::plan::View { set: &set, count, active: &pods, related: &pods, settled };
             let plan = replicaset::plan::plan(&view, jiff::Timestamp::UNIX_EPOCH);
             prop_assert_eq!(plan, replicaset::plan::Action::Nothing);
         }

@@ -13,6 +13,7 @@ pub mod machine;
 mod reflector;
 mod shared;
 mod store;
+mod tally;
 
 pub use deliver::Event;
 pub use factory::{CacheState, Factory};
@@ -20,3 +21,4 @@ pub use informer::{Events, Informer, Options, Subscription};
 pub use reflector::Transform;
 pub use shared::{Name, Pool, Pooled, Shared, settle};
 pub use store::{IndexFn, Key, NAMESPACE_INDEX, Store};
+pub use tally::Tally;

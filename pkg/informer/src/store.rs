@@ -10,6 +10,8 @@ use client::Kept;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
+use crate::tally::{Counter, Counting, Tally};
+
 type Hash = foldhash::fast::RandomState;
 /// Key of an object: `namespace/name` or `name`.
 pub type Key = Arc<str>;
@@ -29,6 +31,7 @@ struct Index<K> {
 struct Inner<K> {
     objects: HashMap<Key, Arc<K>, Hash>,
     indexes: HashMap<&'static str, Index<K>, Hash>,
+    tallies: Vec<Box<dyn Counting<K>>>,
     resource_version: String,
     synced: bool,
 }
@@ -54,6 +57,7 @@ impl<K> Default for Store<K> {
         Self(Arc::new(RwLock::new(Inner {
             objects: HashMap::default(),
             indexes: HashMap::default(),
+            tallies: Vec::new(),
             resource_version: String::new(),
             synced: false,
         })))
@@ -162,6 +166,18 @@ impl<K: Kept> Store<K> {
         inner.indexes.insert(name, index);
     }
 
+    /// Counts the objects, also those that are there: `sort` says in which group and as what an object counts, if it does.
+    pub fn tally<M: Clone + PartialEq + Send + Sync + 'static>(
+        &self,
+        sort: impl for<'a> Fn(&'a K) -> Option<(&'a str, M)> + Send + Sync + 'static,
+    ) -> Tally<M> {
+        let (counter, tally) = Counter::new(Box::new(sort));
+        let mut inner = self.0.write();
+        inner.objects.values().for_each(|o| counter.update(None, Some(o)));
+        inner.tallies.push(Box::new(counter));
+        tally
+    }
+
     pub(crate) fn set_resource_version(&self, rv: &str) {
         self.0.write().reach(rv);
     }
@@ -232,6 +248,7 @@ impl<K: Kept> Inner<K> {
         for index in self.indexes.values_mut() {
             index.update(&key, old.as_deref(), &new);
         }
+        self.tallies.iter().for_each(|t| t.update(old.as_deref(), Some(&new)));
         let change = match old {
             Some(old) => Change::Updated { old, new },
             None => Change::Added(new),
@@ -246,6 +263,7 @@ impl<K: Kept> Inner<K> {
                 index.take(&value, &key);
             }
         }
+        self.tallies.iter().for_each(|t| t.update(Some(&old), None));
         Some((key, old))
     }
 }

@@ -5,6 +5,7 @@
 //! Upstream: pkg/controller/replicaset/replica_set.go.
 
 pub mod plan;
+mod tally;
 #[cfg(test)]
 pub mod tests;
 
@@ -19,7 +20,7 @@ use controller::{
     EventRecorder, NORMAL, RefManager, UidExpectations, WARNING, WorkQueue, batch, controller_of, reference,
     slow_start,
 };
-use informer::{Event, Options, Store};
+use informer::{Event, Options, Store, Tally};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod as WholePod;
@@ -27,7 +28,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
-use self::plan::{Action, View};
+use self::plan::{Action, Count, View};
+use self::tally::Sort;
 use super::shared::own_writes::OwnWrites;
 use super::shared::pace::Pace;
 use super::shared::{key, selector};
@@ -87,6 +89,8 @@ struct Shell<K> {
     sets: Store<K>,
     pods: Store<Pod>,
     queue: WorkQueue<String>,
+    /// The pods of each set.
+    tally: Tally<Sort>,
     expected: UidExpectations,
     pace: Pace,
     writes: OwnWrites,
@@ -110,6 +114,7 @@ pub fn start<K: Set>(context: &Context) -> Running {
         sets: sets.store(),
         pods: all_pods.store(),
         queue: WorkQueue::new(K::QUEUE),
+        tally: tally::start::<K>(&all_pods.store()),
         expected: UidExpectations::new(),
         pace: Pace::default(),
         writes: OwnWrites::new().cache("pods", all_pods.store()).cache(K::RESOURCE, sets.store()),
@@ -237,18 +242,38 @@ impl<K: Set> Shell<K> {
             tracing::error!(set = set_key, "The selector is malformed, the set is left alone");
             return Ok(None);
         };
-        let (active, terminating) = self.claim(&object, &matches).await?;
-        self.pace.looked(set_key, active.len() + terminating, Instant::now());
+        let (count, active) = match self.count(&object, &set, &matches) {
+            Some(count) => (count, Vec::new()),
+            None => {
+                let (active, terminating) = self.claim(&object, &matches).await?;
+                (Count::of(&set, &active, terminating, Timestamp::now()), active)
+            }
+        };
+        self.pace.looked(set_key, count.active + count.terminating, Instant::now());
         // Who goes is asked when there are too many.
-        let too_many = active.len() > plan::replicas(&set);
+        let too_many = count.active > plan::replicas(&set);
         let related = if too_many { self.related(&*object) } else { Vec::new() };
-        let view = View { set: &set, active: &active, terminating, related: &related, settled };
+        let view = View { set: &set, count, active: &active, related: &related, settled };
         let failure = self.act(set_key, &object, &view).await.err();
         self.write_status(set_key, &object, &view, failure.as_deref()).await?;
         match failure {
             Some(message) => Err(message),
             None => Ok(Self::next_check(&view)),
         }
+    }
+
+    /// How many pods the set has, if no single one matters: none has to be adopted, released, deleted, or waited for.
+    fn count(&self, set: &K, as_set: &ReplicaSet, matches: &Selector) -> Option<Count> {
+        if plan::min_ready_seconds(as_set) > 0 {
+            return None;
+        }
+        let count = tally::count(&self.tally, set, matches, &plan::template_labels(as_set))?;
+        if count.active > plan::replicas(as_set) {
+            return None;
+        }
+        let orphans = self.pods.by_index(BY_CONTROLLER, set.namespace());
+        let mut candidates = orphans.iter().filter(|p| pods::is_active(p));
+        candidates.all(|p| !matches.matches(&p.metadata.labels)).then_some(count)
     }
 
     /// The set's pods: active ones, adopted or released as the selector says, and the number of terminating ones.

@@ -18,14 +18,46 @@ pub const BURST: usize = 500;
 /// Everything a decision depends on.
 pub struct View<'a> {
     pub set: &'a ReplicaSet,
-    /// The set's own active pods.
+    /// The set's own pods.
+    pub count: Count,
+    /// The active ones of them. Needed when there are too many.
     pub active: &'a [Arc<Pod>],
-    /// The set's own pods that are being deleted.
-    pub terminating: usize,
     /// Active pods of all sets of the same owner: says which nodes are crowded. Needed when there are too many pods.
     pub related: &'a [Arc<Pod>],
     /// All earlier creations and deletions have been seen.
     pub settled: bool,
+}
+
+/// A set's own pods in numbers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    pub active: usize,
+    /// Of the active ones: with all labels of the template.
+    pub labelled: usize,
+    pub ready: usize,
+    pub available: usize,
+    /// Those that are being deleted.
+    pub terminating: usize,
+}
+
+impl Count {
+    pub fn of(set: &ReplicaSet, active: &[Arc<Pod>], terminating: usize, now: Timestamp) -> Self {
+        let (labels, min_ready) = (template_labels(set), min_ready_seconds(set));
+        let count = |test: &dyn Fn(&Pod) -> bool| active.iter().filter(|p| test(p)).count();
+        Self {
+            active: active.len(),
+            labelled: count(&|p| labels.matches(&p.metadata.labels)),
+            ready: count(&pods::is_ready),
+            available: count(&|p| pods::is_available(p, min_ready, now)),
+            terminating,
+        }
+    }
+}
+
+/// Selects pods with all labels of the template.
+pub fn template_labels(set: &ReplicaSet) -> Selector {
+    let template = set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
+    Selector::from_set(template.and_then(|m| m.labels.as_ref()).into_iter().flatten())
 }
 
 /// What to do with pods.
@@ -42,7 +74,7 @@ pub fn plan(view: &View<'_>, now: Timestamp) -> Action {
     if !view.settled || view.set.metadata.deletion_timestamp.is_some() {
         return Action::Nothing;
     }
-    let (have, want) = (view.active.len(), replicas(view.set));
+    let (have, want) = (view.count.active, replicas(view.set));
     if have < want {
         return Action::Create((want - have).min(BURST));
     }
@@ -75,16 +107,12 @@ fn victims(view: &View<'_>, count: usize, now: Timestamp) -> Vec<String> {
 
 /// The status that the pods amount to. `failure` is what creating or deleting ran into.
 pub fn status(view: &View<'_>, failure: Option<&str>, now: Timestamp) -> ReplicaSetStatus {
-    let template = view.set.spec.template.as_ref().and_then(|t| t.metadata.as_ref());
-    let labels = Selector::from_set(template.and_then(|m| m.labels.as_ref()).into_iter().flatten());
-    let min_ready = min_ready_seconds(view.set);
-    let count = |test: &dyn Fn(&Pod) -> bool| number(view.active.iter().filter(|p| test(p)).count());
     let mut status = view.set.status.clone().unwrap_or_default();
-    status.replicas = number(view.active.len());
-    status.fully_labeled_replicas = Some(count(&|p| labels.matches(&p.metadata.labels)));
-    status.ready_replicas = Some(count(&pods::is_ready));
-    status.available_replicas = Some(count(&|p| pods::is_available(p, min_ready, now)));
-    status.terminating_replicas = Some(number(view.terminating));
+    status.replicas = number(view.count.active);
+    status.fully_labeled_replicas = Some(number(view.count.labelled));
+    status.ready_replicas = Some(number(view.count.ready));
+    status.available_replicas = Some(number(view.count.available));
+    status.terminating_replicas = Some(number(view.count.terminating));
     note_failure(&mut status, view, failure, now);
     status
 }
@@ -94,7 +122,7 @@ fn note_failure(status: &mut ReplicaSetStatus, view: &View<'_>, failure: Option<
     let known = status.conditions.iter().flatten().any(|c| c.type_.as_deref() == Some(KIND));
     match failure {
         Some(message) if !known => {
-            let reason = match view.active.len().cmp(&replicas(view.set)) {
+            let reason = match view.count.active.cmp(&replicas(view.set)) {
                 std::cmp::Ordering::Less => Some("FailedCreate".to_string()),
                 std::cmp::Ordering::Greater => Some("FailedDelete".to_string()),
                 std::cmp::Ordering::Equal => None,

@@ -1,13 +1,16 @@
-//! Rules of the ReplicaSet, one line each, and two properties.
+//! Rules of the ReplicaSet, one line each, and properties.
 
 use std::sync::Arc;
 
+use controller::Related;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::plan::{Action, View, differs, plan, status};
+use super::plan::{Action, Count, View, differs, plan, status, template_labels};
+use super::tally;
+use crate::controllers::shared::selector;
 use crate::kept::Pod;
 use crate::scenario;
 
@@ -42,7 +45,7 @@ fn pod(text: &str) -> Arc<Pod> {
 }
 
 fn view<'a>(set: &'a ReplicaSet, active: &'a [Arc<Pod>]) -> View<'a> {
-    View { set, active, terminating: 0, related: active, settled: true }
+    View { set, count: Count::of(set, active, 0, now()), active, related: active, settled: true }
 }
 
 fn now() -> Timestamp {
@@ -140,7 +143,36 @@ fn status_counts_and_notes_failures_once() {
     assert_eq!(status(&view(&set, &active), None, now()).conditions, None);
 }
 
+/// A pod in words: whose it is, whether it has the labels, its state.
+fn owned(number: usize, (owner, labelled, state): (u8, bool, u8)) -> Pod {
+    let uid = ["u", "other"][usize::from(owner % 2)];
+    let ready = if state == 0 { "True" } else { "False" };
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("web-{number}"), "namespace": "n", "labels": {"a": if labelled { "b" } else { "c" }},
+            "deletionTimestamp": (state == 2).then(|| now().to_string()),
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": uid, "controller": true}]},
+        "status": {"phase": if state == 3 { "Failed" } else { "Running" }, "conditions": [{"type": "Ready", "status": ready}]},
+    }))
+    .expect("a pod")
+}
+
 proptest! {
+    /// Counting pods as they change gives what looking at each of them gives.
+    #[test]
+    fn counts_are_those_of_a_look(pods in prop::collection::vec((0u8..2, prop::bool::weighted(0.9), 0u8..4), 0..20)) {
+        let set = set(3);
+        let all = pods.iter().enumerate().map(|(i, p)| owned(i, *p));
+        let store: informer::Store<Pod> = all.clone().collect();
+        let counted = tally::start::<ReplicaSet>(&store);
+        let (own, labels) = (selector(&set.spec.selector).expect("a selector"), template_labels(&set));
+        let own_pods: Vec<Pod> = all.filter(|p| p.metadata.owners()[0].uid == "u").collect();
+        let active: Vec<_> = own_pods.iter().filter(|p| crate::pods::is_active(p)).cloned().map(Arc::new).collect();
+        let terminating = own_pods.iter().filter(|p| crate::pods::is_terminating(p)).count();
+        let released = active.iter().any(|p| !own.matches(&p.metadata.labels));
+        let expected = (!released).then(|| Count::of(&set, &active, terminating, now()));
+        prop_assert_eq!(tally::count(&counted, &set, &own, &labels), expected);
+    }
+
     /// Planning and carrying out reaches the wanted number in as many rounds as bursts, and then rests.
     #[test]
     fn plan_then_apply_settles(wanted in 0usize..1200, have in 0usize..1200) {
