@@ -73,6 +73,9 @@ pub fn extend_question(seed: u64, question: &mut Value) {
     if d.one_in(2) {
         extend(d, question);
     }
+    if d.one_in(2) && question["slices"].is_array() {
+        simplify(d, question);
+    }
     for node in list(question, "nodes") {
         if d.one_in(2) {
             node["status"]["declaredFeatures"]
@@ -108,6 +111,46 @@ pub fn extend_question(seed: u64, question: &mut Value) {
             pod["status"]["conditions"] =
                 json!([{ "type": "PodResizePending", "status": "True", "reason": reason }]);
         }
+    }
+}
+
+/// Claims that are easily met, more pods that use them, and devices that take of a node's own resources: what follows a
+/// successful allocation is seen rarely otherwise.
+fn simplify(d: &mut Dice, question: &mut Value) {
+    question["gates"]["DRANodeAllocatableResources"] = (!d.one_in(5)).into();
+    for claim in list(question, "resourceClaims") {
+        if claim["status"]["allocation"].is_null() && !d.one_in(4) {
+            let tolerations = json!([{ "operator": "Exists" }]);
+            claim["spec"]["devices"] = json!({ "requests": [{ "name": "r0", "exactly": {
+                "deviceClassName": "any", "allocationMode": "ExactCount", "count": 1, "tolerations": tolerations,
+            } }] });
+        }
+    }
+    for slice in list(question, "slices") {
+        for device in list(&mut slice["spec"], "devices") {
+            device["nodeAllocatableResources"] = node_resources(d);
+        }
+    }
+    for pod in list(question, "pods") {
+        if pod["spec"]["resourceClaims"].is_null() && d.one_in(2) {
+            let name = format!("k{}", d.below(5));
+            pod["spec"]["resourceClaims"] = json!([{ "name": "c0", "resourceClaimName": name }]);
+        }
+    }
+}
+
+/// What a device takes of its node.
+fn node_resources(d: &mut Dice) -> Value {
+    match d.below(4) {
+        0 => json!({ "cpu": { "mapping": { "deviceMultiplier": d.pick(&["500m", "1", "3"]) } } }),
+        1 => json!({ "memory": {
+            "mapping": { "capacityKey": "memory", "capacityMultiplier": d.pick(&["1", "500m"]) },
+        } }),
+        2 => json!({ "memory": { "overhead": { "perPod": "100Mi", "perContainer": "1Gi" } } }),
+        _ => json!({
+            "cpu": { "overhead": { "perContainer": "250m" } },
+            "hugepages-2Mi": { "mapping": { "deviceMultiplier": d.pick(&["2Mi", "48Mi"]) } },
+        }),
     }
 }
 

@@ -487,7 +487,12 @@ impl DynamicResources {
         let mut all: Vec<device_resources::Claimed<'_>> = Vec::new();
         for used in &devices.claims {
             let has = allocation(&used.claim).or(used.pending.as_ref()).or_else(|| next.next());
-            all.extend(has.map(|has| (&*used.claim, has)));
+            let Some(has) = has else { continue };
+            // Under two names it is one claim all the same.
+            match all.iter_mut().find(|(claim, _)| claim.uid() == used.claim.uid()) {
+                Some(known) => known.1 = has,
+                None => all.push((&*used.claim, has)),
+            }
         }
         let special = found.special.as_ref().zip(next.next());
         all.extend(special.map(|(made, has)| (&*made.claim, has)));
@@ -547,9 +552,11 @@ impl Devices {
         let found = self.found.lock();
         let found = found.get(node);
         let mut next = found.into_iter().flat_map(|f| &f.allocations);
-        let taken = |claim: &ResourceClaim| {
-            let takes = found.into_iter().flat_map(|f| &f.takes);
-            takes.into_iter().find(|t| t.resource_claim_name == claim.name()).cloned()
+        // What a claim takes counts once, under how many names the pod may have it.
+        let mut takes = found.map(|f| f.takes.clone()).unwrap_or_default();
+        let mut taken = |claim: &ResourceClaim| {
+            let at = takes.iter().position(|t| t.resource_claim_name == claim.name())?;
+            Some(takes.remove(at))
         };
         let one = |used: &Use| Allotment {
             claim: used.claim.clone(),
