@@ -340,20 +340,23 @@ impl<K: Kept> Api<K> {
     /// Deletes an object. The answer (the object or a `Status`) is not kept.
     pub async fn delete(&self, name: &str, params: &DeleteParams) -> Result<()> {
         let url = self.item(name, "")?;
-        self.client.call(&self.deletion(url, params, Read::Who)?).await.map(|_| ())
+        self.client
+            .call(&Self::deletion(self.request(Method::DELETE, url, Read::Who), params)?)
+            .await
+            .map(|_| ())
     }
 
     /// Deletes all objects that match.
     pub async fn delete_collection(&self, params: &DeleteParams, which: &ListParams) -> Result<()> {
-        // The answer may be a list, which has no metadata of one object.
         let url = which.query().on(&self.collection());
-        self.client.call(&self.deletion(url, params, Read::All)?).await.map(|_| ())
+        // The answer is a list, which has no form of one object's metadata: asked for that, the server refuses.
+        self.client.call(&Self::deletion(Request::new(Method::DELETE, url), params)?).await.map(|_| ())
     }
 
-    fn deletion(&self, url: String, params: &DeleteParams, read: Read) -> Result<Request> {
+    fn deletion(request: Request, params: &DeleteParams) -> Result<Request> {
         // JSON here whatever the client's format: every server of every kind reads it.
         let (content_type, body) = codec::encode_json("DeleteOptions", &params.options())?;
-        Ok(self.request(Method::DELETE, url, read).body(content_type, body))
+        Ok(request.body(content_type, body))
     }
 
     /// Reads a subresource.
