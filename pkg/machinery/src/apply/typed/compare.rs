@@ -38,7 +38,7 @@ impl Comparison {
 /// Compares two values of one type. Subtrees that share memory are not visited.
 pub fn compare(schema: &Schema, tr: TypeRef, old: &Value, new: &Value) -> Result<Comparison, Problems> {
     let mut walk = Walk { schema, path: Vec::new(), out: Comparison::default() };
-    walk.value(Some(tr), Some(old), Some(new)).into_result()?;
+    walk.value(Some(tr), old, new).into_result()?;
     Ok(walk.out)
 }
 
@@ -49,72 +49,49 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Of values that are there on both sides, or of roots.
-    fn value(&mut self, tr: Option<TypeRef>, old: Option<&Value>, new: Option<&Value>) -> Problems {
-        if let (Some(a), Some(b)) = (old, new)
-            && shared(a, b)
-        {
+    fn value(&mut self, tr: Option<TypeRef>, old: &Value, new: &Value) -> Problems {
+        if shared(old, new) {
             return Problems::default();
         }
         let Some(tr) = tr else { return undeclared() };
         let Some(r) = self.schema.resolve(tr) else { return no_type(self.schema, tr) };
-        let (old, new) = (old.map(open), new.map(open));
-        let (old, new) = (old.as_deref(), new.as_deref());
-        let (as_old, as_new) = (choose(r.atom, old), choose(r.atom, new));
-        let mut leaf = false;
-        let problems = if new.is_none() {
-            self.handle(r, as_old.0, old, new, &mut leaf)
-        } else if old.is_none() || as_old == as_new {
-            self.handle(r, as_new.0, old, new, &mut leaf)
-        } else {
-            let mut problems = self.handle(r, as_old.0, old, new, &mut false);
-            problems.append(self.handle(r, as_new.0, old, new, &mut leaf));
-            problems
-        };
-        if !leaf {
-            match (old, new) {
-                (None, _) => self.out.added.insert(&self.path),
-                (_, None) => self.out.removed.insert(&self.path),
-                _ => {}
-            }
+        let (old, new) = (&*open(old), &*open(new));
+        let (as_old, as_new) = (choose(r.atom, Some(old)), choose(r.atom, Some(new)));
+        let mut problems = Problems::default();
+        if as_old != as_new {
+            problems.append(self.handle(r, as_old.0, old, new));
         }
+        problems.append(self.handle(r, as_new.0, old, new));
         problems
     }
 
-    fn handle(
-        &mut self,
-        r: Resolved,
-        kind: Kind,
-        old: Option<&Value>,
-        new: Option<&Value>,
-        leaf: &mut bool,
-    ) -> Problems {
+    fn handle(&mut self, r: Resolved, kind: Kind, old: &Value, new: &Value) -> Problems {
         match kind {
             Kind::Map => {
                 let Some(t) = &r.atom.map else { return Problems::default() };
-                let size = |v: Option<&Value>| v.and_then(Value::as_map).map_or(0, crate::Map::len);
+                let size = |v: &Value| v.as_map().map_or(0, crate::Map::len);
                 // Two empty ones are a leaf: that keeps apart empty and null.
                 if r.map_is_atomic(t) || size(old) + size(new) == 0 {
-                    self.leaf(old, new, leaf);
+                    self.leaf(old, new);
                     return Problems::default();
                 }
                 self.map(t, old, new)
             }
             Kind::Scalar => {
                 let Some(t) = r.atom.scalar else { return Problems::default() };
-                let (mut a, b) = (scalar(t, old, "lhs: "), scalar(t, new, "rhs: "));
+                let (mut a, b) = (scalar(t, Some(old), "lhs: "), scalar(t, Some(new), "rhs: "));
                 if !a.is_empty() && !b.is_empty() {
                     a.append(b);
                     return a;
                 }
-                self.leaf(old, new, leaf);
+                self.leaf(old, new);
                 Problems::default()
             }
             Kind::List => {
                 let Some(t) = &r.atom.list else { return Problems::default() };
-                let size = |v: Option<&Value>| super::list_of(v).map_or(0, <[Value]>::len);
+                let size = |v: &Value| super::list_of(Some(v)).map_or(0, <[Value]>::len);
                 if r.list_is_atomic(t) || size(old) + size(new) == 0 {
-                    self.leaf(old, new, leaf);
+                    self.leaf(old, new);
                     return Problems::default();
                 }
                 self.list(t, old, new)
@@ -123,13 +100,9 @@ impl Walk<'_> {
         }
     }
 
-    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>, leaf: &mut bool) {
-        *leaf = true;
-        match (old, new) {
-            (None, _) => self.out.added.insert(&self.path),
-            (_, None) => self.out.removed.insert(&self.path),
-            (Some(a), Some(b)) if !equal(a, b) => self.out.modified.insert(&self.path),
-            _ => {}
+    fn leaf(&mut self, old: &Value, new: &Value) {
+        if !equal(old, new) {
+            self.out.modified.insert(&self.path);
         }
     }
 
@@ -140,26 +113,25 @@ impl Walk<'_> {
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Problems {
-        let all = match (old, new) {
-            (None, Some(v)) => Some((&mut self.out.added, v)),
-            (Some(v), None) => Some((&mut self.out.removed, v)),
-            _ => None,
+        let (out, v) = match (old, new) {
+            (Some(old), Some(new)) => {
+                self.path.push(element);
+                let problems = self.value(tr, old, new);
+                return match self.path.pop() {
+                    Some(element) => problems.under(&element),
+                    None => problems,
+                };
+            }
+            (None, Some(v)) => (&mut self.out.added, v),
+            (Some(v), None) => (&mut self.out.removed, v),
+            (None, None) => return Problems::default(),
         };
-        if let Some((out, v)) = all {
-            return Whole { schema: self.schema }.child(element, tr, v, out.descend_all(&self.path));
-        }
-        self.path.push(element);
-        let problems = self.value(tr, old, new);
-        match self.path.pop() {
-            Some(element) => problems.under(&element),
-            None => problems,
-        }
+        Whole { schema: self.schema }.child(element, tr, v, out.descend_all(&self.path))
     }
 
-    fn map(&mut self, t: &Map, old: Option<&Value>, new: Option<&Value>) -> Problems {
+    fn map(&mut self, t: &Map, old: &Value, new: &Value) -> Problems {
         let empty = crate::Map::new();
-        let old = old.and_then(Value::as_map).unwrap_or(&empty);
-        let new = new.and_then(Value::as_map).unwrap_or(&empty);
+        let (old, new) = (old.as_map().unwrap_or(&empty), new.as_map().unwrap_or(&empty));
         let mut problems = Problems::default();
         let ty = |key: &str| t.field(key).map(|f| f.ty).or(t.element);
         for (key, a) in old {
@@ -171,10 +143,10 @@ impl Walk<'_> {
         problems
     }
 
-    fn list(&mut self, t: &List, old: Option<&Value>, new: Option<&Value>) -> Problems {
+    fn list(&mut self, t: &List, old: &Value, new: &Value) -> Problems {
         let mut problems = Problems::default();
         let mut items: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
-        for (side, list) in [(0, super::list_of(old)), (1, super::list_of(new))] {
+        for (side, list) in [(0, super::list_of(Some(old))), (1, super::list_of(Some(new)))] {
             for (i, item) in list.unwrap_or_default().iter().enumerate() {
                 match item_element(self.schema, t, item) {
                     Ok(element) => {
