@@ -13,7 +13,8 @@ pub trait Disk: Send + Sync {
 
 /// A file being appended to by one writer.
 pub trait LogFile: Send {
-    /// Reserves space so that later writes neither fail for lack of it nor change the file's size.
+    /// Reserves space, so that later writes neither fail for lack of it nor change anything of the file but its bytes:
+    /// [`LogFile::sync`] then has no more to write than these.
     fn allocate(&mut self, offset: u64, len: u64) -> io::Result<()>;
     /// Writes all of `data` at `offset`.
     fn write_at(&mut self, data: &[u8], offset: u64) -> io::Result<()>;
@@ -33,6 +34,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// Zeros are written so many at a time.
+const ZEROS: usize = 64 << 10;
+
 struct RealFile(File);
 
 impl LogFile for RealFile {
@@ -40,9 +44,17 @@ impl LogFile for RealFile {
         let flags = rustix::fs::FallocateFlags::empty();
         match rustix::fs::fallocate(&self.0, flags, offset, len) {
             // A file system without fallocate (and no full disk) only loses the optimisation.
-            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            other => other.map_err(io::Error::from),
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            other => other?,
         }
+        // Blocks that are only promised are noted in the inode when they are first written, which each sync would
+        // have to make durable by a second write.
+        let zeros = vec![0; ZEROS];
+        for at in (offset..offset + len).step_by(ZEROS) {
+            let rest = usize::try_from(offset + len - at).unwrap_or(ZEROS);
+            self.0.write_all_at(&zeros[..rest.min(ZEROS)], at)?;
+        }
+        Ok(())
     }
 
     fn write_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {

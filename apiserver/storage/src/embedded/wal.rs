@@ -20,8 +20,8 @@ pub const FORMAT: u32 = 1;
 pub const SEGMENT_HEADER: usize = 32;
 /// A segment is closed when it is larger.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// Space is reserved in these steps.
-const CHUNK: u64 = 4 << 20;
+/// Space is reserved in these steps: what the write that needs it waits for.
+const CHUNK: u64 = 1 << 20;
 /// What creates and updates leave free for deletes when the disk is full.
 const RESERVE: u64 = 256 << 10;
 
