@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use auth::node::Node;
-use auth::node::relations::{Kind, PodFacts};
+use auth::node::relations::{Kind, Relations};
 use auth::rbac::Rbac;
 use auth::rbac::rule::Rule;
 use auth::rbac::state::{Binding, Subject, SubjectKind};
 use component::app::Tasks;
 use machinery::Value;
-use machinery::proto::Kept;
 
+use super::pod_facts::{self, SECRET_SOURCES, set_pod};
 use crate::endpoints::health::Hook;
 use crate::local::{Change, Gvr, Local};
 
@@ -51,13 +51,13 @@ pub(crate) fn start(local: &Local, tasks: &Tasks, rbac: Option<Rbac>, node: Opti
     for (gvr, sink) in all {
         let (mut local, stop, synced) = (local.clone(), tasks.shutdown().clone(), synced.clone());
         if gvr == Gvr::PODS {
-            local = local.seeing_only(Kept::named(api::types(), &POD_FIELDS));
+            local = local.seeing_only(pod_facts::fields());
         }
         tasks.spawn("authorizer-follower", local.follow(gvr, stop, move || synced.one(), sink));
     }
 }
 
-fn name_of(object: &Value) -> (&str, &str) {
+pub(super) fn name_of(object: &Value) -> (&str, &str) {
     let text = |field: &str| object.str_at(&["metadata", field]).unwrap_or_default();
     (text("namespace"), text("name"))
 }
@@ -202,136 +202,7 @@ fn node_followers(node: &Node) -> Vec<Follower> {
     ]
 }
 
-fn set_pod(relations: &mut auth::node::relations::Relations, pod: &Value) {
-    let (namespace, name) = name_of(pod);
-    let node = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
-    if node.is_empty() {
-        return;
-    }
-    relations.set_pod(namespace, name, PodFacts { node: node.to_owned(), refs: references(pod, name) });
-}
-
-/// What a pod refers to. A mirror pod gives its node access to nothing.
-fn references(pod: &Value, name: &str) -> Vec<(Kind, String)> {
-    let annotations = pod.map_at(&["metadata", "annotations"]);
-    if annotations.is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
-        return Vec::new();
-    }
-    let mut refs = Vec::new();
-    let mut put = |kind: Kind, name: Option<&str>| {
-        if let Some(name) = name.filter(|n| !n.is_empty()) {
-            refs.push((kind, name.to_owned()));
-        }
-    };
-    put(Kind::ServiceAccount, pod.str_at(&["spec", "serviceAccountName"]));
-    for secret in pod.list_at(&["spec", "imagePullSecrets"]).into_iter().flat_map(|l| l.iter()) {
-        put(Kind::Secret, secret.str_at(&["name"]));
-    }
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in pod.list_at(&["spec", list]).into_iter().flat_map(|l| l.iter()) {
-            for from in container.list_at(&["envFrom"]).into_iter().flat_map(|l| l.iter()) {
-                put(Kind::Secret, from.str_at(&["secretRef", "name"]));
-                put(Kind::ConfigMap, from.str_at(&["configMapRef", "name"]));
-            }
-            for env in container.list_at(&["env"]).into_iter().flat_map(|l| l.iter()) {
-                put(Kind::Secret, env.str_at(&["valueFrom", "secretKeyRef", "name"]));
-                put(Kind::ConfigMap, env.str_at(&["valueFrom", "configMapKeyRef", "name"]));
-            }
-        }
-    }
-    for volume in pod.list_at(&["spec", "volumes"]).into_iter().flat_map(|l| l.iter()) {
-        volume_references(volume, name, &mut put);
-    }
-    for claim in pod.list_at(&["status", "resourceClaimStatuses"]).into_iter().flat_map(|l| l.iter()) {
-        put(Kind::ResourceClaim, claim.str_at(&["resourceClaimName"]));
-    }
-    for claim in pod.list_at(&["spec", "resourceClaims"]).into_iter().flat_map(|l| l.iter()) {
-        put(Kind::ResourceClaim, claim.str_at(&["resourceClaimName"]));
-    }
-    put(Kind::ResourceClaim, pod.str_at(&["status", "extendedResourceClaimStatus", "resourceClaimName"]));
-    refs
-}
-
-/// What [`references`] and [`set_pod`] read, by name of the fields on the way.
-const POD_FIELDS: [&str; 42] = [
-    "metadata",
-    "name",
-    "namespace",
-    "annotations",
-    "spec",
-    "nodeName",
-    "serviceAccountName",
-    "imagePullSecrets",
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
-    "envFrom",
-    "secretRef",
-    "configMapRef",
-    "env",
-    "valueFrom",
-    "secretKeyRef",
-    "configMapKeyRef",
-    "volumes",
-    "status",
-    "resourceClaimStatuses",
-    "resourceClaimName",
-    "resourceClaims",
-    "extendedResourceClaimStatus",
-    "azureFile",
-    "secretName",
-    "cephfs",
-    "cinder",
-    "csi",
-    "nodePublishSecretRef",
-    "flexVolume",
-    "iscsi",
-    "rbd",
-    "scaleIO",
-    "secret",
-    "storageos",
-    "configMap",
-    "persistentVolumeClaim",
-    "claimName",
-    "ephemeral",
-    "projected",
-    "sources",
-];
-
-/// Sources of a volume that name a secret in `secretRef` (or under another field, given beside it).
-const SECRET_SOURCES: [(&str, &str); 10] = [
-    ("azureFile", "secretName"),
-    ("cephfs", "secretRef"),
-    ("cinder", "secretRef"),
-    ("csi", "nodePublishSecretRef"),
-    ("flexVolume", "secretRef"),
-    ("iscsi", "secretRef"),
-    ("rbd", "secretRef"),
-    ("scaleIO", "secretRef"),
-    ("secret", "secretName"),
-    ("storageos", "secretRef"),
-];
-
-fn volume_references(volume: &Value, pod: &str, put: &mut impl FnMut(Kind, Option<&str>)) {
-    for (source, field) in SECRET_SOURCES {
-        match field {
-            "secretName" => put(Kind::Secret, volume.str_at(&[source, field])),
-            _ => put(Kind::Secret, volume.str_at(&[source, field, "name"])),
-        }
-    }
-    put(Kind::ConfigMap, volume.str_at(&["configMap", "name"]));
-    put(Kind::Claim, volume.str_at(&["persistentVolumeClaim", "claimName"]));
-    if volume.get("ephemeral").is_some_and(|e| !e.is_null()) {
-        let name = volume.str_at(&["name"]).unwrap_or_default();
-        put(Kind::Claim, Some(&format!("{pod}-{name}")));
-    }
-    for source in volume.list_at(&["projected", "sources"]).into_iter().flat_map(|l| l.iter()) {
-        put(Kind::Secret, source.str_at(&["secret", "name"]));
-        put(Kind::ConfigMap, source.str_at(&["configMap", "name"]));
-    }
-}
-
-fn set_volume(relations: &mut auth::node::relations::Relations, volume: &Value) {
+fn set_volume(relations: &mut Relations, volume: &Value) {
     let claim = volume.get_path(&["spec", "claimRef"]).filter(|c| !c.is_null()).map(|claim| {
         let text = |field: &str| claim.str_at(&[field]).unwrap_or_default().to_owned();
         (text("namespace"), text("name"))

@@ -5,6 +5,7 @@ pub(crate) mod auditor;
 pub(crate) mod authorization;
 pub(crate) mod files;
 pub(crate) mod followers;
+mod pod_facts;
 pub(crate) mod reload;
 pub(crate) mod store;
 pub(crate) mod token_cache;

@@ -17,6 +17,16 @@ impl Kept {
         let kept = table.fields.iter().map(|f| f.flags.inline || names.contains(&f.name.as_str()));
         Kept { fields: kept.collect() }
     }
+
+    /// Without a field of the type of this Go name (`core/v1.Container`); all of them where there is no such field.
+    #[must_use]
+    pub fn without(mut self, table: &TypeTable, type_name: &str, field: &str) -> Kept {
+        let (from, to) = table.by_name(type_name).map_or((0, 0), |id| table.get(id).fields);
+        if let Some(index) = (from..to).find(|i| table.fields[*i as usize].name == field) {
+            self.fields[index as usize] = false;
+        }
+        self
+    }
 }
 
 /// The message of a struct with nothing but the kept fields, those of kept structs included. Items of lists that hold
