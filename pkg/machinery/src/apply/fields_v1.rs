@@ -64,13 +64,33 @@ impl Set {
     }
 }
 
+/// The key of a field, quoted.
+pub(super) fn write_field(name: &str, out: &mut String) {
+    out.push_str("\"f:");
+    write_text(name, false, out);
+    out.push('"');
+}
+
 /// The key of an element, quoted.
-fn write_key(element: &PathElement, out: &mut String) {
+pub(super) fn write_key(element: &PathElement, out: &mut String) {
     match element {
-        PathElement::Field(name) => {
-            out.push_str("\"f:");
-            write_text(name, false, out);
-            out.push('"');
+        PathElement::Field(name) => write_field(name, out),
+        PathElement::Key(keys) if keys.iter().all(|(name, v)| is_plain(name) && is_plain_value(v)) => {
+            out.push_str("\"k:{");
+            for (i, (name, v)) in keys.iter().enumerate() {
+                out.push_str(if i > 0 { ",\\\"" } else { "\\\"" });
+                out.push_str(name);
+                out.push_str("\\\":");
+                match v {
+                    Value::Int(v) => out.push_str(itoa::Buffer::new().format(*v)),
+                    v => {
+                        out.push_str("\\\"");
+                        out.push_str(v.as_str().unwrap_or_default());
+                        out.push_str("\\\"");
+                    }
+                }
+            }
+            out.push_str("}\"");
         }
         other => write_string(&element_key(other), false, out),
     }
@@ -109,9 +129,22 @@ fn write_string(s: &str, html: bool, out: &mut String) {
     out.push('"');
 }
 
+/// Whether a text needs no escapes, however often it is quoted.
+fn is_plain(s: &str) -> bool {
+    s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'_' | b':'))
+}
+
+fn is_plain_value(v: &Value) -> bool {
+    match v {
+        Value::Int(_) => true,
+        Value::Str(s) => is_plain(s),
+        _ => false,
+    }
+}
+
 fn write_text(s: &str, html: bool, out: &mut String) {
     // Names, nearly always.
-    if s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'_' | b':')) {
+    if is_plain(s) {
         return out.push_str(s);
     }
     for c in s.chars() {

@@ -195,14 +195,25 @@ pub fn encode(managed: &Managed) -> Option<Value> {
     Some(Value::List(list))
 }
 
+/// The list for `metadata.managedFields` of a new object, all of which one updater owns: the text of its set.
+pub(super) fn encode_new(id: &ManagerId, set: String, now: &str) -> Value {
+    let raw = Arc::from(set.into_bytes());
+    let entry = fields_of(id, raw, UPDATE, &id.api_version, Some(&now.into()));
+    Value::List([Value::Map(entry)].into_iter().collect())
+}
+
 fn encode_entry(id: &ManagerId, entry: &Entry, time: Option<&Str>) -> Map {
     let raw = match &entry.text {
         Some(raw) => raw.clone(),
         None => Arc::from(entry.set.to_json().into_bytes()),
     };
     let operation = if entry.applied { APPLY } else { UPDATE };
+    fields_of(id, raw, operation, &entry.api_version, time)
+}
+
+fn fields_of(id: &ManagerId, raw: Arc<[u8]>, operation: &str, api_version: &Str, time: Option<&Str>) -> Map {
     let mut m = Map::from_iter([
-        ("apiVersion", Value::Str(entry.api_version.clone())),
+        ("apiVersion", Value::Str(api_version.clone())),
         ("fieldsType", "FieldsV1".into()),
         ("fieldsV1", Value::Raw(raw)),
         ("operation", operation.into()),

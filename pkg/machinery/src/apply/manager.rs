@@ -205,6 +205,14 @@ impl FieldManager {
         }
         let recorded = managed_fields(live).filter(|v| !v.is_null());
         let sent = managed_fields(&new).filter(|v| !v.is_null());
+        if recorded.is_none() && sent.is_none() && self.made_by_type && is_new(live) {
+            let id = self.updater_id(manager);
+            if let Some(text) = self.updater.added(live, &new, &self.api_version, &IDENTITY) {
+                let entries = (text != "{}").then(|| managed::encode_new(&id, text, now));
+                set_managed_fields(&mut new, entries);
+                return Ok(new);
+            }
+        }
         let same_entries = sent.is_none() || sent == recorded || !self.subresource.is_empty();
         let managed = || self.decode_live_or_new(live, &new);
         let (mut bare, mut bare_new) = (live.clone(), new.clone());
@@ -248,8 +256,7 @@ impl FieldManager {
         manager: &str,
         now: &str,
     ) -> Result<Managed, String> {
-        let created = change.old.str_at(&["metadata", "uid"]).unwrap_or_default().is_empty();
-        if managed.managers.is_empty() && !created {
+        if managed.managers.is_empty() && !is_new(change.old) {
             return Ok(managed);
         }
         let managed = self.record_update(change, managed, manager, now)?;
@@ -263,8 +270,7 @@ impl FieldManager {
         manager: &str,
         now: &str,
     ) -> Result<Managed, String> {
-        let manager = if manager.is_empty() { "unknown" } else { manager };
-        let id = ManagerId::new(manager, UPDATE, &self.api_version, &self.subresource);
+        let id = self.updater_id(manager);
         let current = ManagerId::new(CURRENT, "", "", "");
         let new = change.new;
         let managers = self.updater.update(change, managed.managers, &current).map_err(|e| match e {
@@ -284,6 +290,11 @@ impl FieldManager {
             managed.times.insert(id, Some(now.into()));
         }
         Ok(managed)
+    }
+
+    fn updater_id(&self, manager: &str) -> ManagerId {
+        let manager = if manager.is_empty() { "unknown" } else { manager };
+        ManagerId::new(manager, UPDATE, &self.api_version, &self.subresource)
     }
 
     /// Checks an object that is written or stored against its type, where it differs from the other one.
@@ -386,6 +397,11 @@ impl FieldManager {
         let version = self.api_version.as_str();
         Ok(Change { old, new, version, diff: self.updater.compare(old, new, version)? })
     }
+}
+
+/// Whether a live object is that of a create.
+fn is_new(live: &Value) -> bool {
+    live.str_at(&["metadata", "uid"]).unwrap_or_default().is_empty()
 }
 
 /// A request removes all entries by sending an empty list or one empty entry.

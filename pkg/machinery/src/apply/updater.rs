@@ -254,6 +254,18 @@ impl Updater {
             .map_err(|e| format!("failed to compare objects: {e}"))
     }
 
+    /// The text of the set that an update gives the one manager of a new object, without `identity`; none where that
+    /// has to be found by [`Updater::update`]. Managed fields of the objects must be absent or null.
+    pub fn added(&self, old: &Value, new: &Value, version: &str, identity: &Set) -> Option<String> {
+        let trees = match self.filters.get(version) {
+            None => None,
+            Some(Filter::Exclude(trees)) => Some(trees),
+            Some(Filter::Include(_)) => return None,
+        };
+        let without = typed::Without { trees, paths: Some(identity) };
+        typed::added(&self.schema, *self.versions.get(version)?, old, new, without)
+    }
+
     /// What an update makes of the managers.
     pub fn update(
         &self,

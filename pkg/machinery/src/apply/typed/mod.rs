@@ -2,6 +2,7 @@
 //!
 //! Upstream: structured-merge-diff typed/. One file per walk; this one holds what they share.
 
+mod added;
 mod compare;
 mod merge;
 mod reconcile;
@@ -14,6 +15,7 @@ use super::schema::{Atom, List, Resolved, Schema, TypeRef};
 use crate::golang::quote;
 use crate::value::{Str, Value};
 
+pub(super) use added::{Without, added};
 pub use compare::{Comparison, compare};
 pub use merge::merge;
 pub(super) use reconcile::reconcile;
