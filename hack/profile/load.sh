@@ -29,6 +29,38 @@ done
 for n in $(seq 150); do
   printf 'apiVersion: v1\nkind: Pod\nmetadata: {name: p-%s, namespace: load, labels: {app: p}}\nspec:\n  nodeSelector: {none: here}\n  topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app: p}}}]\n  containers: [{name: c, image: corten.local/busybox:1}]\n---\n' "$n"
 done | k apply -f -
+# Pods with what most pods have, written in every way.
+pod() { # NUMBER IMAGE
+  local env='' n
+  for n in $(seq 12); do env+="{name: SETTING_$n, value: some-value-of-the-usual-length-$n}, "; done
+  cat <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: q-$1, namespace: load, labels: {app: q, pod-template-hash: 6d4cf56db6}, annotations: {note: a note}}
+spec:
+  nodeSelector: {none: here}
+  volumes: [{name: config, configMap: {name: settings}}, {name: secret, secret: {secretName: s}}, {name: scratch, emptyDir: {}}]
+  containers:
+  - name: app
+    image: $2
+    args: [--verbose]
+    env: [$env {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}, {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]
+    ports: [{name: http, containerPort: 8080}, {name: metrics, containerPort: 9090}]
+    resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {memory: 128Mi}}
+    readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 5}
+    livenessProbe: {tcpSocket: {port: 8080}}
+    volumeMounts: [{name: config, mountPath: /etc/config}, {name: scratch, mountPath: /tmp}]
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+  - {name: proxy, image: $2, env: [$env], resources: {requests: {cpu: 10m}}}
+---
+END
+}
+pods() { for n in $(seq "$1" "$2"); do pod "$n" "$3"; done; }
+pods 1 300 corten.local/busybox:1 | k create -f -
+pods 301 400 corten.local/busybox:1 | k apply --server-side -f -
+pods 1 150 corten.local/busybox:2 | k apply -f -
+pods 301 400 corten.local/busybox:2 | k apply --server-side -f -
+for form in json wide yaml; do k get pods -n load -l app=q -o $form; done
 k label pods -n load --all round=one
 k annotate configmaps --all round=one --overwrite
 k get pods -n load -l round=one --field-selector=status.phase=Pending -o json
