@@ -3,6 +3,7 @@ module oracle
 go 1.26.0
 
 require (
+	corten/apiserver v0.0.0
 	k8s.io/kubernetes v1.37.2
 	k8s.io/api v0.37.2
 	k8s.io/apiextensions-apiserver v0.37.2
@@ -252,3 +253,4 @@ replace (
 	k8s.io/sample-controller => k8s.io/sample-controller v0.37.2
 	k8s.io/streaming => k8s.io/streaming v0.37.2
 )
+replace corten/apiserver => ../apiserver

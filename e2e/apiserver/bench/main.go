@@ -34,6 +34,7 @@ func main() {
 	pods := flag.Int("pods", 10000, "pods to store")
 	rounds := flag.Int("rounds", 3, "turns per measure; the median counts")
 	only := flag.String("only", "", "measures to run: parts of names, separated by commas")
+	rest := flag.Duration("rest", 150*time.Second, "how long servers are left alone before their memory is looked at once more")
 	pause := flag.Duration("pause", 0, "stay after the measures, for a profiler")
 	flag.Parse()
 	log.SetFlags(0)
@@ -87,6 +88,8 @@ func main() {
 		report.row(m.name, m.unit, m.goal, middle)
 	}
 	report.row("memory loaded", "MiB", 1.0/6, each(servers, (*server.Server).Resident))
+	time.Sleep(*rest)
+	report.row("memory loaded, at rest", "MiB", 1.0/6, each(servers, (*server.Server).Resident))
 	report.row("memory peak", "MiB", 0, each(servers, (*server.Server).Peak))
 	for _, s := range servers {
 		log.Printf("%s: process %d at %s", s.Name, s.PID(), s.URL)

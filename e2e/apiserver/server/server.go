@@ -75,7 +75,12 @@ func StartUpstreamOnFacade(binary, facade, dir string) (*Server, error) {
 	return s, err
 }
 
-func startServer(name, binary, home string, store string) (*Server, error) {
+// StartOnEtcd runs a server of either kind below dir on an etcd that is there already, with more flags.
+func StartOnEtcd(name, binary, dir, endpoint string, flags ...string) (*Server, error) {
+	return startServer(name, binary, filepath.Join(dir, name), "--etcd-servers="+endpoint, flags...)
+}
+
+func startServer(name, binary, home, store string, flags ...string) (*Server, error) {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
@@ -92,12 +97,13 @@ func startServer(name, binary, home string, store string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	command := exec.Command(binary, store, "--token-auth-file="+tokens, "--cert-dir="+filepath.Join(home, "certs"),
-		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(port), "--authorization-mode=Node,RBAC",
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+key,
-		"--service-account-signing-key-file="+key, "--service-cluster-ip-range=10.0.0.0/24",
+	flags = append([]string{store, "--token-auth-file=" + tokens, "--cert-dir=" + filepath.Join(home, "certs"),
+		"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(port), "--authorization-mode=Node,RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + key,
+		"--service-account-signing-key-file=" + key, "--service-cluster-ip-range=10.0.0.0/24",
 		// Nobody makes the default service accounts here.
-		"--disable-admission-plugins=ServiceAccount")
+		"--disable-admission-plugins=ServiceAccount"}, flags...)
+	command := exec.Command(binary, flags...)
 	command.Stdout, command.Stderr = logs, logs
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
