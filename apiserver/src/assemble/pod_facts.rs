@@ -62,8 +62,11 @@ fn references(pod: &Value, name: &str) -> Vec<(Kind, String)> {
 /// The fields that [`set_pod`] reads. Names of containers and variables are not among them: most have nothing else of
 /// interest, and are left out then.
 pub(super) fn fields() -> Kept {
-    const UNREAD: [(&str, &str); 3] =
-        [("core/v1.Container", "name"), ("core/v1.EphemeralContainerCommon", "name"), ("core/v1.EnvVar", "name")];
+    const UNREAD: [(&str, &str); 3] = [
+        ("core/v1.Container", "name"),
+        ("core/v1.EphemeralContainerCommon", "name"),
+        ("core/v1.EnvVar", "name"),
+    ];
     let kept = Kept::named(api::types(), &POD_FIELDS);
     UNREAD.iter().fold(kept, |kept, (ty, field)| kept.without(api::types(), ty, field))
 }
@@ -202,6 +205,10 @@ mod tests {
         assert_eq!(references(&part, "p").len(), 24);
         let kept = part.list_at(&["spec", "containers"]).map_or(0, |l| l.len());
         assert_eq!(kept, 1, "a container without references is left out");
-        assert!(part.get_path(&["spec", "containers"]).and_then(|c| c.as_list()).unwrap()[0].get("name").is_none());
+        assert!(
+            part.get_path(&["spec", "containers"]).and_then(|c| c.as_list()).unwrap()[0]
+                .get("name")
+                .is_none()
+        );
     }
 }

@@ -168,7 +168,7 @@ func (s *Server) Open(client *http.Client, method, path string, headers map[stri
 		return nil, err
 	}
 	if response.StatusCode >= 300 {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 500))
+		text, _ := io.ReadAll(io.LimitReader(response.Body, 4000))
 		response.Body.Close()
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
 	}

@@ -200,41 +200,45 @@ func (r *run) exchange(what string, gvr schema.GroupVersionResource, res resourc
 	updates := strings.Contains(strings.Join(res.Verbs, " "), "update")
 	key := sample.ExpectedEtcdPath
 	for _, s := range []*server.Server{other, writer} {
-		text, err := r.same(what, path)
+		err := r.rewrite(what, path, key, s, updates)
+		if err != nil {
+			// Controllers of either server may have written the object meanwhile.
+			log.Printf("once more %s: %v", what, err)
+			time.Sleep(2 * time.Second)
+			err = r.rewrite(what, path, key, s, updates)
+		}
 		if err != nil {
 			return err
-		}
-		if !updates {
-			continue
-		}
-		before := r.store.revision(key)
-		if before == 0 {
-			return fmt.Errorf("nothing is stored at %s", key)
-		}
-		if _, err := send(s, "PUT", path+manager, text); err != nil {
-			return fmt.Errorf("writing back what %s was given: %w", s.Name, err)
-		}
-		if r.store.revision(key) != before {
-			r.differ(what, "%s stores other bytes for what it read", s.Name)
-		}
-		var changed object
-		check(json.Unmarshal(text, &changed))
-		metadata := changed["metadata"].(object)
-		delete(metadata, "resourceVersion")
-		metadata["annotations"] = object{"written-by": s.Name}
-		if _, err := send(s, "PUT", path+manager, encode(changed)); err != nil && !strings.Contains(err.Error(), "resourceVersion") {
-			return fmt.Errorf("an annotation by %s: %w", s.Name, err)
-		} else if err != nil {
-			// Some kinds insist on the version.
-			check(json.Unmarshal(text, &changed))
-			changed["metadata"].(object)["annotations"] = object{"written-by": s.Name}
-			if _, err := send(s, "PUT", path+manager, encode(changed)); err != nil {
-				return fmt.Errorf("an annotation by %s: %w", s.Name, err)
-			}
 		}
 	}
 	_, err = r.same(what, path)
 	return err
+}
+
+// Both serve the object; s writes it back as it is, and then with an annotation.
+func (r *run) rewrite(what, path, key string, s *server.Server, updates bool) error {
+	text, err := r.same(what, path)
+	if err != nil || !updates {
+		return err
+	}
+	before := r.store.revision(key)
+	if before == 0 {
+		return fmt.Errorf("nothing is stored at %s", key)
+	}
+	if _, err := send(s, "PUT", path+manager, text); err != nil {
+		return fmt.Errorf("writing back what %s was given: %w", s.Name, err)
+	}
+	if r.store.revision(key) != before {
+		after, _ := get(s, path, jsonType)
+		return fmt.Errorf("%s stores other bytes for what it read\n  %s\n  %s", s.Name, text, after)
+	}
+	var changed object
+	check(json.Unmarshal(text, &changed))
+	changed["metadata"].(object)["annotations"] = object{"written-by": s.Name}
+	if _, err := send(s, "PUT", path+manager, encode(changed)); err != nil {
+		return fmt.Errorf("an annotation by %s: %w", s.Name, err)
+	}
+	return nil
 }
 
 // What both servers answer for an object, as JSON.
@@ -253,7 +257,7 @@ func (r *run) same(what, path string) ([]byte, error) {
 			if form == jsonType {
 				r.differ(what, "JSON\n  %s\n  %s", answers[0], answers[1])
 			} else {
-				r.differ(what, "protobuf, %d and %d bytes", len(answers[0]), len(answers[1]))
+				r.differ(what, "protobuf, %d and %d bytes\n  %q\n  %q", len(answers[0]), len(answers[1]), answers[0], answers[1])
 			}
 		}
 		text = answers[0]

@@ -145,10 +145,15 @@ impl Text<'_> {
         for same in items.chunk_by(|a, b| a.0 == b.0) {
             let [(element, item), others @ ..] = same else { continue };
             let Some((may, inside)) = without.under(|| element.clone()) else { continue };
-            self.entry(|out| write_key(element, out), may, true, |text| match others {
-                [] => text.whole(Some(t.element), item, inside),
-                _ => Some(true),
-            })?;
+            self.entry(
+                |out| write_key(element, out),
+                may,
+                true,
+                |text| match others {
+                    [] => text.whole(Some(t.element), item, inside),
+                    _ => Some(true),
+                },
+            )?;
         }
         Some(())
     }
