@@ -33,6 +33,13 @@ storage-tests: rust    ## upstream's storage tests on our embedded store (needs 
 	hack/release.sh -p storage --example etcd_facade
 	e2e/storage/run.sh $(BIN)/examples/etcd_facade
 
+RUNTIME_CONFIG ?=
+.PHONY: same-data-apiserver
+same-data-apiserver: rust ## ours and upstream's API server on one etcd rewrite each other's objects, of every kind; their documents (needs Go, etcd, upstream's kube-apiserver)
+	@hack/deps.sh build
+	hack/release.sh -p kube-apiserver
+	cd e2e/oracle && go run ./samedata -ours $(abspath $(BIN)/kube-apiserver) -upstream $(UPSTREAM)/kube-apiserver -etcd $(ETCD) -runtime-config "$(RUNTIME_CONFIG)"
+
 .PHONY: kubectl-scripts
 kubectl-scripts: rust ## upstream's kubectl scripts against our API server and upstream's; WHAT="pod crd" runs some (needs Go, root)
 	@hack/deps.sh build

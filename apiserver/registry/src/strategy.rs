@@ -334,10 +334,17 @@ pub fn typed_metadata(object: &Value) -> Result<ObjectMeta, FieldError> {
 /// The object, or a part of it, as a k8s-openapi type, but for the sets in managed fields. Trees here passed the type
 /// table, so a failure is ours.
 pub fn typed<T: serde::de::DeserializeOwned>(object: &Value) -> Result<T, FieldError> {
-    // Null is as good as absent, except to types that are never absent.
+    // Null is as good as absent, except to types that are never absent. And what is valid in one version is in all.
     machinery::value::from_value_unowned(object)
-        .or_else(|_| machinery::value::from_value_unowned(&without_nulls(object)))
+        .or_else(|_| machinery::value::from_value_unowned(&without_version(&without_nulls(object))))
         .map_err(|e| FieldError::internal(&Path::ROOT, e.to_string()))
+}
+
+/// Types insist on their own version, but not on there being one.
+fn without_version(object: &Value) -> Value {
+    let mut object = object.clone();
+    object.remove_path(&["apiVersion"]);
+    object
 }
 
 fn without_nulls(value: &Value) -> Value {
@@ -351,5 +358,25 @@ fn without_nulls(value: &Value) -> Value {
         }
         Value::List(list) => Value::List(list.iter().map(without_nulls).collect()),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+    use k8s_openapi::api::coordination::v1::Lease;
+    use machinery::Value;
+    use serde_json::json;
+
+    #[test]
+    fn another_version_of_a_kind_is_judged_as_the_one_there_is_a_type_of() {
+        let lease = |version: &str| {
+            Value::from(
+                json!({"apiVersion": version, "kind": "Lease", "metadata": {"name": "a"}, "spec": {"renewTime": null}}),
+            )
+        };
+        let name = |version: &str| typed::<Lease>(&lease(version)).map(|lease| lease.metadata.name);
+        assert_eq!(name("coordination.k8s.io/v1").unwrap().as_deref(), Some("a"));
+        assert_eq!(name("coordination.k8s.io/v1beta1").unwrap().as_deref(), Some("a"));
     }
 }

@@ -200,24 +200,27 @@ func (r *run) exchange(what string, gvr schema.GroupVersionResource, res resourc
 	updates := strings.Contains(strings.Join(res.Verbs, " "), "update")
 	key := sample.ExpectedEtcdPath
 	for _, s := range []*server.Server{other, writer} {
-		err := r.rewrite(what, path, key, s, updates)
+		err := r.rewrite(path, key, s, updates)
 		if err != nil {
 			// Controllers of either server may have written the object meanwhile.
-			log.Printf("once more %s: %v", what, err)
+			log.Printf("once more %s: %.120v", what, err)
 			time.Sleep(2 * time.Second)
-			err = r.rewrite(what, path, key, s, updates)
+			err = r.rewrite(path, key, s, updates)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	_, err = r.same(what, path)
+	if _, err = r.same(path); err != nil {
+		time.Sleep(2 * time.Second)
+		_, err = r.same(path)
+	}
 	return err
 }
 
 // Both serve the object; s writes it back as it is, and then with an annotation.
-func (r *run) rewrite(what, path, key string, s *server.Server, updates bool) error {
-	text, err := r.same(what, path)
+func (r *run) rewrite(path, key string, s *server.Server, updates bool) error {
+	text, err := r.same(path)
 	if err != nil || !updates {
 		return err
 	}
@@ -242,7 +245,7 @@ func (r *run) rewrite(what, path, key string, s *server.Server, updates bool) er
 }
 
 // What both servers answer for an object, as JSON.
-func (r *run) same(what, path string) ([]byte, error) {
+func (r *run) same(path string) ([]byte, error) {
 	var text []byte
 	for _, form := range []string{protobuf, jsonType} {
 		var answers [2][]byte
@@ -254,11 +257,7 @@ func (r *run) same(what, path string) ([]byte, error) {
 			answers[i] = answer
 		}
 		if !bytes.Equal(answers[0], answers[1]) {
-			if form == jsonType {
-				r.differ(what, "JSON\n  %s\n  %s", answers[0], answers[1])
-			} else {
-				r.differ(what, "protobuf, %d and %d bytes\n  %q\n  %q", len(answers[0]), len(answers[1]), answers[0], answers[1])
-			}
+			return nil, fmt.Errorf("served as %s:\n  %q\n  %q", form, answers[0], answers[1])
 		}
 		text = answers[0]
 	}
