@@ -14,8 +14,8 @@ echo "replace k8s.io/apiserver => $work/apiserver" >>"$work/go.mod"
 packages=${PACKAGES:-k8s.io/apiserver/pkg/storage/etcd3 k8s.io/apiserver/pkg/storage/cacher}
 ETCD_FACADE=$facade go test -mod=mod -modfile="$work/go.mod" -count=1 -v "$@" $packages >"$work/log" 2>&1
 result=$?
-grep -E '^\s*--- FAIL|^FAIL|^panic|build failed' "$work/log"
+grep -aE '^\s*--- FAIL|^FAIL|^panic|build failed' "$work/log"
 [ -n "${LOG:-}" ] && cp "$work/log" "$LOG"
-count() { grep -c "^--- $1" "$work/log"; }
+count() { grep -ac "^--- $1" "$work/log"; }
 echo "$(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped"
 exit $result

@@ -33,10 +33,11 @@ impl PbKvService for Facade {
 
     async fn range_stream(
         &self,
-        _: Request<PbRangeRequest>,
+        request: Request<PbRangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        // Upstream's client asks once and goes on with pages.
-        Err(Status::unimplemented("RangeStream is not served"))
+        let whole = self.range(request).await?.into_inner();
+        let chunks = chunks(whole).into_iter().map(Ok);
+        Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
@@ -96,6 +97,31 @@ impl Facade {
             done.steps.pop().ok_or_else(|| Status::internal("etcdserver: a step without an answer"))?;
         Ok((done.revision, step))
     }
+}
+
+/// Keys and bytes of values in a chunk of a streamed range, at most; a single value may be larger.
+const CHUNK_KEYS: usize = 1000;
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// A range in parts: what they are of is told by the last one only (etcd's `RangeStreamResponse`).
+fn chunks(whole: PbRangeResponse) -> Vec<PbRangeStreamResponse> {
+    let mut parts = vec![PbRangeResponse::default()];
+    let mut bytes = 0;
+    for kv in whole.kvs {
+        let keys = parts.last().map_or(0, |part| part.kvs.len());
+        if keys > 0 && (keys == CHUNK_KEYS || bytes + kv.value.len() > CHUNK_BYTES) {
+            parts.push(PbRangeResponse::default());
+            bytes = 0;
+        }
+        bytes += kv.value.len();
+        if let Some(part) = parts.last_mut() {
+            part.kvs.push(kv);
+        }
+    }
+    if let Some(last) = parts.last_mut() {
+        (last.header, last.more, last.count) = (whole.header, whole.more, whole.count);
+    }
+    parts.into_iter().map(|part| PbRangeStreamResponse { range_response: Some(part) }).collect()
 }
 
 /// The parts of a range request that decide what is shown, apart from the range.
@@ -278,4 +304,27 @@ fn compare(compare: PbCompare) -> Result<Compare, Status> {
         (_, None) => Target::Lease(0),
     };
     Ok(Compare { key: compare.key.into(), relation, target })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcd_client::proto::PbKeyValue;
+
+    #[test]
+    fn chunks_hold_everything_once_and_the_last_one_tells_of_all() {
+        let kv = |size: usize| PbKeyValue { value: vec![0; size].into(), ..PbKeyValue::default() };
+        let sizes = |sizes: &[usize]| {
+            let kvs = sizes.iter().map(|n| kv(*n)).collect();
+            let whole = PbRangeResponse { header: header(7), kvs, more: true, count: 99 };
+            let parts: Vec<_> = chunks(whole).into_iter().filter_map(|part| part.range_response).collect();
+            let (last, others) = parts.split_last().unwrap();
+            assert_eq!((last.header.is_some(), last.more, last.count), (true, true, 99));
+            assert!(others.iter().all(|part| part.header.is_none() && !part.more && part.count == 0));
+            parts.iter().map(|part| part.kvs.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), [0]);
+        assert_eq!(sizes(&[1; 2500]), [1000, 1000, 500]);
+        assert_eq!(sizes(&[CHUNK_BYTES / 2, CHUNK_BYTES / 2, 1, CHUNK_BYTES * 2, 1]), [2, 1, 1, 1]);
+    }
 }
