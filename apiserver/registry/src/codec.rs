@@ -147,8 +147,15 @@ pub fn encode_stored(row: &ResourceRow, object: &Value) -> Result<Bytes, ApiErro
     conversion::hub_to_stored(&mut object, row.kind, stored.kind)?;
     stamp(&mut object, stored.kind);
     let format = if stored.json { Format::Json } else { Format::Protobuf };
-    shape::encode(&object, stored.kind, format)
-        .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", row.resource)))
+    let bytes = shape::encode(&object, stored.kind, format)
+        .map_err(|e| ApiError::internal(format!("{} cannot be encoded: {e}", row.resource)))?;
+    if !stored.json {
+        return Ok(bytes);
+    }
+    // Upstream's encoder ends JSON with a newline, and what differs is written again.
+    let mut line = Vec::from(bytes);
+    line.push(b'\n');
+    Ok(line.into())
 }
 
 /// Encodes a hub object for a client in the served version.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The etcd both servers work on, by its JSON gateway.
@@ -24,15 +25,29 @@ func (s store) ask(what string, question object) object {
 
 func key(path string) string { return base64.StdEncoding.EncodeToString([]byte(path)) }
 
-// The revision that wrote a key; 0 if it is not there.
 func (s store) revision(path string) int64 {
+	revision, _ := s.get(path)
+	return revision
+}
+
+// The revision that wrote a key, 0 if it is not there, and its value.
+func (s store) get(path string) (int64, []byte) {
 	kvs, _ := s.ask("range", object{"key": key(path)})["kvs"].([]any)
 	if len(kvs) == 0 {
-		return 0
+		return 0, nil
 	}
 	revision, err := strconv.ParseInt(kvs[0].(object)["mod_revision"].(string), 10, 64)
 	check(err)
-	return revision
+	value, err := base64.StdEncoding.DecodeString(kvs[0].(object)["value"].(string))
+	check(err)
+	return revision, value
+}
+
+// Returns when nobody has written a key for two seconds.
+func (s store) settle(path string) {
+	for last := int64(-1); last != s.revision(path); time.Sleep(2 * time.Second) {
+		last = s.revision(path)
+	}
 }
 
 func (s store) remove(path string) { s.ask("deleterange", object{"key": key(path)}) }
