@@ -18,14 +18,13 @@ use std::sync::Arc;
 
 use client::ClientCert;
 use component::app::Tasks;
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::endpoints::health::Hook;
 use crate::local::{Gvr, Local};
 use crate::outbound::resolve::Resolver;
 use crate::server::Call;
-use crate::web::Response;
+use crate::web::{Response, Upload};
 
 use discovery::Documents;
 pub(crate) use openapi::merge;
@@ -119,7 +118,7 @@ impl Aggregator {
     }
 
     /// Passes a request on.
-    pub(crate) async fn serve(&self, service: &Arc<Service>, call: Call, body: Incoming) -> Response {
+    pub(crate) async fn serve(&self, service: &Arc<Service>, call: Call, body: Upload) -> Response {
         proxy::serve(self, service, call, body).await
     }
 }

@@ -7,14 +7,13 @@ use auth::UserInfo;
 use http::header::{HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::{Aggregator, Service};
 use crate::connect::{forward, is_upgrade};
 use crate::outbound::pool::{Place, Pool};
 use crate::server::Call;
-use crate::web::{Response, body, respond};
+use crate::web::{Response, Upload, body, respond};
 
 /// Discovery must be quick; anything else may take the time requests have.
 const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -24,12 +23,7 @@ fn refused(code: StatusCode, text: impl Into<String>) -> Response {
 }
 
 /// Answers a request of a group-version that another server serves.
-pub(super) async fn serve(
-    aggregator: &Aggregator,
-    service: &Service,
-    call: Call,
-    body: Incoming,
-) -> Response {
+pub(super) async fn serve(aggregator: &Aggregator, service: &Service, call: Call, body: Upload) -> Response {
     let Some(remote) = &service.remote else {
         return refused(StatusCode::NOT_FOUND, "");
     };
@@ -77,7 +71,7 @@ fn is_redirect(response: &Response) -> bool {
     response.status().is_redirection() && response.headers().contains_key(LOCATION)
 }
 
-async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Incoming) -> Result<Response, String> {
+async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Upload) -> Result<Response, String> {
     let upgrade = is_upgrade(&call);
     let mut headers = forward::headers(&call, upgrade, &pool.authority()).map_err(|e| e.message)?;
     if let Ok(host) = HeaderValue::from_str(host) {

@@ -22,8 +22,8 @@ use futures::FutureExt;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, RETRY_AFTER,
 };
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::body::Incoming;
 use registry::api::{RequestInfo, Warnings};
@@ -36,7 +36,7 @@ use crate::lifecycle::{Asked, Refusal};
 use crate::metrics::Labels;
 use crate::server::{Call, Connection, Limiter, Server};
 use crate::web::query::Query;
-use crate::web::{Response, body, info, respond};
+use crate::web::{Response, Upload, body, info, respond};
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -75,16 +75,17 @@ async fn resolve(
     audit_id: String,
 ) -> Response {
     let started = Instant::now();
-    if let Some(response) = refused_by_http(&request) {
+    let (parts, body) = request.into_parts();
+    let body = Upload::new(body);
+    if let Some(response) = refused_by_http(&parts) {
         return response;
     }
-    let head = request.method() == Method::HEAD;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let info = match info::resolve(request.method(), request.uri().path(), &query) {
+    let head = parts.method == Method::HEAD;
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = match info::resolve(&parts.method, parts.uri.path(), &query) {
         Ok(info) => Arc::new(info),
-        Err(error) => return internal(request.uri(), format!("failed to create RequestInfo: {error}")),
+        Err(error) => return internal(&parts.uri, format!("failed to create RequestInfo: {error}")),
     };
-    let (parts, body) = request.into_parts();
     let deadline = match deadline::of(&query, &info, started, server.limits.request_timeout) {
         Ok(deadline) => deadline,
         Err(error) => return respond::error(&error, &parts.headers, &query),
@@ -146,9 +147,9 @@ fn quote(text: &str) -> String {
 }
 
 /// What Go's HTTP server answers before any handler: paths that do not decode, expectations nobody meets.
-fn refused_by_http(request: &Request<Incoming>) -> Option<Response> {
-    let expected = request.headers().get(EXPECT).map_or(&b""[..], |v| v.as_bytes());
-    let mut response = if !info::escapes_are_valid(request.uri().path()) {
+fn refused_by_http(parts: &Parts) -> Option<Response> {
+    let expected = parts.headers.get(EXPECT).map_or(&b""[..], |v| v.as_bytes());
+    let mut response = if !info::escapes_are_valid(parts.uri.path()) {
         respond::plain(StatusCode::BAD_REQUEST, "400 Bad Request")
     } else if !expected.is_empty() && !expected.eq_ignore_ascii_case(b"100-continue") {
         let mut response = Response::new(body::empty());
@@ -172,7 +173,7 @@ fn without_body(response: Response) -> Response {
 }
 
 /// Refuses new requests while draining, then runs the rest under the request's deadline.
-async fn gate(server: &Arc<Server>, call: Call, body: Incoming) -> Response {
+async fn gate(server: &Arc<Server>, call: Call, body: Upload) -> Response {
     let asked = Asked {
         user_agent: call.user_agent(),
         path: call.parts.uri.path(),
@@ -224,24 +225,8 @@ fn shutting_down(refusal: Refusal) -> Response {
     }
 }
 
-/// Reads what is left of a refused request's body, within reason: an HTTP/2 stream that is answered and closed while
-/// the client still sends may be reset before the client has seen the answer. Go's server does the same for HTTP/1.
-async fn drain(mut body: Incoming) {
-    const MOST: usize = 256 << 10;
-    let reading = async {
-        let mut seen = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            seen += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if seen > MOST {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(500), reading).await;
-}
-
 /// Cross-origin requests: answers preflights, and tells browsers that they may show the rest.
-async fn admit(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+async fn admit(server: Arc<Server>, call: Call, body: Upload) -> Response {
     let Some(origin) = server.cors.origin(&call.parts.headers) else {
         return identified(server, call, body).await;
     };
@@ -254,10 +239,9 @@ async fn admit(server: Arc<Server>, call: Call, body: Incoming) -> Response {
 }
 
 /// Authentication, then the rest under the eyes of the auditor.
-async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
+async fn identified(server: Arc<Server>, mut call: Call, body: Upload) -> Response {
     let started = Instant::now();
     let Some(user) = server.authentication.authenticate(&mut call).await else {
-        drain(body).await;
         let error = ApiError::unauthorized();
         let response = respond::error(&error, &call.parts.headers, &call.query);
         let response = audit::with_status(response, error.to_json());
@@ -270,15 +254,13 @@ async fn identified(server: Arc<Server>, mut call: Call, body: Incoming) -> Resp
 }
 
 /// Impersonation, priority and fairness (or requests in flight), then the rest.
-async fn permitted(server: Arc<Server>, mut call: Call, body: Incoming) -> Response {
+async fn permitted(server: Arc<Server>, mut call: Call, body: Upload) -> Response {
     if let Err(error) = impersonate::apply(&server, &mut call).await {
-        drain(body).await;
         return audit::error(&error, &call);
     }
     match server.limiter {
         Limiter::Flows(ref controller) => match filter::enter(controller, &server, &call).await {
             Err(refused) => {
-                drain(body).await;
                 let mut response = too_many(refused.retry_after);
                 refused.mark().on(&mut response, None);
                 response
@@ -300,10 +282,7 @@ async fn permitted(server: Arc<Server>, mut call: Call, body: Incoming) -> Respo
             }
         },
         Limiter::Counts(ref counts) => {
-            let Ok(_seat) = counts.enter(&call) else {
-                drain(body).await;
-                return too_many(1);
-            };
+            let Ok(_seat) = counts.enter(&call) else { return too_many(1) };
             authorized(server.clone(), call, body).await
         }
     }
@@ -317,13 +296,10 @@ fn too_many(retry_after: u64) -> Response {
 }
 
 /// Authorization, endpoint.
-async fn authorized(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+async fn authorized(server: Arc<Server>, call: Call, body: Upload) -> Response {
     match call.audit.timed(Layer::Authorization, authorize::check(&server, &call)).await {
         Ok(()) => endpoints::route(server.clone(), call, body).await,
-        Err(authorize::Refusal::Forbidden(error)) => {
-            drain(body).await;
-            audit::error(&error, &call)
-        }
+        Err(authorize::Refusal::Forbidden(error)) => audit::error(&error, &call),
         Err(authorize::Refusal::Failed(why)) => internal(&call.parts.uri, why),
     }
 }

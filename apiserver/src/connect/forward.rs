@@ -18,12 +18,12 @@ use super::rewrite::{self, Links};
 use super::target::Target;
 use super::{is_upgrade, is_websocket, messages};
 use crate::server::Call;
-use crate::web::Response;
+use crate::web::{Response, Upload};
 
 /// What an error answer of a kubelet is read up to.
 const ERROR_BYTES: usize = 50_000;
 
-type OutBody = Either<Incoming, Empty<bytes::Bytes>>;
+type OutBody = Either<Upload, Empty<bytes::Bytes>>;
 
 /// Headers about one hop only.
 static HOP: [HeaderName; 7] = [
@@ -120,7 +120,7 @@ pub(super) async fn request(
     dialer: &Dialer,
     call: &mut Call,
     target: Target,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
     if let (false, true, Some(location)) =

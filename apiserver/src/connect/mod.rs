@@ -17,7 +17,6 @@ use auth::Decision;
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONNECTION, UPGRADE};
-use hyper::body::Incoming;
 use registry::api::{Body, MediaType, RequestContext, ResourceRow};
 use registry::errors::ApiError;
 use serde_json::json;
@@ -25,7 +24,7 @@ use serde_json::json;
 use crate::chain::authorize;
 use crate::local::Local;
 use crate::server::{Call, Server};
-use crate::web::Response;
+use crate::web::{Response, Upload};
 
 pub use dial::Dialer;
 
@@ -54,7 +53,7 @@ pub(crate) async fn serve(
     server: &Arc<Server>,
     mut call: Call,
     context: RequestContext,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response, ApiError> {
     let subresource = call.info.subresource.clone();
     let local = Local::new(server.registry.clone());

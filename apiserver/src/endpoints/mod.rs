@@ -7,16 +7,15 @@ mod version;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
 use registry::errors::ApiError;
 
 use crate::flowcontrol::dump;
 use crate::server::{Call, Limiter, Server};
-use crate::web::{Response, respond};
+use crate::web::{Response, Upload, respond};
 use crate::{discovery, openapi};
 
 /// Finds and runs the endpoint.
-pub(crate) async fn route(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+pub(crate) async fn route(server: Arc<Server>, call: Call, body: Upload) -> Response {
     if let Some(service) = server.aggregator.target(&call.info.path) {
         return server.aggregator.serve(&service, call, body).await;
     }

@@ -2,17 +2,16 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use hyper::body::Incoming;
 use registry::api::{DeleteOptions, Deleted, DeletionState, MediaType, RequestContext};
 use registry::errors::{ApiError, Cause};
 
 use super::{Target, context, encode, read_body};
 use crate::chain::audit;
 use crate::server::{Call, Server};
-use crate::web::{Response, negotiate, query, respond};
+use crate::web::{Response, Upload, negotiate, query, respond};
 
 /// Delete options from the body if there is one, else from the query.
-async fn options(server: &Server, call: &Call, body: Incoming) -> Result<(DeleteOptions, bool), ApiError> {
+async fn options(server: &Server, call: &Call, body: Upload) -> Result<(DeleteOptions, bool), ApiError> {
     let bytes = read_body(server, body).await?;
     if bytes.is_empty() {
         return query::delete_options(&call.query);
@@ -79,7 +78,7 @@ pub(super) async fn one(
     server: &Server,
     call: &Call,
     target: &Target,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response, ApiError> {
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let (options, dry_run) = options(server, call, body).await?;
@@ -113,7 +112,7 @@ pub(super) async fn collection(
     server: &Server,
     call: &Call,
     target: &Target,
-    body: Incoming,
+    body: Upload,
 ) -> Result<Response, ApiError> {
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let (list_options, _) = query::list_options(&call.query, false)?;

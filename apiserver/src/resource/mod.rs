@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use registry::api::{Body, RequestContext, ResourceRow, Written};
 use registry::errors::ApiError;
 
@@ -22,10 +21,10 @@ use crate::chain::audit;
 use crate::server::{Call, Server};
 use crate::web::negotiate::{self, Restrictions};
 use crate::web::query::{self, Write};
-use crate::web::{Response, respond};
+use crate::web::{Response, Upload, respond};
 
 /// Answers a resource request.
-pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Incoming) -> Response {
+pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Upload) -> Response {
     if call.info.path.starts_with("//") {
         return crate::endpoints::not_found();
     }
@@ -141,7 +140,7 @@ fn warn_deprecated(call: &Call, row: &ResourceRow) {
     call.audit.annotate("k8s.io/deprecated", "true");
 }
 
-async fn dispatch(server: &Arc<Server>, call: &Call, body: Incoming) -> Result<Response, ApiError> {
+async fn dispatch(server: &Arc<Server>, call: &Call, body: Upload) -> Result<Response, ApiError> {
     let target = find(server, call)?;
     warn_deprecated(call, &target.row);
     let info = &call.info;
@@ -187,7 +186,7 @@ fn write_context(call: &Call, write: Write) -> Result<(RequestContext, Option<bo
 }
 
 /// Reads a whole body, up to the limit.
-async fn read_body(server: &Server, body: Incoming) -> Result<Bytes, ApiError> {
+async fn read_body(server: &Server, body: Upload) -> Result<Bytes, ApiError> {
     let limit = server.limits.max_body_bytes;
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
@@ -208,8 +207,7 @@ async fn get(server: &Server, call: &Call, target: &Target) -> Result<Response, 
     encode::object(StatusCode::OK, call, &output, &object)
 }
 
-async fn create(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
-    // Bodies are read before anything can be refused, see `chain::drain`.
+async fn create(server: &Server, call: &Call, target: &Target, body: Upload) -> Result<Response, ApiError> {
     let bytes = read_body(server, body).await?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let media_type = negotiate::input(&call.parts.headers, target.built_in)?;
@@ -223,7 +221,7 @@ fn written(call: &Call, output: &negotiate::Output, written: &Written) -> Result
     encode::object(code, call, output, &written.object)
 }
 
-async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+async fn update(server: &Server, call: &Call, target: &Target, body: Upload) -> Result<Response, ApiError> {
     let bytes = read_body(server, body).await?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let (context, _) = write_context(call, Write::Update)?;
@@ -232,7 +230,7 @@ async fn update(server: &Server, call: &Call, target: &Target, body: Incoming) -
     written(call, &output, &result)
 }
 
-async fn patch(server: &Server, call: &Call, target: &Target, body: Incoming) -> Result<Response, ApiError> {
+async fn patch(server: &Server, call: &Call, target: &Target, body: Upload) -> Result<Response, ApiError> {
     let bytes = read_body(server, body).await?;
     let kind =
         negotiate::patch(&call.parts.headers, target.built_in).map_err(|error| match target.built_in {

@@ -6,6 +6,8 @@ pub(crate) mod negotiate;
 pub(crate) mod pretty;
 pub(crate) mod query;
 pub(crate) mod respond;
+pub(crate) mod upload;
 pub(crate) mod yaml;
 
 pub(crate) use body::Response;
+pub(crate) use upload::Upload;
