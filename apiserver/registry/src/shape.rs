@@ -259,7 +259,13 @@ pub fn strategic_patch(
         ))),
     };
     let schema = strategic::TableType::new(types(), id);
-    let merged = strategic::merge(map(original)?, map(decoded.value)?, schema).map_err(ApiError::from)?;
+    let mut merged = strategic::merge(map(original)?, map(decoded.value)?, schema).map_err(ApiError::from)?;
+    // The result goes into an object of the kind, whatever kind the patch speaks of.
+    for (field, own) in [("kind", kind.kind.to_owned()), ("apiVersion", kind.api_version())] {
+        if merged.get(field).is_none_or(|value| value.as_str().is_some()) {
+            merged.insert(field, Value::from(own));
+        }
+    }
     Ok((json::encode_any(&Value::Map(merged)), decoded.strict))
 }
 

@@ -127,14 +127,20 @@ async fn validate_and_store(call: &Call<'_>, mut object: Value) -> Result<Value,
     store_new(call, object).await
 }
 
+/// Whether a resource version says anything: what is no number is taken for none, and so is 0.
+/// Upstream: `Create` of apiserver/pkg/storage/etcd3/store.go, `ObjectResourceVersion` of apiserver/pkg/storage.
+fn states_version(text: &str) -> bool {
+    text.parse::<u64>().is_ok_and(|version| version != 0)
+}
+
 /// Stores a new object that passed everything.
 pub(super) async fn store_new(call: &Call<'_>, mut object: Value) -> Result<Value, ApiError> {
     let row = call.resource.row;
     let name = meta::name(&object).to_owned();
-    if !meta::resource_version(&object).is_empty() {
-        return Err(ApiError::internal("resourceVersion should not be set on objects to be created"));
-    }
     let key = call.core.key(row, meta::namespace(&object), &name)?;
+    if !call.request.dry_run && states_version(meta::resource_version(&object)) {
+        return Err(ApiError::internal_plain("resourceVersion should not be set on objects to be created"));
+    }
     let bytes = call.core.encode_stored(call.resource, &object)?;
     let written = if call.request.dry_run {
         let got = call.core.store.get(&key, 0).await.map_err(|e| store_errors::get(e, row, &name))?;
@@ -177,4 +183,18 @@ fn explain(call: &Call<'_>, object: &Value, error: storage::Error) -> ApiError {
         status.message = format!("object is being deleted: {}", status.message);
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resource_versions_of_new_objects() {
+        for (text, want) in
+            [("", false), ("0", false), ("5", true), ("x", false), ("-1", false), ("1x", false)]
+        {
+            assert_eq!(states_version(text), want, "{text}");
+        }
+    }
 }
