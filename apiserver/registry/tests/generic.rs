@@ -162,6 +162,48 @@ async fn watch_sees_changes_through_its_selector() {
     assert_eq!(kind(watch.next().await), ("DELETED", "a".into()));
 }
 
+/// What a strategic patch says of the kind is not looked at; the other formats make a document, which has one.
+#[tokio::test]
+async fn patches_of_other_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    create(&r, "v1 d/configmaps", &config_map("a")).await.unwrap();
+    let bytes = Bytes::from(r#"{"kind":"Scale","apiVersion":"autoscaling/v1","spec":{"replicas":-1}}"#);
+    for (kind, want) in [(PatchType::Strategic, Ok("b")), (PatchType::Merge, Err(422))] {
+        let patch = Patch { kind, bytes: bytes.clone(), force: None };
+        let got = r.patch(&at("v1 d/configmaps/a"), patch).await.map(|written| tree(&written.object));
+        let got = got.as_ref().map(|o| o["data"]["a"].as_str().unwrap()).map_err(|e| e.code);
+        assert_eq!(got, want, "{kind:?}");
+    }
+}
+
+/// A path may have an empty namespace; what then needs one says so in its own way.
+#[tokio::test]
+async fn an_empty_namespace_is_found_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = registry(dir.path());
+    let show = |error: Option<registry::errors::ApiError>| error.map(|e| (e.code, e.message));
+    let required = Some((400, "Namespace parameter required.".to_owned()));
+    let collection = at("v1 /configmaps");
+    let (all, everything) = (ListOptions::default(), DeleteOptions::default());
+
+    let made = r.create(&collection, body(&config_map("a"))).await.err();
+    let text = "ConfigMap \"a\" is invalid: metadata.namespace: Required value";
+    assert_eq!(show(made), Some((422, text.to_owned())));
+    assert_eq!(show(r.get(&at("v1 /configmaps/a"), "").await.err()), required);
+    assert_eq!(show(r.delete(&at("v1 /configmaps/a"), everything.clone()).await.err()), required);
+    assert_eq!(show(r.delete_collection(&collection, everything.clone(), &all).await.err()), None);
+    create(&r, "v1 d/configmaps", &config_map("a")).await.unwrap();
+    assert_eq!(show(r.delete_collection(&collection, everything, &all).await.err()), required);
+    assert!(r.get(&at("v1 d/configmaps/a"), "").await.is_ok());
+
+    let spec = json!({"user": "u", "resourceAttributes": {"verb": "get", "resource": "pods"}});
+    let review =
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "LocalSubjectAccessReview", "spec": spec});
+    let refused = create(&r, "authorization.k8s.io/v1 /localsubjectaccessreviews", &review).await.err();
+    assert_eq!(show(refused), Some((400, "namespace is required on this type: ".to_owned())));
+}
+
 fn owners(object: &Value) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
     let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();

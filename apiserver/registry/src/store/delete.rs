@@ -409,13 +409,11 @@ pub async fn delete_collection(
     Ok(list)
 }
 
-/// Deletes one listed object in its own namespace; one that went meanwhile is fine.
+/// Deletes one listed object in the namespace of the request; one that went meanwhile is fine. A collection that spans
+/// all namespaces (the path has an empty one) is listed, but nothing of it is deleted.
 async fn delete_item(call: &Call<'_>, item: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
     let mut info = (*call.request.info).clone();
     info.name = meta::name(item).to_owned();
-    if call.resource.row.namespaced {
-        info.namespace = meta::namespace(item).to_owned();
-    }
     let request = RequestContext { info: Arc::new(info), ..call.request.clone() };
     let call = Call { request: &request, ..*call };
     match delete(&call, meta::name(item), options).await {

@@ -84,6 +84,9 @@ async fn access(call: &Call<'_>, mut review: Value, own: bool) -> Result<Value, 
         let kind = call.resource.row.kind;
         return Err(ApiError::invalid_fields(kind.group, kind.kind, "", &errors));
     }
+    if call.resource.row.namespaced && call.request.info.namespace.is_empty() {
+        return Err(ApiError::bad_request("namespace is required on this type: "));
+    }
     let user = if own { call.request.user.clone() } else { Arc::new(subject(&review)) };
     let selectors = Selectors::of(&review);
     let ignored = selectors.ignored();
