@@ -3,19 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use registry::api::RequestInfo;
 use registry::errors::ApiError;
 
 use crate::web::query::Query;
 
-/// The client's `timeout` parameter if it is shorter than the server's limit.
+/// The client's `timeout` parameter if it is shorter than the server's limit. Of requests that may run as long as they
+/// like it is not even looked at.
 pub(super) fn of(
     query: &Query,
-    info: &RequestInfo,
+    long_running: bool,
     started: Instant,
     limit: Duration,
 ) -> Result<Instant, ApiError> {
-    let wanted = match query.get("timeout").filter(|t| !t.is_empty() && info.verb != "watch") {
+    let wanted = match query.get("timeout").filter(|t| !t.is_empty() && !long_running) {
         None => limit,
         // A negative timeout is none.
         Some(text) => match parse_duration(text.strip_prefix('-').unwrap_or(text)) {
@@ -58,6 +58,23 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deadlines() {
+        let (started, limit) = (Instant::now(), Duration::from_secs(60));
+        for (raw, long_running, want) in [
+            ("", false, Some(60)),
+            ("timeout=5s", false, Some(5)),
+            ("timeout=1h", false, Some(60)),
+            ("timeout=-1s", false, Some(60)),
+            ("timeout=x", false, None),
+            ("timeout=x", true, Some(60)),
+        ] {
+            let got = of(&Query::parse(raw), long_running, started, limit);
+            let got = got.ok().map(|deadline| (deadline - started).as_secs());
+            assert_eq!(got, want, "{raw} {long_running}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -86,14 +86,15 @@ async fn resolve(
         Ok(info) => Arc::new(info),
         Err(error) => return internal(&parts.uri, format!("failed to create RequestInfo: {error}")),
     };
-    let deadline = match deadline::of(&query, &info, started, server.limits.request_timeout) {
+    let long_running = is_long_running(&info);
+    let deadline = match deadline::of(&query, long_running, started, server.limits.request_timeout) {
         Ok(deadline) => deadline,
         Err(error) => return respond::error(&error, &parts.headers, &query),
     };
     let call = Call {
         parts,
         query,
-        long_running: is_long_running(&info),
+        long_running,
         claim: Default::default(),
         info,
         user: Arc::default(),
@@ -108,7 +109,6 @@ async fn resolve(
     let apply = call.header(http::header::CONTENT_TYPE).starts_with("application/apply-patch");
     let dry_run = call.query.get("dryRun").is_some();
     let labels = Labels::of(&call.info, &call.parts.method, apply, dry_run);
-    let long_running = call.long_running;
     let http2 = call.parts.version == http::Version::HTTP_2;
     let warnings = call.warnings.clone();
     let line = http_log::Line::of(&call, labels.verb());
