@@ -489,6 +489,8 @@ pub trait Registry: Send + Sync + 'static {
     async fn update(&self, context: &RequestContext, body: Body) -> Result<Written, ApiError>;
     /// Patches an object or subresource.
     async fn patch(&self, context: &RequestContext, patch: Patch) -> Result<Written, ApiError>;
+    /// Refuses selectors that do not parse, or that the resource cannot be selected by.
+    fn check_selectors(&self, context: &RequestContext, options: &ListOptions) -> Result<(), ApiError>;
     /// Deletes one object.
     async fn delete(&self, context: &RequestContext, options: DeleteOptions) -> Result<Deleted, ApiError>;
     /// Deletes what a list would return, and answers with that list.

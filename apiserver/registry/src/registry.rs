@@ -12,6 +12,7 @@ use crate::api::{
 };
 use crate::core::{Config, Core, Resource};
 use crate::errors::ApiError;
+use crate::filter::Filter;
 use crate::object::Owned;
 use crate::store::{self, delete};
 use crate::strategy::Call;
@@ -161,6 +162,11 @@ impl Registry for ApiRegistry {
         check_verb(&resource, &context.info.subresource, "patch")?;
         let call = self.call(context, &resource);
         subresources::patch(&call, &patch).await
+    }
+
+    fn check_selectors(&self, context: &RequestContext, options: &ListOptions) -> Result<(), ApiError> {
+        let row = self.resource(context)?.row;
+        Filter::parse(row, &options.label_selector, &options.field_selector).map(drop)
     }
 
     async fn delete(&self, context: &RequestContext, options: DeleteOptions) -> Result<Deleted, ApiError> {

@@ -115,8 +115,10 @@ pub(super) async fn collection(
     body: Upload,
 ) -> Result<Response, ApiError> {
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
-    let (list_options, _) = query::list_options(&call.query, false)?;
+    let list_options = query::collection_options(&call.query)?;
+    server.registry.check_selectors(&context(call), &list_options)?;
     let (options, dry_run) = options(server, call, body).await?;
+    query::check_delete_collection(&options)?;
     let context = RequestContext { dry_run, ..context(call) };
     let list = server.registry.delete_collection(&context, options, &list_options).await?;
     encode::list(call, &output, list)

@@ -42,7 +42,9 @@ pub(super) async fn list_or_watch(
     if !target.row.verbs.iter().any(|v| v == "watch") {
         return Err(ApiError::method_not_supported(&call.info.api_group, &call.info.resource, "watch"));
     }
-    let stream_output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), true)?;
+    let stream_output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), true)
+        // Upstream looks at what a stream is to be once it has begun to watch.
+        .or_else(|error| server.registry.check_selectors(&context(call), &options).and(Err(error)))?;
     let timeout = timeout(server, &options);
     options.timeout_seconds = i64::try_from(timeout.as_secs()).ok();
     let events = server.registry.watch(&context(call), &options).await?;

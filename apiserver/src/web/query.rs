@@ -106,6 +106,7 @@ pub(crate) fn list_options(query: &Query, force_watch: bool) -> Result<(ListOpti
         allow_watch_bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
         send_initial_events: query.flag("sendInitialEvents"),
     };
+    check_selectors(&options)?;
     let legacy = matches!(options.resource_version.as_str(), "" | "0");
     if watch && legacy && options.send_initial_events.is_none() && options.resource_version_match.is_empty() {
         options.send_initial_events = Some(true);
@@ -114,6 +115,26 @@ pub(crate) fn list_options(query: &Query, force_watch: bool) -> Result<(ListOpti
     let causes = if watch { check_watch(&options) } else { check_list(&options) };
     invalid("ListOptions", causes)?;
     Ok((options, watch || force_watch))
+}
+
+/// Selectors are parsed as the parameters are decoded, before anything is validated.
+fn check_selectors(options: &ListOptions) -> Result<(), ApiError> {
+    machinery::fields::parse(&options.field_selector).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    machinery::labels::parse(&options.label_selector).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    Ok(())
+}
+
+/// What a collection is deleted by: the options of a list, which may well say `watch`. They are validated as those of
+/// a watch then, and list all the same. Upstream: `DeleteCollection` of apiserver/pkg/endpoints/handlers/delete.go.
+pub(crate) fn collection_options(query: &Query) -> Result<ListOptions, ApiError> {
+    let (mut options, watch) = list_options(query, false)?;
+    if watch {
+        options.send_initial_events = None;
+        if options.resource_version.is_empty() {
+            options.resource_version_match.clear();
+        }
+    }
+    Ok(options)
 }
 
 const NOT_OLDER_THAN: &str = "NotOlderThan";
@@ -273,18 +294,35 @@ fn manager_from(user_agent: &str) -> String {
 
 /// Delete options from query parameters (used when the request has no body), and `dryRun`.
 pub(crate) fn delete_options(query: &Query) -> Result<(DeleteOptions, bool), ApiError> {
+    let stated = |name: &str| query.get(name).filter(|v| !v.is_empty()).map(str::to_owned);
     let options = DeleteOptions {
         grace_period_seconds: query.int("gracePeriodSeconds")?,
         propagation_policy: query.get("propagationPolicy").map(str::to_owned),
         orphan_dependents: query.flag("orphanDependents"),
-        uid: None,
-        resource_version: None,
+        // Preconditions, which lists by resource version get as well. Upstream: `Convert_url_Values_To_v1_DeleteOptions`.
+        uid: stated("uid"),
+        resource_version: stated("resourceVersion"),
         ignore_store_read_error: query.flag("ignoreStoreReadErrorWithClusterBreakingPotential"),
     };
     let mut causes = Vec::new();
     let dry_run = check_dry_run(query, &mut causes);
     check_delete(&options, causes)?;
     Ok((options, dry_run))
+}
+
+/// Refuses for a collection what is only allowed for one object. Upstream: feature `AllowUnsafeMalformedObjectDeletion`.
+pub(crate) fn check_delete_collection(options: &DeleteOptions) -> Result<(), ApiError> {
+    if options.ignore_store_read_error != Some(true) {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: "FieldValueInvalid".into(),
+        message:
+            "Invalid value: true: is not allowed with DELETECOLLECTION, try again after removing the option"
+                .into(),
+        field: "ignoreStoreReadErrorWithClusterBreakingPotential".into(),
+    };
+    invalid("DeleteOptions", vec![cause])
 }
 
 /// Validates delete options. Upstream: `metav1.validation.ValidateDeleteOptions`.
@@ -356,11 +394,50 @@ mod tests {
     }
 
     #[test]
+    fn selectors_are_refused_first() {
+        for raw in ["resourceVersionMatch=Exact&labelSelector=a%20in", "sendInitialEvents=1&fieldSelector=x"]
+        {
+            assert_eq!(list_options(&Query::parse(raw), false).expect_err(raw).code, 400, "{raw}");
+        }
+    }
+
+    #[test]
+    fn collections_are_deleted_by_the_options_of_watches_too() {
+        for (raw, want) in [
+            ("watch=maybe", Ok("")),
+            ("watch=1&resourceVersion=0", Ok("NotOlderThan")),
+            (
+                "watch=1&resourceVersion=5&sendInitialEvents=0&resourceVersionMatch=NotOlderThan",
+                Ok("NotOlderThan"),
+            ),
+            ("watch=1&resourceVersionMatch=Exact", Err(422)),
+            ("sendInitialEvents=1", Err(422)),
+        ] {
+            let got = collection_options(&Query::parse(raw));
+            let got = got.as_ref().map(|o| o.resource_version_match.as_str()).map_err(|e| e.code);
+            assert_eq!(got, want, "{raw}");
+        }
+    }
+
+    #[test]
     fn watch_from_scratch_becomes_watch_list() {
         let (options, watch) = list_options(&Query::parse("watch=true"), false).unwrap();
         assert!(watch);
         assert_eq!(options.send_initial_events, Some(true));
         assert_eq!(options.resource_version_match, "NotOlderThan");
+    }
+
+    #[test]
+    fn delete_preconditions() {
+        let (options, dry_run) = delete_options(&Query::parse("uid=u&resourceVersion=0&dryRun=All")).unwrap();
+        assert_eq!((options.uid.as_deref(), options.resource_version.as_deref()), (Some("u"), Some("0")));
+        assert!(dry_run);
+        let (options, _) = delete_options(&Query::parse("uid=&resourceVersion=")).unwrap();
+        assert_eq!((options.uid, options.resource_version), (None, None));
+        for (raw, want) in [("uid=u", 422), ("dryRun=All", 200)] {
+            let raw = format!("ignoreStoreReadErrorWithClusterBreakingPotential=true&{raw}");
+            assert_eq!(delete_options(&Query::parse(&raw)).map_or_else(|e| e.code, |_| 200), want, "{raw}");
+        }
     }
 
     #[test]
