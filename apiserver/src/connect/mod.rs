@@ -17,13 +17,14 @@ use auth::Decision;
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONNECTION, UPGRADE};
-use registry::api::{Body, MediaType, RequestContext, ResourceRow};
+use registry::api::{Body, MediaType, RequestContext, RequestInfo, ResourceRow};
 use registry::errors::ApiError;
 use serde_json::json;
 
 use crate::chain::authorize;
 use crate::local::Local;
 use crate::server::{Call, Server};
+use crate::web::query::Query;
 use crate::web::{Response, Upload};
 
 pub use dial::Dialer;
@@ -56,6 +57,7 @@ pub(crate) async fn serve(
     body: Upload,
 ) -> Result<Response, ApiError> {
     let subresource = call.info.subresource.clone();
+    check(&call.query, &call.info)?;
     let local = Local::new(server.registry.clone());
     if matches!(subresource.as_str(), "exec" | "attach" | "portforward") {
         check_create(server, &call).await?;
@@ -73,6 +75,18 @@ pub(crate) async fn serve(
         "log" => forward::log(&server.dialer, &mut call, target).await,
         _ => forward::request(&server.dialer, &mut call, target, body).await,
     }
+}
+
+/// What is refused whatever it is asked of. Logs are read, the rest is connected to, which cannot be tried dry.
+/// Upstream: `ConnectResource` of apiserver/pkg/endpoints/handlers/rest.go.
+fn check(query: &Query, info: &RequestInfo) -> Result<(), ApiError> {
+    if info.subresource != "log" && query.get("dryRun").is_some() {
+        return Err(ApiError::bad_request("dryRun is not supported"));
+    }
+    if info.name.is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    Ok(())
 }
 
 /// A WebSocket handshake is a GET, yet it runs a command: the right to create is asked for as well.
@@ -116,4 +130,28 @@ fn options(call: &Call, subresource: &str) -> Bytes {
         }
     };
     object.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals() {
+        for (subresource, name, query, want) in [
+            ("proxy", "a", "", None),
+            ("proxy", "a", "dryRun=All", Some("dryRun is not supported")),
+            ("exec", "", "dryRun=", Some("dryRun is not supported")),
+            ("log", "a", "dryRun=All", None),
+            ("log", "", "", Some("name must be provided")),
+        ] {
+            let info = RequestInfo {
+                name: name.to_owned(),
+                subresource: subresource.to_owned(),
+                ..RequestInfo::default()
+            };
+            let got = check(&Query::parse(query), &info).err().map(|e| e.message);
+            assert_eq!(got.as_deref(), want, "{subresource} {name} {query}");
+        }
+    }
 }

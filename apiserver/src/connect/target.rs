@@ -93,7 +93,6 @@ async fn node_of(local: &Local, name: &str) -> Result<Arc<Value>, ApiError> {
 
 /// Address and port of a node's kubelet.
 fn kubelet_address(server: &Server, node: &Value) -> Result<(String, u16), ApiError> {
-    let name = node.str_at(&["metadata", "name"]).unwrap_or_default();
     let addresses: Vec<(&str, &str)> = node
         .list_at(&["status", "addresses"])
         .into_iter()
@@ -103,14 +102,17 @@ fn kubelet_address(server: &Server, node: &Value) -> Result<(String, u16), ApiEr
     let preferred = server.dialer.address_types.iter();
     let found = preferred.flat_map(|t| addresses.iter().filter(move |(kind, _)| kind == t)).next();
     let Some((_, address)) = found else {
-        let kinds = &server.dialer.address_types;
-        return Err(ApiError::internal(format!(
-            "no preferred addresses found for node {name:?}; known addresses: {addresses:?}, preferred: {kinds:?}"
-        )));
+        return Err(no_address(&addresses));
     };
     let port = node.i64_at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(10250);
     Ok(((*address).to_owned(), port))
+}
+
+/// Upstream: `NoMatchError` of pkg/util/node, an error of no kind.
+fn no_address(known: &[(&str, &str)]) -> ApiError {
+    let known: Vec<String> = known.iter().map(|(kind, address)| format!("{{{kind} {address}}}")).collect();
+    ApiError::internal_plain(format!("no preferred addresses found; known addresses: [{}]", known.join(" ")))
 }
 
 /// The container a request means. Upstream: `validateContainer`.
@@ -345,6 +347,9 @@ async fn service_proxy(local: &Local, call: &Call) -> Result<Target, ApiError> {
         let found = named.next().ok_or_else(|| ApiError::service_unavailable(text))?;
         port_name = found.str_at(&["name"]).unwrap_or_default().to_owned();
     }
+    if namespace.is_empty() {
+        return Err(bad("missing required namespace".to_owned()));
+    }
     let none = || ApiError::service_unavailable(format!("no endpoints available for service {name:?}"));
     let selector = format!("kubernetes.io/service-name={name}");
     let slices = local.list(Gvr::SLICES, namespace, &selector).await?;
@@ -416,6 +421,14 @@ mod tests {
             ("a:b:c:d", None),
         ] {
             assert_eq!(split(id), want, "{id}");
+        }
+    }
+
+    #[test]
+    fn nodes_without_address() {
+        for (known, want) in [(&[][..], "[]"), (&[("A", "1"), ("B", "2")][..], "[{A 1} {B 2}]")] {
+            let text = format!("no preferred addresses found; known addresses: {want}");
+            assert_eq!(no_address(known).message, text);
         }
     }
 
