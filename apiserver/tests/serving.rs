@@ -184,6 +184,40 @@ async fn answers() {
     assert!(text.starts_with(head), "{text}");
 }
 
+/// What upstream's routers make of empty names and of slashes too many.
+#[tokio::test]
+async fn odd_paths() {
+    let cluster = start().await;
+    for (method, path, code, text) in [
+        ("GET", "/healthz/", 404, "404 page not found"),
+        ("GET", "/openid/v1/jwks/", 200, "\"keys\""),
+        ("GET", "/apis/apps//", 200, "\"APIGroup\""),
+        ("DELETE", "/apis/apps//", 405, "\"MethodNotAllowed\""),
+        ("DELETE", "/apis/apps/", 200, "\"APIGroup\""),
+        ("GET", "/apis/apps/v9/deployments", 404, "\"NotFound\""),
+        ("DELETE", "/api//v1", 404, "\"NotFound\""),
+        ("GET", "/apis//apps/v1", 404, "404 page not found"),
+        ("GET", "/api/v1/namespaces/default/pods//log", 400, "name must be provided"),
+        ("GET", "/api/v1/nodes//status", 400, "name must be provided"),
+        ("HEAD", "/api/v1/nodes//status", 405, ""),
+        ("GET", "/api/v1/watch/namespaces/a/status", 404, "\"NotFound\""),
+        ("GET", "/api/v1/namespaces//services/a/proxy", 400, "missing required namespace"),
+        ("GET", "/api/v1/namespaces//services/a/proxy?dryRun=All", 400, "dryRun is not supported"),
+        ("DELETE", "/api/v1/namespaces//pods", 200, "\"PodList\""),
+        (
+            "DELETE",
+            "/api/v1/namespaces/default/pods?fieldSelector=spec.x%3D1&dryRun=Nope",
+            400,
+            "not supported: spec.x",
+        ),
+        ("DELETE", "/api/v1/namespaces/default/pods?watch=1", 200, "\"PodList\""),
+    ] {
+        let (got, answer) = ask(&cluster, Some(&cluster.admin), method, path).await;
+        assert_eq!(got, code, "{method} {path}: {answer}");
+        assert!(answer.contains(text), "{method} {path}: {answer}");
+    }
+}
+
 /// Both forms of the document are sent as they are: a final newline would be a damaged field of the protobuf form.
 #[tokio::test]
 async fn openapi_is_sent_without_a_final_newline() {

@@ -6,6 +6,9 @@ Where upstream's own answer is a 5xx with the same code and reason (503 for a pr
 version on create and for applied fields that the schema lacks), or where Go's server gives none either, the answer is
 counted and printed apart, and does not fail the run. 504 is what a short `timeout` asks for.
 
+Known to differ: a body of YAML that is a tab (no token for upstream, nothing for us), and `/openapi/v2` refused with 406
+(upstream's answer has no body).
+
 Usage: run.py UPSTREAM OURS [COUNT [SEED]], where UPSTREAM and OURS are kube-apiserver binaries; etcd comes from PATH.
 """
 import collections, http.client, json, random, re, ssl, subprocess, sys, tempfile, time, urllib.error, urllib.request

@@ -116,9 +116,15 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     }
 }
 
-/// Whether the group-version has a document.
+/// Whether the group-version is one of this server's own, of which there is a route; custom resources have none.
 pub(crate) fn serves(server: &Server, group: &str, version: &str) -> bool {
-    server.registry.resources().iter().any(|r| r.gvk.group == group && r.gvk.version == version)
+    let own = |row: &Arc<ResourceRow>| row.custom.is_none() && row.gvk.group == group;
+    server.registry.resources().iter().any(|row| own(row) && row.gvk.version == version)
+}
+
+/// Whether the group is one of this server's own.
+pub(crate) fn serves_group(server: &Server, group: &str) -> bool {
+    server.registry.resources().iter().any(|r| r.gvk.group == group && r.custom.is_none())
 }
 
 fn resources(server: &Server, call: &Call, group: &str, version: &str) -> Option<Response> {

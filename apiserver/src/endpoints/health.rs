@@ -46,7 +46,7 @@ impl Page {
         [Page::Healthz, Page::Livez, Page::Readyz].into_iter().find_map(|page| {
             let rest = path.strip_prefix('/')?.strip_prefix(page.name())?;
             match rest.strip_prefix('/') {
-                Some(check) => Some((page, check)),
+                Some(check) => (!check.is_empty()).then_some((page, check)),
                 None => rest.is_empty().then_some((page, "")),
             }
         })

@@ -11,6 +11,8 @@ use registry::errors::ApiError;
 
 use crate::flowcontrol::dump;
 use crate::server::{Call, Limiter, Server};
+use crate::web::negotiate::JSON;
+use crate::web::router::{self, Media};
 use crate::web::{Response, Upload, respond};
 use crate::{discovery, openapi};
 
@@ -30,9 +32,7 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Upload) -> Resp
     if let Some((page, check)) = health::Page::of(&path) {
         return server.health.answer(page, check, &call.query).await;
     }
-    if call.parts.method != Method::GET && is_get_only(&server, &path) {
-        let text = "the server does not allow this method on the requested resource";
-        let error = ApiError::of_route(405, "MethodNotAllowed", text);
+    if let Some(Err(error)) = media(&server, &path).map(|media| check(&call, media)) {
         return respond::error(&error, &call.parts.headers, &call.query);
     }
     if let Limiter::Flows(controller) = &server.limiter
@@ -57,14 +57,30 @@ pub(crate) async fn route(server: Arc<Server>, call: Call, body: Upload) -> Resp
     }
 }
 
-/// Whether a path is one of the routes; pages that are no routes answer every method alike.
-fn is_get_only(server: &Server, path: &str) -> bool {
+/// Refuses what a route does not take.
+fn check(call: &Call, media: Media) -> Result<(), ApiError> {
+    if call.parts.method != Method::GET {
+        let text = "the server does not allow this method on the requested resource";
+        return Err(ApiError::of_route(405, "MethodNotAllowed", text));
+    }
+    media.check(&call.parts.headers)
+}
+
+/// The media types of a path that is one of the routes; pages that are none answer every method alike, and send what
+/// they have.
+fn media(server: &Server, path: &str) -> Option<Media> {
+    const DOCUMENT: Media = Media { consumes: router::ALL, produces: router::ALL };
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
-        ["version" | "api"] | ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"] => true,
-        ["api", version] => discovery::serves(server, "", version),
-        ["apis", group, version] => discovery::serves(server, group, version),
-        _ => false,
+        ["version"] => Some(Media { consumes: &[JSON], produces: &[JSON] }),
+        ["openid", "v1", "jwks"] => Some(Media { consumes: &[], produces: &[openid::KEYS] }),
+        [".well-known", "openid-configuration"] => Some(Media { consumes: &[], produces: &[JSON] }),
+        ["api"] => Some(DOCUMENT),
+        ["api", version] => discovery::serves(server, "", version).then_some(DOCUMENT),
+        ["apis", group, version] => discovery::serves(server, group, version).then_some(DOCUMENT),
+        // The page of a group is no route, but with one slash more the path is one.
+        ["apis", group] if path.ends_with("//") => discovery::serves_group(server, group).then_some(DOCUMENT),
+        _ => None,
     }
 }
 

@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::web::{Response, respond};
 
+/// The media type of the keys.
+pub(crate) const KEYS: &str = "application/jwk-set+json";
+
 /// Both documents, made once; absent when the issuer is no https URL.
 #[derive(Debug, Clone, Default)]
 pub struct OpenId {
@@ -37,9 +40,10 @@ impl OpenId {
 
     /// Answers one of the two paths.
     pub(crate) fn answer(&self, path: &str) -> Option<Response> {
-        let (text, kind) = match path {
+        // The router does not mind a slash at the end.
+        let (text, kind) = match path.strip_suffix('/').unwrap_or(path) {
             "/.well-known/openid-configuration" => (self.configuration.clone()?, "application/json"),
-            "/openid/v1/jwks" => (self.keys.clone()?, "application/jwk-set+json"),
+            "/openid/v1/jwks" => (self.keys.clone()?, KEYS),
             _ => return None,
         };
         let mut response = respond::typed(StatusCode::OK, kind, text);

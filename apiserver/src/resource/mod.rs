@@ -28,9 +28,6 @@ pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Upload) -> Resp
     if call.info.path.starts_with("//") {
         return crate::endpoints::not_found();
     }
-    let info = &call.info;
-    let known =
-        |row: &Arc<ResourceRow>| row.gvk.group == info.api_group && row.gvk.version == info.api_version;
     if connects(&server, &call) {
         let (headers, query, context) = (call.parts.headers.clone(), call.query.clone(), context(&call));
         let audited = call.audit.enabled();
@@ -42,7 +39,7 @@ pub(crate) async fn serve(server: Arc<Server>, call: Call, body: Upload) -> Resp
     }
     match dispatch(&server, &call, body).await {
         Ok(response) => response,
-        Err(error) if error.code == 404 && !server.registry.resources().iter().any(known) => {
+        Err(error) if error.code == 404 && !route::is_routed(&call.info, &server.registry.resources()) => {
             crate::endpoints::not_found()
         }
         Err(error) => audit::error(&error, &call),
@@ -100,20 +97,23 @@ fn find(server: &Server, call: &Call) -> Result<Target, ApiError> {
         };
         &sub.ok_or_else(missing)?.verbs
     };
-    let everywhere = matches!(info.verb.as_str(), "list" | "watch");
+    // Custom resources have no routes: their handler goes by the request's verb alone.
+    let verb = if row.custom.is_none() { route::verb(info) } else { info.verb.as_str() };
+    let everywhere = matches!(verb, "list" | "watch");
     let method = &call.parts.method;
     let allowed = if info.subresource == "proxy" {
         route::passes_on(method)
     } else {
-        verbs.contains(&info.verb) && route::takes_method(info, method)
+        verbs.iter().any(|v| v == verb) && route::takes_method(info, method)
     };
     if !allowed || (row.namespaced && !scoped && !everywhere) {
         return Err(method_not_allowed());
     }
+    let built_in = server.registry.built_in(&row.gvk);
     if !crate::connect::is_connect(&row, &info.subresource) {
+        route::check_content_type(&call.parts.headers, verb, built_in)?;
         route::check_accept(call.header(http::header::ACCEPT), everywhere)?;
     }
-    let built_in = server.registry.built_in(&row.gvk);
     let table = row.verbs.iter().any(|v| v == "list")
         && !matches!(info.subresource.as_str(), "binding" | "eviction" | "token");
     Ok(Target { row, built_in, table })
@@ -143,11 +143,9 @@ fn warn_deprecated(call: &Call, row: &ResourceRow) {
 async fn dispatch(server: &Arc<Server>, call: &Call, body: Upload) -> Result<Response, ApiError> {
     let target = find(server, call)?;
     warn_deprecated(call, &target.row);
-    let info = &call.info;
-    if target.row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
-        return Err(ApiError::bad_request("Namespace parameter required."));
-    }
-    match call.info.verb.as_str() {
+    let verb = route::verb(&call.info);
+    route::check_name(&call.info, verb)?;
+    match verb {
         "get" => get(server, call, &target).await,
         "list" | "watch" => watch::list_or_watch(server, call, &target).await,
         "create" => create(server, call, &target, body).await,
@@ -232,12 +230,7 @@ async fn update(server: &Server, call: &Call, target: &Target, body: Upload) -> 
 
 async fn patch(server: &Server, call: &Call, target: &Target, body: Upload) -> Result<Response, ApiError> {
     let bytes = read_body(server, body).await?;
-    let kind =
-        negotiate::patch(&call.parts.headers, target.built_in).map_err(|error| match target.built_in {
-            true => ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
-            // Custom resources have no routes of their own: the handler answers.
-            false => error,
-        })?;
+    let kind = negotiate::patch(&call.parts.headers, target.built_in)?;
     let output = negotiate::output(&call.parts.headers, &call.query, target.restrictions(), false)?;
     let write = if kind == registry::api::PatchType::Apply { Write::Apply } else { Write::Patch };
     let (context, force) = write_context(call, write)?;

@@ -6,6 +6,7 @@ pub(crate) mod negotiate;
 pub(crate) mod pretty;
 pub(crate) mod query;
 pub(crate) mod respond;
+pub(crate) mod router;
 pub(crate) mod upload;
 pub(crate) mod yaml;
 
