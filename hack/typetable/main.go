@@ -21,6 +21,7 @@ type pkg struct {
 	group       string
 	configGroup string // a second group with the same version
 	types       []*goType
+	consts      map[string]string // string constants by name
 }
 
 func fail(err error) {

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -25,6 +26,7 @@ type goType struct {
 type goField struct {
 	goName, json, expr, proto            string
 	omitEmpty, omitZero, embedded, noTag bool
+	documented                           bool
 	patchStrategy, patchKey              string
 	markers                              []string
 }
@@ -38,6 +40,7 @@ func (p *pkg) parse() error {
 		return fmt.Errorf("no Go files in %s", p.dir)
 	}
 	consts := map[string][]string{}
+	p.consts = map[string]string{}
 	for _, f := range files {
 		base := filepath.Base(f)
 		if strings.HasPrefix(base, "zz_") || strings.HasSuffix(base, "_test.go") || strings.HasPrefix(base, "generated") {
@@ -82,7 +85,7 @@ func imports(file *ast.File) map[string]string {
 	return out
 }
 
-// constDecl notes the package's group name and the string constants of named types.
+// constDecl notes the package's group name, its string constants, and those of each named type.
 func (p *pkg) constDecl(gd *ast.GenDecl, consts map[string][]string) {
 	for _, s := range gd.Specs {
 		vs := s.(*ast.ValueSpec)
@@ -90,12 +93,8 @@ func (p *pkg) constDecl(gd *ast.GenDecl, consts map[string][]string) {
 			if i >= len(vs.Values) {
 				continue
 			}
-			lit, ok := vs.Values[i].(*ast.BasicLit)
-			if !ok || lit.Kind != token.STRING {
-				continue
-			}
-			value, err := strconv.Unquote(lit.Value)
-			if err != nil {
+			of, value, ok := stringConst(vs.Values[i])
+			if !ok {
 				continue
 			}
 			if name.Name == "GroupName" {
@@ -105,10 +104,37 @@ func (p *pkg) constDecl(gd *ast.GenDecl, consts map[string][]string) {
 				p.configGroup = value
 			}
 			if t, ok := vs.Type.(*ast.Ident); ok {
-				consts[t.Name] = append(consts[t.Name], value)
+				of = t.Name
+			}
+			p.consts[name.Name] = value
+			if of != "" && !slices.Contains(consts[of], value) {
+				consts[of] = append(consts[of], value)
 			}
 		}
 	}
+}
+
+// Constants of core/v1 that other packages convert to types of their own.
+var foreign = map[string]string{"IPv4Protocol": "IPv4", "IPv6Protocol": "IPv6"}
+
+// stringConst reads "text", Type("text") and Type(v1.Const): the type, if it is named here, and the text.
+func stringConst(e ast.Expr) (string, string, bool) {
+	switch v := e.(type) {
+	case *ast.BasicLit:
+		if v.Kind == token.STRING {
+			value, err := strconv.Unquote(v.Value)
+			return "", value, err == nil
+		}
+	case *ast.SelectorExpr:
+		value, ok := foreign[v.Sel.Name]
+		return "", value, ok
+	case *ast.CallExpr:
+		if t, ok := v.Fun.(*ast.Ident); ok && len(v.Args) == 1 {
+			_, value, ok := stringConst(v.Args[0])
+			return t.Name, value, ok
+		}
+	}
+	return "", "", false
 }
 
 type fileParser struct {
@@ -145,7 +171,7 @@ func (fp *fileParser) typeDecl(gd *ast.GenDecl) {
 }
 
 func (fp *fileParser) field(f *ast.Field) []goField {
-	g := goField{expr: fp.expr(f.Type), markers: markers(f.Doc), noTag: true}
+	g := goField{expr: fp.expr(f.Type), markers: markers(f.Doc), noTag: true, documented: documented(f.Doc)}
 	if f.Tag != nil {
 		tag := reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
 		parts := strings.Split(tag.Get("json"), ",")
@@ -198,6 +224,14 @@ func (fp *fileParser) expr(e ast.Expr) string {
 		}
 	}
 	return fmt.Sprintf("?%T", e)
+}
+
+// documented tells whether a comment says anything beside markers.
+func documented(g *ast.CommentGroup) bool {
+	return g != nil && slices.ContainsFunc(g.List, func(l *ast.Comment) bool {
+		s := strings.TrimSpace(strings.TrimPrefix(l.Text, "//"))
+		return s != "" && !strings.HasPrefix(s, "+") && !strings.HasPrefix(s, "TODO")
+	})
 }
 
 // markers are the comment lines that start with a plus sign.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -125,6 +126,8 @@ func (p *printer) field(f goField) {
 	add(has(f.markers, "required") || has(f.markers, "k8s:required"), "required")
 	add(has(f.markers, "nullable"), "nullable")
 	add(has(f.markers, "unionDiscriminator"), "unionDiscriminator")
+	// OpenAPI says more than the reference of what is documented.
+	add(!f.documented && strings.HasPrefix(f.expr, "*") && p.isReference(f.expr[1:]), "undocumented")
 	p.lists(f, &line)
 	add(enum != "", "enum="+enum)
 	if named, differs := p.goType(f.expr); differs {
@@ -132,11 +135,26 @@ func (p *printer) field(f goField) {
 	}
 	for _, m := range f.markers {
 		if v, ok := strings.CutPrefix(m, "default="); ok {
-			line = append(line, "default="+v)
+			line = append(line, "default="+p.constant(v))
 		}
 	}
 	fmt.Fprintln(p.w, strings.Join(line, " "))
 	p.rules(f.markers, "    ")
+}
+
+// constant writes a default that refers to a constant of the package as the constant's value.
+func (p *printer) constant(v string) string {
+	name, ok := strings.CutPrefix(v, "ref(")
+	if value, known := p.pkg.consts[strings.TrimSuffix(name, ")")]; ok && known {
+		return strconv.Quote(value)
+	}
+	return v
+}
+
+// isReference tells whether OpenAPI has a schema of its own for the type.
+func (p *printer) isReference(expr string) bool {
+	t := p.named[expr]
+	return t != nil && t.under == "struct" || special[expr] != "" && special[expr] != "string"
 }
 
 // lists adds list and map topology and the strategic merge patch directives.
@@ -256,6 +274,10 @@ func (p *printer) goType(expr string) (string, bool) {
 	if t := p.named[expr]; t != nil && t.alias {
 		return p.goType(t.under)
 	} else if t != nil && t.under != "struct" {
+		return base, true
+	}
+	// JSON of any form: the shape does not say which type it is that OpenAPI names.
+	if strings.HasSuffix(expr, "apis/apiextensions/v1.JSON") || strings.HasSuffix(expr, "apis/apiextensions/v1beta1.JSON") {
 		return base, true
 	}
 	return base, strings.HasPrefix(expr, "k8s.io/apimachinery/pkg/types.") || expr == "int" || expr == "float32" || expr == "uint64"

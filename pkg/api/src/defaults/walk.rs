@@ -237,12 +237,7 @@ fn inner(table: &TypeTable, shape: Shape) -> Option<TypeId> {
 
 /// The declared default, unless it is Go's zero value anyway.
 fn own_default(f: &Field) -> Option<Value> {
-    let text = match f.default()? {
-        "ref(AzureDataDiskCachingReadWrite)" => "\"ReadWrite\"",
-        "ref(AzureSharedBlobDisk)" => "\"Shared\"",
-        text => text,
-    };
-    let value: Value = serde_json::from_str(text).ok()?;
+    let value: Value = serde_json::from_str(f.default()?).ok()?;
     let zero = match &value {
         Value::Str(s) => s.is_empty(),
         Value::Int(i) => *i == 0,

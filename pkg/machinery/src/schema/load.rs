@@ -236,6 +236,7 @@ fn attribute(f: &mut Field, word: &'static str) -> Result<(), &'static str> {
             "required" => f.flags.required = true,
             "nullable" => f.flags.nullable = true,
             "unionDiscriminator" => f.flags.union_discriminator = true,
+            "undocumented" => f.flags.undocumented = true,
             _ => return Err("unknown attribute"),
         },
         Some(("listType", v)) => {
@@ -246,7 +247,10 @@ fn attribute(f: &mut Field, word: &'static str) -> Result<(), &'static str> {
                 _ => return Err("unknown list type"),
             });
         }
-        Some(("mapType" | "structType", v)) => f.flags.atomic = v == "atomic",
+        Some(("mapType" | "structType", v)) => {
+            f.flags.atomic = v == "atomic";
+            f.flags.granular = v == "granular";
+        }
         Some(("keys", v)) => extra(f).list_keys = list(v, ','),
         Some(("patch", v)) => {
             for strategy in v.split(',') {

@@ -73,7 +73,7 @@ pub struct Extra {
     /// Keys of a list of type map, in declared order.
     pub list_keys: Vec<Str>,
     pub patch_key: Option<Str>,
-    /// The declared default, as JSON or as `ref(package.Const)`.
+    /// The declared default, as JSON.
     pub default: Option<Str>,
     pub enum_values: Vec<Str>,
     /// Go's name of the type where it cannot be derived from the shape.
@@ -97,8 +97,12 @@ pub struct FieldFlags {
     pub required: bool,
     pub nullable: bool,
     pub union_discriminator: bool,
+    /// A pointer to a struct about which upstream's source says nothing, so that OpenAPI has the bare reference.
+    pub undocumented: bool,
     /// The map or struct is replaced as a whole by apply.
     pub atomic: bool,
+    /// It is said that the map or struct is not replaced as a whole.
+    pub granular: bool,
     /// `patchStrategy=merge`.
     pub patch_merge: bool,
     /// `patchStrategy=retainKeys`.
