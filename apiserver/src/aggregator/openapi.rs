@@ -105,7 +105,7 @@ async fn v3_url(remote: &Remote, path: &str) -> Result<String, String> {
     url.map(str::to_owned).ok_or_else(|| format!("no document of {path}"))
 }
 
-/// The paths of a group-version in the server's v2 document, with the definitions they use.
+/// The paths of a group-version in the server's v2 document, with the definitions and parameters they use.
 async fn v2_part(remote: &Remote, path: &str) -> Result<Value, String> {
     let document = get(remote, "/openapi/v2").await?;
     let document: Value = serde_json::from_slice(&document).map_err(|e| e.to_string())?;
@@ -118,28 +118,30 @@ fn part(document: &Value, path: &str) -> Value {
     let all = document["paths"].as_object().into_iter().flatten();
     let paths: Map<String, Value> =
         all.filter(|(p, _)| own(p)).map(|(p, v)| (p.clone(), v.clone())).collect();
-    let mut definitions = Map::new();
+    let mut out = serde_json::json!({"definitions": {}, "parameters": {}});
     let mut open: Vec<Value> = vec![Value::Object(paths.clone())];
     while let Some(value) = open.pop() {
         let mut names = Vec::new();
         references(&value, &mut names);
-        for name in names {
-            if let Some(found) =
-                document["definitions"].get(&name).filter(|_| !definitions.contains_key(&name))
-            {
-                definitions.insert(name, found.clone());
+        for (kind, name) in names {
+            let Some(found) = document.get(kind).and_then(|all| all.get(&name)) else { continue };
+            if out[kind].get(&name).is_none() {
+                out[kind][name.as_str()] = found.clone();
                 open.push(found.clone());
             }
         }
     }
-    serde_json::json!({"paths": paths, "definitions": definitions})
+    out["paths"] = Value::Object(paths);
+    out
 }
 
-fn references(value: &Value, out: &mut Vec<String>) {
+/// Names of definitions and parameters that are referred to.
+fn references(value: &Value, out: &mut Vec<(&'static str, String)>) {
     match value {
         Value::Object(map) => {
             if let Some(name) = map.get("$ref").and_then(Value::as_str) {
-                out.extend(name.strip_prefix("#/definitions/").map(str::to_owned));
+                out.extend(name.strip_prefix("#/definitions/").map(|n| ("definitions", n.to_owned())));
+                out.extend(name.strip_prefix("#/parameters/").map(|n| ("parameters", n.to_owned())));
             }
             map.values().for_each(|v| references(v, out));
         }
@@ -149,12 +151,12 @@ fn references(value: &Value, out: &mut Vec<String>) {
 }
 
 /// Adds parts to this server's document. Definitions both know stay this server's; of two that differ under one name,
-/// the other's gets a number and its references with it.
+/// the other's gets a number and its references with it. Names of parameters have a hash of what they say.
 pub(crate) fn merge(document: &mut Value, parts: &[Arc<Value>]) {
     for part in parts {
         let mut part = (**part).clone();
         rename(document, &mut part);
-        for field in ["definitions", "paths"] {
+        for field in ["definitions", "parameters", "paths"] {
             let (Some(own), Some(add)) = (document[field].as_object_mut(), part[field].as_object()) else {
                 continue;
             };
@@ -214,16 +216,20 @@ mod tests {
     fn parts_are_cut_out_and_merged() {
         let reference = |name: &str| json!({"$ref": format!("#/definitions/{name}")});
         let other = json!({
-            "paths": {"/apis/g/v1/": {}, "/apis/g/v1/as": {"get": reference("A")}, "/apis/h/v1/": {"get": reference("H")}},
+            "paths": {"/apis/g/v1/": {}, "/apis/g/v1/as": {"get": reference("A"), "parameters": [{"$ref": "#/parameters/p-1"}]}, "/apis/h/v1/": {"get": reference("H")}},
             "definitions": {"A": {"properties": {"b": reference("B"), "a": reference("A")}}, "B": {"type": "string"}, "H": {}},
+            "parameters": {"p-1": {"name": "p"}, "q-1": {"name": "q"}},
         });
         let part = part(&other, "apis/g/v1");
         assert_eq!(part["paths"].as_object().unwrap().len(), 2);
         assert_eq!(part["definitions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["A", "B"]);
-        let mut own = json!({"paths": {"/api/": {}}, "definitions": {"B": {"type": "integer"}}});
+        assert_eq!(part["parameters"], json!({"p-1": {"name": "p"}}));
+        let definitions = json!({"B": {"type": "integer"}});
+        let mut own = json!({"paths": {"/api/": {}}, "definitions": definitions, "parameters": {}});
         merge(&mut own, &[Arc::new(part)]);
         assert_eq!(own["definitions"]["A"]["properties"]["b"], reference("B_v2"));
         assert_eq!(own["definitions"]["B"]["type"], "integer");
         assert!(own["paths"].get("/apis/g/v1/as").is_some());
+        assert!(own["parameters"].get("p-1").is_some());
     }
 }

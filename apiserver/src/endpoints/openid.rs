@@ -38,6 +38,11 @@ impl OpenId {
         Self { configuration: Some(configuration), keys: Some(json!({"keys": all}).to_string()) }
     }
 
+    /// Whether there are documents.
+    pub(crate) fn is_served(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// Answers one of the two paths.
     pub(crate) fn answer(&self, path: &str) -> Option<Response> {
         // The router does not mind a slash at the end.

@@ -110,6 +110,11 @@ pub(super) fn document(document: &Value) -> Vec<u8> {
         out
     });
     out.given(9, document.get("definitions"), properties);
+    out.given(10, document.get("parameters"), |all| {
+        let mut out = Message::default();
+        out.named(1, Some(all), |_| true, parameter);
+        out
+    });
     out.each(12, document.get("security"), |requirement| {
         let mut out = Message::default();
         out.named(1, Some(requirement), |_| true, strings);
@@ -161,7 +166,7 @@ fn path_item(item: &Value) -> Message {
     for (tag, method) in (2..).zip(methods) {
         out.given(tag, item.get(method), operation);
     }
-    out.each(9, item.get("parameters"), parameter);
+    out.each(9, item.get("parameters"), parameters_item);
     out.extensions(10, item);
     out
 }
@@ -173,7 +178,7 @@ fn operation(operation: &Value) -> Message {
     out.text(5, text(operation, "operationId"));
     out.texts(6, operation.get("produces"));
     out.texts(7, operation.get("consumes"));
-    out.each(8, operation.get("parameters"), parameter);
+    out.each(8, operation.get("parameters"), parameters_item);
     out.given(9, operation.get("responses"), |responses| {
         let mut out = Message::default();
         out.named(1, Some(responses), |name| !name.starts_with("x-"), response);
@@ -193,6 +198,20 @@ fn response(response: &Value) -> Message {
         item
     });
     out.message(1, inner);
+    out
+}
+
+/// A parameter, or a reference to one of the document's.
+fn parameters_item(item: &Value) -> Message {
+    let mut out = Message::default();
+    let reference = text(item, "$ref");
+    if reference.is_empty() {
+        out.message(1, parameter(item));
+    } else {
+        let mut inner = Message::default();
+        inner.text(1, reference);
+        out.message(2, inner);
+    }
     out
 }
 
@@ -221,13 +240,11 @@ fn parameter(parameter: &Value) -> Message {
         other.message(kind, own);
         chosen.message(2, other);
     }
-    let mut out = Message::default();
-    out.message(1, chosen);
-    out
+    chosen
 }
 
 /// Fields of a schema that are texts, numbers or switches.
-const SCALARS: [(u32, &str); 16] = [
+const SCALARS: [(u32, &str); 17] = [
     (1, "$ref"),
     (2, "format"),
     (3, "title"),
@@ -242,6 +259,7 @@ const SCALARS: [(u32, &str); 16] = [
     (13, "pattern"),
     (14, "maxItems"),
     (15, "minItems"),
+    (16, "uniqueItems"),
     (17, "maxProperties"),
     (18, "minProperties"),
 ];
@@ -274,6 +292,13 @@ fn schema(of: &Value) -> Message {
     });
     out.each(24, of.get("allOf"), schema);
     out.given(25, of.get("properties"), properties);
+    out.given(29, of.get("externalDocs"), |docs| {
+        let mut out = Message::default();
+        out.text(1, text(docs, "description"));
+        out.text(2, text(docs, "url"));
+        out
+    });
+    out.given(30, of.get("example"), any);
     out.extensions(31, of);
     out
 }
@@ -282,6 +307,16 @@ fn schema(of: &Value) -> Message {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn parameters_are_said_or_referred_to() {
+        // Of the path item, field 9: an item with a reference, whose text is field 1.
+        let made = path_item(&json!({"parameters": [{"$ref": "#/p"}]})).0;
+        assert_eq!(made, [0x4a, 7, 0x12, 5, 0x0a, 3, b'#', b'/', b'p']);
+        let made = parameters_item(&json!({"name": "a", "in": "path", "required": true, "type": "b"})).0;
+        let own = [&[8, 1, 0x12, 4][..], b"path", &[0x22, 1, b'a', 0x2a, 1, b'b']].concat();
+        assert_eq!(made, [&[0x0a, 18, 0x12, 16, 0x22, 14][..], &own].concat());
+    }
 
     #[test]
     fn parts_lie_inside_each_other() {

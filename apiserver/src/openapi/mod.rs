@@ -4,10 +4,17 @@
 //! descriptions are upstream's text. Version 2 has a protobuf form ([`gnostic`]) too; version 3 is JSON alone.
 //! Upstream: `k8s.io/kube-openapi/pkg/{builder,builder3,handler,handler3}`.
 mod custom;
+mod custompaths;
 mod descriptions;
+mod documents;
+mod fixed;
 mod gnostic;
+mod operation;
+mod parameters;
 mod paths;
 mod schemas;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -61,45 +68,16 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn info(dialect: Dialect) -> Map<String, Value> {
-    let mut out = Map::new();
-    match dialect {
-        Dialect::V2 => out.insert("swagger".to_owned(), json!("2.0")),
-        Dialect::V3 => out.insert("openapi".to_owned(), json!("3.0.0")),
-    };
-    out.insert("info".to_owned(), json!({"title": "Kubernetes", "version": component::version::reported()}));
-    out
-}
-
-fn document(rows: &[Arc<ResourceRow>], dialect: Dialect) -> Bytes {
-    let mut out = info(dialect);
-    let mut schemas = schemas::Schemas::new(dialect, rows);
-    out.insert("paths".to_owned(), Value::Object(paths::all(rows, &mut schemas)));
-    let security = json!({"description": "Bearer Token authentication", "in": "header", "name": "authorization",
-        "type": "apiKey"});
-    match dialect {
-        Dialect::V2 => {
-            out.insert("definitions".to_owned(), Value::Object(schemas.finish()));
-            out.insert("securityDefinitions".to_owned(), json!({"BearerToken": security}));
-            out.insert("security".to_owned(), json!([{"BearerToken": []}]));
-        }
-        Dialect::V3 => {
-            let schemas = Value::Object(schemas.finish());
-            let components = json!({"schemas": schemas, "securitySchemes": {"BearerToken": security}});
-            out.insert("components".to_owned(), components);
-        }
-    }
-    Value::Object(out).to_string().into()
-}
-
 fn cached(server: &Server, key: &str, rows: &[Arc<ResourceRow>], dialect: Dialect) -> (Bytes, String) {
     let hash = if dialect == Dialect::V2 { hash_all(rows) } else { hash(rows, key) };
     let name = format!("{key}?{hash}");
     if let Some(found) = server.openapi.0.lock().get(&name) {
         return (found.clone(), hash);
     }
-    let own: Vec<_> = rows.iter().filter(|r| dialect == Dialect::V2 || path_of(r) == key).cloned().collect();
-    let made = document(&own, dialect);
+    let made = match dialect {
+        Dialect::V2 => documents::v2(rows, server.openid.is_served()),
+        Dialect::V3 => documents::v3(rows, key),
+    };
     let mut all = server.openapi.0.lock();
     all.retain(|k, _| k.split('?').next() != Some(key));
     all.insert(name, made.clone());
@@ -125,7 +103,7 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
         return Some(index(server, call, &rows));
     }
     let name = rest.strip_prefix('/')?;
-    if !rows.iter().any(|r| path_of(r) == name) {
+    if !documents::names(&rows, server.openid.is_served()).contains(name) {
         return None;
     }
     let wanted = call.query.get("hash").unwrap_or_default();
@@ -148,12 +126,9 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
 
 fn index(server: &Server, call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
     let mut paths = Map::new();
-    for row in rows {
-        let path = path_of(row);
-        if !paths.contains_key(&path) {
-            let url = format!("/openapi/v3/{path}?hash={}", hash(rows, &path));
-            paths.insert(path, json!({"serverRelativeURL": url}));
-        }
+    for path in documents::names(rows, server.openid.is_served()) {
+        let url = format!("/openapi/v3/{path}?hash={}", hash(rows, &path));
+        paths.insert(path, json!({"serverRelativeURL": url}));
     }
     for (path, url) in server.aggregator.specs.v3() {
         paths.insert(path, json!({"serverRelativeURL": url}));

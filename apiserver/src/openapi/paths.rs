@@ -1,325 +1,277 @@
-//! Operations of the served resources, by path and method.
+//! Operations of the built-in resources, by path and method. Start at [`all`]; custom resources are in `custompaths`.
 //! Upstream: `k8s.io/apiserver/pkg/endpoints/installer.go`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use registry::api::{Gvk, ResourceRow, SubresourceRow};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::operation::{Operation, capital, group_version};
+use super::parameters::{self, Parameter};
 use super::schemas::Schemas;
-use super::{Dialect, custom, descriptions};
 
-const MEDIA: [&str; 3] = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
-const CUSTOM_MEDIA: [&str; 2] = ["application/json", "application/yaml"];
-/// All but the last are taken for custom resources.
+pub(super) const MEDIA: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// What lists and watches can be answered in.
+const STREAMS: [&str; 5] = [
+    MEDIA[0],
+    MEDIA[1],
+    MEDIA[2],
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
 const PATCHES: [&str; 4] = [
-    "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
-/// Query parameters of a list, a watch, and a deletecollection.
-const LIST: [(&str, &str); 10] = [
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const WRITE: [(&str, &str); 3] =
-    [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
-const PATCH: [(&str, &str); 4] =
-    [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("force", "boolean")];
-const DELETE: [(&str, &str); 5] = [
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
+/// The methods of streams, and what is passed on with any method.
+const STREAMED: [&str; 2] = ["get", "post"];
+const PROXIED: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
 
-/// All paths of some rows.
-pub(super) fn all(rows: &[Arc<ResourceRow>], schemas: &mut Schemas) -> Map<String, Value> {
-    let mut out = Map::new();
-    for row in rows {
-        let prefix = if row.gvk.group.is_empty() { "/api" } else { "/apis" };
-        let base = format!("{prefix}/{}", row.gvk.api_version());
-        let scope = if row.namespaced { format!("{base}/namespaces/{{namespace}}") } else { base.clone() };
-        let collection = format!("{scope}/{}", row.resource);
-        if row.namespaced && has(&row.verbs, "list") {
-            let all = format!("{base}/{}", row.resource);
-            let op = List { row, everywhere: true };
-            put(&mut out, all, &[], vec![("get", op.build(schemas))], schemas);
+/// Operations by path.
+pub(super) type Paths = BTreeMap<String, Vec<Operation>>;
+
+/// What all operations of a row have in common.
+struct Resource<'a> {
+    row: &'a ResourceRow,
+    /// Group and version as in names, and the tag.
+    who: (String, String),
+    list: Vec<Parameter>,
+}
+
+/// The paths of a row.
+pub(super) fn all(row: &ResourceRow, schemas: &mut Schemas, out: &mut Paths) {
+    let list = parameters::of(schemas.types, "meta/v1.ListOptions", &[]);
+    let it = Resource { row, who: group_version(&row.gvk.group, &row.gvk.version), list };
+    let collection = it.scoped("");
+    let item = format!("{collection}/{{name}}");
+    add(out, &collection, it.collection(schemas));
+    add(out, &item, it.item(schemas));
+    for sub in &row.subresources {
+        let path = format!("{item}/{}", sub.name);
+        if sub.name == "proxy" {
+            add(out, &format!("{path}/{{path}}"), it.connect(sub, true, schemas));
         }
-        let parameters: &[&str] = if row.namespaced { &["namespace"] } else { &[] };
-        let operations = collection_operations(row, schemas);
-        put(&mut out, collection.clone(), parameters, operations, schemas);
-        let item = format!("{collection}/{{name}}");
-        let parameters: &[&str] = if row.namespaced { &["name", "namespace"] } else { &["name"] };
-        put(&mut out, item.clone(), parameters, item_operations(row, None, schemas), schemas);
-        for sub in &row.subresources {
-            let path = format!("{item}/{}", sub.name);
-            put(&mut out, path, parameters, item_operations(row, Some(sub), schemas), schemas);
+        let connects = sub.kind.kind.ends_with("Options");
+        let made = if connects { it.connect(sub, false, schemas) } else { it.subresource(sub, schemas) };
+        add(out, &path, made);
+    }
+    let everywhere = format!("{}/{}", base(row), row.resource);
+    if row.namespaced && it.has("list") {
+        add(out, &everywhere, vec![it.list(true, schemas)]);
+    }
+    if it.has("watch") {
+        add(out, &it.scoped("/watch"), vec![it.watch("List", row.namespaced, schemas)]);
+        add(out, &format!("{}/{{name}}", it.scoped("/watch")), vec![it.watch("", row.namespaced, schemas)]);
+        if row.namespaced {
+            let path = format!("{}/watch/{}", base(row), row.resource);
+            add(out, &path, vec![it.watch("ListForAllNamespaces", false, schemas)]);
         }
     }
-    out
 }
 
-fn has(verbs: &[String], verb: &str) -> bool {
-    verbs.iter().any(|v| v == verb)
-}
-
-fn put(
-    out: &mut Map<String, Value>,
-    path: String,
-    parameters: &[&str],
-    operations: Vec<(&'static str, Value)>,
-    schemas: &Schemas,
-) {
-    if operations.is_empty() {
-        return;
+fn add(out: &mut Paths, path: &str, operations: Vec<Operation>) {
+    if !operations.is_empty() {
+        out.entry(path.to_owned()).or_default().extend(operations);
     }
-    let mut item = Map::new();
-    for (method, operation) in operations {
-        item.insert(method.to_owned(), operation);
+}
+
+/// `/apis/apps/v1`
+pub(super) fn base(row: &ResourceRow) -> String {
+    let prefix = if row.gvk.group.is_empty() { "/api" } else { "/apis" };
+    format!("{prefix}/{}", row.gvk.api_version())
+}
+
+impl Resource<'_> {
+    fn has(&self, verb: &str) -> bool {
+        self.row.verbs.iter().any(|v| v == verb)
     }
-    let mut all: Vec<Value> = parameters
-        .iter()
-        .map(|name| {
-            let mut p = parameter(name, "string", schemas.dialect);
-            p["in"] = json!("path");
-            p["required"] = json!(true);
-            p
-        })
-        .collect();
-    all.push(parameter("pretty", "string", schemas.dialect));
-    item.insert("parameters".to_owned(), Value::Array(all));
-    out.insert(path, Value::Object(item));
-}
 
-fn parameter(name: &str, kind: &str, dialect: Dialect) -> Value {
-    let mut out = match dialect {
-        Dialect::V2 => json!({"name": name, "in": "query", "type": kind, "uniqueItems": true}),
-        Dialect::V3 => json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}}),
-    };
-    if let Some(text) = descriptions::parameter(name) {
-        out["description"] = json!(text);
+    fn scoped(&self, prefix: &str) -> String {
+        let scope = if self.row.namespaced { "namespaces/{namespace}/" } else { "" };
+        format!("{}{prefix}/{scope}{}", base(self.row), self.row.resource)
     }
-    out
-}
 
-/// `CoreV1NamespacedPod` and the like.
-fn subject(row: &ResourceRow, kind: &Gvk, namespaced: bool) -> String {
-    let scope = if namespaced { "Namespaced" } else { "" };
-    format!("{}{scope}{}", group_version(row), kind.kind)
-}
-
-fn group_version(row: &ResourceRow) -> String {
-    capital(&group_name(row)) + &capital(&row.gvk.version)
-}
-
-/// The group as one word: the first label of Kubernetes' own, all of others.
-fn group_name(row: &ResourceRow) -> String {
-    let mut labels = row.gvk.group.split('.');
-    let first = labels.next().filter(|g| !g.is_empty()).unwrap_or("core").to_owned();
-    if row.custom.is_none() {
-        return first;
+    /// `readCoreV1NamespacedPodStatus`: of these, what is done and what to.
+    fn id(&self, verb: &str, what: &str, namespaced: bool, suffix: &str) -> String {
+        let scope = if namespaced { "Namespaced" } else { "" };
+        format!("{verb}{}{what}{scope}{}{suffix}", self.who.0, self.row.gvk.kind)
     }
-    labels
-        .map(|label| capital(&label.replace('-', "")))
-        .fold(first.replace('-', ""), |name, label| name + &label)
-}
 
-/// A reference to the schema of what a (sub)resource takes and gives.
-fn kind_schema(row: &ResourceRow, kind: &Gvk, schemas: &mut Schemas) -> Value {
-    let own = row.custom.as_ref().filter(|_| *kind == row.gvk);
-    let reference = match own {
-        Some(custom) => Some(custom::object(row, custom, schemas)),
-        None => schemas.reference(kind),
-    };
-    reference.unwrap_or_else(|| json!({"type": "object"}))
-}
+    /// The parts of the path and `pretty`, and what options add.
+    fn parameters(&self, item: bool, options: &[Parameter]) -> Vec<Parameter> {
+        let mut all = vec![parameters::pretty()];
+        all.extend(self.in_path(item, self.row.namespaced));
+        all.extend_from_slice(options);
+        all
+    }
 
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map(|c| c.to_ascii_uppercase().to_string() + characters.as_str()).unwrap_or_default()
-}
+    fn in_path(&self, item: bool, namespaced: bool) -> Vec<Parameter> {
+        let parts = [(namespaced, "namespace"), (item, "name")];
+        parts.into_iter().filter(|(on, _)| *on).map(|(_, name)| parameters::in_path(name)).collect()
+    }
 
-/// One operation, before it is written.
-struct Operation<'a> {
-    id: String,
-    action: &'a str,
-    kind: &'a Gvk,
-    parameters: &'a [(&'a str, &'a str)],
-    body: Option<(Value, &'a [&'a str])>,
-    answer: Value,
-    codes: &'a [&'a str],
-}
-
-impl Operation<'_> {
-    fn build(self, row: &ResourceRow, dialect: Dialect) -> Value {
-        let tag = format!("{}_{}", group_name(row), row.gvk.version);
-        let media: &[&str] = if row.custom.is_some() { &CUSTOM_MEDIA } else { &MEDIA };
-        let mut parameters: Vec<Value> =
-            self.parameters.iter().map(|(name, kind)| parameter(name, kind, dialect)).collect();
-        let mut out = json!({
-            "tags": [tag],
-            "operationId": self.id,
-            "x-kubernetes-action": self.action,
-            "x-kubernetes-group-version-kind":
-                {"group": self.kind.group, "version": self.kind.version, "kind": self.kind.kind},
-        });
-        let content = |schema: &Value, media: &[&str]| -> Value {
-            media.iter().map(|m| ((*m).to_owned(), json!({"schema": schema}))).collect::<Map<_, _>>().into()
-        };
-        let mut responses = Map::new();
-        for code in self.codes {
-            let text = match *code {
-                "200" => "OK",
-                "201" => "Created",
-                _ => "Accepted",
-            };
-            let response = match dialect {
-                Dialect::V2 => json!({"description": text, "schema": self.answer}),
-                Dialect::V3 => json!({"description": text, "content": content(&self.answer, media)}),
-            };
-            responses.insert((*code).to_owned(), response);
+    fn operation(&self, method: &'static str, id: String, action: &'static str, answer: Value) -> Operation {
+        Operation {
+            method,
+            id,
+            tag: self.who.1.clone(),
+            action: Some((action, self.row.gvk.clone())),
+            consumes: vec!["*/*"],
+            produces: MEDIA.to_vec(),
+            parameters: Vec::new(),
+            body: None,
+            answer,
+            codes: &[200],
         }
-        responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-        out["responses"] = Value::Object(responses);
-        if let Some((schema, media)) = self.body {
-            match dialect {
-                Dialect::V2 => {
-                    parameters
-                        .push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
-                    out["consumes"] = json!(media);
-                }
-                Dialect::V3 => {
-                    out["requestBody"] = json!({"required": true, "content": content(&schema, media)})
-                }
-            }
+    }
+
+    fn list(&self, everywhere: bool, schemas: &mut Schemas) -> Operation {
+        let kind = &self.row.gvk;
+        let listed = Gvk { kind: format!("{}List", kind.kind), ..kind.clone() };
+        let suffix = if everywhere { "ForAllNamespaces" } else { "" };
+        let namespaced = self.row.namespaced && !everywhere;
+        let mut made = self.operation(
+            "get",
+            self.id("list", "", namespaced, suffix),
+            "list",
+            schemas.reference(&listed),
+        );
+        made.produces = STREAMS.to_vec();
+        made.parameters = self.in_path(false, namespaced);
+        made.parameters.push(parameters::pretty());
+        made.parameters.extend_from_slice(&self.list);
+        made
+    }
+
+    fn watch(&self, suffix: &str, namespaced: bool, schemas: &mut Schemas) -> Operation {
+        let action = if suffix.is_empty() { "watch" } else { "watchlist" };
+        let id = self.id("watch", "", namespaced, suffix);
+        let mut made = self.operation("get", id, action, schemas.meta("WatchEvent"));
+        made.produces = STREAMS.to_vec();
+        made.parameters = self.in_path(suffix.is_empty(), namespaced);
+        made.parameters.push(parameters::pretty());
+        made.parameters.extend_from_slice(&self.list);
+        made
+    }
+
+    fn collection(&self, schemas: &mut Schemas) -> Vec<Operation> {
+        let mut out = Vec::new();
+        if self.has("list") {
+            out.push(self.list(false, schemas));
         }
-        if dialect == Dialect::V2 {
-            out["produces"] = json!(media);
-            out["schemes"] = json!(["https"]);
+        if self.has("create") {
+            out.push(self.create(&self.row.gvk, "", schemas));
         }
-        if !parameters.is_empty() {
-            out["parameters"] = Value::Array(parameters);
+        if self.has("deletecollection") {
+            let id = self.id("delete", "Collection", self.row.namespaced, "");
+            let mut made = self.operation("delete", id, "deletecollection", schemas.meta("Status"));
+            let except = ["watch", "allowWatchBookmarks"];
+            let mut options = parameters::of(schemas.types, "meta/v1.DeleteOptions", &[]);
+            options.extend(parameters::of(schemas.types, "meta/v1.ListOptions", &except));
+            made.parameters = self.parameters(false, &options);
+            made.body = Some((schemas.meta("DeleteOptions"), false));
+            out.push(made);
         }
         out
     }
-}
 
-struct List<'a> {
-    row: &'a ResourceRow,
-    everywhere: bool,
-}
+    /// On a collection, or on an item's subresource.
+    fn create(&self, kind: &Gvk, sub: &str, schemas: &mut Schemas) -> Operation {
+        let object = schemas.reference(kind);
+        let id = self.id("create", "", self.row.namespaced, &capital(sub));
+        let mut made = self.operation("post", id, "post", object.clone());
+        let options = parameters::of(schemas.types, "meta/v1.CreateOptions", &[]);
+        made.parameters = self.parameters(!sub.is_empty(), &options);
+        made.body = Some((object, true));
+        made.codes = &[200, 201, 202];
+        made.action = Some(("post", kind.clone()));
+        made
+    }
 
-impl List<'_> {
-    fn build(&self, schemas: &mut Schemas) -> Value {
-        let row = self.row;
-        let listed = Gvk { kind: format!("{}List", row.gvk.kind), ..row.gvk.clone() };
-        let id = if self.everywhere {
-            format!("list{}ForAllNamespaces", subject(row, &row.gvk, false))
-        } else {
-            format!("list{}", subject(row, &row.gvk, row.namespaced))
-        };
-        let answer = match &row.custom {
-            Some(custom) => custom::list(row, custom, schemas),
-            None => schemas.reference(&listed).unwrap_or_else(|| json!({"type": "object"})),
-        };
-        let operation = Operation {
-            id,
-            action: "list",
-            kind: &row.gvk,
-            parameters: &LIST,
-            body: None,
-            answer,
-            codes: &["200"],
-        };
-        operation.build(row, schemas.dialect)
+    fn item(&self, schemas: &mut Schemas) -> Vec<Operation> {
+        self.on_item(&self.row.gvk, &self.row.verbs, "", schemas)
     }
-}
 
-fn collection_operations(row: &ResourceRow, schemas: &mut Schemas) -> Vec<(&'static str, Value)> {
-    let mut out = Vec::new();
-    if has(&row.verbs, "list") {
-        out.push(("get", List { row, everywhere: false }.build(schemas)));
+    fn subresource(&self, sub: &SubresourceRow, schemas: &mut Schemas) -> Vec<Operation> {
+        let kind = if sub.kind.kind.is_empty() { &self.row.gvk } else { &sub.kind };
+        let mut out = self.on_item(kind, &sub.verbs, &sub.name, schemas);
+        if sub.verbs.iter().any(|v| v == "create") {
+            out.push(self.create(kind, &sub.name, schemas));
+        }
+        if sub.name == "log" {
+            out.iter_mut().for_each(|log| {
+                log.produces.insert(0, "text/plain");
+                log.answer = json!({"type": "string"});
+                log.parameters.extend(parameters::of(schemas.types, "core/v1.PodLogOptions", &[]));
+            });
+        }
+        out
     }
-    let object = kind_schema(row, &row.gvk, schemas);
-    if has(&row.verbs, "create") {
-        let operation = Operation {
-            id: format!("create{}", subject(row, &row.gvk, row.namespaced)),
-            action: "post",
-            kind: &row.gvk,
-            parameters: &WRITE,
-            body: Some((object.clone(), &["*/*"])),
-            answer: object,
-            codes: &["200", "201", "202"],
-        };
-        out.push(("post", operation.build(row, schemas.dialect)));
-    }
-    if has(&row.verbs, "deletecollection") {
-        let scope = if row.namespaced { "Namespaced" } else { "" };
-        let parameters: Vec<(&str, &str)> =
-            DELETE.iter().chain(LIST.iter().filter(|p| p.0 != "watch")).copied().collect();
-        let operation = Operation {
-            id: format!("delete{}Collection{scope}{}", group_version(row), row.gvk.kind),
-            action: "deletecollection",
-            kind: &row.gvk,
-            parameters: &parameters,
-            body: Some((schemas.meta("DeleteOptions"), &["*/*"])),
-            answer: schemas.meta("Status"),
-            codes: &["200"],
-        };
-        out.push(("delete", operation.build(row, schemas.dialect)));
-    }
-    out
-}
 
-fn item_operations(
-    row: &ResourceRow,
-    sub: Option<&SubresourceRow>,
-    schemas: &mut Schemas,
-) -> Vec<(&'static str, Value)> {
-    let (kind, verbs) = match sub {
-        Some(sub) => (if sub.kind.kind.is_empty() { &row.gvk } else { &sub.kind }, &sub.verbs),
-        None => (&row.gvk, &row.verbs),
-    };
-    let mut who = subject(row, &row.gvk, row.namespaced);
-    if let Some(sub) = sub {
-        who += &capital(&sub.name);
-    }
-    let object = kind_schema(row, kind, schemas);
-    let patches = if row.custom.is_some() { &PATCHES[..3] } else { &PATCHES[..] };
-    let mut out = Vec::new();
-    for verb in verbs {
-        let (method, prefix, action) = match verb.as_str() {
-            "get" => ("get", "read", "get"),
-            "update" => ("put", "replace", "put"),
-            "patch" => ("patch", "patch", "patch"),
-            "delete" => ("delete", "delete", "delete"),
-            "create" if sub.is_some() => ("post", "create", "post"),
-            _ => continue,
-        };
-        let (parameters, body, answer, codes): (&[(&str, &str)], _, _, &[&str]) = match method {
-            "get" => (&[], None, object.clone(), &["200"]),
-            "put" => (&WRITE, Some((object.clone(), &["*/*"][..])), object.clone(), &["200", "201"]),
-            "patch" => (&PATCH, Some((schemas.meta("Patch"), patches)), object.clone(), &["200", "201"]),
-            "delete" => {
-                let body = Some((schemas.meta("DeleteOptions"), &["*/*"][..]));
-                (&DELETE, body, schemas.meta("Status"), &["200", "202"])
+    fn on_item(&self, kind: &Gvk, verbs: &[String], sub: &str, schemas: &mut Schemas) -> Vec<Operation> {
+        let mut out = Vec::new();
+        for verb in verbs {
+            let (method, prefix, options) = match verb.as_str() {
+                "get" => ("get", "read", None),
+                "update" => ("put", "replace", Some("UpdateOptions")),
+                "patch" => ("patch", "patch", Some("PatchOptions")),
+                "delete" => ("delete", "delete", Some("DeleteOptions")),
+                _ => continue,
+            };
+            let object = if sub == "log" { Value::Null } else { schemas.reference(kind) };
+            let id = self.id(prefix, "", self.row.namespaced, &capital(sub));
+            let mut made = self.operation(method, id, method, object.clone());
+            let options = options
+                .map(|o| parameters::of(schemas.types, &format!("meta/v1.{o}"), &[]))
+                .unwrap_or_default();
+            made.parameters = self.parameters(true, &options);
+            made.action = Some((method, kind.clone()));
+            match method {
+                "put" => (made.body, made.codes) = (Some((object, true)), &[200, 201]),
+                "patch" => {
+                    (made.body, made.codes) = (Some((schemas.meta("Patch"), true)), &[200, 201]);
+                    made.consumes = PATCHES.to_vec();
+                }
+                "delete" => {
+                    (made.body, made.codes) = (Some((schemas.meta("DeleteOptions"), false)), &[200, 202]);
+                    if !self.returns_deleted() {
+                        made.answer = schemas.meta("Status");
+                    }
+                }
+                _ => {}
             }
-            _ => (&WRITE, Some((object.clone(), &["*/*"][..])), object.clone(), &["200", "201", "202"]),
-        };
-        let operation =
-            Operation { id: format!("{prefix}{who}"), action, kind, parameters, body, answer, codes };
-        out.push((method, operation.build(row, schemas.dialect)));
+            out.push(made);
+        }
+        out
     }
-    out
+
+    /// What is said of it: a namespace is answered with too, but its storage does not say so
+    /// (`pkg/registry/core/namespace/storage` wraps its store).
+    fn returns_deleted(&self) -> bool {
+        let (kind, resource) = (&self.row.gvk, self.row.resource.as_str());
+        let row = ::api::resources::resource(&kind.group, &kind.version, resource);
+        resource != "namespaces" && row.is_some_and(|r| r.returns_deleted)
+    }
+
+    /// Streams, and requests that are passed on.
+    fn connect(&self, sub: &SubresourceRow, with_path: bool, schemas: &mut Schemas) -> Vec<Operation> {
+        let methods: &[&'static str] = if sub.name == "proxy" { &PROXIED } else { &STREAMED };
+        let suffix = capital(&sub.name) + if with_path { "WithPath" } else { "" };
+        let text = json!({"type": "string"});
+        let mut all = parameters::of(schemas.types, &format!("core/v1.{}", sub.kind.kind), &[]);
+        all.extend(self.in_path(true, self.row.namespaced));
+        all.extend(with_path.then(|| parameters::in_path("path")));
+        let made = methods.iter().copied().map(|method| {
+            let id = self.id("connect", &capital(method), self.row.namespaced, &suffix);
+            let mut made = self.operation(method, id, "connect", text.clone());
+            made.action = Some(("connect", sub.kind.clone()));
+            made.produces = vec!["*/*"];
+            made.parameters = all.clone();
+            made
+        });
+        made.collect()
+    }
 }

@@ -2,77 +2,107 @@
 //! Upstream: `k8s.io/kube-openapi/pkg/generators`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use machinery::schema::{Field, ListType, Shape, TypeId, TypeTable};
-use registry::api::{Gvk, ResourceRow};
+use registry::api::Gvk;
 use serde_json::{Map, Value, json};
 
+use super::operation::capital;
 use super::{Dialect, descriptions};
 
 /// Schemas of one document, made as they are referred to.
 pub(super) struct Schemas {
     pub(super) dialect: Dialect,
-    types: &'static TypeTable,
-    /// Kinds by schema name, for `x-kubernetes-group-version-kind`.
-    kinds: BTreeMap<String, Vec<Gvk>>,
+    pub(super) types: &'static TypeTable,
+    /// Group-versions under which the document has the options kinds, which belong to all of them.
+    options: Vec<(String, String)>,
     made: BTreeMap<String, Value>,
     pending: Vec<TypeId>,
     seen: HashSet<TypeId>,
 }
 
+/// Whose options kinds a document names: those of all that is known, of one group-version, or what a client knows,
+/// which is so in the documents of custom resources.
+pub(super) enum Scope<'a> {
+    All,
+    Version(&'a str, &'a str),
+    Client,
+}
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
+/// Whether upstream's server, or a client of it, knows the kinds of a package.
+fn is_known(path: &str, server: bool) -> bool {
+    match path.strip_prefix("k8s.io/api/").and_then(|rest| rest.split('/').next()) {
+        Some("apidiscovery") => false,
+        Some("admission" | "imagepolicy") => server,
+        Some(_) => true,
+        None => {
+            server
+                && ["k8s.io/apiextensions-apiserver/", "k8s.io/kube-aggregator/"]
+                    .iter()
+                    .any(|p| path.starts_with(p))
+        }
+    }
+}
+
+fn options_of(scope: &Scope<'_>, types: &TypeTable) -> Vec<(String, String)> {
+    let owned = |group: &str, version: &str| (group.to_owned(), version.to_owned());
+    let server = matches!(scope, Scope::All);
+    let mut all = match scope {
+        Scope::Version(group, version) => vec![owned("", "v1"), owned(group, version)],
+        Scope::All | Scope::Client => {
+            let known = types.packages().iter().filter(|p| is_known(&p.path, server));
+            known.map(|p| owned(&p.group, &p.version)).collect()
+        }
+    };
+    // Not served any more, and not in the type table.
+    all.extend(server.then(|| owned("apiregistration.k8s.io", "v1beta1")));
+    all.sort();
+    all.dedup();
+    all
+}
+
 impl Schemas {
-    pub(super) fn new(dialect: Dialect, rows: &[Arc<ResourceRow>]) -> Self {
-        let mut all = Self {
+    pub(super) fn new(dialect: Dialect, scope: &Scope<'_>) -> Self {
+        let types = ::api::types();
+        Self {
             dialect,
-            types: ::api::types(),
-            kinds: BTreeMap::new(),
+            types,
+            options: options_of(scope, types),
             made: BTreeMap::new(),
             pending: Vec::new(),
             seen: HashSet::new(),
-        };
-        let mut versions: Vec<(String, String)> = Vec::new();
-        for row in rows {
-            let gvk = &row.gvk;
-            let version = (gvk.group.clone(), gvk.version.clone());
-            if !versions.contains(&version) {
-                versions.push(version);
-            }
-            for kind in row.subresources.iter().map(|s| &s.kind).chain([gvk]) {
-                let listed = Gvk { kind: format!("{}List", kind.kind), ..kind.clone() };
-                for gvk in [kind.clone(), listed] {
-                    all.note_kind(gvk);
-                }
-            }
         }
-        // Options kinds belong to every group-version that is served.
-        for (group, version) in versions {
-            for kind in ["DeleteOptions", "WatchEvent"] {
-                let gvk = Gvk { group: group.clone(), version: version.clone(), kind: kind.to_owned() };
-                all.kinds.entry(format!("{META}.{kind}")).or_default().push(gvk);
-            }
-        }
-        let status = Gvk { group: String::new(), version: "v1".to_owned(), kind: "Status".to_owned() };
-        all.kinds.entry(format!("{META}.Status")).or_default().push(status);
-        all
     }
 
-    fn note_kind(&mut self, gvk: Gvk) {
-        let Some(id) = self.types.kind(&gvk.api_version(), &gvk.kind) else { return };
-        let kinds = self.kinds.entry(self.name(id)).or_default();
-        if !kinds.contains(&gvk) {
-            kinds.push(gvk);
+    /// The kinds that a type is, for `x-kubernetes-group-version-kind`.
+    fn kinds(&self, id: TypeId) -> Vec<Value> {
+        let (own, package) = (self.types.get(id), self.types.package(id));
+        let kind = |group: &str, version: &str| json!({"group": group, "version": version, "kind": own.name.as_str()});
+        match (package.name.as_str(), own.name.as_str()) {
+            _ if !own.kind => Vec::new(),
+            // Its Go type could stand at the top of a document, but no scheme has it.
+            ("core/v1", "ObjectReference") => Vec::new(),
+            ("meta/v1", "DeleteOptions" | "WatchEvent") => {
+                self.options.iter().map(|(group, version)| kind(group, version)).collect()
+            }
+            ("meta/v1", _) => vec![kind("", "v1")],
+            _ => vec![kind(&package.group, &package.version)],
         }
     }
 
     /// `io.k8s.api.core.v1.Pod`
     fn name(&self, id: TypeId) -> String {
-        let path = self.types.package(id).path.to_string();
-        let (host, rest) = path.split_once('/').unwrap_or((path.as_str(), ""));
+        self.name_in(id, &self.types.get(id).name)
+    }
+
+    /// The name that a type has if it is of the same package as another.
+    fn name_in(&self, other: TypeId, name: &str) -> String {
+        let path = self.types.package(other).path.as_str();
+        let (host, rest) = path.split_once('/').unwrap_or((path, ""));
         let host: Vec<&str> = host.split('.').rev().collect();
-        format!("{}.{}.{}", host.join("."), rest.replace('/', "."), self.types.get(id).name)
+        format!("{}.{}.{name}", host.join("."), rest.replace('/', "."))
     }
 
     fn pointer(&self, name: &str) -> Value {
@@ -83,10 +113,17 @@ impl Schemas {
         json!({"$ref": format!("{base}{name}")})
     }
 
-    /// A reference to a kind's schema; `None` when the table does not know it.
-    pub(super) fn reference(&mut self, gvk: &Gvk) -> Option<Value> {
-        let id = self.types.kind(&gvk.api_version(), &gvk.kind)?;
-        Some(self.of_type(id))
+    /// A reference to a kind's schema.
+    pub(super) fn reference(&mut self, gvk: &Gvk) -> Value {
+        match self.types.kind(&gvk.api_version(), &gvk.kind) {
+            Some(id) => self.of_type(id),
+            None => json!({"type": "object"}),
+        }
+    }
+
+    /// A reference to a type by its name in the table.
+    pub(super) fn named(&mut self, name: &str) -> Value {
+        self.types.by_name(name).map_or_else(|| json!({"type": "object"}), |id| self.of_type(id))
     }
 
     /// A reference to a type of meta/v1.
@@ -121,93 +158,83 @@ impl Schemas {
 
     fn schema(&mut self, id: TypeId) -> Value {
         let types = self.types;
+        let own = types.get(id);
+        if own.choice.is_some() {
+            // JSONSchemaPropsOrBool and its kin accept several forms.
+            return json!({});
+        }
         let (mut properties, mut required) = (Map::new(), Vec::new());
-        let is_object_meta = types.by_name("meta/v1.ObjectMeta") == Some(id);
         let type_name = self.name(id);
         for field in types.fields(id).filter(|f| f.name != *"-") {
             let name = field.name.to_string();
             if field.is_required() {
                 required.push(name.clone());
             }
-            let mut schema = self.field(field);
-            let told = if is_object_meta {
-                descriptions::object_meta(&name).map(ToOwned::to_owned)
-            } else {
-                listed(&type_name, &name).map(descriptions::items)
+            let told = match type_name.strip_prefix(META) {
+                Some(".ObjectMeta") => descriptions::object_meta(&name).map(ToOwned::to_owned),
+                _ => listed(&type_name, &name).map(descriptions::items),
             };
+            let mut schema = self.field(id, field);
             if let Some(text) = told {
-                schema =
-                    merge(schema, Map::from_iter([("description".to_owned(), json!(text))]), self.dialect);
+                schema["description"] = json!(text);
             }
             properties.insert(name, schema);
         }
         let mut out = json!({"type": "object"});
-        if types.get(id).choice.is_some() {
-            // JSONSchemaPropsOrBool and its kin accept several forms.
-            return json!({});
-        }
         if !properties.is_empty() {
             out["properties"] = Value::Object(properties);
         }
         if !required.is_empty() {
             out["required"] = json!(required);
         }
-        if types.get(id).atomic {
+        if own.atomic {
             out["x-kubernetes-map-type"] = json!("atomic");
         }
-        if let Some(kinds) = self.kinds.get(&self.name(id)) {
-            let all = kinds.iter().map(|k| json!({"group": k.group, "version": k.version, "kind": k.kind}));
-            out["x-kubernetes-group-version-kind"] = all.collect();
+        if own.union {
+            out["x-kubernetes-unions"] = json!([self.union(id)]);
+        }
+        let kinds = self.kinds(id);
+        if !kinds.is_empty() {
+            out["x-kubernetes-group-version-kind"] = Value::Array(kinds);
         }
         out
     }
 
-    fn field(&mut self, field: &Field) -> Value {
-        let mut schema = self.shape(field.shape, field);
-        if !field.extra().enum_values.is_empty() && schema.get("type") == Some(&json!("string")) {
-            let mut values: Vec<String> = field.extra().enum_values.iter().map(ToString::to_string).collect();
-            values.sort();
-            schema["enum"] = json!(values);
-        }
-        let mut more = Map::new();
-        let mut put = |key: &str, value: Value| more.insert(format!("x-kubernetes-{key}"), value);
-        match field.list_type {
-            Some(ListType::Atomic) => drop(put("list-type", json!("atomic"))),
-            Some(ListType::Set) => drop(put("list-type", json!("set"))),
-            Some(ListType::Map) => {
-                put("list-type", json!("map"));
-                let keys: Vec<String> = field.list_keys().iter().map(ToString::to_string).collect();
-                put("list-map-keys", json!(keys));
+    /// Which value of the discriminator, if there is one, goes with which field: upstream says the Go names of the
+    /// fields, which are the JSON names with a capital (`kube-openapi/pkg/generators/union.go`).
+    fn union(&self, id: TypeId) -> Value {
+        let mut out = json!({"fields-to-discriminateBy": {}});
+        for field in self.types.fields(id) {
+            if field.flags.union_discriminator {
+                out["discriminator"] = json!(field.name.as_str());
+            } else {
+                out["fields-to-discriminateBy"][field.name.as_str()] = json!(capital(&field.name));
             }
-            None => {}
         }
-        if let Some(key) = field.patch_key() {
-            put("patch-merge-key", json!(key));
-        }
-        let flags = field.flags;
-        let strategies = [
-            (flags.patch_merge, "merge"),
-            (flags.patch_retain_keys, "retainKeys"),
-            (flags.patch_replace, "replace"),
-        ];
-        let named: Vec<&str> = strategies.iter().filter(|(on, _)| *on).map(|(_, n)| *n).collect();
-        if !named.is_empty() {
-            put("patch-strategy", json!(named.join(",")));
-        }
-        if flags.atomic {
-            put("map-type", json!("atomic"));
-        }
-        let default = field.default().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        if let (Some(default), Dialect::V3) = (default, self.dialect) {
-            more.insert("default".to_owned(), default);
-        }
-        merge(schema, more, self.dialect)
+        out
     }
 
-    fn shape(&mut self, shape: Shape, field: &Field) -> Value {
+    fn field(&mut self, owner: TypeId, field: &Field) -> Value {
+        let schema = self.shape(field.shape, owner, field);
+        let mut more = extensions(field);
+        let default = (self.dialect == Dialect::V3).then(|| default(field)).flatten();
+        more.extend(default.map(|value| ("default".to_owned(), value)));
+        let bare = more.is_empty() && field.flags.undocumented;
+        // Version 3 wants a reference with siblings wrapped, and upstream's description is one; readers of version 2
+        // ignore the siblings.
+        let wrap = self.dialect == Dialect::V3 && !bare && schema.get("$ref").is_some();
+        let mut schema = if wrap { json!({"allOf": [schema]}) } else { schema };
+        if let Some(object) = schema.as_object_mut() {
+            object.extend(more);
+        }
+        schema
+    }
+
+    fn shape(&mut self, shape: Shape, owner: TypeId, field: &Field) -> Value {
         let v3 = self.dialect == Dialect::V3;
         match shape {
-            Shape::String | Shape::Duration => json!({"type": "string"}),
+            Shape::String => text(field),
+            Shape::Duration => json!({"type": "string"}),
             Shape::Bool => json!({"type": "boolean"}),
             Shape::Int32 => json!({"type": "integer", "format": "int32"}),
             Shape::Int64 => json!({"type": "integer", "format": "int64"}),
@@ -235,45 +262,90 @@ impl Schemas {
                 };
                 self.plain("io.k8s.apimachinery.pkg.util.intstr.IntOrString", schema)
             }
-            Shape::Raw => self.raw(field),
+            Shape::Raw => self.raw(owner, field),
             Shape::Any => json!({}),
             Shape::Struct(id) => self.of_type(id),
             Shape::List(element) | Shape::Wrapped(element) => {
-                let items = self.shape(self.types.elem(element), field);
+                let items = self.shape(self.types.elem(element), owner, field);
                 json!({"type": "array", "items": items})
             }
             Shape::Map(element) => {
-                let values = self.shape(self.types.elem(element), field);
+                let values = self.shape(self.types.elem(element), owner, field);
                 json!({"type": "object", "additionalProperties": values})
             }
         }
     }
 
     /// JSON of any form: which kind of it, the field's Go type says.
-    fn raw(&mut self, field: &Field) -> Value {
-        let go = field.extra().go_type.as_ref().map(ToString::to_string).unwrap_or_default();
-        if go.contains("FieldsV1") || field.name == *"fieldsV1" {
-            return self.plain(&format!("{META}.FieldsV1"), json!({"type": "object"}));
+    fn raw(&mut self, owner: TypeId, field: &Field) -> Value {
+        if field.extra().go_type.as_ref().is_some_and(|go| go.ends_with(".JSON")) {
+            return self.plain(&self.name_in(owner, "JSON"), json!({}));
         }
-        if go.contains("apiextensions") || go.contains("JSON") {
-            return json!({});
-        }
-        self.plain("io.k8s.apimachinery.pkg.runtime.RawExtension", json!({"type": "object"}))
+        let name = match field.name.as_str() {
+            "fieldsV1" => format!("{META}.FieldsV1"),
+            _ => "io.k8s.apimachinery.pkg.runtime.RawExtension".to_owned(),
+        };
+        self.plain(&name, json!({"type": "object"}))
     }
 }
 
-/// Adds siblings. Version 3 wants a reference with siblings wrapped; version 2 readers ignore the siblings.
-fn merge(mut schema: Value, more: Map<String, Value>, dialect: Dialect) -> Value {
-    if more.is_empty() {
-        return schema;
+/// A string, or one of an enumeration's.
+fn text(field: &Field) -> Value {
+    let mut values: Vec<&str> = field.extra().enum_values.iter().map(|v| v.as_str()).collect();
+    values.sort_unstable();
+    if values.is_empty() { json!({"type": "string"}) } else { json!({"type": "string", "enum": values}) }
+}
+
+/// What Kubernetes says of lists, maps and patches.
+fn extensions(field: &Field) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| out.insert(format!("x-kubernetes-{key}"), value);
+    match field.list_type {
+        Some(ListType::Atomic) => drop(put("list-type", json!("atomic"))),
+        Some(ListType::Set) => drop(put("list-type", json!("set"))),
+        Some(ListType::Map) => {
+            put("list-type", json!("map"));
+            let keys: Vec<String> = field.list_keys().iter().map(ToString::to_string).collect();
+            put("list-map-keys", json!(keys));
+        }
+        None => {}
     }
-    if schema.get("$ref").is_some() && dialect == Dialect::V3 {
-        schema = json!({"allOf": [schema]});
+    if let Some(key) = field.patch_key() {
+        put("patch-merge-key", json!(key));
     }
-    if let Some(object) = schema.as_object_mut() {
-        object.extend(more);
+    let flags = field.flags;
+    let strategies = [
+        (flags.patch_merge, "merge"),
+        (flags.patch_retain_keys, "retainKeys"),
+        (flags.patch_replace, "replace"),
+    ];
+    let named: Vec<&str> = strategies.iter().filter(|(on, _)| *on).map(|(_, n)| *n).collect();
+    if !named.is_empty() {
+        put("patch-strategy", json!(named.join(",")));
     }
-    schema
+    for (on, kind) in [(flags.atomic, "atomic"), (flags.granular, "granular")] {
+        if on {
+            put("map-type", json!(kind));
+        }
+    }
+    out
+}
+
+/// The declared default, or what Go has where nothing was given and the field is written all the same.
+/// Upstream: `kube-openapi/pkg/generators/openapi.go` `mustEnforceDefault`.
+fn default(field: &Field) -> Option<Value> {
+    if let Some(declared) = field.default().and_then(|text| serde_json::from_str(text).ok()) {
+        return Some(declared);
+    }
+    match field.shape {
+        _ if field.flags.pointer => None,
+        Shape::Struct(_) => Some(json!({})),
+        _ if field.flags.omit_empty => None,
+        Shape::String => Some(json!("")),
+        Shape::Bool => Some(json!(false)),
+        Shape::Int32 | Shape::Int64 | Shape::Double => Some(json!(0)),
+        _ => None,
+    }
 }
 
 /// The kind of whose list a field holds the items.
