@@ -152,6 +152,21 @@ fn public(config: &Config, address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// `host:port` that discovery tells clients to use: the name given, which may have a port, or the public address.
+/// Upstream: `apiserver/pkg/server/config.go` `Complete`, `pkg/controlplane/apiserver/options` `Complete`.
+fn external(name: &str, public: SocketAddr) -> String {
+    let has_port = match name.rsplit_once(':') {
+        Some((host, _)) => !host.contains(':') || (host.starts_with('[') && host.ends_with(']')),
+        None => false,
+    };
+    match name {
+        "" => public.to_string(),
+        name if has_port => name.to_owned(),
+        name if name.contains(':') => format!("[{name}]:{}", public.port()),
+        name => format!("{name}:{}", public.port()),
+    }
+}
+
 /// Asks the routing table; nothing is sent.
 fn default_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
@@ -281,10 +296,11 @@ pub async fn build(
         extend_expiration: config.service_accounts.extend_expiration,
         authenticator: tokens.clone(),
     }));
+    let told = external(&config.external_hostname, public(&config, address));
     let openid = OpenId::new(
         config.service_accounts.issuers.first().map_or("", String::as_str),
         &config.service_accounts.jwks_uri,
-        &address.to_string(),
+        &told,
         &files::verifying_keys(&config.service_accounts.keys)?,
     );
     let registry = resources;
@@ -339,7 +355,7 @@ pub async fn build(
         limiter,
         pages: pages(process, &health, config.profiling),
         health,
-        advertise: address.to_string(),
+        advertise: told,
         dialer: Dialer::new(&config.kubelet)?,
         openid,
         aggregator,
@@ -438,4 +454,25 @@ fn health(
         Box::pin(async move { if down { Err("process is shutting down".to_owned()) } else { Ok(()) } })
     });
     health
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_the_name_or_the_public_address() {
+        let four = "192.0.2.7:6443".parse().expect("an address");
+        let six = "[2001:db8::7]:443".parse().expect("an address");
+        for (name, public, want) in [
+            ("", four, "192.0.2.7:6443"),
+            ("", six, "[2001:db8::7]:443"),
+            ("api.example.com", four, "api.example.com:6443"),
+            ("api.example.com:8443", four, "api.example.com:8443"),
+            ("2001:db8::8", six, "[2001:db8::8]:443"),
+            ("[2001:db8::8]:8443", six, "[2001:db8::8]:8443"),
+        ] {
+            assert_eq!(external(name, public), want);
+        }
+    }
 }
