@@ -68,6 +68,8 @@ RETURNS_DELETED = set("""resourceclaimtemplates resourceslices resourceclaims de
     resourcepoolstatusrequests csidrivers storageclasses volumeattachments csinodes volumeattributesclasses
     resourcequotas persistentvolumes serviceaccounts persistentvolumeclaims namespaces pods services
     podtemplates""".split())
+# flags that not all versions of a resource have (pkg/registry/resource/devicetaintrule/storage NewRESTv1)
+EXCEPT = {("returns-deleted", "v1", "devicetaintrules")}
 # strategies that keep metadata.generation
 GENERATION = set("""mutatingadmissionpolicies mutatingadmissionpolicybindings mutatingwebhookconfigurations
     validatingadmissionpolicies validatingadmissionpolicybindings validatingwebhookconfigurations daemonsets
@@ -83,11 +85,11 @@ def gv(group, version):
     return f"{group}/{version}" if group else version
 
 
-def flags(res):
+def flags(version, res):
     out = []
     for name, members in (("create-on-update", CREATE_ON_UPDATE), ("rv-required", RV_REQUIRED),
                           ("returns-deleted", RETURNS_DELETED), ("generation", GENERATION), ("graceful", GRACEFUL)):
-        if res in members:
+        if res in members and (name, version, res) not in EXCEPT:
             out.append(name)
     if res in GC:
         out.append(GC[res])
@@ -142,8 +144,8 @@ def rows():
                            for s in sel if s != "source"]
                 if sel:
                     head.append("fields=" + ",".join(sel))
-                if flags(res):
-                    head.append("flags=" + ",".join(flags(res)))
+                if flags(version, res):
+                    head.append("flags=" + ",".join(flags(version, res)))
             yield " ".join(head)
             for s in (e for e in entries if e["name"].startswith(res + "/")):
                 sub = s["name"].split("/", 1)[1]
