@@ -42,16 +42,37 @@ fn security() -> Value {
         "type": "apiKey"}})
 }
 
-fn add(row: &ResourceRow, schemas: &mut Schemas, out: &mut Paths) {
-    match &row.custom {
-        Some(custom) => custompaths::all(row, custom, schemas, out),
-        None => paths::all(row, schemas, out),
-    }
+/// Paths as they are made: operations of one row at a time are enough to hold.
+struct Written {
+    paths: Map<String, Value>,
+    /// The parameters that version 2 shares.
+    shared: Map<String, Value>,
 }
 
-fn written(paths: &Paths, dialect: Dialect, aside: &mut Map<String, Value>) -> Value {
-    let all = paths.iter().map(|(path, operations)| (path.clone(), path_item(operations, dialect, aside)));
-    Value::Object(all.collect())
+impl Written {
+    fn new() -> Self {
+        Self { paths: Map::new(), shared: Map::new() }
+    }
+
+    fn fixed(&mut self, name: &str, schemas: &mut Schemas) {
+        let operation = fixed::operation(name, schemas);
+        self.write(&Paths::from([(format!("/{name}/"), vec![operation])]), schemas.dialect);
+    }
+
+    fn row(&mut self, row: &ResourceRow, schemas: &mut Schemas) {
+        let mut made = Paths::new();
+        match &row.custom {
+            Some(custom) => custompaths::all(row, custom, schemas, &mut made),
+            None => paths::all(row, schemas, &mut made),
+        }
+        self.write(&made, schemas.dialect);
+    }
+
+    fn write(&mut self, made: &Paths, dialect: Dialect) {
+        for (path, operations) in made {
+            self.paths.insert(path.clone(), path_item(operations, dialect, &mut self.shared));
+        }
+    }
 }
 
 /// A document of [`names`].
@@ -64,17 +85,17 @@ pub(super) fn v3(rows: &[Arc<ResourceRow>], name: &str) -> Bytes {
         None => Scope::Version("", "v1"),
     };
     let mut schemas = Schemas::new(Dialect::V3, &scope);
-    let mut paths = Paths::new();
+    let mut written = Written::new();
     let mut out = info(Dialect::V3);
     let mut components = Map::new();
     if custom {
         out.insert("info".to_owned(), json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}));
     } else {
-        paths.insert(format!("/{name}/"), vec![fixed::operation(name, &mut schemas)]);
+        written.fixed(name, &mut schemas);
         components.insert("securitySchemes".to_owned(), security());
     }
-    own.iter().for_each(|row| add(row, &mut schemas, &mut paths));
-    out.insert("paths".to_owned(), written(&paths, Dialect::V3, &mut Map::new()));
+    own.iter().for_each(|row| written.row(row, &mut schemas));
+    out.insert("paths".to_owned(), Value::Object(written.paths));
     let schemas = schemas.finish();
     if !schemas.is_empty() {
         components.insert("schemas".to_owned(), Value::Object(schemas));
@@ -86,17 +107,16 @@ pub(super) fn v3(rows: &[Arc<ResourceRow>], name: &str) -> Bytes {
 /// The document of everything.
 pub(super) fn v2(rows: &[Arc<ResourceRow>], openid: bool) -> Bytes {
     let mut schemas = Schemas::new(Dialect::V2, &Scope::All);
-    let mut paths = Paths::new();
+    let mut written = Written::new();
     let custom: BTreeSet<String> = rows.iter().filter(|r| r.custom.is_some()).map(|r| path_of(r)).collect();
-    for name in names(rows, openid).into_iter().filter(|name| !custom.contains(name)) {
-        paths.insert(format!("/{name}/"), vec![fixed::operation(&name, &mut schemas)]);
+    for name in names(rows, openid).iter().filter(|name| !custom.contains(*name)) {
+        written.fixed(name, &mut schemas);
     }
-    rows.iter().for_each(|row| add(row, &mut schemas, &mut paths));
-    let mut shared = Map::new();
+    rows.iter().for_each(|row| written.row(row, &mut schemas));
     let mut out = info(Dialect::V2);
-    out.insert("paths".to_owned(), written(&paths, Dialect::V2, &mut shared));
+    out.insert("paths".to_owned(), Value::Object(written.paths));
     out.insert("definitions".to_owned(), Value::Object(schemas.finish()));
-    out.insert("parameters".to_owned(), Value::Object(shared));
+    out.insert("parameters".to_owned(), Value::Object(written.shared));
     out.insert("securityDefinitions".to_owned(), security());
     out.insert("security".to_owned(), json!([{"BearerToken": []}]));
     Value::Object(out).to_string().into()
