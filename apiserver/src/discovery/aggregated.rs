@@ -47,10 +47,11 @@ fn version(version: &Version) -> String {
     )
 }
 
-/// Group and version are given only where they differ from the place the kind is listed in.
+/// Group and version are given only where they differ from the place the kind is listed in, and of custom resources
+/// (`apiextensions-apiserver/pkg/apiserver/customresource_discovery_controller.go`).
 fn kind(row: &ResourceRow, kind: &Gvk) -> String {
-    let foreign =
-        !kind.version.is_empty() && (kind.group != row.gvk.group || kind.version != row.gvk.version);
+    let foreign = !kind.version.is_empty()
+        && (row.custom.is_some() || kind.group != row.gvk.group || kind.version != row.gvk.version);
     let (group, version) = if foreign { (kind.group.as_str(), kind.version.as_str()) } else { ("", "") };
     format!("{{\"group\":{group:?},\"version\":{version:?},\"kind\":{:?}}}", kind.kind)
 }

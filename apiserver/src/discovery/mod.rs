@@ -5,6 +5,7 @@
 mod aggregated;
 mod legacy;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
@@ -22,6 +23,8 @@ pub(crate) struct Group {
     pub(crate) versions: Vec<Version>,
     /// Groups of a higher one come first.
     priority: i64,
+    /// The name of the first APIService that has that priority.
+    first: String,
 }
 
 /// One version with its resources, sorted by name.
@@ -36,7 +39,12 @@ pub(crate) struct Version {
 /// A version in its group, made if it is not there.
 fn entry<'a>(groups: &'a mut Vec<Group>, group: &str, version: &str) -> &'a mut Version {
     let at = groups.iter().position(|g| g.name == group).unwrap_or_else(|| {
-        groups.push(Group { name: group.to_owned(), versions: Vec::new(), priority: 0 });
+        groups.push(Group {
+            name: group.to_owned(),
+            versions: Vec::new(),
+            priority: 0,
+            first: String::new(),
+        });
         groups.len() - 1
     });
     let versions = &mut groups[at].versions;
@@ -62,19 +70,29 @@ fn groups(server: &Server) -> Vec<Group> {
     }
     for group in &mut groups {
         for version in &mut group.versions {
-            let service = services.get(&format!("{}.{}", version.name, group.name));
+            let name = format!("{}.{}", version.name, group.name);
+            let service = services.get(&name);
             let priorities = match service {
                 Some(service) => (service.group_priority, service.version_priority),
                 None => crate::aggregator::priority(&group.name, &version.name),
             };
-            group.priority = group.priority.max(priorities.0);
+            let before = (Reverse(group.priority), group.first.as_str());
+            if group.first.is_empty() || (Reverse(priorities.0), name.as_str()) < before {
+                (group.priority, group.first) = (priorities.0, name);
+            }
             version.priority = priorities.1;
             version.resources.sort_by(|a, b| a.resource.cmp(&b.resource));
         }
-        group.versions.sort_by_key(|v| std::cmp::Reverse((v.priority, version_priority(&v.name))));
+        group.versions.sort_by_key(|v| Reverse((v.priority, version_priority(&v.name))));
     }
     groups.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
     groups
+}
+
+/// Of groups with one priority, the legacy list has that first whose APIService is named first, version and all.
+/// Upstream: `kube-aggregator/pkg/apis/apiregistration/v1/helper` `ByGroupPriorityMinimum`.
+fn legacy_order(groups: &mut [Group]) {
+    groups.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.first.cmp(&b.first)));
 }
 
 /// Stable before beta before alpha, higher numbers first. Upstream: `apimachinery/pkg/version.CompareKubeAwareVersionStrings`.
@@ -104,7 +122,11 @@ pub(crate) fn answer(server: &Server, call: &Call) -> Option<Response> {
     match parts.as_slice() {
         ["api" | "apis"] if wants_aggregated(call) => Some(aggregated(server, call, parts[0] == "apis")),
         ["api"] => Some(document(call, legacy::api_versions(&server.advertise), true)),
-        ["apis"] => Some(document(call, legacy::group_list(&groups(server)), true)),
+        ["apis"] => {
+            let mut groups = groups(server);
+            legacy_order(&mut groups);
+            Some(document(call, legacy::group_list(&groups), true))
+        }
         ["apis", name] => {
             let groups = groups(server);
             let group = groups.iter().find(|g| g.name == *name)?;
@@ -205,6 +227,20 @@ fn aggregated(server: &Server, call: &Call, named_groups: bool) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_one_priority_are_listed_by_the_names_of_their_services() {
+        let group = |name: &str, first: &str, priority| Group {
+            name: name.to_owned(),
+            versions: Vec::new(),
+            priority,
+            first: first.to_owned(),
+        };
+        let mut groups =
+            [group("a.b", "v2.a.b", 1000), group("c.d", "v1.c.d", 1000), group("apps", "v1.apps", 17800)];
+        legacy_order(&mut groups);
+        assert_eq!(groups.map(|g| g.name), ["apps", "c.d", "a.b"]);
+    }
 
     #[test]
     fn version_order() {
