@@ -297,12 +297,7 @@ pub async fn build(
         authenticator: tokens.clone(),
     }));
     let told = external(&config.external_hostname, public(&config, address));
-    let openid = OpenId::new(
-        config.service_accounts.issuers.first().map_or("", String::as_str),
-        &config.service_accounts.jwks_uri,
-        &told,
-        &files::verifying_keys(&config.service_accounts.keys)?,
-    );
+    let openid = openid(&config, &told)?;
     let registry = resources;
     let core = registry.core().clone();
     let resources: Arc<dyn Registry> = Arc::new(registry.clone());
@@ -365,6 +360,13 @@ pub async fn build(
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
     Ok(Running { server, secure, config, kubernetes, shutdown: process.shutdown.clone() })
+}
+
+/// The pages about service account tokens, for clients that reach the server at `told`.
+fn openid(config: &Config, told: &str) -> Result<OpenId, Error> {
+    let accounts = &config.service_accounts;
+    let issuer = accounts.issuers.first().map_or("", String::as_str);
+    Ok(OpenId::new(issuer, &accounts.jwks_uri, told, &files::verifying_keys(&accounts.keys)?))
 }
 
 /// Priority and fairness over the sum of both limits, or the limits alone.

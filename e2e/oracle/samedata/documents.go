@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"reflect"
 	"sort"
 	"strings"
@@ -63,8 +64,8 @@ func (r *run) document(path, accept string) object {
 	return answers[0]
 }
 
-// The places where two documents differ. Descriptions may, and the addresses of OpenAPI documents, which carry a hash of
-// them.
+// The places where two documents differ. Descriptions may, the addresses of OpenAPI documents, which carry a hash of them,
+// and ports.
 func differences(at string, a, b any) []string {
 	switch a := a.(type) {
 	case object:
@@ -85,6 +86,12 @@ func differences(at string, a, b any) []string {
 			if text && (k == "description" || k == "serverRelativeURL") {
 				continue
 			}
+			if text && k == "serverAddress" {
+				// The servers have ports of their own.
+				theirs, _ := b[k].(string)
+				places = append(places, differences(at+"/"+k, host(a[k].(string)), host(theirs))...)
+				continue
+			}
 			places = append(places, differences(at+"/"+k, a[k], b[k])...)
 		}
 		return places
@@ -103,6 +110,14 @@ func differences(at string, a, b any) []string {
 		return nil
 	}
 	return []string{fmt.Sprintf("%s: %.200v | %.200v", at, a, b)}
+}
+
+func host(address string) string {
+	name, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return name
 }
 
 func sorted(m object) []string {
