@@ -7,6 +7,27 @@ trap finish EXIT
 inside() { ip netns exec "$ns" "$@"; }
 ask() { inside curl -sk -H "Authorization: Bearer bench" -H "Content-Type: ${TYPE:-application/json}" "$@"; }
 
+# Services s1, s2, ... with two endpoints each, from one number to another.
+slice() { # number, third part of the first endpoint's address
+  printf '{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"s%d-a","namespace":"default","labels":{"kubernetes.io/service-name":"s%d"}},"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[{"addresses":["10.%d.%d.%d"],"conditions":{"ready":true,"serving":true},"nodeName":"other"},{"addresses":["10.%d.%d.%d"],"conditions":{"ready":true,"serving":true},"nodeName":"other"}]}' \
+    "$1" "$1" "$((128 + $1 / 16384))" "$(($1 / 128 % 128))" "$(($1 % 128 + 1))" "$((192 + $1 / 16384))" "$(($1 / 128 % 128))" "$(($1 % 128 + ${2:-1}))"
+}
+fill() { # from, to
+  local i config="$dir/curl.conf"
+  for ((i = $1; i <= $2; i++)); do
+    for kind in services slices; do
+      if [ $kind = services ]; then
+        path=api/v1/namespaces/default/services
+        body="{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"s$i\"},\"spec\":{\"selector\":{\"app\":\"s$i\"},\"ports\":[{\"name\":\"http\",\"port\":80,\"targetPort\":8080}]}}"
+      else path=apis/discovery.k8s.io/v1/namespaces/default/endpointslices; body=$(slice "$i"); fi
+      # Not after the last: curl would complain, and leave what is under way.
+      [ "$i$kind" = "$1services" ] || echo next
+      printf 'url = "%s/%s"\ndata = "%s"\nheader = "Authorization: Bearer bench"\nheader = "Content-Type: application/json"\ninsecure\nsilent\noutput = "/dev/null"\n' "$api" "$path" "${body//\"/\\\"}"
+    done
+  done > "$config"
+  inside curl -s --parallel --parallel-max 16 -K "$config" 2>/dev/null
+}
+
 ip netns add "$ns"; inside ip link set lo up
 inside ip link add eth0 type veth peer name eth1; inside ip link set eth1 up; inside ip addr add 192.0.2.1/24 dev eth0; inside ip link set eth0 up
 inside ip route add default via 192.0.2.254
