@@ -12,7 +12,7 @@ use component::flags::{Command, FlagSet};
 use component::serving::Mux;
 use component::{features, files, logs, metrics, zpages};
 use controller::{SeriesRecorder, events};
-use informer::{Event, Factory, Options as Watching};
+use informer::{Event, Factory, Options as Watching, Subscription};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Service};
@@ -166,15 +166,19 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
     let views = lanes.iter().map(|l| l.view(&options, &status, cell.read().as_deref())).collect();
     let guarded = server::guarded(&client, views)?;
     pages(&options, &process, server::health_pages(&status, &cell, &counters), guarded)?;
-    follow(&factory, &lanes);
-    follow_node(&factory, &options, &lanes, &cell);
+    let mut followed = follow(&factory, &lanes);
+    followed.push(follow_node(&factory, &options, &lanes, &cell));
     if options.config.mode == "nftables" {
-        follow_service_cidrs(&factory, &lanes);
+        followed.push(follow_service_cidrs(&factory, &lanes));
     }
     factory.start(&process.shutdown);
     let recorder = started_event(&client, &options, &process);
-    if !factory.wait_synced(&process.shutdown).await {
-        return Ok(());
+    // Not only the informers but the inboxes: a load of what has been handed over so far would take the rules of all
+    // other Services away.
+    for each in &followed {
+        if !each.wait_synced(&process.shutdown).await {
+            return Ok(());
+        }
     }
     for lane in lanes {
         let backend = lane.backend(&options, ipvs, cell.read().as_deref());
@@ -403,7 +407,7 @@ fn change(sender: &watch::Sender<Settings>, change: impl FnOnce(&Settings) -> Se
 }
 
 /// Upstream: pkg/proxy/config ServiceCIDRConfig.
-fn follow_service_cidrs(factory: &Factory, lanes: &[Lane]) {
+fn follow_service_cidrs(factory: &Factory, lanes: &[Lane]) -> Subscription {
     let senders: Vec<(Family, watch::Sender<Settings>)> =
         lanes.iter().map(|l| (l.family, l.settings.clone())).collect();
     let known: Mutex<BTreeMap<String, Vec<String>>> = Mutex::default();
@@ -423,15 +427,15 @@ fn follow_service_cidrs(factory: &Factory, lanes: &[Lane]) {
             ranges.dedup();
             change(sender, |old| Settings { service_cidrs: ranges, ..old.clone() });
         }
-    });
+    })
 }
 
 /// Informers feed every family's inbox.
-fn follow(factory: &Factory, lanes: &[Lane]) {
+fn follow(factory: &Factory, lanes: &[Lane]) -> Vec<Subscription> {
     let inboxes: Arc<[Arc<Inbox>]> = lanes.iter().map(|l| l.inbox.clone()).collect();
     let services = factory.informer::<Service>(Watching::default().labels(OURS).transform(keep::service));
     let to = inboxes.clone();
-    services.subscribe(move |event| {
+    let of_services = services.subscribe(move |event| {
         let object = event.object();
         let meta = &object.metadata;
         let key = format!("{}/{}", text(meta.namespace.as_ref()), text(meta.name.as_ref()));
@@ -439,16 +443,17 @@ fn follow(factory: &Factory, lanes: &[Lane]) {
         to.iter().for_each(|inbox| inbox.service(&key, (!gone).then_some(object)));
     });
     let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(keep::slice));
-    slices.subscribe(move |event| match event {
+    let of_slices = slices.subscribe(move |event| match event {
         Event::Deleted(slice) => inboxes.iter().for_each(|inbox| inbox.slice_removed(&slice)),
         Event::Added(slice) | Event::Updated { new: slice, .. } => {
             inboxes.iter().for_each(|inbox| inbox.slice(&slice));
         }
     });
+    vec![of_services, of_slices]
 }
 
 /// The node's labels and pod range may change while we run.
-fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &NodeCell) {
+fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &NodeCell) -> Subscription {
     let watching =
         Watching::<Node>::default().fields(&format!("metadata.name={}", options.node)).transform(keep::node);
     let senders: Vec<(Family, watch::Sender<Settings>)> =
@@ -462,7 +467,7 @@ fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &Node
             }
         }
         *cell.write() = node;
-    });
+    })
 }
 
 fn text(value: Option<&String>) -> &str {
