@@ -4,7 +4,6 @@
 use tracing::{error, info};
 
 use crate::iptables::command::Iptables;
-use crate::iptables::ruleset::Saved;
 use crate::model::Family;
 use crate::nftables::command::Nft;
 use crate::program::{Error, Result};
@@ -64,6 +63,6 @@ async fn remove_iptables(iptables: Iptables) -> Result<()> {
         info!(family = iptables.family.as_str(), %error, "Nothing to clean up");
         return Ok(());
     }
-    let load = iptables::cleanup::load(&Saved::parse(&iptables.save().await?));
+    let load = iptables::cleanup::load(&iptables.saved().await?);
     if load.is_empty() { Ok(()) } else { iptables.restore(&load).await }
 }

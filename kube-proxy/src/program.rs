@@ -12,11 +12,33 @@ pub enum Error {
     #[error("running {program}: {cause} (is the package {package} installed?)")]
     Start { program: &'static str, package: &'static str, cause: std::io::Error },
     /// It ended with an error.
-    #[error("{program} {arguments}: {message}")]
+    #[error("{program} {arguments}: {message}{}", hint(message))]
     Failed { program: &'static str, arguments: String, message: String },
-    /// It cannot do what is needed.
+    /// The kernel does not take a part of a transaction.
+    #[error("the kernel refuses {what}: {cause}{}", hint(&cause.to_string()))]
+    Refused { what: String, cause: std::io::Error },
+    /// It cannot do what is needed, and will not while this process runs.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl Error {
+    /// Somebody can mend it while this process waits.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::Unusable(_))
+    }
+}
+
+/// What the system's words leave out.
+fn hint(message: &str) -> &'static str {
+    if ["Permission denied", "Operation not permitted"].iter().any(|words| message.contains(words)) {
+        " (is this process without CAP_NET_ADMIN in its network namespace?)"
+    } else if message.contains("incompatible") {
+        " (another program made this table with nft and hooks of its own: `nft list ruleset` shows it, `nft delete table` \
+         removes it)"
+    } else {
+        ""
+    }
 }
 
 /// Result of a program.
@@ -35,12 +57,21 @@ const LONGEST_MESSAGE: usize = 1000;
 impl Program {
     /// Runs it with an input; returns what it printed.
     pub async fn run(self, arguments: &[&str], input: &str) -> Result<String> {
+        self.execute(arguments, input, Stdio::piped()).await
+    }
+
+    /// Runs it with an input, whatever it prints.
+    pub async fn feed(self, arguments: &[&str], input: &str) -> Result<()> {
+        self.execute(arguments, input, Stdio::null()).await.map(drop)
+    }
+
+    async fn execute(self, arguments: &[&str], input: &str, printed: Stdio) -> Result<String> {
         let Self { name: program, package } = self;
         let start = |cause| Error::Start { program, package, cause };
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(printed)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::iptables::command::Iptables;
+use crate::iptables::command::{Iptables, split};
 use crate::ipvs::netlink::Ipvs;
 use crate::ipvs::part::{Context, NodeAddresses, Part};
 use crate::ipvs::server::Key;
@@ -163,7 +163,7 @@ impl View {
         let family = self.common.family;
         match check {
             Check::Iptables(table, rule) => {
-                let words = words(rule);
+                let words = split(rule);
                 let mut arguments = vec!["-t", table, "-C"];
                 arguments.extend(words.iter().map(String::as_str));
                 Iptables { family }.call(&arguments).await.is_ok()
@@ -248,31 +248,4 @@ async fn serves(key: Key, wanted: Arc<[SocketAddr]>) -> bool {
             there && taking.eq(wanted.iter().copied())
         })
     })
-}
-
-/// Splits a rule as iptables-restore does: quotes keep words together.
-fn words(rule: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for c in rule.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().into_iter().for_each(|w| w.push(c)),
-        }
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::words;
-
-    #[test]
-    fn quotes_keep_words_together() {
-        assert_eq!(
-            words("KUBE-SERVICES --comment \"ns/a cluster IP\" -j X"),
-            ["KUBE-SERVICES", "--comment", "ns/a cluster IP", "-j", "X"]
-        );
-    }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::chain;
-use super::jumps::JUMPS;
+use super::jumps::{JUMPS, Jump};
 use super::render::{Block, Comments, render};
 use crate::model::table::{Entry, Table};
 use crate::model::{Family, ServiceKey};
@@ -183,6 +183,19 @@ impl Saved {
             }
         }
         saved
+    }
+
+    /// Tables that somebody else put things into that iptables cannot show, so that nothing of them is known.
+    pub fn hidden(text: &str) -> Vec<&'static str> {
+        ["filter", "nat"]
+            .into_iter()
+            .filter(|t| text.contains(&format!("# Table `{t}' is incompatible")))
+            .collect()
+    }
+
+    /// A jump that was found otherwise.
+    pub fn found(&mut self, jump: &Jump) {
+        self.jumps.push((jump.table, format!("-A {}", jump.rule())));
     }
 
     /// The chains of a table.
