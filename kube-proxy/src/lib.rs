@@ -28,4 +28,5 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod sysctl;
+pub mod tally;
 mod turn;

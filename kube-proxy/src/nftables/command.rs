@@ -1,12 +1,15 @@
 //! The program nft, for our table of one family.
 
 use serde::Deserialize;
+use tracing::warn;
 
 use super::base::word;
-use super::names::{self, TABLE};
+use super::names::TABLE;
 use super::ruleset::Existing;
+use super::wire;
 use crate::model::Family;
 use crate::program::{Error, Program, Result};
+use crate::tally::Tally;
 
 const NFT: Program = Program { name: "nft", package: "nftables" };
 
@@ -31,44 +34,50 @@ struct Listing {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Item {
-    chain: Option<Named>,
-    set: Option<Named>,
     rule: Option<serde::de::IgnoredAny>,
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-    table: String,
-    timeout: Option<u32>,
-}
-
 impl Nft {
-    /// Runs a transaction; all of it or nothing.
+    /// Runs a transaction; all of it or nothing. What [`wire`] knows goes to the kernel directly; nft has the last word
+    /// where the kernel refuses, and the only one about everything else.
     pub async fn run(self, transaction: &str) -> Result<()> {
-        NFT.run(&["-f", "-"], transaction).await.map(drop)
+        let nft = NFT.feed(&["-f", "-"], transaction);
+        let Some(messages) = wire::compile(self.family, transaction) else { return nft.await };
+        let sent = tokio::task::spawn_blocking(move || wire::socket::run(&messages)).await;
+        let refused = match sent {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refused)) => refused,
+            // The runtime ends.
+            Err(error) => wire::socket::Refused { line: None, error: std::io::Error::other(error) },
+        };
+        match nft.await {
+            Err(Error::Start { .. }) => {
+                let line =
+                    refused.line.and_then(|at| transaction.lines().nth(at)).unwrap_or("the transaction");
+                Err(Error::Refused { what: line.to_string(), cause: refused.error })
+            }
+            other => other,
+        }
+    }
+
+    /// The same in a table that is made anew: somebody put things into ours that are in the way.
+    pub async fn run_alone(self, transaction: &str) -> Result<()> {
+        let table = format!("{} {TABLE}", word(self.family));
+        let text = format!("add table {table}\ndelete table {table}\n{transaction}");
+        // Nothing is missing in between; clients may change their endpoint.
+        self.run(&text).await?;
+        warn!(table, "Objects of somebody else were in the way in our table; it was made anew without them");
+        Ok(())
     }
 
     /// Chains and sets of clients that our table has.
     pub async fn existing(self) -> Result<Existing> {
-        let mut existing = Existing::default();
-        for item in self.list("chains").await? {
-            existing.chains.extend(item.chain.filter(|c| c.table == TABLE).map(|c| c.name));
-        }
-        for set in self.list("sets").await?.into_iter().filter_map(|item| item.set) {
-            if set.table == TABLE && set.name.starts_with(names::AFFINITY) {
-                existing.affinity.insert(set.name, set.timeout.unwrap_or(0));
-            }
-        }
-        Ok(existing)
+        looked(move || wire::dump::existing(self.family)).await
     }
 
-    async fn list(self, what: &str) -> Result<Vec<Item>> {
-        let text = NFT.run(&["--json", "list", what, word(self.family)], "").await?;
-        let listing: Listing = serde_json::from_str(&text).map_err(|e| {
-            Error::Unusable(format!("nft --json list {what}: what it printed cannot be read: {e}"))
-        })?;
-        Ok(listing.nftables)
+    /// How many rules and elements our table has.
+    pub async fn tally(self, node_port_ips: bool) -> Result<Tally> {
+        looked(move || wire::dump::tally(self.family, node_port_ips)).await
     }
 
     /// The rules are still there: the kernel calls our chains and they look into our maps.
@@ -100,17 +109,24 @@ impl Nft {
         Some(listing.nftables.iter().filter(|item| item.rule.is_some()).count())
     }
 
-    /// Removes the table. One that is not there is no error, and neither is a missing program: it wrote none.
+    /// Removes the table. One that is not there is no error, and neither is a machine without nftables: it has none.
     pub async fn remove(self) -> Result<()> {
-        let family = word(self.family);
-        match NFT
-            .run(&["-f", "-"], &format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
-            .await
-        {
-            Err(Error::Start { .. }) => Ok(()),
-            other => other.map(drop),
+        let table = format!("{} {TABLE}", word(self.family));
+        match self.run(&format!("add table {table}\ndelete table {table}\n")).await {
+            Err(Error::Refused { cause, .. }) if cause.kind() != std::io::ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            other => other,
         }
     }
+}
+
+/// Looks at the kernel, on a thread that may wait.
+async fn looked<T: Send + 'static>(look: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
+    let refused = |cause| Error::Refused { what: "to list its rules".to_string(), cause };
+    let looked = tokio::task::spawn_blocking(look).await;
+    // Without an answer the runtime ends.
+    looked.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(refused)
 }
 
 /// Says whether nft and the kernel are new enough, `release` as of uname.

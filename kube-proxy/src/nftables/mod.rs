@@ -11,3 +11,4 @@ pub mod render;
 pub mod ruleset;
 #[cfg(test)]
 mod tests;
+pub mod wire;
