@@ -15,18 +15,19 @@ use controller::{SeriesRecorder, events};
 use informer::{Event, Factory, Options as Watching, Subscription};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::backend::Backend;
 use crate::cleanup::{self, Leftovers};
+use crate::generation::Generation;
 use crate::health_check::HealthChecks;
 use crate::iptables::command::Iptables;
 use crate::ipvs::netlink::Ipvs;
+use crate::kept::{self, EndpointSlice, Service};
 use crate::metrics::Metrics;
 use crate::model::Family;
 use crate::model::table::Table;
@@ -37,7 +38,7 @@ use crate::rulez::{Mode, View};
 use crate::server::{self, NodeCell};
 use crate::settings::{Common, NodePortAddresses, Settings};
 use crate::status::Status;
-use crate::{ipvs, keep, nftables, node, sysctl};
+use crate::{flaws, ipvs, nftables, node, program, sysctl};
 
 /// Services of other proxies, and headless ones, are not ours to route.
 const OURS: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
@@ -146,7 +147,7 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
     refuse_missing(&options)?;
     adjust_oom_score(&options);
     let client = api_client(&options)?;
-    let families = usable_families(&options).await?;
+    let Some(families) = families_in_time(&options, &process).await? else { return Ok(()) };
     // The other mode's rules would answer first; what cannot be removed was said and may be harmless.
     let _ = cleanup::remove(Leftovers::of_other_modes(&options.config.mode)).await;
     let node = node::read(&client, &options.node, &process.shutdown).await;
@@ -180,8 +181,9 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
             return Ok(());
         }
     }
+    let generation: Arc<Generation> = Arc::default();
     for lane in lanes {
-        let backend = lane.backend(&options, ipvs, cell.read().as_deref());
+        let backend = lane.backend(&options, ipvs, cell.read().as_deref(), &generation);
         let work = lane.proxier(&options, &status, backend, &recorder, &process);
         let work = work.run(process.shutdown.clone());
         process.tasks.spawn_critical("proxier", async move {
@@ -235,8 +237,33 @@ fn api_client(options: &Options) -> Result<Client, Error> {
     )?)
 }
 
+/// The families, as soon as there are any: programs may be installed and permissions given while this process waits. None
+/// if it is to end.
+///
+/// Differs: upstream ends, and whoever supervises it starts it again with growing pauses.
+async fn families_in_time(options: &Options, process: &Process) -> Result<Option<Vec<Family>>, Error> {
+    let pause = options.config.periods().0.to_std();
+    let mut said = String::new();
+    loop {
+        let problem = match usable_families(options).await {
+            Ok(families) if !families.is_empty() => return Ok(Some(families)),
+            Ok(_) => "the kernel supports neither IPv4 nor IPv6 here".to_string(),
+            Err(problem) if problem.may_pass() => problem.to_string(),
+            Err(problem) => return Err(format!("no address family can be served: {problem}").into()),
+        };
+        if problem != said {
+            error!(problem, retry = ?pause, "No rules can be written, waiting until this is mended");
+            said = problem;
+        }
+        tokio::select! {
+            () = process.shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
 /// Upstream: server_linux.go platformCheckSupported.
-async fn usable_families(options: &Options) -> Result<Vec<Family>, Error> {
+async fn usable_families(options: &Options) -> program::Result<Vec<Family>> {
     let mut usable = if options.config.mode == "nftables" {
         let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
         let skip = std::env::var_os(nftables::command::SKIP_KERNEL_CHECK).is_some_and(|v| !v.is_empty());
@@ -253,20 +280,20 @@ async fn usable_families(options: &Options) -> Result<Vec<Family>, Error> {
     Ok(usable)
 }
 
-async fn iptables_families() -> Result<Vec<Family>, Error> {
+async fn iptables_families() -> program::Result<Vec<Family>> {
     let mut usable = Vec::new();
     let mut problem = None;
     for family in [Family::V4, Family::V6] {
         match (Iptables { family }).present().await {
             Ok(()) => usable.push(family),
             Err(error) => {
-                info!(family = family.as_str(), %error, "No iptables support for family");
+                debug!(family = family.as_str(), %error, "No iptables support for family");
                 problem.get_or_insert(error);
             }
         }
     }
     match problem {
-        Some(error) if usable.is_empty() => Err(format!("no address family can be served: {error}").into()),
+        Some(error) if usable.is_empty() => Err(error),
         _ => Ok(usable),
     }
 }
@@ -333,12 +360,19 @@ impl Lane {
         }
     }
 
-    fn backend(&self, options: &Options, ipvs: Option<Ipvs>, node: Option<&Node>) -> Backend {
+    fn backend(
+        &self,
+        options: &Options,
+        ipvs: Option<Ipvs>,
+        node: Option<&Node>,
+        generation: &Arc<Generation>,
+    ) -> Backend {
+        let generation = generation.clone();
         let common = self.common(options, node);
         match ipvs {
             Some(ipvs) => Backend::ipvs(common, ipvs, ipvs_config(options)),
-            None if options.config.mode == "nftables" => Backend::nftables(common),
-            None => Backend::iptables(common),
+            None if options.config.mode == "nftables" => Backend::nftables(common, generation),
+            None => Backend::iptables(common, generation),
         }
     }
 
@@ -433,19 +467,25 @@ fn follow_service_cidrs(factory: &Factory, lanes: &[Lane]) -> Subscription {
 /// Informers feed every family's inbox.
 fn follow(factory: &Factory, lanes: &[Lane]) -> Vec<Subscription> {
     let inboxes: Arc<[Arc<Inbox>]> = lanes.iter().map(|l| l.inbox.clone()).collect();
-    let services = factory.informer::<Service>(Watching::default().labels(OURS).transform(keep::service));
+    let services = factory.informer::<Service>(Watching::default().labels(OURS));
     let to = inboxes.clone();
+    let said = flaws::Said::default();
     let of_services = services.subscribe(move |event| {
         let object = event.object();
-        let meta = &object.metadata;
-        let key = format!("{}/{}", text(meta.namespace.as_ref()), text(meta.name.as_ref()));
+        let key = object.metadata.key();
         let gone = matches!(event, Event::Deleted(_));
+        said.service(&key, (!gone).then_some(object));
         to.iter().for_each(|inbox| inbox.service(&key, (!gone).then_some(object)));
     });
-    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS).transform(keep::slice));
+    let slices = factory.informer::<EndpointSlice>(Watching::default().labels(OURS));
+    let said = flaws::Said::default();
     let of_slices = slices.subscribe(move |event| match event {
-        Event::Deleted(slice) => inboxes.iter().for_each(|inbox| inbox.slice_removed(&slice)),
+        Event::Deleted(slice) => {
+            said.slice(&slice.metadata.key(), None);
+            inboxes.iter().for_each(|inbox| inbox.slice_removed(&slice));
+        }
         Event::Added(slice) | Event::Updated { new: slice, .. } => {
+            said.slice(&slice.metadata.key(), Some(&slice));
             inboxes.iter().for_each(|inbox| inbox.slice(&slice));
         }
     });
@@ -455,7 +495,7 @@ fn follow(factory: &Factory, lanes: &[Lane]) -> Vec<Subscription> {
 /// The node's labels and pod range may change while we run.
 fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &NodeCell) -> Subscription {
     let watching =
-        Watching::<Node>::default().fields(&format!("metadata.name={}", options.node)).transform(keep::node);
+        Watching::<Node>::default().fields(&format!("metadata.name={}", options.node)).transform(kept::node);
     let senders: Vec<(Family, watch::Sender<Settings>)> =
         lanes.iter().map(|l| (l.family, l.settings.clone())).collect();
     let (options, cell) = (options.clone(), cell.clone());

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tracing::warn;
+
+use crate::generation::Generation;
 use crate::iptables::chain::CANARY;
 use crate::iptables::command::Iptables;
 use crate::iptables::ruleset::Saved;
@@ -13,14 +18,26 @@ use crate::model::table::{Entry, Table};
 use crate::nftables::command::Nft;
 use crate::nftables::ruleset::Existing;
 use crate::program::Result;
+use crate::proxier::Inbox;
 use crate::settings::{Common, Settings};
-use crate::{iptables, ipvs, nftables};
+use crate::{iptables, ipvs, nftables, tally};
 
 /// A mode for one family.
 pub struct Backend {
     pub common: Common,
     pub mode: Mode,
+    generation: Arc<Generation>,
+    /// What the generation was when the kernel had what it should.
+    clean: Option<u64>,
+    looked: Option<u64>,
+    /// It was said that tables cannot be shown.
+    hidden: AtomicBool,
+    /// Counting all rules is due then.
+    count_at: Option<Instant>,
 }
+
+/// Counting may take no more than one in so many parts of the time.
+const COUNTING_SHARE: u32 = 100;
 
 /// The modes.
 pub enum Mode {
@@ -63,33 +80,50 @@ impl Work {
 pub struct NeedsFull;
 
 impl Backend {
+    fn new(common: Common, mode: Mode, generation: Arc<Generation>) -> Self {
+        Self {
+            common,
+            mode,
+            generation,
+            clean: None,
+            looked: None,
+            hidden: AtomicBool::new(false),
+            count_at: None,
+        }
+    }
+
     /// iptables.
-    pub fn iptables(common: Common) -> Self {
+    pub fn iptables(common: Common, generation: Arc<Generation>) -> Self {
         let mode = Mode::Iptables(Iptables { family: common.family }, iptables::ruleset::Ruleset::default());
-        Self { common, mode }
+        Self::new(common, mode, generation)
     }
 
     /// nftables.
-    pub fn nftables(common: Common) -> Self {
+    pub fn nftables(common: Common, generation: Arc<Generation>) -> Self {
         let mode = Mode::Nftables(Nft { family: common.family }, nftables::ruleset::Ruleset::default());
-        Self { common, mode }
+        Self::new(common, mode, generation)
     }
 
     /// ipvs.
     pub fn ipvs(common: Common, ipvs: Ipvs, config: ipvs::ruleset::Config) -> Self {
         let hand = ipvs::kernel::Hand::new(common.family, ipvs);
-        Self { common, mode: Mode::Ipvs(Box::new(hand), Box::new(ipvs::ruleset::Ruleset::new(config))) }
+        let mode = Mode::Ipvs(Box::new(hand), Box::new(ipvs::ruleset::Ruleset::new(config)));
+        Self::new(common, mode, Arc::default())
     }
 
     /// Looks at the kernel, before a full load.
-    pub async fn look(&self) -> Result<Kernel> {
+    pub async fn look(&mut self) -> Result<Kernel> {
+        self.looked = self.generation.look();
         let rules = match &self.mode {
-            Mode::Iptables(program, _) => Rules::Iptables(Saved::parse(&program.save().await?)),
+            Mode::Iptables(program, _) => Rules::Iptables(program.saved().await?),
             Mode::Nftables(program, _) => Rules::Nftables(program.existing().await?),
             Mode::Ipvs(hand, _) => Rules::Ipvs(hand.look(&self.common).await?),
         };
-        let local = if self.common.node_ports.all() { Vec::new() } else { crate::node::local_addresses() };
-        Ok(Kernel { rules, local })
+        Ok(Kernel { rules, local: self.local() })
+    }
+
+    fn local(&self) -> Vec<IpAddr> {
+        if self.common.node_ports.all() { Vec::new() } else { crate::node::local_addresses() }
     }
 
     /// Everything.
@@ -97,7 +131,7 @@ impl Backend {
         match (&mut self.mode, &kernel.rules) {
             (Mode::Iptables(_, rules), Rules::Iptables(saved)) => {
                 let load = rules.full(&self.common, settings, table, saved, &kernel.local);
-                Work { text: load.text, written: Some(load.written), ..Work::default() }
+                Work { text: load.text + &canaries(), written: Some(load.written), ..Work::default() }
             }
             (Mode::Nftables(_, rules), Rules::Nftables(existing)) => {
                 let text = rules.full(&self.common, settings, table, existing, &kernel.local, now);
@@ -142,36 +176,121 @@ impl Backend {
     pub async fn load(&mut self, work: &Work, full: bool) -> Result<()> {
         match &mut self.mode {
             Mode::Iptables(program, _) => {
+                self.generation.look();
                 if !work.text.is_empty() {
-                    program.restore(&work.text).await?;
+                    restore(*program, &work.text).await?;
                 }
-                if full { plant_canaries(*program).await } else { Ok(()) }
+                self.generation.wrote(changes(&work.text));
             }
-            Mode::Nftables(program, _) if !work.text.is_empty() => program.run(&work.text).await,
-            Mode::Nftables(..) => Ok(()),
-            Mode::Ipvs(hand, _) => hand.load(&work.changes).await,
+            Mode::Nftables(program, _) if !work.text.is_empty() => {
+                self.generation.look();
+                match program.run(&work.text).await {
+                    // Whatever else is in the table is not to be there.
+                    Err(_) if full => program.run_alone(&work.text).await?,
+                    other => other?,
+                }
+                self.generation.wrote(1);
+            }
+            Mode::Nftables(..) => {}
+            Mode::Ipvs(hand, _) => return hand.load(&work.changes).await,
         }
+        if full {
+            self.clean = self.looked;
+        }
+        Ok(())
     }
 
     /// Removes what had to wait for its removal.
     pub async fn tidy(&mut self, now: Instant) -> Result<()> {
         match &mut self.mode {
             Mode::Iptables(..) => Ok(()),
-            Mode::Nftables(program, rules) => match rules.delete_stale(&self.common, now) {
-                Some(text) => program.run(&text).await,
-                None => Ok(()),
-            },
+            Mode::Nftables(program, rules) => {
+                if let Some(text) = rules.delete_stale(&self.common, now) {
+                    self.generation.look();
+                    program.run(&text).await?;
+                    self.generation.wrote(1);
+                }
+                Ok(())
+            }
             Mode::Ipvs(hand, _) => hand.tidy(now).await,
         }
     }
 
-    /// Nobody has flushed the rules.
-    pub async fn intact(&self) -> bool {
-        match &self.mode {
-            Mode::Iptables(program, _) => program.intact().await,
-            Mode::Nftables(program, _) => program.intact().await,
-            Mode::Ipvs(hand, rules) => hand.intact(&self.common, rules).await,
+    /// Nobody has flushed the rules, removed some, or added any to our chains. Costs next to nothing while nobody
+    /// changes any rules.
+    pub async fn intact(&mut self, settings: &Settings, inbox: &Inbox) -> bool {
+        let seen = match &self.mode {
+            Mode::Ipvs(hand, rules) => return hand.intact(&self.common, rules).await,
+            Mode::Iptables(..) | Mode::Nftables(..) => self.generation.look(),
+        };
+        if seen.is_some() && seen == self.clean {
+            return true;
         }
+        if let Mode::Iptables(program, _) = &self.mode
+            && !program.intact().await
+        {
+            return false;
+        }
+        let began = Instant::now();
+        if self.count_at.is_some_and(|at| began < at) {
+            return true;
+        }
+        if !self.counted(settings, inbox).await.unwrap_or(false) {
+            return false;
+        }
+        self.clean = seen;
+        self.count_at = Some(Instant::now() + began.elapsed() * COUNTING_SHARE);
+        true
+    }
+
+    /// Once, until it is mended.
+    fn say_hidden(&self, tables: &[&str]) {
+        if !self.hidden.swap(!tables.is_empty(), Ordering::Relaxed) && !tables.is_empty() {
+            warn!(
+                family = self.common.family.as_str(),
+                tables = tables.join(" "),
+                "iptables cannot show tables that another program put rules into with nft: Services are kept up, but \
+                 removed rules go unnoticed and unused chains stay. Move those rules to a table of their own: `nft list \
+                 ruleset` shows them"
+            );
+        }
+    }
+
+    /// The kernel has as many rules in each chain, and elements in each set, as it should.
+    async fn counted(&self, settings: &Settings, inbox: &Inbox) -> Result<bool> {
+        let local = self.local();
+        match &self.mode {
+            Mode::Iptables(program, _) => {
+                let text = program.save().await?;
+                let hidden = Saved::hidden(&text);
+                self.say_hidden(&hidden);
+                if !hidden.is_empty() {
+                    return Ok(true);
+                }
+                let saved = Saved::parse(&text);
+                let load = inbox.with(|table| {
+                    iptables::ruleset::Ruleset::default().full(&self.common, settings, table, &saved, &local)
+                });
+                let count = |text: &str| tally::of_iptables(text, iptables::cleanup::is_counted);
+                // Jumps that are missing would be inserted.
+                Ok(!load.text.contains("\n-I ") && count(&text) == count(&load.text))
+            }
+            Mode::Nftables(program, _) => {
+                let text = inbox.with(|table| {
+                    let mut rules = nftables::ruleset::Ruleset::default();
+                    let nothing = Existing::default();
+                    rules.full(&self.common, settings, table, &nothing, &local, Instant::now())
+                });
+                Ok(program.tally(!self.common.node_ports.all()).await? == tally::of_nftables(&text))
+            }
+            Mode::Ipvs(..) => Ok(true),
+        }
+    }
+
+    /// Counts at the next look, however short ago it was.
+    #[cfg(test)]
+    pub fn count_now(&mut self) {
+        self.count_at = None;
     }
 
     /// Service ports whose internal or external policy finds no endpoint on this node.
@@ -193,8 +312,29 @@ impl Backend {
 }
 
 /// Empty chains that vanish when somebody flushes the tables. Upstream: pkg/util/iptables Monitor.
-async fn plant_canaries(program: Iptables) -> Result<()> {
-    let text: String =
-        ["mangle", "nat", "filter"].iter().map(|t| format!("*{t}\n:{CANARY} - [0:0]\nCOMMIT\n")).collect();
-    program.restore(&text).await
+fn canaries() -> String {
+    ["mangle", "nat", "filter"].iter().map(|t| format!("*{t}\n:{CANARY} - [0:0]\nCOMMIT\n")).collect()
+}
+
+/// Each table is a change of its own.
+fn changes(text: &str) -> u32 {
+    let count = text.lines().filter(|line| *line == "COMMIT").count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Loads; chains that somebody else's rules lead to cannot be removed, which must not keep everything else from the
+/// kernel.
+async fn restore(program: Iptables, text: &str) -> Result<()> {
+    let Err(error) = program.restore(text).await else { return Ok(()) };
+    let kept: String = text.split_inclusive('\n').filter(|line| !line.starts_with("-X ")).collect();
+    if kept.len() == text.len() || program.restore(&kept).await.is_err() {
+        return Err(error);
+    }
+    warn!(
+        family = program.family.as_str(),
+        %error,
+        "Chains that are not used any more stay, emptied: rules of somebody else lead to them. Remove those rules; the \
+         next full sync removes the chains"
+    );
+    Ok(())
 }

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,6 +16,7 @@ use tracing::{debug, info, warn};
 use crate::backend::{Backend, NeedsFull, Work};
 use crate::conntrack::{self, Frontends};
 use crate::health_check::{self, HealthChecks};
+use crate::kept::{EndpointSlice, Service};
 use crate::model::Family;
 use crate::model::table::{Changes, Table};
 use crate::program::Result;
@@ -129,7 +128,7 @@ impl Proxier {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep_until(began + self.periods.min) => {}
             }
-            match self.wait(&token, &mut check, &due).await {
+            match self.wait(&token, &mut check, &settings, &due).await {
                 Wake::Ended => return,
                 Wake::Changed => {}
                 Wake::Unknown => due = Due::Full,
@@ -143,6 +142,7 @@ impl Proxier {
         &mut self,
         token: &CancellationToken,
         check: &mut tokio::time::Interval,
+        settings: &Settings,
         due: &Due,
     ) -> Wake {
         loop {
@@ -153,8 +153,8 @@ impl Proxier {
                 _ = check.tick() => match due {
                     Due::Full => return Wake::Unknown,
                     Due::Incremental { full_at } if Instant::now() >= *full_at => return Wake::Unknown,
-                    Due::Incremental { .. } if !self.backend.intact().await => {
-                        info!(family = self.family().as_str(), "Somebody flushed the rules, writing them again");
+                    Due::Incremental { .. } if !self.intact(settings).await => {
+                        info!(family = self.family().as_str(), "Somebody changed the rules, writing them again");
                         return Wake::Unknown;
                     }
                     Due::Incremental { .. } => self.tidy().await,
@@ -165,6 +165,12 @@ impl Proxier {
 
     fn family(&self) -> Family {
         self.backend.common.family
+    }
+
+    async fn intact(&mut self, settings: &Settings) -> bool {
+        // What is being written looks like somebody else's change.
+        let _turn = turn::take().await;
+        self.backend.intact(settings, &self.inbox).await
     }
 
     async fn tidy(&mut self) {
@@ -271,3 +277,6 @@ impl Proxier {
         self.status.flows_cleaned(family, began.elapsed(), deleted);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,14 +16,13 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube_proxy::iptables;
 use kube_proxy::ipvs;
+use kube_proxy::kept::{EndpointSlice, Service};
 use kube_proxy::model::Family;
 use kube_proxy::model::table::Table;
 use kube_proxy::model::traffic::Place;
-use kube_proxy::nftables;
+use kube_proxy::nftables::{self, wire};
 use kube_proxy::settings::{Common, LocalDetector, NodePortAddresses, Settings};
 use serde::Deserialize;
 
@@ -75,7 +74,8 @@ struct Step {
 
 enum Kernel {
     Iptables(support::iptables::Tables, iptables::ruleset::Ruleset),
-    Nftables(support::nftables::Table, nftables::ruleset::Ruleset),
+    /// And all texts so far.
+    Nftables(support::nftables::Table, nftables::ruleset::Ruleset, Vec<String>),
     Ipvs(Box<support::ipvs::Node>, Box<ipvs::ruleset::Ruleset>, ipvs::ruleset::Config),
 }
 
@@ -124,7 +124,7 @@ impl Rig {
                 Kernel::Iptables(support::iptables::Tables::new(), iptables::ruleset::Ruleset::default())
             }
             "ipvs" => Self::ipvs(setup),
-            _ => Kernel::Nftables(support::nftables::Table::default(), nftables::ruleset::Ruleset::default()),
+            _ => Kernel::Nftables(support::nftables::Table::default(), Default::default(), Vec::new()),
         };
         let table = Table::new(family, &setup.node, Timestamp::UNIX_EPOCH);
         Self { common, settings, table, kernel, slices: std::collections::BTreeMap::new() }
@@ -156,7 +156,7 @@ impl Rig {
         }
         for slice in &step.slices {
             let slice = Arc::new(slice.clone());
-            self.slices.insert(slice.metadata.name.clone().expect("a name"), slice.clone());
+            self.slices.insert(slice.metadata.name.as_deref().expect("a name").to_string(), slice.clone());
             self.table.set_slice(&slice);
         }
     }
@@ -184,7 +184,7 @@ impl Rig {
                 real(program, &["--noflush", "--counters"], &load.text);
                 tables.lines()
             }
-            Kernel::Nftables(table, rules) => {
+            Kernel::Nftables(table, rules, texts) => {
                 let now = Instant::now();
                 let text = if full {
                     let existing = nftables::ruleset::Existing::default();
@@ -195,7 +195,8 @@ impl Rig {
                     made.expect("no conflict")
                 };
                 table.run(&text);
-                real("nft", &["-f", "-"], &text);
+                assert!(wire::compile(self.common.family, &text).is_some(), "left to nft:\n{text}");
+                texts.push(text);
                 table.lines()
             }
             Kernel::Ipvs(node, rules, config) => {
@@ -242,6 +243,33 @@ fn real(program: &str, arguments: &[&str], text: &str) {
     assert!(child.wait().expect("its end").success(), "{program} refuses\n{text}");
 }
 
+/// With ORACLE_KERNEL what we send the kernel has to leave there what nft leaves.
+fn both_ways(rig: &Rig) {
+    let Kernel::Nftables(_, _, texts) = &rig.kernel else { return };
+    if std::env::var_os("ORACLE_KERNEL").is_none() {
+        return;
+    }
+    let list = || std::process::Command::new("nft").args(["list", "ruleset"]).output().expect("nft").stdout;
+    let mut left = Vec::new();
+    for direct in [true, false] {
+        real("nft", &["-f", "-"], "flush ruleset\n");
+        for text in texts {
+            if direct {
+                let messages = wire::compile(rig.common.family, text).expect("known words");
+                let sent = wire::socket::run(&messages);
+                sent.unwrap_or_else(|refused| {
+                    let line = refused.line.and_then(|at| text.lines().nth(at));
+                    panic!("{line:?}: {}", refused.error)
+                });
+            } else {
+                real("nft", &["-f", "-"], text);
+            }
+        }
+        left.push(String::from_utf8_lossy(&list()).into_owned());
+    }
+    assert_eq!(left[0], left[1]);
+}
+
 /// Differences of one case, as a text.
 fn check(case: &Case) -> Option<String> {
     let mut rig = Rig::new(&case.setup);
@@ -265,6 +293,7 @@ fn check(case: &Case) -> Option<String> {
             ));
         }
     }
+    both_ways(&rig);
     None
 }
 

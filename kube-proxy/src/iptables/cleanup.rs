@@ -16,6 +16,15 @@ pub fn load(saved: &Saved) -> String {
     table(saved, "filter", FILTER, rules::FILTER_CHAINS) + &table(saved, "nat", NAT, rules::NAT_CHAINS)
 }
 
+/// Rules of a chain are ours alone, and counted.
+pub fn is_counted(table: &str, name: &str) -> bool {
+    match table {
+        "filter" => FILTER.contains(&name),
+        "nat" => NAT.contains(&name) || chain::is_owned(name),
+        _ => false,
+    }
+}
+
 fn table(saved: &Saved, table: &'static str, shared: &[&str], of_ipvs: &[&str]) -> String {
     let owned = saved.chains_of(table).filter(|name| {
         shared.contains(name)

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::chain::{self, Kind};
 use super::cleanup;
 use super::ruleset::{Load, Ruleset, Saved};
+use crate::kept::{EndpointSlice, Service};
 use crate::model::table::Table;
 use crate::model::traffic::Place;
 use crate::model::{Family, PortId, Protocol};

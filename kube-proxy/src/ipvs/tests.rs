@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
 use super::check;
@@ -16,6 +14,7 @@ use super::ruleset::{Changes, Config, Kernel, Ruleset, Step};
 use super::server::{Key, Real};
 use super::set::{self, Set};
 use crate::config;
+use crate::kept::{EndpointSlice, Service};
 use crate::model::table::Table;
 use crate::model::traffic::Place;
 use crate::model::{Family, Protocol};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointSlice};
+use crate::kept::{Endpoint as ApiEndpoint, EndpointSlice};
 
 use super::{Family, PortId, Protocol, ServiceKey};
 
@@ -31,8 +31,7 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The Service a slice belongs to.
 pub fn service_of(slice: &EndpointSlice) -> Option<ServiceKey> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let name = labels.get(SERVICE_NAME).filter(|n| !n.is_empty())?;
+    let name = slice.metadata.service.as_deref().filter(|n| !n.is_empty())?;
     Some(format!("{}/{name}", slice.metadata.namespace.as_deref().unwrap_or_default()).into())
 }
 
@@ -45,14 +44,14 @@ pub fn gather<'a>(
     family: Family,
 ) -> EndpointMap {
     let mut found: BTreeMap<PortId, BTreeMap<SocketAddr, Endpoint>> = BTreeMap::new();
-    for slice in slices.filter(|s| s.address_type == family.as_str()) {
+    for slice in slices.filter(|s| s.address_type == *family.as_str()) {
         for port in slice.ports.iter().flatten() {
             let Some(number) = port.port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0) else {
                 continue;
             };
             let Some(protocol) = Protocol::parse(port.protocol.as_deref()) else { continue };
             // Absent is not the same as empty: such a port belongs to no port of a Service.
-            let Some(port) = port.name.clone() else { continue };
+            let Some(port) = port.name.as_deref().map(str::to_string) else { continue };
             let of_port = found.entry(PortId { service: service.clone(), port, protocol }).or_default();
             for endpoint in slice.endpoints.iter().flatten().filter_map(|e| one(e, number, node, family)) {
                 if !endpoint.terminating || !of_port.contains_key(&endpoint.address) {
@@ -74,7 +73,7 @@ pub fn gather<'a>(
 }
 
 fn one(endpoint: &ApiEndpoint, port: u16, node: &str, family: Family) -> Option<Endpoint> {
-    let address: IpAddr = net::parse_ip(endpoint.addresses.first()?)?;
+    let address: IpAddr = net::parse_ip(endpoint.address.as_deref()?)?;
     if Family::of(&address) != family {
         return None;
     }
@@ -90,13 +89,13 @@ fn one(endpoint: &ApiEndpoint, port: u16, node: &str, family: Family) -> Option<
             .and_then(|h| h.for_zones.as_ref())
             .into_iter()
             .flatten()
-            .map(|z| z.name.clone())
+            .map(|z| z.name.to_string())
             .collect(),
         nodes: hints
             .and_then(|h| h.for_nodes.as_ref())
             .into_iter()
             .flatten()
-            .map(|n| n.name.clone())
+            .map(|n| n.name.to_string())
             .collect(),
     })
 }

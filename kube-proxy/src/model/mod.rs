@@ -69,6 +69,11 @@ impl Protocol {
 /// `namespace/name` of a Service.
 pub type ServiceKey = Arc<str>;
 
+/// A name as the API server takes it for Services and ports. Others would end comments and commands that hold them.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+}
+
 /// One port of one Service.
 #[derive(Clone, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
 pub struct PortId {

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::kept::{LoadBalancerIngress, Service, ServicePort as ApiPort, ServiceSpec};
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServicePort as ApiPort, ServiceSpec};
 
-use super::{Family, PortId, Protocol, ServiceKey};
+use super::{Family, PortId, Protocol, ServiceKey, is_name};
 
 /// A service port as rules see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,9 @@ impl ServicePort {
 pub fn ports(key: &ServiceKey, service: &Service, family: Family) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let Some(cluster_ip) = cluster_ip(spec, family) else { return Vec::new() };
+    if !key.split('/').all(is_name) {
+        return Vec::new();
+    }
     spec.ports.iter().flatten().filter_map(|port| one(key, service, spec, cluster_ip, port, family)).collect()
 }
 
@@ -67,8 +70,8 @@ fn cluster_ip(spec: &ServiceSpec, family: Family) -> Option<IpAddr> {
     if families.is_empty() {
         return net::parse_ip(first).filter(|ip| Family::of(ip) == family);
     }
-    let at = families.iter().position(|f| f == family.as_str())?;
-    net::parse_ip(spec.cluster_ips.as_ref()?.get(at)?)
+    let at = families.iter().position(|f| **f == *family.as_str())?;
+    net::parse_ip(spec.cluster_ips.as_ref()?.get(at)?).filter(|ip| Family::of(ip) == family)
 }
 
 fn one(
@@ -79,20 +82,21 @@ fn one(
     port: &ApiPort,
     family: Family,
 ) -> Option<ServicePort> {
-    let id = PortId {
-        service: key.clone(),
-        port: port.name.clone().unwrap_or_default(),
-        protocol: Protocol::parse(port.protocol.as_deref())?,
-    };
+    let name = port.name.as_deref().unwrap_or_default().to_string();
+    if !name.is_empty() && !is_name(&name) {
+        return None;
+    }
+    let id =
+        PortId { service: key.clone(), port: name, protocol: Protocol::parse(port.protocol.as_deref())? };
     Some(ServicePort {
         id,
         cluster_ip,
-        port: u16::try_from(port.port).ok()?,
+        port: u16::try_from(port.port).ok().filter(|port| *port != 0)?,
         node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).unwrap_or(0),
         affinity_seconds: affinity_seconds(spec),
         external_local: external_local(spec),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-        external_ips: of_family(spec.external_ips.iter().flatten().map(String::as_str), family),
+        external_ips: of_family(spec.external_ips.iter().flatten().map(AsRef::as_ref), family),
         balancer_ips: balancer_ips(service, family),
         source_ranges: source_ranges(spec, family),
         health_check_node_port: health_check_node_port(spec),

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::endpoint::{EndpointMap, gather, service_of};
 use super::service::{ServicePort, ports};
 use super::{Family, Protocol, ServiceKey};
+use crate::kept::{EndpointSlice, Service};
 
 /// Upstream: v1.EndpointsLastChangeTriggerTime.
 pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -100,14 +99,14 @@ impl Table {
 
     /// Takes a slice's new state. Tells whether anything changed.
     pub fn set_slice(&mut self, slice: &Arc<EndpointSlice>) -> bool {
-        if slice.address_type != self.family.as_str() {
+        if slice.address_type != *self.family.as_str() {
             return false;
         }
-        let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.clone()) else {
+        let (Some(service), Some(name)) = (service_of(slice), slice.metadata.name.as_deref()) else {
             return false;
         };
         let triggered = trigger_time(slice).filter(|t| *t > self.began);
-        let changed = self.with_slices(&service, |entry| match entry.place_of(&name) {
+        let changed = self.with_slices(&service, |entry| match entry.place_of(name) {
             Ok(at) => entry.slices[at] = slice.clone(),
             Err(at) => entry.slices.insert(at, slice.clone()),
         });
@@ -182,5 +181,5 @@ impl Table {
 }
 
 fn trigger_time(slice: &EndpointSlice) -> Option<Timestamp> {
-    slice.metadata.annotations.as_ref()?.get(TRIGGER_TIME)?.parse().ok()
+    slice.metadata.triggered.as_deref()?.parse().ok()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use crate::kept::Service;
 use serde_json::json;
 
 use super::Family;

@@ -80,22 +80,6 @@ impl Nft {
         looked(move || wire::dump::tally(self.family, node_port_ips)).await
     }
 
-    /// The rules are still there: the kernel calls our chains and they look into our maps.
-    pub async fn intact(self) -> bool {
-        for (chain, rule) in [
-            ("nat-prerouting", "jump services"),
-            ("nat-output", "jump services"),
-            ("services", "vmap @service-ips"),
-            ("masquerading", "masquerade"),
-        ] {
-            let listed = NFT.run(&["list", "chain", word(self.family), TABLE, chain], "").await;
-            if !listed.is_ok_and(|text| text.contains(rule)) {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Our table has an element, written `container { key }`.
     pub async fn has_element(self, element: &str) -> bool {
         let command = format!("get element {} {TABLE} {element}\n", word(self.family));
