@@ -37,7 +37,7 @@ pub struct Backend {
 }
 
 /// Counting may take no more than one in so many parts of the time.
-const COUNTING_SHARE: u32 = 100;
+const COUNTING_SHARE: u32 = 20;
 
 /// The modes.
 pub enum Mode {
