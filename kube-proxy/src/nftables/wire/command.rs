@@ -45,7 +45,7 @@ impl Compiler {
             ("add" | "delete", "counter", [name]) => self.counter(*verb == "add", name),
             ("flush", "chain", [name]) => self.named(kind::DELETE_RULE, 2, name),
             ("delete", "chain", [name]) => self.named(kind::DELETE_CHAIN, 3, name),
-            ("flush", "set" | "map", [name]) => self.named(kind::DELETE_ELEMENT, 2, name),
+            ("flush", "set" | "map", [name]) => self.emptied(name),
             ("delete", "set" | "map", [name]) => {
                 self.declared.remove(*name);
                 self.named(kind::DELETE_SET, 2, name)
@@ -67,6 +67,14 @@ impl Compiler {
         self.message(kind, 0, |body| {
             body.text(attribute, name);
         })
+    }
+
+    /// Here nft has the set's name first.
+    fn emptied(&mut self, set: &str) -> Option<()> {
+        self.batch.push(self.line, self.family, kind::DELETE_ELEMENT, 0, |body| {
+            body.text(2, set).text(1, TABLE);
+        });
+        Some(())
     }
 
     fn table(&mut self, rest: &[&str]) -> Option<()> {
@@ -138,7 +146,8 @@ impl Compiler {
             Some(words) => Some(set::Verdict::parse(words)?),
             None => None,
         };
-        let id = self.declared.get(set).copied();
+        // nft deletes by name even from sets that the same transaction adds.
+        let id = self.declared.get(set).filter(|_| add).copied();
         let (kind, flags) = if add { (kind::NEW_ELEMENT, CREATE) } else { (kind::DELETE_ELEMENT, 0) };
         self.message(kind, flags, |body| {
             body.text(2, set);
