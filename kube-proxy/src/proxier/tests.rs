@@ -155,6 +155,7 @@ async fn mended(rig: &mut Rig, state: &str, damages: &[String], harmless: &str) 
     for damage in damages {
         foreign(damage);
         assert!(rig.period().await, "{damage} went unnoticed");
+        assert!(rig.proxier.backend.undisturbed(), "mending {damage} looks like somebody else's change");
         assert_eq!(foreign(state).lines().count(), good.lines().count(), "{damage}");
         assert!(!rig.period().await, "{damage} is mended");
     }
