@@ -1,12 +1,15 @@
 //! Connections through a Service, for e2e/fault-proxy.sh: `load serve ADDRESS` echoes; `load run SOURCE TARGET OPEN RATE`
 //! keeps OPEN connections talking and makes RATE new ones a second from SOURCE, until its input ends, then prints what
-//! went wrong.
+//! went wrong, how and when, and how late it itself was: connections also fail on a machine that has no time for them.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,21 @@ struct Counts {
     made: AtomicU64,
     failed: AtomicU64,
     cut: AtomicU64,
+    /// How, with the milliseconds between the start and the first and last connection that failed so.
+    how: Mutex<BTreeMap<String, (u64, u128, u128)>>,
+    /// The longest time between two ticks.
+    late: AtomicU64,
+}
+
+impl Counts {
+    fn failed(&self, at: Duration, how: ErrorKind) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let at = at.as_millis();
+        let mut all = self.how.lock();
+        let (count, _, last) = all.entry(how.to_string()).or_insert((0, at, at));
+        *count += 1;
+        *last = at.max(*last);
+    }
 }
 
 #[tokio::main]
@@ -84,15 +102,24 @@ async fn run(source: SocketAddr, target: SocketAddr, open: u64, rate: u64) -> an
     let (of_makers, until) = (counts.clone(), ended.clone());
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let (start, mut last) = (Instant::now(), Instant::now());
         while !until.is_cancelled() {
             ticks.tick().await;
+            let late = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+            of_makers.late.fetch_max(late, Ordering::Relaxed);
+            last = Instant::now();
             for _ in 0..rate / 100 {
                 let counts = of_makers.clone();
                 tokio::spawn(async move {
                     let one = async { talk(&mut connect(source, target).await?).await };
-                    let well = matches!(tokio::time::timeout(PATIENCE, one).await, Ok(Ok(())));
+                    let at = start.elapsed();
+                    let outcome = tokio::time::timeout(PATIENCE, one).await;
                     counts.made.fetch_add(1, Ordering::Relaxed);
-                    counts.failed.fetch_add(u64::from(!well), Ordering::Relaxed);
+                    match outcome {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => counts.failed(at, error.kind()),
+                        Err(_) => counts.failed(at, ErrorKind::TimedOut),
+                    }
                 });
             }
         }
@@ -107,5 +134,9 @@ async fn run(source: SocketAddr, target: SocketAddr, open: u64, rate: u64) -> an
         read(&counts.failed),
         read(&counts.cut)
     );
+    for (how, (count, first, last)) in &*counts.how.lock() {
+        println!("{count} connections of {first} to {last} ms after the start: {how}");
+    }
+    println!("longest pause of the sender {} ms", read(&counts.late));
     Ok(())
 }
