@@ -322,7 +322,11 @@ impl<K: Kept> Api<K> {
         patch: &Patch,
         params: &PatchParams,
     ) -> Result<Receipt> {
-        codec::decode(name, &self.patched(name, subresource, patch, params).await?, ManagedFields::Skip)
+        codec::decode_object(
+            name,
+            &self.patched(name, subresource, patch, params).await?,
+            ManagedFields::Skip,
+        )
     }
 
     async fn patched(
@@ -457,14 +461,14 @@ impl<K: Meta> Api<K> {
         let url = self.collection();
         let request = self.request(Method::POST, url.clone(), Read::Who);
         let answer = self.send_prepared(request, &url, prepared).await?;
-        codec::decode(&url, &answer, ManagedFields::Skip)
+        codec::decode_object(&url, &answer, ManagedFields::Skip)
     }
 
     /// Replaces the status of an object. Of what the server made of it only the version is read.
     pub async fn replace_status_for_receipt(&self, object: &K) -> Result<Receipt> {
         let url = self.item(object.name(), "status")?;
         let answer = self.exchange(Method::PUT, &url, &Query::default(), object, Read::Who).await?;
-        codec::decode(&url, &answer, ManagedFields::Skip)
+        codec::decode_object(&url, &answer, ManagedFields::Skip)
     }
 
     /// Replaces an object.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
+use machinery::proto::read;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Anything with object metadata that can travel: generated types, [`PartialObjectMetadata`], [`crate::dynamic::DynamicObject`].
@@ -95,6 +96,12 @@ pub trait Kept: DeserializeOwned + Debug + Send + Sync + 'static {
     /// Which object it is.
     fn named(&self) -> Named<'_>;
 
+    /// Reads the message of such an object, if the type can do that by itself ([`machinery::proto::read`]); none sends the
+    /// caller the long way.
+    fn from_message(_message: &[u8]) -> Option<Self> {
+        None
+    }
+
     /// Drops what nobody reads, and shares what others hold, too. Called once, before the object is stored; `old` is
     /// the state that it takes the place of, most of which is usually the same.
     fn settle(&mut self, _old: Option<&Self>) {}
@@ -133,8 +140,20 @@ struct Written {
     resource_version: String,
 }
 
+machinery::message!(Receipt, "meta/v1.PartialObjectMetadata" { 1 metadata (struct) });
+machinery::message!(Written, "meta/v1.ObjectMeta" {
+    1 name (value),
+    3 namespace (value),
+    5 uid (value),
+    6 resource_version (value),
+});
+
 impl Kept for Receipt {
     const TYPE: Option<(&'static str, &'static str)> = PartialObjectMetadata::TYPE_OF;
+
+    fn from_message(message: &[u8]) -> Option<Self> {
+        read::message(message).ok()
+    }
 
     fn named(&self) -> Named<'_> {
         let Written { namespace, name, uid, resource_version } = &self.metadata;

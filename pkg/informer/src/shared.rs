@@ -17,6 +17,8 @@ use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use machinery::labels::Labels;
+use machinery::proto::read::{self, Value};
+use machinery::proto::wire::{self, Wire};
 use parking_lot::Mutex;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -214,6 +216,15 @@ impl Visitor<'_> for OfText {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         d.deserialize_str(OfText)
+    }
+}
+
+impl Value for Name {
+    fn read(kind: u8, from: &mut Wire<'_>) -> wire::Result<Self> {
+        read::text(kind, from).map(|text| (&*text).into())
+    }
+    fn is_zero(&self) -> bool {
+        self.is_empty()
     }
 }
 

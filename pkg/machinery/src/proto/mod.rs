@@ -3,12 +3,14 @@
 //! An object is an [`Envelope`] around a message. [`decode`] and [`encode`] go through the tree,
 //! [`to_json`] writes JSON straight from the message, [`from_slice`] reads typed objects from it. [`header`] reads only
 //! an object's metadata, [`pick`] one value, [`with_resource_version`] edits the bytes. [`WatchEvent`] frames watches.
+//! Types that keep little of an object read themselves: [`read`].
 
 mod decode;
 mod encode;
 mod envelope;
 mod kept;
 mod meta;
+pub mod read;
 #[cfg(test)]
 mod tests;
 mod to_json;
@@ -27,7 +29,7 @@ pub use meta::{
     split_frame, with_resource_version,
 };
 pub use to_json::{message_to_json, to_json};
-pub use typed::{ManagedFields, TypedError, from_slice, from_slice_direct};
+pub use typed::{ManagedFields, TypedError, from_message, from_slice, from_slice_direct};
 pub use wire::Error;
 
 fn type_of(table: &TypeTable, e: &Envelope<'_>) -> Result<TypeId, Error> {

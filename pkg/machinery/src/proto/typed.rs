@@ -56,6 +56,11 @@ pub fn from_slice_direct<T: DeserializeOwned>(table: &TypeTable, data: &[u8]) ->
     direct(table, data, ManagedFields::Read).ok()
 }
 
+/// Reads a struct's message as a type; none says that it has to be read as part of its object's tree.
+pub fn from_message<T: DeserializeOwned>(table: &TypeTable, id: TypeId, data: &[u8]) -> Option<T> {
+    T::deserialize(Message { table, id, data, depth: 0, meta: None, skip: None }).ok()
+}
+
 /// The way without a tree; an error says only that the other way has to be taken.
 fn direct<T: DeserializeOwned>(table: &TypeTable, data: &[u8], managed: ManagedFields) -> Result<T, Fail> {
     let envelope = Envelope::open(data)?;
