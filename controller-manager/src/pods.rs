@@ -112,7 +112,7 @@ pub fn set_condition(pod: &mut WholePod, mut new: WholeCondition, now: Timestamp
 
 /// Key of [`CONTROLLER_INDEX`]: namespace, kind, uid. Upstream: PodControllerIndexKey.
 pub fn controller_key(namespace: &str, kind: &str, name: &str, uid: &str) -> String {
-    format!("{namespace}/{kind}/{name}/{uid}")
+    [namespace, kind, name, uid].join("/")
 }
 
 /// Values of [`CONTROLLER_INDEX`]: the controller, or the namespace's orphans.

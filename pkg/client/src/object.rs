@@ -37,7 +37,7 @@ pub trait Meta: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'st
     fn key(&self) -> String {
         match self.namespace() {
             "" => self.name().to_string(),
-            namespace => format!("{namespace}/{}", self.name()),
+            namespace => [namespace, "/", self.name()].concat(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Named<'_> {
     pub fn key(&self) -> String {
         match self.namespace {
             "" => self.name.to_string(),
-            namespace => format!("{namespace}/{}", self.name),
+            namespace => [namespace, "/", self.name].concat(),
         }
     }
 }

@@ -130,15 +130,17 @@ impl<K> Queue<K> {
         self.drained.notify_waiters();
     }
 
+    pub fn has_room(&self) -> bool {
+        let w = self.waiting.lock();
+        w.closed || w.events.len() < LIMIT
+    }
+
     /// Waits until there is room for more.
     pub async fn room(&self) {
         loop {
             let drained = self.drained.notified();
-            {
-                let w = self.waiting.lock();
-                if w.closed || w.events.len() < LIMIT {
-                    return;
-                }
+            if self.has_room() {
+                return;
             }
             drained.await;
         }

@@ -100,8 +100,8 @@ impl<K: Kept> Sink<K> for Hub<K> {
         }
     }
 
-    fn queues(&self) -> Vec<Arc<Queue<K>>> {
-        self.queues.lock().clone()
+    fn full(&self) -> Option<Arc<Queue<K>>> {
+        self.queues.lock().iter().find(|queue| !queue.has_room()).cloned()
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) struct Reflector<K> {
 pub(crate) trait Sink<K>: Send + Sync {
     fn change(&self, key: &Key, change: Change<K>);
     fn synced(&self);
-    /// Queues to wait for when they are full.
-    fn queues(&self) -> Vec<Arc<Queue<K>>>;
+    /// A queue to wait for, because it is full.
+    fn full(&self) -> Option<Arc<Queue<K>>>;
 }
 
 struct Run<'a, K> {
@@ -130,7 +130,7 @@ impl<K: Kept> Run<'_, K> {
     }
 
     async fn room(&self) {
-        for queue in self.r.sink.queues() {
+        while let Some(queue) = self.r.sink.full() {
             queue.room().await;
         }
     }
@@ -157,9 +157,9 @@ impl<K: Kept> Run<'_, K> {
         }
     }
 
-    /// Makes of an object what is stored.
-    fn settle(&self, object: &mut K) {
-        let old = self.r.store.get(&object.named().key());
+    /// Makes of an object what is stored under this key.
+    fn settle(&self, key: &str, object: &mut K) {
+        let old = self.r.store.get(key);
         object.settle(old.as_deref());
         if let Some(transform) = &self.r.transform {
             transform(object);
@@ -167,8 +167,9 @@ impl<K: Kept> Run<'_, K> {
     }
 
     fn collect(&mut self, mut object: K) {
-        self.settle(&mut object);
-        self.pending.insert(object.named().key(), object);
+        let key = object.named().key();
+        self.settle(&key, &mut object);
+        self.pending.insert(key, object);
     }
 
     async fn open(&mut self, rv: String, initial: bool) -> Input {
@@ -219,15 +220,15 @@ impl<K: Kept> Run<'_, K> {
                 return Input::Event { rv: object.named().version.to_string() };
             }
             WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
-                self.settle(&mut object);
-                let rv = object.named().version.to_string();
-                r.store.put(object, |key, change| r.sink.change(key, change));
+                let (key, rv) = (object.named().key(), object.named().version.to_string());
+                self.settle(&key, &mut object);
+                r.store.put(&key, object, |key, change| r.sink.change(key, change));
                 rv
             }
             WatchEvent::Deleted(mut object) => {
-                self.settle(&mut object);
-                let rv = object.named().version.to_string();
-                r.store.remove(object, |key, change| r.sink.change(key, change));
+                let (key, rv) = (object.named().key(), object.named().version.to_string());
+                self.settle(&key, &mut object);
+                r.store.remove(&key, object, |key, change| r.sink.change(key, change));
                 rv
             }
             WatchEvent::Bookmark { resource_version: rv, initial_events_end } => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use client::Kept;
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use parking_lot::RwLock;
 
 use crate::tally::{Counter, Counting, Tally};
@@ -81,7 +82,7 @@ impl<K: Kept> Store<K> {
 
     /// The object with this namespace ("" for none) and name.
     pub fn get_by(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        if namespace.is_empty() { self.get(name) } else { self.get(&format!("{namespace}/{name}")) }
+        if namespace.is_empty() { self.get(name) } else { self.get(&[namespace, "/", name].concat()) }
     }
 
     /// All objects, in no order.
@@ -183,19 +184,18 @@ impl<K: Kept> Store<K> {
     }
 
     /// Puts an object and reports the change while the store is still locked, so that observers see the order of writes.
-    pub(crate) fn put(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
+    pub(crate) fn put(&self, key: &str, object: K, report: impl FnOnce(&Key, Change<K>)) {
         let mut inner = self.0.write();
         inner.reach(object.named().version);
-        let (key, change) = inner.put(Arc::new(object));
+        let (key, change) = inner.put(key, Arc::new(object));
         report(&key, change);
     }
 
     /// Removes an object; the last state comes from the event.
-    pub(crate) fn remove(&self, object: K, report: impl FnOnce(&Key, Change<K>)) {
+    pub(crate) fn remove(&self, key: &str, object: K, report: impl FnOnce(&Key, Change<K>)) {
         let mut inner = self.0.write();
         inner.reach(object.named().version);
-        let key = object.named().key();
-        if let Some((key, _)) = inner.remove(&key) {
+        if let Some((key, _)) = inner.remove(key) {
             report(&key, Change::Deleted(Arc::new(object)));
         }
     }
@@ -212,12 +212,13 @@ impl<K: Kept> Store<K> {
         }
         for object in objects {
             let new = object.named();
-            let same = inner.objects.get(new.key().as_str()).is_some_and(|old| {
+            let key = new.key();
+            let same = inner.objects.get(key.as_str()).is_some_and(|old| {
                 let old = old.named();
                 !new.version.is_empty() && old.version == new.version && old.uid == new.uid
             });
             if !same {
-                let (key, change) = inner.put(Arc::new(object));
+                let (key, change) = inner.put(&key, Arc::new(object));
                 report(&key, change);
             }
         }
@@ -240,11 +241,15 @@ impl<K: Kept> Inner<K> {
             .unwrap_or_default()
     }
 
-    fn put(&mut self, new: Arc<K>) -> (Key, Change<K>) {
-        let text = new.named().key();
-        let key =
-            self.objects.get_key_value(text.as_str()).map(|(k, _)| k.clone()).unwrap_or_else(|| text.into());
-        let old = self.objects.insert(key.clone(), new.clone());
+    fn put(&mut self, key: &str, new: Arc<K>) -> (Key, Change<K>) {
+        let (key, old) = match self.objects.entry_ref(key) {
+            EntryRef::Occupied(mut there) => (there.key().clone(), Some(there.insert(new.clone()))),
+            EntryRef::Vacant(free) => {
+                let key = Key::from(key);
+                free.insert_with_key(key.clone(), new.clone());
+                (key, None)
+            }
+        };
         for index in self.indexes.values_mut() {
             index.update(&key, old.as_deref(), &new);
         }
