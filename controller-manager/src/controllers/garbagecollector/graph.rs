@@ -149,9 +149,9 @@ impl Graph {
         self.absent.add(owner);
     }
 
-    /// It was verified a while ago that this owner does not exist.
-    pub fn is_absent(&self, owner: &Identity) -> bool {
-        self.absent.known.contains(owner)
+    /// It was verified a while ago that what a reference in an object of `namespace` means does not exist.
+    pub fn is_verified_absent(&self, reference: &OwnerReference, namespace: &str) -> bool {
+        [namespace, ""].iter().any(|place| self.absent.known.contains(&Identity::referred(reference, place)))
     }
 
     /// The object has been seen, and not only named.

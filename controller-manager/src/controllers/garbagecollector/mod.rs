@@ -2,7 +2,9 @@
 //!
 //! [`graph`] holds who owns whom, fed by metadata informers of everything that can be deleted; [`plan`] judges one
 //! object. Before anything is deleted the object and its owners are read from the server: the graph only says what is
-//! worth looking at. Upstream: pkg/controller/garbagecollector/garbagecollector.go.
+//! worth looking at. An object of which every owner was found to be absent is not read first, it is deleted in the version
+//! that the cache has: a server that has a newer one refuses, and only then it is read. Upstream reads it always.
+//! Upstream: pkg/controller/garbagecollector/garbagecollector.go.
 
 mod graph;
 mod monitors;
@@ -10,12 +12,13 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
-    ApiResource, Client, DeleteParams, Error as ClientError, Meta, PartialObjectMetadata, Patch, PatchParams,
-    Propagation,
+    ApiResource, Client, DeleteParams, Error as ClientError, Gvr, Meta, PartialObjectMetadata, Patch,
+    PatchParams, Propagation,
 };
 use component::app::Error;
 use controller::owner::release_patch;
@@ -25,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use parking_lot::{Mutex, RwLock};
 
 use self::graph::{FOREGROUND, Facts, Graph, Identity, ORPHAN, Uid, Work};
-use self::monitors::Kinds;
+use self::monitors::{Kinds, Source};
 use self::plan::{Standing, Verdict};
 use crate::context::Context;
 use crate::descriptor::Running;
@@ -41,6 +44,7 @@ struct Shell {
     client: Client,
     graph: Mutex<Graph>,
     kinds: RwLock<Arc<Kinds>>,
+    sources: RwLock<HashMap<Gvr, Source>>,
     delete: WorkQueue<Uid>,
     orphan: WorkQueue<Uid>,
     recorder: EventRecorder,
@@ -74,6 +78,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         client: context.client(),
         graph: Mutex::default(),
         kinds: RwLock::default(),
+        sources: RwLock::default(),
         delete: WorkQueue::new("garbage_collector_attempt_to_delete"),
         orphan: WorkQueue::new("garbage_collector_attempt_to_orphan"),
         recorder: context.recorder("garbage-collector-controller"),
@@ -165,6 +170,13 @@ impl Shell {
         if plan::is_settled(facts) {
             return Ok(());
         }
+        if let Some(cached) = self.abandoned(facts) {
+            let references = cached.metadata.owner_references.as_ref().map_or(0, Vec::len);
+            let verdict = plan::judge(facts, &cached.metadata, &vec![Standing::Dangling; references]);
+            if let Verdict::Delete(propagation) = verdict {
+                return self.delete_item(facts, Some(&cached), propagation).await;
+            }
+        }
         let latest = self.latest(&facts.identity).await?;
         let verdict = if facts.deleting_dependents {
             plan::judge_waiting(facts)
@@ -197,6 +209,20 @@ impl Shell {
         }
     }
 
+    /// The object as the cache has it, if every owner it names there was found to be absent.
+    fn abandoned(&self, facts: &Facts) -> Option<PartialObjectMetadata> {
+        if facts.deleting_dependents {
+            return None;
+        }
+        let of = &facts.identity;
+        let gvr = &self.resource(&of.api_version, &of.kind).ok()?.gvr;
+        let cached = self.sources.read().get(gvr)?.metadata(of)?;
+        let graph = self.graph.lock();
+        let owners = cached.metadata.owner_references.as_deref().unwrap_or_default();
+        let absent = |r: &OwnerReference| graph.is_verified_absent(r, &of.namespace);
+        (!owners.is_empty() && owners.iter().all(absent)).then_some(cached)
+    }
+
     fn resource(&self, api_version: &str, kind: &str) -> Result<Arc<ApiResource>, Failure> {
         self.kinds
             .read()
@@ -220,16 +246,11 @@ impl Shell {
     }
 
     async fn standing(&self, reference: &OwnerReference, item: &Identity) -> Result<Standing, Failure> {
-        let (clustered, local) =
-            (Identity::referred(reference, ""), Identity::referred(reference, &item.namespace));
-        {
-            let graph = self.graph.lock();
-            if graph.is_absent(&clustered) || graph.is_absent(&local) {
-                return Ok(Standing::Dangling);
-            }
+        if self.graph.lock().is_verified_absent(reference, &item.namespace) {
+            return Ok(Standing::Dangling);
         }
         let resource = self.resource(&reference.api_version, &reference.kind)?;
-        let owner = if resource.namespaced { local } else { clustered };
+        let owner = Identity::referred(reference, if resource.namespaced { &item.namespace } else { "" });
         match self.latest(&owner).await {
             Ok(found) => {
                 let waits =

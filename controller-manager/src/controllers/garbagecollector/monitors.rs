@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::discovery::Discovered;
-use client::{ApiResource, Gvr};
+use client::{ApiResource, Gvr, PartialObjectMetadata};
 use controller::{HasRelations, Related};
 use informer::{Event, Factory, Informer, Name, Options, Subscription};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -16,29 +17,29 @@ use super::Shell;
 use super::graph::{FOREGROUND, Identity, ORPHAN};
 use crate::kept::{Item, Pod};
 
-/// Resources by group version and kind.
+/// Resources by group version, then by kind.
 #[derive(Default)]
-pub struct Kinds(HashMap<(String, String), Arc<ApiResource>>);
+pub struct Kinds(HashMap<String, HashMap<String, Arc<ApiResource>>>);
 
 impl Kinds {
     fn of(found: &Discovered) -> Self {
-        let mut kinds = HashMap::new();
+        let mut kinds: HashMap<String, HashMap<String, Arc<ApiResource>>> = HashMap::new();
         for resource in &found.resources {
-            kinds
-                .entry((resource.gvr.group_version(), resource.kind.clone()))
-                .or_insert_with(|| Arc::new(resource.clone()));
+            let of_version = kinds.entry(resource.gvr.group_version()).or_default();
+            of_version.entry(resource.kind.clone()).or_insert_with(|| Arc::new(resource.clone()));
         }
         Self(kinds)
     }
 
     /// The resource that serves a kind.
     pub fn get(&self, api_version: &str, kind: &str) -> Option<Arc<ApiResource>> {
-        self.0.get(&(api_version.to_string(), kind.to_string())).cloned()
+        self.0.get(api_version)?.get(kind).cloned()
     }
 }
 
 /// Where a resource's objects come from.
-enum Source {
+#[derive(Clone)]
+pub enum Source {
     Pods(Informer<Pod>),
     Other(Informer<Item>),
 }
@@ -51,12 +52,36 @@ impl Source {
         }
     }
 
+    /// What the cache has of an object, as far as owners and finalizers go; nothing of another one of its name.
+    pub fn metadata(&self, of: &Identity) -> Option<PartialObjectMetadata> {
+        match self {
+            Source::Pods(informer) => metadata(informer, of),
+            Source::Other(informer) => metadata(informer, of),
+        }
+    }
+
     async fn wait_synced(&self, token: &CancellationToken) {
         match self {
             Source::Pods(informer) => informer.wait_synced(token).await,
             Source::Other(informer) => informer.wait_synced(token).await,
         };
     }
+}
+
+fn metadata<K: HasRelations>(informer: &Informer<K>, of: &Identity) -> Option<PartialObjectMetadata> {
+    let found = informer.store().get_by(&of.namespace, &of.name)?;
+    let (named, has) = (found.named(), found.relations());
+    let finalizers =
+        [FOREGROUND, ORPHAN].into_iter().filter(|f| has.has_finalizer(f)).map(ToString::to_string);
+    let metadata = ObjectMeta {
+        name: Some(named.name.to_string()),
+        uid: Some(named.uid.to_string()),
+        resource_version: Some(named.version.to_string()),
+        owner_references: Some(has.owners().to_vec()),
+        finalizers: Some(finalizers.collect()),
+        ..ObjectMeta::default()
+    };
+    (named.uid == &*of.uid).then(|| PartialObjectMetadata { metadata, ..PartialObjectMetadata::default() })
 }
 
 struct Monitor {
@@ -144,12 +169,15 @@ impl Monitors {
         for gone in lost(monitors.keys(), &names, found) {
             if let Some(monitor) = monitors.remove(&gone) {
                 monitor.subscription.cancel();
+                self.shell.sources.write().remove(&gone);
                 self.factory.forget(&gone);
             }
         }
         for resource in wanted {
             if !monitors.contains_key(&resource.gvr) {
-                monitors.insert(resource.gvr.clone(), self.start(resource, token));
+                let monitor = self.start(resource, token);
+                self.shell.sources.write().insert(resource.gvr.clone(), monitor.source.clone());
+                monitors.insert(resource.gvr.clone(), monitor);
             }
         }
     }

@@ -342,3 +342,19 @@ proptest! {
         prop_assert_eq!(cluster.writes.len(), writes);
     }
 }
+
+#[test]
+fn an_owner_is_known_to_be_absent_where_it_was_looked_for() {
+    let mut graph = Graph::default();
+    graph.note_absent(Identity::referred(&owner("local", true), "n"));
+    graph.note_absent(Identity::referred(&owner("clustered", true), ""));
+    for (name, namespace, want) in [
+        ("local", "n", true),
+        ("local", "other", false),
+        ("clustered", "n", true),
+        ("clustered", "other", true),
+        ("unknown", "n", false),
+    ] {
+        assert_eq!(graph.is_verified_absent(&owner(name, false), namespace), want, "{name} in {namespace}");
+    }
+}
