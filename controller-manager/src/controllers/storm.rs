@@ -19,7 +19,8 @@ use crate::options::COMMAND;
 /// Pauses double from some milliseconds on: this many fit into the minute that is looked at.
 const MOST_WRITES: usize = 24;
 
-fn context(server: &FakeApi, token: &CancellationToken) -> Context {
+/// A controller's context on a server in memory.
+pub fn context(server: &FakeApi, token: &CancellationToken) -> Context {
     let mut config = Config::new("http://fake");
     let near = server.clone();
     config.dialer = Some(Arc::new(move || {

@@ -33,9 +33,17 @@ enum Verdict {
     Goes,
 }
 
-fn no_execute(node: &Node) -> Vec<Taint> {
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
     let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
-    taints.iter().filter(|t| t.effect == NO_EXECUTE).cloned().collect()
+    taints.iter().filter(|t| t.effect == NO_EXECUTE)
+}
+
+fn is_tainted(node: &Node) -> bool {
+    taints(node).next().is_some()
+}
+
+fn no_execute(node: &Node) -> Vec<Taint> {
+    taints(node).cloned().collect()
 }
 
 /// Judges a pod by the NoExecute taints of its node. Each taint counts by the first toleration that covers it; the
@@ -89,7 +97,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
             pods_of.index_keys(BY_NODE, event.object().name()).iter().for_each(|k| to.add(k.to_string()));
         }
     });
-    let to = queue.clone();
+    let (to, of) = (queue.clone(), shell.clone());
     all_pods.subscribe(move |event| {
         fn settings(pod: &Pod) -> Option<(Option<&Name>, Option<&Vec<Toleration>>)> {
             pod.spec.as_ref().map(|s| (s.node_name.as_ref(), s.tolerations.as_ref()))
@@ -99,7 +107,9 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         {
             return;
         }
-        to.add(key(&**event.object()));
+        if of.concerns(event.object()) {
+            to.add(key(&**event.object()));
+        }
     });
     let token = context.token.clone();
     Ok(Box::pin(async move {
@@ -116,6 +126,13 @@ pub fn build(context: &Context) -> Result<Running, Error> {
 }
 
 impl Shell {
+    /// A pod on a node without taints may stay, and nothing has to be taken back. If its node is tainted later, or is seen
+    /// later than the pod, the node's event brings the pod up.
+    fn concerns(&self, pod: &Pod) -> bool {
+        let tainted = self.nodes.get(pods::node_name(pod)).is_some_and(|node| is_tainted(&node));
+        tainted || self.since.lock().contains_key(&key(pod))
+    }
+
     async fn sync(&self, pod_key: &str) -> Result<Option<Duration>, String> {
         let pod = self.pods.get(pod_key);
         let node = pod.as_ref().and_then(|p| self.nodes.get(pods::node_name(p)));
@@ -246,6 +263,42 @@ mod tests {
 
     fn check(node: &[&str], pod: &[&str], expected: Verdict) {
         assert_eq!(verdict(&taints(node), &tolerations(pod)), expected, "{node:?} {pod:?}");
+    }
+
+    #[tokio::test]
+    async fn pods_are_queued_only_if_taints_may_matter() {
+        let node = |name: &str, taints: serde_json::Value| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"taints": taints}}))
+                .expect("a node")
+        };
+        let effect = |effect: &str| json!([{"key": "k", "effect": effect}]);
+        let nodes = [
+            node("clean", json!([])),
+            node("other", effect("NoSchedule")),
+            node("tainted", effect("NoExecute")),
+        ];
+        let server = testing::fake_api::FakeApi::new();
+        let token = tokio_util::sync::CancellationToken::new();
+        let context = crate::controllers::storm::context(&server, &token);
+        let shell = Shell {
+            client: context.client(),
+            nodes: nodes.into_iter().collect(),
+            pods: std::iter::empty().collect(),
+            recorder: context.recorder("test"),
+            since: Mutex::new([("n/waits".to_string(), Instant::now())].into()),
+        };
+        for (name, node, want) in [
+            ("a", "clean", false),
+            ("a", "other", false),
+            ("a", "tainted", true),
+            ("a", "unseen", false),
+            ("a", "", false),
+            ("waits", "clean", true),
+        ] {
+            let pod = json!({"metadata": {"namespace": "n", "name": name}, "spec": {"nodeName": node, "containers": []}});
+            let pod: Pod = serde_json::from_value(pod).expect("a pod");
+            assert_eq!(shell.concerns(&pod), want, "{name} on {node:?}");
+        }
     }
 
     #[test]

@@ -138,6 +138,13 @@ fn uses(pod: &Pod) -> impl PartialEq + '_ {
     )
 }
 
+/// Others have no devices to lose.
+fn has_claims(pod: &Pod) -> bool {
+    let of_spec = pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref());
+    let extended = pod.status.as_ref().and_then(|s| s.extended_resource_claim_status.as_ref());
+    of_spec.is_some_and(|claims| !claims.is_empty()) || extended.is_some()
+}
+
 fn is_tainted(slice: &Slice) -> bool {
     let taints = slice.spec.devices.iter().flatten().flat_map(|d| d.taints.iter().flatten());
     taints.into_iter().any(|t| t.effect == NO_EXECUTE)
@@ -147,10 +154,11 @@ impl Shell {
     fn follow(self: &Arc<Self>, pods: &Informer<Pod>, claims: &Informer<Claim>, slices: &Informer<Slice>) {
         let to = self.clone();
         pods.subscribe(move |event| {
-            if let Event::Updated { old, new } = &event
-                && uses(old) == uses(new)
-            {
-                return;
+            match &event {
+                Event::Updated { old, new } if uses(old) == uses(new) => return,
+                Event::Updated { old, new } if !has_claims(old) && !has_claims(new) => return,
+                Event::Added(pod) if !has_claims(pod) => return,
+                _ => {}
             }
             if let Event::Deleted(pod) = &event {
                 to.leaving.lock().remove(pod.uid());
