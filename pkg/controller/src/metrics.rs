@@ -82,14 +82,30 @@ pub(crate) fn get() -> &'static Families {
     &FAMILIES
 }
 
-/// A queue's series start at zero, and its running work shows at each scrape.
-pub(crate) fn register(name: &str, queue: &Arc<dyn Unfinished>) {
-    let f = get();
-    f.depth.with(&[name]);
-    f.adds.with(&[name]);
-    f.queued.with(&[name]);
-    f.worked.with(&[name]);
-    f.retries.with(&[name]);
+/// The series of one queue. They start at zero.
+pub(crate) struct Series {
+    pub depth: Arc<Gauge>,
+    pub adds: Arc<Counter>,
+    pub queued: Arc<Histogram>,
+    pub worked: Arc<Histogram>,
+    pub retries: Arc<Counter>,
+}
+
+impl Series {
+    pub fn of(name: &str) -> Self {
+        let f = get();
+        Self {
+            depth: f.depth.with(&[name]),
+            adds: f.adds.with(&[name]),
+            queued: f.queued.with(&[name]),
+            worked: f.worked.with(&[name]),
+            retries: f.retries.with(&[name]),
+        }
+    }
+}
+
+/// A queue's running work shows at each scrape.
+pub(crate) fn register(queue: &Arc<dyn Unfinished>) {
     let mut queues = QUEUES.lock();
     queues.retain(|q| q.strong_count() > 0);
     queues.push(Arc::downgrade(queue));

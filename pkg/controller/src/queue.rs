@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limiter::{DefaultLimiter, RateLimiter};
-use crate::metrics::{self, Unfinished};
+use crate::metrics::{self, Series, Unfinished};
 
 /// What a queue can hold.
 pub trait Item: Clone + Eq + Hash + Debug + Send + Sync + 'static {}
@@ -65,6 +65,7 @@ struct State<T> {
 
 struct Inner<T> {
     name: String,
+    series: Series,
     state: Mutex<State<T>>,
     limiter: Mutex<Box<dyn RateLimiter<T>>>,
     filled: Notify,
@@ -104,6 +105,7 @@ impl<T: Item> WorkQueue<T> {
         };
         let inner = Arc::new(Inner {
             name: name.to_string(),
+            series: Series::of(name),
             state: Mutex::new(state),
             limiter: Mutex::new(Box::new(limiter)),
             filled: Notify::new(),
@@ -112,7 +114,7 @@ impl<T: Item> WorkQueue<T> {
             reporter: Mutex::new(None),
         });
         let reporter: Arc<dyn Unfinished> = Arc::new(Reporter(Arc::downgrade(&inner)));
-        metrics::register(name, &reporter);
+        metrics::register(&reporter);
         *inner.reporter.lock() = Some(reporter);
         Self(inner)
     }
@@ -141,7 +143,7 @@ impl<T: Item> WorkQueue<T> {
         }
         // Far beyond any controller's horizon, and safe for the clock's arithmetic.
         let due = Instant::now() + pause.min(Duration::from_secs(10 * 365 * 86_400));
-        metrics::get().retries.with(&[&self.0.name]).inc();
+        self.0.series.retries.inc();
         if let Some((before, number)) = state.waiting.get(&item).copied() {
             if before <= due {
                 return;
@@ -201,7 +203,7 @@ impl<T: Item> WorkQueue<T> {
     pub fn done(&self, item: &T) {
         let mut state = self.0.state.lock();
         if let Some(since) = state.processing.remove(item) {
-            metrics::get().worked.with(&[&self.0.name]).observe_duration(since.elapsed());
+            self.0.series.worked.observe_duration(since.elapsed());
         }
         if state.dirty.contains(item) {
             state.queue.push_back(item.clone());
@@ -316,7 +318,7 @@ impl<T: Item> Inner<T> {
         if state.shut || !state.dirty.insert(item.clone()) {
             return false;
         }
-        metrics::get().adds.with(&[&self.name]).inc();
+        self.series.adds.inc();
         state.added.entry(item.clone()).or_insert_with(Instant::now);
         if state.processing.contains_key(&item) {
             return false;
@@ -331,13 +333,13 @@ impl<T: Item> Inner<T> {
         state.dirty.remove(item);
         state.processing.insert(item.clone(), now);
         if let Some(added) = state.added.remove(item) {
-            metrics::get().queued.with(&[&self.name]).observe_duration(now.duration_since(added));
+            self.series.queued.observe_duration(now.duration_since(added));
         }
         self.depth(state);
     }
 
     fn depth(&self, state: &State<T>) {
-        metrics::get().depth.with(&[&self.name]).set(state.queue.len() as f64);
+        self.series.depth.set(state.queue.len() as f64);
     }
 
     /// Moves what is due into the queue; says when to look again.
