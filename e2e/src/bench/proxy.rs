@@ -199,7 +199,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let call = Call {
         url: head.uri.path_and_query().map_or_else(|| "/".to_string(), ToString::to_string),
         method: head.method.clone(),
-        accept: text(&head, ACCEPT),
+        accept: text(&head, ACCEPT).into(),
         headers: head.headers.get(CONTENT_TYPE).map(|v| (CONTENT_TYPE, v.clone())).into_iter().collect(),
         body: body.collect().await?.to_bytes(),
         streaming: true,

@@ -192,7 +192,7 @@ impl<K: Kept> Api<K> {
     fn request(&self, method: Method, url: String, read: Read) -> Request {
         let mut request = Request::new(method, url);
         let form = if read == Read::Who { Form::Metadata } else { self.form };
-        request.accept = codec::accept::<K>(self.client.content_type(), form, codec::What::Item);
+        request.accept = codec::accept::<K>(self.client.content_type(), form, codec::What::Item).into();
         request
     }
 
@@ -275,7 +275,7 @@ impl<K: Kept> Api<K> {
     /// One page of objects (all of them if `limit` is 0).
     pub async fn list(&self, params: &ListParams) -> Result<ObjectList<K>> {
         let mut request = self.request(Method::GET, params.query().on(&self.collection()), Read::All);
-        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::List);
+        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::List).into();
         let answer = self.client.call(&request).await?;
         codec::decode(&request.url, &answer, self.managed)
     }
@@ -418,7 +418,7 @@ impl<K: Kept> Api<K> {
     /// Opens a watch.
     pub async fn watch(&self, params: &WatchParams) -> Result<WatchStream<K>> {
         let mut request = self.request(Method::GET, params.query().on(&self.collection()), Read::All);
-        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Watch);
+        request.accept = codec::accept::<K>(self.client.content_type(), self.form, codec::What::Watch).into();
         request.streaming = true;
         let response = self.client.stream(&request).await?;
         Ok(WatchStream::new(&request.url, response, self.managed))

@@ -3,6 +3,7 @@
 //! Retries follow client-go: an answer 429 or 5xx with `Retry-After` is tried again for every method (the server did not
 //! act), a lost connection only for GET. Upstream: client-go/rest (request.go, with_retry.go).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ pub struct Request {
     /// Path and query.
     pub url: String,
     /// Value of `Accept`.
-    pub accept: String,
+    pub accept: Cow<'static, str>,
     /// Media type of the body, "" if there is none.
     pub content_type: &'static str,
     /// The body.
@@ -100,7 +101,7 @@ impl Request {
         Self {
             method,
             url: url.into(),
-            accept: "application/json".to_string(),
+            accept: "application/json".into(),
             content_type: "",
             body: Bytes::new(),
             headers: Vec::new(),
@@ -178,7 +179,7 @@ impl Client {
         let transport = Transport::new(&config, &uri, identity.client_cert().cloned())?;
         let loopback = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
         let shared = Shared {
-            host: transport.server(),
+            host: transport.server().to_string(),
             transport,
             prefix: uri.path().trim_end_matches('/').to_string(),
             identity,
@@ -382,7 +383,10 @@ impl Client {
     }
 
     async fn build(&self, request: &Request) -> Result<HttpRequest<Full<Bytes>>> {
-        let uri = format!("{}{}", self.shared.prefix, request.url);
+        let uri = match self.shared.prefix.as_str() {
+            "" => request.url.clone(),
+            prefix => format!("{prefix}{}", request.url),
+        };
         let mut http = HttpRequest::builder()
             .method(request.method.clone())
             .uri(uri)
@@ -390,8 +394,12 @@ impl Client {
             .map_err(|e| Error::Invalid(format!("{} {}: {e}", request.method, request.url)))?;
         let headers = http.headers_mut();
         headers.insert(http::header::USER_AGENT, self.user_agent.clone());
-        let accept = HeaderValue::from_str(&request.accept)
-            .map_err(|e| Error::Invalid(format!("accept {:?}: {e}", request.accept)))?;
+        let accept = match &request.accept {
+            Cow::Borrowed(text) => HeaderValue::from_static(text),
+            Cow::Owned(text) => {
+                HeaderValue::from_str(text).map_err(|e| Error::Invalid(format!("accept {text:?}: {e}")))?
+            }
+        };
         headers.insert(http::header::ACCEPT, accept);
         if self.shared.gzip && !request.streaming {
             headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));

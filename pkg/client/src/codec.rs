@@ -30,20 +30,26 @@ pub(crate) enum What {
 }
 
 /// The `Accept` header for objects of `K`. JSON is always there as the last choice, so no server has to refuse.
-pub(crate) fn accept<K: Kept>(content: ContentType, form: Form, what: What) -> String {
-    let known = K::TYPE.is_some_and(|(version, kind)| api::types().kind(version, kind).is_some());
-    let media: &[&str] = match content {
-        ContentType::Protobuf if known => &[PROTOBUF, JSON],
-        _ => &[JSON],
-    };
-    let stream = |m: &str| if what == What::Watch && m == PROTOBUF { ";stream=watch" } else { "" };
-    let plain = media.iter().map(|m| format!("{m}{}", stream(m)));
-    match form {
-        Form::Full => plain.collect::<Vec<_>>().join(","),
-        Form::Metadata => {
-            let list = if what == What::List { "List" } else { "" };
-            let partial = |m: &&str| format!("{m};as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1");
-            media.iter().map(partial).chain([JSON.to_string()]).collect::<Vec<_>>().join(",")
+pub(crate) fn accept<K: Kept>(content: ContentType, form: Form, what: What) -> &'static str {
+    let protobuf = content == ContentType::Protobuf
+        && K::TYPE.is_some_and(|(version, kind)| api::types().kind(version, kind).is_some());
+    match (form, what) {
+        (Form::Full, _) if !protobuf => JSON,
+        (Form::Full, What::Watch) => "application/vnd.kubernetes.protobuf;stream=watch,application/json",
+        (Form::Full, _) => "application/vnd.kubernetes.protobuf,application/json",
+        (Form::Metadata, What::List) if protobuf => {
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
+             application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+        }
+        (Form::Metadata, What::List) => {
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+        }
+        (Form::Metadata, _) if protobuf => {
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
+             application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+        }
+        (Form::Metadata, _) => {
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
         }
     }
 }

@@ -116,7 +116,7 @@ impl Client {
         let mut found = Discovered::default();
         for root in ["/api", "/apis"] {
             let mut request = Request::get(root);
-            request.accept = AGGREGATED.to_string();
+            request.accept = AGGREGATED.into();
             let answer = match self.call(&request).await {
                 Err(e) if e.is_not_found() => continue,
                 other => other?,

@@ -12,14 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Dialer};
@@ -39,6 +40,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Calls at a time before the server has said how many it allows; upstream's default.
 const FIRST_STREAMS: usize = 100;
+/// What is taken from a socket at a time: TLS asks for 4 KiB, which is two events of a busy watch.
+const READ: usize = 32 << 10;
 /// Idle HTTP/1.1 connections that are kept.
 const MAX_IDLE_H1: usize = 25;
 
@@ -85,6 +88,7 @@ struct Pool {
 pub(crate) struct Transport {
     host: String,
     port: u16,
+    authority: Authority,
     tls: Option<TlsSource>,
     tls_name: Option<ServerName<'static>>,
     dialer: Option<Dialer>,
@@ -127,9 +131,13 @@ impl Transport {
             (true, name) => Some(server_name(name)?),
         };
         let tls = if https { Some(TlsSource::new(config, cert)?) } else { None };
+        let authority = authority(&host, port)
+            .parse()
+            .map_err(|e| ConfigError::Invalid(format!("server URL {:?}: {e}", config.server)))?;
         Ok(Self {
             host,
             port,
+            authority,
             tls,
             tls_name,
             dialer: config.dialer.clone(),
@@ -140,12 +148,8 @@ impl Transport {
     }
 
     /// `host:port`.
-    pub fn server(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+    pub fn server(&self) -> &str {
+        self.authority.as_str()
     }
 
     /// Closes all connections; calls under way fail.
@@ -175,9 +179,10 @@ impl Transport {
 
     async fn send_h2(&self, mut c: H2, mut request: Outgoing) -> Result<Response<Body>, Unsent> {
         let path = request.uri().clone();
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let full = format!("{scheme}://{}{path}", self.server());
-        if let Ok(uri) = full.parse() {
+        let mut whole = path.clone().into_parts();
+        whole.scheme = Some(if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+        whole.authority = Some(self.authority.clone());
+        if let Ok(uri) = Uri::from_parts(whole) {
             *request.uri_mut() = uri;
         }
         let guard = Guard::Stream(c.in_flight.clone());
@@ -194,7 +199,7 @@ impl Transport {
     }
 
     async fn send_h1(&self, mut c: H1, mut request: Outgoing) -> Result<Response<Body>, Unsent> {
-        if let Ok(host) = http::HeaderValue::from_str(&self.server()) {
+        if let Ok(host) = http::HeaderValue::from_str(self.server()) {
             request.headers_mut().insert(http::header::HOST, host);
         }
         match c.sender.try_send_request(request).await {
@@ -305,7 +310,7 @@ impl Transport {
             .map_err(|_| TransportError::Connect("i/o timeout".into()))?
             .map_err(|e| TransportError::Connect(e.to_string()))?;
         tcp.set_nodelay(true).map_err(|e| TransportError::Connect(e.to_string()))?;
-        Ok(Box::new(tcp))
+        Ok(Box::new(BufReader::with_capacity(READ, tcp)))
     }
 
     /// Sends a request on a connection of its own that may be upgraded.
@@ -314,7 +319,7 @@ impl Transport {
         let (io, _) = self.open(true).await?;
         let (mut sender, conn) = http1::handshake(TokioIo::new(io)).await.map_err(connect_error)?;
         drive(conn.with_upgrades(), self.alive.child_token());
-        if let Ok(host) = http::HeaderValue::from_str(&self.server()) {
+        if let Ok(host) = http::HeaderValue::from_str(self.server()) {
             request.headers_mut().insert(http::header::HOST, host);
         }
         sender.send_request(request).await.map_err(|e| TransportError::Lost(describe(&e)))
@@ -347,6 +352,10 @@ where
             () = close.cancelled() => {}
         }
     });
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {

@@ -71,7 +71,7 @@ impl Source {
 
     async fn look(&self, last: &mut Vec<u8>) -> Result<Option<Vec<Arc<Pod>>>, String> {
         let request =
-            Request { accept: "*/*".to_owned(), headers: self.headers.clone(), ..Request::get(&self.path) };
+            Request { accept: "*/*".into(), headers: self.headers.clone(), ..Request::get(&self.path) };
         let answer = self.client.call(&request).await.map_err(|e| format!("{}: {e}", self.url))?;
         if answer.body.is_empty() {
             return Ok(Some(Vec::new()));
