@@ -5,7 +5,10 @@ use std::fmt;
 
 use informer::Name;
 use machinery::labels::Labels;
+use machinery::proto::read;
+use machinery::proto::wire::{Result as WireResult, Wire};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use smallvec::SmallVec;
 
 /// Keys and values, in the order of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,24 @@ impl<'de> Deserialize<'de> for LabelSet {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         d.deserialize_map(Pairs(|_| true))
     }
+}
+
+type Read = SmallVec<[(Name, Name); 8]>;
+
+/// A label.
+pub fn label(to: &mut Read, wire: u8, from: &mut Wire<'_>) -> WireResult<()> {
+    let (key, value) = read::entry(wire, from, read::text)?;
+    to.push(((&*key).into(), (&*value).into()));
+    Ok(())
+}
+
+/// An annotation, if it is one that is read.
+pub fn annotation(to: &mut Read, wire: u8, from: &mut Wire<'_>) -> WireResult<()> {
+    let (key, value) = read::entry(wire, from, read::text)?;
+    if ANNOTATIONS.contains(&&*key) {
+        to.push(((&*key).into(), (&*value).into()));
+    }
+    Ok(())
 }
 
 /// Annotations that somebody reads: what a job notes on its pods, and what a pod says it costs to delete.

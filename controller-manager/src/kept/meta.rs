@@ -5,9 +5,14 @@ use controller::{HasRelations, Related};
 use informer::{Name, Shared, pooled, settle};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use machinery::labels::Labels;
+use machinery::message;
+use machinery::proto::read::{self, Message};
+use machinery::proto::wire::{Result, Wire};
 use serde::Deserialize;
+use smallvec::SmallVec;
 
-use super::labels::{LabelSet, annotations};
+use super::foreign;
+use super::labels::{self, LabelSet, annotations};
 
 pooled!(LabelSet);
 
@@ -60,6 +65,52 @@ impl Related for KeptMeta {
     }
 }
 
+/// Labels or annotations that are being read.
+type Pairs = SmallVec<[(Name, Name); 8]>;
+
+/// Metadata that is being read: what is shared is not complete yet.
+#[derive(Default)]
+struct Reading {
+    meta: KeptMeta,
+    labels: Pairs,
+    annotations: Pairs,
+    owner_references: Vec<OwnerReference>,
+    finalizers: Vec<Name>,
+}
+
+message!(Reading, "meta/v1.ObjectMeta" {
+    1 meta.name (shown value),
+    3 meta.namespace (shown value),
+    5 meta.uid (shown value),
+    6 meta.resource_version (shown value),
+    7 meta.generation (shown value),
+    8 meta.creation_timestamp (by foreign::time),
+    9 meta.deletion_timestamp (by foreign::time),
+    10 meta.deletion_grace_period_seconds (some value),
+    11 labels (by labels::label),
+    12 annotations (by labels::annotation),
+    13 owner_references (by foreign::owner),
+    14 finalizers (values),
+});
+
+impl KeptMeta {
+    /// Reads the metadata that is next.
+    pub fn read(to: &mut Self, wire: u8, from: &mut Wire<'_>) -> Result<()> {
+        let mut read = Reading::default();
+        read.merge(read::part(wire, from)?)?;
+        let Reading { meta, labels, annotations, owner_references: owners, finalizers } = read;
+        let set = |pairs: Pairs| (!pairs.is_empty()).then(|| Shared::new(pairs.into_iter().collect()));
+        *to = Self {
+            labels: set(labels),
+            annotations: set(annotations),
+            owner_references: (!owners.is_empty()).then(|| owners.into()),
+            finalizers: (!finalizers.is_empty()).then_some(finalizers),
+            ..meta
+        };
+        Ok(())
+    }
+}
+
 /// Metadata of an object of any kind, as far as owners and counts go.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -102,8 +153,23 @@ pub struct Item {
     pub metadata: ItemMeta,
 }
 
+message!(Item, "meta/v1.PartialObjectMetadata" { 1 metadata (struct) });
+message!(ItemMeta, "meta/v1.ObjectMeta" {
+    1 name (value),
+    3 namespace (value),
+    5 uid (value),
+    6 resource_version (value),
+    9 deletion_timestamp (by foreign::time),
+    13 owner_references (by foreign::shared_owner),
+    14 finalizers (some values),
+});
+
 impl Kept for Item {
     const TYPE: Option<(&'static str, &'static str)> = PartialObjectMetadata::TYPE_OF;
+
+    fn from_message(message: &[u8]) -> Option<Self> {
+        read::message(message).ok()
+    }
 
     fn named(&self) -> Named<'_> {
         let ItemMeta { namespace, name, uid, resource_version, .. } = &self.metadata;
@@ -119,5 +185,21 @@ impl HasRelations for Item {
     type Relations = ItemMeta;
     fn relations(&self) -> &ItemMeta {
         &self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_the_numbers_of_the_table() {
+        let table = api::types();
+        let wrong = [
+            read::misnamed::<Reading>(table),
+            read::misnamed::<Item>(table),
+            read::misnamed::<ItemMeta>(table),
+        ];
+        assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Fields have the names and the nesting of the generated types. What objects of one owner have alike (labels, owners, most
 //! of the spec) is kept once: see [`informer::Shared`]. These types cannot be written; who writes a whole pod reads it from
-//! the server, and who changes a part sends a patch. A controller that comes to need one more field adds it here.
+//! the server, and who changes a part sends a patch. A controller that comes to need one more field adds it here, for serde
+//! and for [`machinery::message!`], by which nearly all objects come.
 
+mod foreign;
 mod labels;
 mod meta;
 mod pod;

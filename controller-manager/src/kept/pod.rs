@@ -3,6 +3,8 @@
 use client::{Kept, Named};
 use controller::HasRelations;
 use k8s_openapi::NamespaceResourceScope;
+use machinery::message;
+use machinery::proto::read::Message;
 use serde::Deserialize;
 
 use super::{KeptMeta, PodSpec, PodStatus};
@@ -15,6 +17,12 @@ pub struct Pod {
     pub spec: Option<PodSpec>,
     pub status: Option<PodStatus>,
 }
+
+message!(Pod, "core/v1.Pod" {
+    1 metadata (by KeptMeta::read),
+    2 spec (by PodSpec::read),
+    3 status (some struct),
+});
 
 impl Pod {
     /// `metadata.name`, "" when unset.
@@ -53,6 +61,14 @@ impl Kept for Pod {
     fn named(&self) -> Named<'_> {
         let version = self.metadata.resource_version.as_deref().unwrap_or("");
         Named { namespace: self.namespace(), name: self.name(), uid: self.uid(), version }
+    }
+
+    fn from_message(message: &[u8]) -> Option<Self> {
+        // Writers always put both parts, so serde shows them even if they are empty.
+        let mut pod =
+            Self { spec: Some(PodSpec::default()), status: Some(PodStatus::default()), ..Self::default() };
+        pod.merge(message).ok()?;
+        Some(pod)
     }
 
     fn settle(&mut self, old: Option<&Self>) {

@@ -12,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+mod wire;
+
 pooled!(Template);
 
 /// A pod's spec. Reads like its [`Template`], too.

@@ -9,9 +9,67 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use machinery::message;
+use machinery::proto::read::{self, Message};
+use machinery::proto::wire::{Result, Wire};
 use serde::Deserialize;
 
+use super::foreign;
+
 pooled!(Said);
+
+message!(PodStatus, "core/v1.PodStatus" {
+    1 phase (shown value),
+    2 conditions (by condition),
+    4 reason (shown value),
+    6 pod_ip (shown value),
+    7 start_time (by foreign::time),
+    8 container_statuses (some structs),
+    9 qos_class (shown value),
+    10 init_container_statuses (some structs),
+    12 pod_ips (some structs),
+    15 resource_claim_statuses (by foreign::resource_claim_status),
+    18 extended_resource_claim_status (by foreign::extended_claim_status),
+});
+
+message!(ReadCondition, "core/v1.PodCondition" {
+    1 type_ (value),
+    2 status (value),
+    4 last_transition_time (by foreign::time),
+    5 reason (shown value),
+    7 observed_generation (shown value),
+});
+
+fn condition(to: &mut Option<Vec<PodCondition>>, wire: u8, from: &mut Wire<'_>) -> Result<()> {
+    let read: ReadCondition = read::message(read::part(wire, from)?)?;
+    to.get_or_insert_default().push(read.into());
+    Ok(())
+}
+
+message!(ContainerStatus, "core/v1.ContainerStatus" {
+    1 name (value),
+    2 state (some struct),
+    5 restart_count (value),
+    10 allocated_resources (by foreign::shared_quantity),
+    11 resources (by foreign::shared_requirements),
+});
+
+message!(ContainerState, "core/v1.ContainerState" {
+    1 waiting (some struct),
+    3 terminated (by terminated),
+});
+
+message!(Waiting, "core/v1.ContainerStateWaiting" {});
+message!(Terminated, "core/v1.ContainerStateTerminated" {
+    1 exit_code (value),
+    6 finished_at (by foreign::time),
+});
+
+fn terminated(to: &mut Option<Box<Terminated>>, wire: u8, from: &mut Wire<'_>) -> Result<()> {
+    to.get_or_insert_default().merge(read::part(wire, from)?)
+}
+
+message!(PodIP, "core/v1.PodIP" { 1 ip (value) });
 
 /// A pod's status.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -144,4 +202,24 @@ pub struct Waiting {}
 #[serde(default)]
 pub struct PodIP {
     pub ip: Box<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_the_numbers_of_the_table() {
+        let table = api::types();
+        let wrong = [
+            read::misnamed::<PodStatus>(table),
+            read::misnamed::<ReadCondition>(table),
+            read::misnamed::<ContainerStatus>(table),
+            read::misnamed::<ContainerState>(table),
+            read::misnamed::<Waiting>(table),
+            read::misnamed::<Terminated>(table),
+            read::misnamed::<PodIP>(table),
+        ];
+        assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
+    }
 }

@@ -1,15 +1,42 @@
 //! What is kept of a pod, and what equal pods share.
 
-use client::Kept;
+use client::{Kept, PartialObjectMetadata};
 use controller::Related;
 use k8s_openapi::api::core::v1::Pod as Whole;
 use machinery::labels::Labels;
+use machinery::proto::Envelope;
 use serde_json::{Value, json};
 
-use super::Pod;
+use super::{Item, Pod};
+
+/// Volumes of all sorts that are looked at.
+fn volumes() -> Value {
+    json!([
+        {"name": "secret", "secret": {"secretName": "s"}},
+        {"name": "iscsi", "iscsi": {"targetPortal": "p", "iqn": "q", "lun": 1, "secretRef": {"name": "of-iscsi"}}},
+        {"name": "rbd", "rbd": {"monitors": ["m"], "image": "i", "secretRef": {"name": "of-rbd"}}},
+        {"name": "flex", "flexVolume": {"driver": "d", "secretRef": {"name": "of-flex"}}},
+        {"name": "cinder", "cinder": {"volumeID": "v", "secretRef": {"name": "of-cinder"}}},
+        {"name": "ceph", "cephfs": {"monitors": ["m"], "secretRef": {"name": "of-ceph"}}},
+        {"name": "azure", "azureFile": {"secretName": "of-azure", "shareName": "s"}},
+        {"name": "scale", "scaleIO": {"gateway": "g", "system": "s", "secretRef": {"name": "of-scale"}}},
+        {"name": "os", "storageos": {"volumeName": "v", "secretRef": {"name": "of-os"}}},
+        {"name": "csi", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "of-csi"}}},
+        {"name": "own", "ephemeral": {"volumeClaimTemplate": {"metadata": {}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}}},
+    ])
+}
 
 /// A pod of a set; pods of one set differ in what `serial` appears in.
 fn pod(serial: usize) -> Value {
+    let mut pod = slim_pod(serial);
+    if let Some(all) = pod.pointer_mut("/spec/volumes").and_then(Value::as_array_mut) {
+        all.extend(volumes().as_array().cloned().unwrap_or_default());
+    }
+    pod
+}
+
+fn slim_pod(serial: usize) -> Value {
     let time = "2026-01-01T00:00:00Z";
     let condition =
         |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": time, "message": "m"});
@@ -45,7 +72,8 @@ fn pod(serial: usize) -> Value {
                 "livenessProbe": {"httpGet": {"port": 80}},
                 "volumeMounts": [{"name": format!("kube-api-access-{serial}"), "mountPath": "/var/run"}],
             }],
-            "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always", "resources": {}}],
+            "initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always", "resources": {"claims": [{"name": "gpu", "request": "r"}]}}],
+            "ephemeralContainers": [{"name": "e", "image": "i", "targetContainerName": "c", "resources": {}, "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "debug", "key": "k"}}}]}],
             "volumes": [
                 {"name": format!("kube-api-access-{serial}"), "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
                 {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
@@ -83,6 +111,84 @@ fn all_ways_of_reading_give_the_same() {
     assert_eq!(Pod::of(&whole(1)).expect("a pod"), read);
 }
 
+/// What serde and what the type makes of a pod's message.
+fn read_twice(pod: &Value) -> Option<(Pod, Option<Pod>)> {
+    let whole: Whole = serde_json::from_value(pod.clone()).ok()?;
+    let wire = api::encode(api::MediaType::Protobuf, &whole).ok()?;
+    let long = api::decode(api::MediaType::Protobuf, &wire).ok()?;
+    let envelope = Envelope::open(&wire).expect("an envelope");
+    Some((long, Pod::from_message(envelope.raw)))
+}
+
+/// Where the parts of a value are.
+fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
+    let parts: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map.iter().map(|(k, v)| (k.replace('/', "~1"), v)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+        _ => Vec::new(),
+    };
+    for (name, part) in parts {
+        let at = format!("{at}/{name}");
+        pointers(part, &at, all);
+        all.push(at);
+    }
+}
+
+/// A zero of the same sort.
+fn zero(of: &Value) -> Value {
+    match of {
+        Value::Bool(_) => false.into(),
+        Value::Number(_) => 0.into(),
+        Value::String(_) => "".into(),
+        Value::Array(_) => json!([]),
+        _ => json!({}),
+    }
+}
+
+/// Also if any part is absent, or there and empty.
+#[test]
+fn a_pod_reads_itself_as_serde_reads_it() {
+    let full = pod(1);
+    let (long, itself) = read_twice(&full).expect("a pod");
+    assert_eq!(Some(long), itself);
+    let mut all = Vec::new();
+    pointers(&full, "", &mut all);
+    let (mut compared, mut odd) = (0, Vec::new());
+    for at in all {
+        let (parent, name) = at.rsplit_once('/').expect("a pointer");
+        let (mut without, mut empty) = (full.clone(), full.clone());
+        if let Some(Value::Object(map)) = without.pointer_mut(parent) {
+            map.remove(&name.replace("~1", "/"));
+        }
+        let part = empty.pointer_mut(&at).expect("a part");
+        *part = zero(part);
+        for changed in [without, empty] {
+            match read_twice(&changed) {
+                Some((long, Some(itself))) => {
+                    assert!(long == itself, "{at} changed: {long:?}\n{itself:?}");
+                    compared += 1;
+                }
+                Some((_, None)) => odd.push(at.clone()),
+                None => {}
+            }
+        }
+    }
+    assert!(compared > 300 && odd.len() < 10, "{compared} compared, left to serde: {odd:?}");
+}
+
+#[test]
+fn an_item_reads_itself_as_serde_reads_it() {
+    for meta in [pod(1)["metadata"].clone(), json!({})] {
+        let partial =
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta});
+        let partial: PartialObjectMetadata = serde_json::from_value(partial).expect("metadata");
+        let wire = api::encode(api::MediaType::Protobuf, &partial).expect("protobuf");
+        let long: Item = api::decode(api::MediaType::Protobuf, &wire).expect("an item");
+        let raw = Envelope::open(&wire).expect("an envelope").raw;
+        assert_eq!(Item::from_message(raw), Some(long));
+    }
+}
+
 #[test]
 fn what_is_read_is_kept() {
     let pod = kept(1);
@@ -99,7 +205,8 @@ fn what_is_read_is_kept() {
     assert_eq!(spec.containers[0].env, ["env"]);
     assert_eq!(spec.containers[0].env_from, ["from"]);
     let volumes: Vec<&str> = spec.volumes.iter().flatten().map(|v| &*v.name).collect();
-    assert_eq!(volumes, ["data", "keys"]);
+    assert_eq!(volumes[..2], ["data", "keys"]);
+    assert_eq!(volumes.len(), 13);
     let status = pod.status.as_ref().expect("a status");
     let condition = &status.conditions.as_ref().expect("conditions")[0];
     assert_eq!((&*condition.type_, &*condition.status), ("Ready", "True"));
