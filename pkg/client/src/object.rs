@@ -218,3 +218,26 @@ impl Meta for PartialObjectMetadata {
         &mut self.metadata
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_reads_itself_as_serde_reads_it() {
+        let table = api::types();
+        assert_eq!((read::misnamed::<Receipt>(table), read::misnamed::<Written>(table)), (None, None));
+        let meta = serde_json::json!({"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "labels": {"k": "v"}});
+        for meta in [meta, serde_json::json!({})] {
+            let (api_version, kind) = PartialObjectMetadata::TYPE_OF.expect("a type");
+            let object: PartialObjectMetadata = serde_json::from_value(
+                serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": meta}),
+            )
+            .expect("metadata");
+            let wire = api::encode(api::MediaType::Protobuf, &object).expect("protobuf");
+            let long: Receipt = api::decode(api::MediaType::Protobuf, &wire).expect("a receipt");
+            let raw = machinery::proto::Envelope::open(&wire).expect("an envelope").raw;
+            assert_eq!(Receipt::from_message(raw), Some(long));
+        }
+    }
+}
