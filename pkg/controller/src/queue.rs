@@ -41,6 +41,9 @@ pub struct QueueState {
     pub last_error: Option<(String, String, Duration)>,
 }
 
+/// Rounds of one worker after which others get their turn.
+const TURN: usize = 32;
+
 struct Delayed {
     /// (due, number in order of arrival, slot in `delayed_items`)
     heap: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -281,7 +284,13 @@ impl<T: Item> WorkQueue<T> {
         R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
+        let mut worked = 0_usize;
         while let Some(item) = self.get().await {
+            // Rounds that find nothing to do never wait, and a lease is to be renewed while thousands of them are run.
+            worked += 1;
+            if worked.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
             // Gives the item back even if the work panics.
             let _done = Done(&self, &item);
             match sync(item.clone()).await {
@@ -441,6 +450,20 @@ mod tests {
         assert_eq!(now_or_none(&q), None);
         q.shut_down();
         assert_eq!(q.get().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_lets_others_have_their_turn() {
+        let (q, worked) = (WorkQueue::<usize>::new("test"), Arc::new(Mutex::new(0)));
+        (0..10 * TURN).for_each(|n| q.add(n));
+        let count = worked.clone();
+        let worker = tokio::spawn(q.clone().work(move |_| {
+            *count.lock() += 1;
+            async { Ok::<_, String>(None) }
+        }));
+        tokio::task::yield_now().await;
+        assert!((1..TURN).contains(&*worked.lock()), "{}", worked.lock());
+        worker.abort();
     }
 
     #[tokio::test(start_paused = true)]
