@@ -174,6 +174,7 @@ impl Shell {
             let references = cached.metadata.owner_references.as_ref().map_or(0, Vec::len);
             let verdict = plan::judge(facts, &cached.metadata, &vec![Standing::Dangling; references]);
             if let Verdict::Delete(propagation) = verdict {
+                tracing::debug!(item = %facts.identity, ?propagation, "Deleting what lost all its owners");
                 return self.delete_item(facts, Some(&cached), propagation).await;
             }
         }
@@ -266,7 +267,7 @@ impl Shell {
     }
 
     /// Deletes in the version that was judged. A newer one with the same owners is deleted as well, so that busy
-    /// objects do not escape.
+    /// objects do not escape; one that its dependents are to outlive or to go before since then is judged again.
     async fn delete_item(
         &self,
         facts: &Facts,
@@ -284,7 +285,9 @@ impl Shell {
         let result = match (api.delete(&identity.name, &params).await, judged) {
             (Err(error), Some(judged)) if error.is_conflict() => {
                 let now = self.latest(identity).await?;
-                if now.metadata.owner_references == judged.metadata.owner_references {
+                let has_same = |f| now.metadata.has_finalizer(f) == judged.metadata.has_finalizer(f);
+                let owners = now.metadata.owner_references == judged.metadata.owner_references;
+                if owners && [FOREGROUND, ORPHAN].into_iter().all(has_same) {
                     let params = DeleteParams { resource_version: None, ..params };
                     api.delete(&identity.name, &params).await
                 } else {
