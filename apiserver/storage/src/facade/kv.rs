@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn chunks_hold_everything_once_and_the_last_one_tells_of_all() {
-        let kv = |size: usize| PbKeyValue { value: vec![0; size].into(), ..PbKeyValue::default() };
+        let kv = |size: usize| PbKeyValue { value: vec![0; size], ..PbKeyValue::default() };
         let sizes = |sizes: &[usize]| {
             let kvs = sizes.iter().map(|n| kv(*n)).collect();
             let whole = PbRangeResponse { header: header(7), kvs, more: true, count: 99 };
