@@ -33,6 +33,15 @@ storage-tests: rust    ## upstream's storage tests on our embedded store (needs 
 	hack/release.sh -p storage --example etcd_facade
 	e2e/storage/run.sh $(BIN)/examples/etcd_facade
 
+HISTORIES ?= 200
+.PHONY: history-tests
+history-tests: rust    ## etcd's history validators on our embedded store, killed and stopped under traffic (needs Go)
+	@hack/deps.sh build
+	hack/release.sh -p storage --bin corten-store --example etcd_facade
+	cd e2e/storage/history && go build -o $(abspath $(BIN)/history) .
+	for plant in lost twice value; do $(BIN)/history -facade $(BIN)/examples/etcd_facade -store $(BIN)/corten-store -rounds 4 -plant $$plant >/dev/null || exit 1; done
+	$(BIN)/history -facade $(BIN)/examples/etcd_facade -store $(BIN)/corten-store -rounds $(HISTORIES)
+
 RUNTIME_CONFIG ?=
 .PHONY: same-data-apiserver
 same-data-apiserver: rust ## ours and upstream's API server on one etcd rewrite each other's objects, of every kind; their documents (needs Go, etcd, upstream's kube-apiserver)

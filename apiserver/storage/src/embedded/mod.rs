@@ -15,6 +15,7 @@ mod codec;
 pub mod disk;
 #[cfg(fuzzing)]
 pub mod fuzz;
+pub mod history;
 pub mod index;
 mod leases;
 mod options;

@@ -81,7 +81,8 @@ pub fn is_data(name: &str) -> bool {
     snapshot_number(name).or_else(|| segment_number(name)).is_some()
 }
 
-fn segment_number(name: &str) -> Option<u64> {
+/// The number in the name of a log segment.
+pub fn segment_number(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("wal-")?, 16).ok()
 }
 
