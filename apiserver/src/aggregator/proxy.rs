@@ -6,7 +6,6 @@ use std::sync::Arc;
 use auth::UserInfo;
 use http::header::{HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 
 use super::{Aggregator, Service};
@@ -89,14 +88,14 @@ async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Upload) -> Res
         *request.headers_mut() = headers;
         return switched(pool, &mut call, request).await;
     }
-    let body = body.map_err(Into::into).boxed_unsync();
+    let body = body::foreign(body);
     let mut request = request.body(body).map_err(|e| e.to_string())?;
     *request.headers_mut() = headers;
     let mut response = pool.exchange(request).await?;
     let mut headers = std::mem::take(response.headers_mut());
     forward::strip(&mut headers, false);
     let (parts, body) = response.into_parts();
-    let mut out = Response::new(body.map_err(Into::into).boxed_unsync());
+    let mut out = Response::new(body::foreign(body));
     *out.status_mut() = parts.status;
     *out.headers_mut() = headers;
     Ok(out)
@@ -114,7 +113,7 @@ async fn switched(pool: &Pool, call: &mut Call, request: Request<body::Body>) ->
     }
     let (mut parts, body) = response.into_parts();
     forward::strip(&mut parts.headers, false);
-    Ok(Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+    Ok(Response::from_parts(parts, body::foreign(body)))
 }
 
 /// `SetAuthProxyHeaders`: the user as the front proxy vouches for it, and nothing of what the client may have sent.

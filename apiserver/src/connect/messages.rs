@@ -108,7 +108,7 @@ where
             },
         };
         let Some(Ok(frame)) = frame else { return sink.close().await };
-        let Ok(mut bytes) = frame.into_data() else { continue };
+        let Ok(mut bytes) = frame.into_data().map(Bytes::from) else { continue };
         while !bytes.is_empty() {
             sink.send(message(bytes.split_to(bytes.len().min(MESSAGE)), form)).await?;
         }

@@ -163,7 +163,7 @@ impl Page {
             let done = match (self.body.next().await, &mut self.rewriter) {
                 (Some(Ok(chunk)), Some(rewriter)) => self
                     .decoder
-                    .decode(&chunk)
+                    .decode(&Bytes::from(chunk))
                     .map_err(BodyError::from)
                     .and_then(|page| rewriter.write(&page).map_err(Into::into)),
                 (Some(Err(error)), _) => Err(error),

@@ -1,7 +1,7 @@
-//! Lists written as the client reads: items are encoded, copied and compressed a chunk at a time, so that a list of any
-//! size costs a chunk of memory beside what the watch cache holds.
+//! Lists written as the client reads: items are encoded and compressed a chunk at a time, so that a list of any size costs
+//! a chunk of memory beside what the watch cache holds.
 //!
-//! Plain lists are gathered from shared bytes. Compressed ones are joined from pieces that the objects keep; what is
+//! Plain lists share the bytes of the watch cache ([`Out`]). Compressed ones are joined from pieces that the objects keep; what is
 //! made per request (tables, partial metadata) is compressed as it goes. Start at [`Body`].
 
 use std::io::Write;
@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use component::serving::{Data, Pieces};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body::Frame;
@@ -18,11 +19,57 @@ use registry::errors::ApiError;
 
 use super::framing;
 use crate::tables;
-use crate::web::body::{BodyError, GZIP_THRESHOLD};
+use crate::web::body::{BodyError, FRAME, GZIP_THRESHOLD};
 
-/// How much is handed to the connection at a time: large enough that framing costs nothing, small enough that a slow
-/// reader holds little.
+/// How much is made at a time: large enough that starting costs nothing, small enough that a slow reader holds little.
 const CHUNK: usize = 64 << 10;
+
+/// Shorter pieces are copied.
+const SHARED: usize = 512;
+
+/// What is ready to be sent: shared pieces, and copies of what is short or made for this list.
+#[derive(Default)]
+struct Out {
+    pieces: Pieces,
+    /// What comes after them.
+    copied: BytesMut,
+}
+
+impl Out {
+    fn len(&self) -> usize {
+        self.pieces.len() + self.copied.len()
+    }
+
+    fn share(&mut self, piece: Bytes) {
+        if piece.len() < SHARED {
+            self.copied.extend_from_slice(&piece);
+            return;
+        }
+        self.close();
+        self.pieces.push(piece);
+    }
+
+    fn close(&mut self) {
+        self.pieces.push(self.copied.split().freeze());
+        if self.copied.capacity() < SHARED {
+            // Enough for what is between several objects.
+            self.copied.reserve(8 * SHARED);
+        }
+    }
+
+    fn frame(&mut self) -> Data {
+        if self.pieces.len() < FRAME {
+            self.close();
+        }
+        self.pieces.take(FRAME)
+    }
+
+    /// All in one piece.
+    fn join(mut self) -> Bytes {
+        self.close();
+        self.pieces.take(usize::MAX).into()
+    }
+}
 
 /// What the items are written as.
 pub(super) enum Style {
@@ -42,7 +89,8 @@ impl Style {
     }
 
     /// Appends an item with what separates it from the one before.
-    fn append(&self, object: &ObjectRef, first: bool, out: &mut BytesMut) -> Result<(), ApiError> {
+    fn append(&self, object: &ObjectRef, first: bool, to: &mut Out) -> Result<(), ApiError> {
+        let out = &mut to.copied;
         if !self.protobuf() && !first {
             out.put_u8(b',');
         }
@@ -53,7 +101,7 @@ impl Style {
                     out.extend_from_slice(&registry::api::lead(*format, wire.head.len() + wire.body.len()));
                 }
                 out.extend_from_slice(&wire.head);
-                out.extend_from_slice(&wire.body);
+                to.share(wire.body);
             }
             Self::PartialJson(head) => {
                 out.extend_from_slice(head.as_bytes());
@@ -100,11 +148,9 @@ pub(super) struct Body {
     style: Style,
     head: Bytes,
     tail: &'static [u8],
-    out: BytesMut,
+    out: Out,
     gzip: Option<Gzip>,
     done: bool,
-    /// The length of the largest chunk sent.
-    largest: usize,
 }
 
 /// A list ready to be sent.
@@ -129,15 +175,15 @@ impl Body {
         } else {
             (framing::json_list_head(gvk, &list).into(), b"]}\n")
         };
-        let out = BytesMut::from(&head[..]);
-        Ok(Self { items: list.items, next: 0, style, head, tail, out, gzip: None, done: false, largest: 0 })
+        let out = Out { pieces: Pieces::default(), copied: BytesMut::from(&head[..]) };
+        Ok(Self { items: list.items, next: 0, style, head, tail, out, gzip: None, done: false })
     }
 
     /// Everything at once, without the final newline of JSON, for what has to be rewritten as a whole.
     pub(super) fn whole(mut self) -> Result<Bytes, ApiError> {
         self.fill(usize::MAX)?;
-        let end = self.out.len() - usize::from(self.out.ends_with(b"]}\n"));
-        Ok(self.out.split_to(end).freeze())
+        let all = self.out.join();
+        Ok(all.slice(..all.len() - usize::from(all.ends_with(b"]}\n"))))
     }
 
     /// Starts writing. Small lists are finished at once; larger ones are compressed if the client takes that.
@@ -148,7 +194,7 @@ impl Body {
         self.fill(if gzip { GZIP_THRESHOLD + 1 } else { CHUNK })?;
         let small = self.out.len() <= GZIP_THRESHOLD || !gzip;
         if self.done && small {
-            return Ok(Written::Whole(self.out.freeze()));
+            return Ok(Written::Whole(self.out.join()));
         }
         if gzip {
             self.compress()?;
@@ -159,7 +205,7 @@ impl Body {
     /// Begins again, compressed.
     fn compress(&mut self) -> Result<(), ApiError> {
         (self.next, self.done) = (0, false);
-        self.out.clear();
+        self.out = Out::default();
         let Style::Objects(format) = self.style else {
             let mut encoder = GzEncoder::new(Vec::with_capacity(CHUNK), Compression::new(1));
             encoder.write_all(&self.head).map_err(ApiError::internal)?;
@@ -167,7 +213,7 @@ impl Body {
             return Ok(());
         };
         let (mut deflater, mut member) = (Deflater::default(), Member::default());
-        self.out.extend_from_slice(Member::HEAD);
+        self.out.copied.extend_from_slice(Member::HEAD);
         join(&deflater.piece(&[&self.head]).map_err(ApiError::internal)?, &mut member, &mut self.out);
         self.gzip = Some(Gzip::Join { deflater, member, format });
         Ok(())
@@ -187,7 +233,7 @@ impl Body {
 
     fn plain(&mut self) -> Result<(), ApiError> {
         let Some(object) = self.items.get(self.next) else {
-            self.out.extend_from_slice(self.tail);
+            self.out.copied.extend_from_slice(self.tail);
             self.finish();
             return Ok(());
         };
@@ -199,14 +245,14 @@ impl Body {
     fn streamed(&mut self, mut encoder: GzEncoder<Vec<u8>>) -> Result<(), ApiError> {
         let Some(object) = self.items.get(self.next) else {
             encoder.write_all(self.tail).map_err(ApiError::internal)?;
-            self.out.extend_from_slice(&encoder.finish().map_err(ApiError::internal)?);
+            self.out.copied.extend_from_slice(&encoder.finish().map_err(ApiError::internal)?);
             self.finish();
             return Ok(());
         };
-        let mut item = BytesMut::with_capacity(2048);
+        let mut item = Out::default();
         self.style.append(object, self.next == 0, &mut item)?;
-        encoder.write_all(&item).map_err(ApiError::internal)?;
-        self.out.extend_from_slice(encoder.get_ref());
+        encoder.write_all(&item.join()).map_err(ApiError::internal)?;
+        self.out.copied.extend_from_slice(encoder.get_ref());
         encoder.get_mut().clear();
         self.next += 1;
         self.gzip = Some(Gzip::Stream(encoder));
@@ -217,7 +263,7 @@ impl Body {
         let Some(object) = self.items.get(self.next) else {
             let tail = deflater.piece(&[self.tail]).map_err(ApiError::internal)?;
             join(&tail, &mut member, &mut self.out);
-            self.out.extend_from_slice(&member.tail());
+            self.out.copied.extend_from_slice(&member.tail());
             self.finish();
             return Ok(());
         };
@@ -240,35 +286,33 @@ impl Body {
     }
 }
 
-fn join(piece: &Piece, member: &mut Member, out: &mut BytesMut) {
+fn join(piece: &Piece, member: &mut Member, out: &mut Out) {
     member.push(piece);
-    out.extend_from_slice(&piece.bytes);
+    out.share(piece.bytes.clone());
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Err(error) = self.fill(CHUNK) {
+    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
+        if self.out.len() < FRAME
+            && let Err(error) = self.fill(CHUNK)
+        {
             // The connection is cut: the head has been sent.
             tracing::error!(err = %error, "Unable to encode an item of a list");
             return Poll::Ready(Some(Err(error.into())));
         }
-        if self.out.is_empty() {
+        if self.out.len() == 0 {
             return Poll::Ready(None);
         }
-        // As large as the largest so far, so that the last item of a chunk rarely moves all of it.
-        self.largest = self.largest.max(self.out.len()).min(4 * CHUNK);
-        let next = if self.done { 0 } else { self.largest.max(CHUNK + 8192) };
-        let chunk = std::mem::replace(&mut self.out, BytesMut::with_capacity(next)).freeze();
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
+        Poll::Ready(Some(Ok(Frame::data(self.out.frame()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.done && self.out.is_empty()
+        self.done && self.out.len() == 0
     }
 }

@@ -1,11 +1,11 @@
 //! Response bodies: whole, spliced from shared pieces, or streamed; optionally gzipped on the way out.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+use component::serving::{Data, Pieces};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::Stream;
@@ -15,19 +15,29 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 /// Any failure while producing a body; the connection is cut, as nothing else can be said after the headers.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// A response body.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
+pub(crate) type Body = UnsyncBoxBody<Data, BodyError>;
 /// A response.
 pub(crate) type Response = http::Response<Body>;
 
-/// How much is copied into one frame of a spliced body. Large enough that framing costs nothing, small enough that a
-/// slow reader holds little.
+/// How much goes into one frame: with the frame's head it is one record of TLS.
+pub(crate) const FRAME: usize = (16 << 10) - 9;
+/// What compressed bytes are collected in.
 const CHUNK: usize = 64 << 10;
 /// Responses above this are compressed for clients that accept gzip. Upstream: `defaultGzipThresholdBytes`.
 pub(crate) const GZIP_THRESHOLD: usize = 128 << 10;
 
 /// A body that is already complete.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(Data::One(bytes.into())).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that somebody else makes, of bytes.
+pub(crate) fn foreign<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    body.map_frame(|frame| frame.map_data(Data::One)).map_err(Into::into).boxed_unsync()
 }
 
 /// A body without content.
@@ -41,7 +51,7 @@ where
     S: Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
 {
     use futures::StreamExt;
-    StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+    StreamBody::new(chunks.map(|chunk| chunk.map(|bytes| Frame::data(Data::One(bytes))))).boxed_unsync()
 }
 
 /// A body that holds a value as long as it lives: to its end, or until the client leaves.
@@ -55,13 +65,13 @@ struct Held<T> {
 }
 
 impl<T: Unpin> http_body::Body for Held<T> {
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
@@ -74,51 +84,39 @@ impl<T: Unpin> http_body::Body for Held<T> {
     }
 }
 
-/// A body made of shared pieces, copied out in frames of [`CHUNK`] bytes as the client reads.
+/// A body made of shared pieces, sent as they are.
 pub(crate) struct Splice {
-    pieces: VecDeque<Bytes>,
-    remaining: usize,
+    pieces: Pieces,
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Splice {
     /// A body of `pieces`, compressed if asked and worth it.
-    pub(crate) fn new(pieces: Vec<Bytes>, gzip: bool) -> (Self, bool) {
-        let remaining = pieces.iter().map(Bytes::len).sum();
-        let gzip = gzip && remaining > GZIP_THRESHOLD;
+    pub(crate) fn new(from: Vec<Bytes>, gzip: bool) -> (Self, bool) {
+        let mut pieces = Pieces::default();
+        from.into_iter().for_each(|piece| pieces.push(piece));
+        let gzip = gzip && pieces.len() > GZIP_THRESHOLD;
         // Level 1 as upstream (`defaultGzipContentEncodingLevel`): lists compress well, CPU is what is scarce.
         let encoder = gzip.then(|| GzEncoder::new(Vec::with_capacity(CHUNK), Compression::new(1)));
-        (Self { pieces: pieces.into(), remaining, gzip: encoder }, gzip)
+        (Self { pieces, gzip: encoder }, gzip)
     }
 
-    fn plain_chunk(&mut self) -> Option<Bytes> {
-        let first = self.pieces.pop_front()?;
-        if first.len() >= CHUNK {
-            self.remaining -= first.len();
-            return Some(first);
-        }
-        let mut chunk = BytesMut::with_capacity(CHUNK.min(self.remaining));
-        chunk.extend_from_slice(&first);
-        while let Some(next) = self.pieces.front() {
-            if chunk.len() + next.len() > CHUNK {
-                break;
-            }
-            chunk.extend_from_slice(next);
-            self.pieces.pop_front();
-        }
-        self.remaining -= chunk.len();
-        Some(chunk.freeze())
+    fn plain(&mut self) -> Option<Data> {
+        (!self.pieces.is_empty()).then(|| self.pieces.take(FRAME))
     }
 
     fn gzip_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
         while let Some(mut encoder) = self.gzip.take() {
-            match self.plain_chunk() {
+            match self.plain() {
                 None => {
                     let rest = encoder.finish()?;
                     return Ok((!rest.is_empty()).then(|| rest.into()));
                 }
-                Some(chunk) => {
-                    encoder.write_all(&chunk)?;
+                Some(mut data) => {
+                    while data.has_remaining() {
+                        encoder.write_all(data.chunk())?;
+                        data.advance(data.chunk().len());
+                    }
                     let out = std::mem::take(encoder.get_mut());
                     self.gzip = Some(encoder);
                     if !out.is_empty() {
@@ -132,16 +130,18 @@ impl Splice {
 }
 
 impl http_body::Body for Splice {
-    type Data = Bytes;
+    type Data = Data;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let compressing = self.gzip.is_some();
-        let next = if compressing { self.gzip_chunk().transpose() } else { self.plain_chunk().map(Ok) };
-        Poll::Ready(next.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
+    ) -> Poll<Option<Result<Frame<Data>, BodyError>>> {
+        if self.gzip.is_none() {
+            return Poll::Ready(self.plain().map(|data| Ok(Frame::data(data))));
+        }
+        let next = self.gzip_chunk().transpose();
+        Poll::Ready(next.map(|chunk| chunk.map(|bytes| Frame::data(Data::One(bytes))).map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -151,7 +151,7 @@ impl http_body::Body for Splice {
     fn size_hint(&self) -> http_body::SizeHint {
         match self.gzip {
             Some(_) => http_body::SizeHint::default(),
-            None => http_body::SizeHint::with_exact(self.remaining as u64),
+            None => http_body::SizeHint::with_exact(self.pieces.len() as u64),
         }
     }
 }

@@ -4,14 +4,16 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 
+use super::data::Data;
+
 /// Why a body broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A boxed body.
-pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = http_body_util::combinators::UnsyncBoxBody<Data, BoxError>;
 
 /// All of it at once.
 pub fn full(data: impl Into<Bytes>) -> Body {
-    Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(Data::One(data.into())).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Nothing.
@@ -25,7 +27,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    body.map_err(Into::into).boxed_unsync()
+    body.map_frame(|frame| frame.map_data(Data::One)).map_err(Into::into).boxed_unsync()
 }
 
 /// A response with a content type.
@@ -69,6 +71,7 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, BoxError> {
     let mut data = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(part) = frame?.into_data() {
+            let part = Bytes::from(part);
             if data.len() + part.len() > limit {
                 return Err(format!("the body is longer than {limit} bytes").into());
             }

@@ -7,6 +7,7 @@
 pub mod body;
 mod certs;
 mod connection;
+mod data;
 mod listener;
 pub mod mux;
 mod names;
@@ -17,6 +18,7 @@ mod tls;
 pub use body::{Body, BoxError};
 pub use certs::{CertError, CertSource, Certificates};
 pub use connection::{ConnInfo, ServeOptions, TlsInfo, serve, serve_each};
+pub use data::{Data, Pieces};
 pub use listener::{BindOptions, Listener};
 pub use mux::Mux;
 pub use names::TlsParameters;
