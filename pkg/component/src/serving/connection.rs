@@ -3,6 +3,7 @@
 //! One task per connection. Limits are upstream's: 32 s for request headers, 1 MiB of headers, 100 streams, flow-control
 //! windows of 256 KiB per stream (apiserver/pkg/server/secure_serving.go Serve).
 
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,16 +14,18 @@ use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::Listener;
 use super::body::{self, Body};
+use super::gather::Gather;
+use super::turns::{Streams, Turns};
 
 /// What is known about a connection; an `Arc` of it is an extension of every request.
 #[derive(Debug, Clone)]
@@ -84,9 +87,9 @@ const DEFAULT_STREAMS: u32 = 100;
 const MAX_HEADER_BYTES: usize = 1 << 20;
 const MAX_HEADERS: usize = 1_000;
 
-fn builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+fn builder(options: &ServeOptions, executor: Streams) -> auto::Builder<Streams> {
     let streams = if options.http2_max_streams == 0 { DEFAULT_STREAMS } else { options.http2_max_streams };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -130,7 +133,6 @@ pub async fn serve_each<M, S, Fut>(
     S: Fn(Request<Incoming>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
-    let builder = Arc::new(builder(&options));
     let acceptor = options.tls.clone().map(tokio_rustls::TlsAcceptor::from);
     let slots = Arc::new(tokio::sync::Semaphore::new(options.max_connections));
     let connections = TaskTracker::new();
@@ -152,11 +154,12 @@ pub async fn serve_each<M, S, Fut>(
                 continue;
             }
         };
-        let (builder, acceptor, make) = (builder.clone(), acceptor.clone(), make.clone());
+        let streams = Streams::default();
+        let (builder, acceptor, make) = (builder(&options, streams.clone()), acceptor.clone(), make.clone());
         let (drain, abort) = (shutdown.clone(), abort.clone());
         connections.spawn(async move {
             let _slot = slot;
-            let work = connection(stream, remote, &builder, acceptor, make, drain);
+            let work = connection(stream, remote, builder, streams, acceptor, make, drain);
             tokio::select! {
                 () = work => {}
                 () = abort.cancelled() => {}
@@ -178,7 +181,7 @@ async fn accept_failed(error: &std::io::Error, shutdown: &CancellationToken) {
     if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
         return;
     }
-    tracing::error!(err = error as &dyn std::error::Error, "Accepting a connection failed");
+    tracing::error!(err = error as &dyn Error, "Accepting a connection failed");
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(100)) => {}
         () = shutdown.cancelled() => {}
@@ -188,7 +191,8 @@ async fn accept_failed(error: &std::io::Error, shutdown: &CancellationToken) {
 async fn connection<M, S, Fut>(
     stream: TcpStream,
     remote: SocketAddr,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: auto::Builder<Streams>,
+    streams: Streams,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
     make: M,
     drain: CancellationToken,
@@ -205,13 +209,13 @@ async fn connection<M, S, Fut>(
     let Some(acceptor) = acceptor else {
         let info = Arc::new(ConnInfo { remote, local, tls: None });
         let service = make(&info);
-        return drive(stream, info, builder.clone(), service, drain).await;
+        return drive(stream, Turns::new(streams, None), info, builder, service, drain).await;
     };
     let handshake = tokio::select! {
-        result = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => result,
+        result = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(Gather::new(stream))) => result,
         () = drain.cancelled() => return,
     };
-    let stream = match handshake {
+    let mut stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             // Go's net/http logs these at info level; port scanners make many.
@@ -236,16 +240,18 @@ async fn connection<M, S, Fut>(
         version: session.protocol_version().and_then(|v| v.as_str()).unwrap_or("unknown"),
         http2,
     };
-    let builder = if http2 { builder.clone().http2_only() } else { builder.clone().http1_only() };
+    let turn = http2.then(|| stream.get_mut().0.begin());
+    let builder = if http2 { builder.http2_only() } else { builder.http1_only() };
     let info = Arc::new(ConnInfo { remote, local, tls: Some(tls) });
     let service = make(&info);
-    drive(stream, info, builder, service, drain).await;
+    drive(stream, Turns::new(streams, turn), info, builder, service, drain).await;
 }
 
 async fn drive<I, S, Fut>(
     io: I,
+    mut turns: Turns,
     info: Arc<ConnInfo>,
-    builder: auto::Builder<TokioExecutor>,
+    builder: auto::Builder<Streams>,
     service: S,
     drain: CancellationToken,
 ) where
@@ -262,16 +268,16 @@ async fn drive<I, S, Fut>(
         let (uri, service, ask) = (request.uri().clone(), service.clone(), ask.clone());
         let http2 = request.version() == http::Version::HTTP_2;
         async move {
-            // On the heap: the runtime moves tasks about while it spawns and finishes them, and this one is large.
-            let answer = std::panic::AssertUnwindSafe(async move { Box::pin(service(request)).await });
-            let answer = answer.catch_unwind();
-            let mut response = match answer.await {
-                Ok(response) => response,
-                Err(_) => {
-                    tracing::error!(path = uri.path(), "A request handler panicked");
-                    body::error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
-                }
+            let answer = if http2 {
+                // In a task of its own: requests of one connection are handled side by side.
+                AbortOnDropHandle::new(tokio::spawn(Box::pin(service(request)))).await.ok()
+            } else {
+                std::panic::AssertUnwindSafe(Box::pin(service(request))).catch_unwind().await.ok()
             };
+            let mut response = answer.unwrap_or_else(|| {
+                tracing::error!(path = uri.path(), "A request handler panicked");
+                body::error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            });
             if http2 && response.headers_mut().remove(http::header::CONNECTION).is_some() {
                 ask.cancel();
             }
@@ -281,10 +287,10 @@ async fn drive<I, S, Fut>(
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
-        result = connection.as_mut() => result,
+        result = turns.run(connection.as_mut()) => result,
         () = async { tokio::select! { () = drain.cancelled() => {}, () = goaway.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
+            turns.run(connection.as_mut()).await
         }
     };
     if let Err(error) = result {

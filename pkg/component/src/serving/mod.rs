@@ -8,12 +8,14 @@ pub mod body;
 mod certs;
 mod connection;
 mod data;
+mod gather;
 mod listener;
 pub mod mux;
 mod names;
 mod secure;
 pub mod self_signed;
 mod tls;
+mod turns;
 
 pub use body::{Body, BoxError};
 pub use certs::{CertError, CertSource, Certificates};

@@ -49,10 +49,23 @@ async fn answer(mut request: Request<Incoming>) -> Response<Body> {
         response.headers_mut().insert("connection", "Upgrade".parse().unwrap());
         return response;
     }
+    if request.uri().path().starts_with("/pieces/") {
+        return pieces(request.uri().path());
+    }
     let info = request.extensions().get::<Arc<ConnInfo>>().unwrap();
     let peers = info.tls.as_ref().map_or(0, |t| t.peer_certificates.len());
     let http2 = info.tls.as_ref().is_some_and(|t| t.http2);
     body::text(http::StatusCode::OK, format!("{peers} {http2} {}", request.uri().path()))
+}
+
+/// The path two hundred thousand times, in frames of several pieces.
+fn pieces(path: &str) -> Response<Body> {
+    let mut pieces = Pieces::default();
+    (0..1_000).for_each(|_| pieces.push(path.repeat(200).into()));
+    let frames = std::iter::from_fn(move || {
+        (!pieces.is_empty()).then(|| Ok::<_, BoxError>(http_body::Frame::data(pieces.take(16_375))))
+    });
+    Response::new(http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
 }
 
 struct Client {
@@ -130,6 +143,37 @@ async fn serves_tls_with_and_without_client_certificates() {
     let client = Client::new(&pem, address, "h2", false);
     assert_eq!(client.get("/panic").await.0, 500);
     token.cancel();
+    tokio::time::timeout(std::time::Duration::from_secs(5), task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn sends_many_long_answers_over_one_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = secure(dir.path().to_str().unwrap()).bind_port(0, &[]).unwrap();
+    let address = server.listener.address();
+    let pem = std::fs::read(dir.path().join("test.crt")).unwrap();
+    let token = CancellationToken::new();
+    let task = tokio::spawn(serve(server.listener, server.options, answer, token.clone()));
+    let io = TokioIo::new(Client::new(&pem, address, "h2", false).connect().await);
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let asked = (0..8).map(|n| {
+        let (mut sender, path) = (sender.clone(), format!("/pieces/{n}"));
+        async move {
+            let request = Request::get(format!("https://localhost{path}")).body(body::empty()).unwrap();
+            let answer = sender.send_request(request).await.unwrap().into_body();
+            assert!(answer.collect().await.unwrap().to_bytes() == path.repeat(200_000), "{path}");
+        }
+    });
+    // The drain begins while answers are under way: they come to their end.
+    let begun = sender
+        .clone()
+        .send_request(Request::get("https://localhost/pieces/last").body(body::empty()).unwrap());
+    let begun = begun.await.unwrap().into_body();
+    futures::future::join_all(asked).await;
+    token.cancel();
+    assert!(begun.collect().await.unwrap().to_bytes() == "/pieces/last".repeat(200_000));
+    drop(sender);
     tokio::time::timeout(std::time::Duration::from_secs(5), task).await.unwrap().unwrap();
 }
 
