@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request as HttpRequest, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use crate::config::{Config, ConfigError};
@@ -382,7 +382,7 @@ impl Client {
         Error::Api(Box::new(status))
     }
 
-    async fn build(&self, request: &Request) -> Result<HttpRequest<Full<Bytes>>> {
+    async fn build(&self, request: &Request) -> Result<HttpRequest<Bytes>> {
         let uri = match self.shared.prefix.as_str() {
             "" => request.url.clone(),
             prefix => format!("{prefix}{}", request.url),
@@ -390,7 +390,7 @@ impl Client {
         let mut http = HttpRequest::builder()
             .method(request.method.clone())
             .uri(uri)
-            .body(Full::new(request.body.clone()))
+            .body(request.body.clone())
             .map_err(|e| Error::Invalid(format!("{} {}: {e}", request.method, request.url)))?;
         let headers = http.headers_mut();
         headers.insert(http::header::USER_AGENT, self.user_agent.clone());
@@ -460,10 +460,29 @@ enum Broken {
     Malformed(String),
 }
 
+/// Reads a body to its end. Most are one part, which is not copied.
+async fn whole(mut body: Body) -> Result<Bytes, Broken> {
+    let (mut first, mut more, mut length) = (Bytes::new(), Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Broken::Lost(crate::transport::describe(&*e)))?;
+        let Ok(part) = frame.into_data() else { continue };
+        length += part.len();
+        if length > MAX_BODY {
+            return Err(Broken::Lost("the body is too long".to_string()));
+        }
+        if first.is_empty() { first = part } else { more.push(part) }
+    }
+    if more.is_empty() {
+        return Ok(first);
+    }
+    let mut all = Vec::with_capacity(length);
+    all.extend_from_slice(&first);
+    more.iter().for_each(|part| all.extend_from_slice(part));
+    Ok(all.into())
+}
+
 async fn collect(body: Body, headers: &http::HeaderMap) -> Result<Bytes, Broken> {
-    let limited = http_body_util::Limited::new(body, MAX_BODY);
-    let bytes =
-        limited.collect().await.map_err(|e| Broken::Lost(crate::transport::describe(&*e)))?.to_bytes();
+    let bytes = whole(body).await?;
     let gzip = headers.get(http::header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip");
     if !gzip {
         return Ok(bytes);

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::api::Form;
 use crate::client::{Answer, ContentType};
 use crate::error::{Error, Result};
-use crate::object::{Kept, PartialObjectMetadata};
+use crate::object::{Earlier, Kept, PartialObjectMetadata};
 use crate::watch::{INITIAL_EVENTS_END, WatchEvent};
 
 /// What typed calls use unless told otherwise.
@@ -69,21 +69,30 @@ fn decode_as<T: DeserializeOwned>(media: &str, what: &str, body: &[u8], managed:
 
 /// Reads an answer that is one object, as [`decode`] and quicker where the type reads itself.
 pub(crate) fn decode_object<K: Kept>(what: &str, answer: &Answer, managed: ManagedFields) -> Result<K> {
-    object(answer.media_type(), what, &answer.body, managed)
+    object(answer.media_type(), what, &answer.body, managed, None)
 }
 
-fn object<K: Kept>(media: &str, what: &str, body: &[u8], managed: ManagedFields) -> Result<K> {
-    match by_itself(media, body) {
+fn object<K: Kept>(
+    media: &str,
+    what: &str,
+    body: &[u8],
+    managed: ManagedFields,
+    earlier: Option<&Earlier<K>>,
+) -> Result<K> {
+    match by_itself(media, body, earlier) {
         Some(object) => Ok(object),
         None => decode_as(media, what, body, managed),
     }
 }
 
 /// An object whose type reads itself.
-fn by_itself<K: Kept>(media: &str, body: &[u8]) -> Option<K> {
+fn by_itself<K: Kept>(media: &str, body: &[u8], earlier: Option<&Earlier<K>>) -> Option<K> {
     let envelope = (media == PROTOBUF).then(|| Envelope::open(body).ok()).flatten()?;
     let expected = K::TYPE? == (envelope.api_version, envelope.kind);
-    expected.then(|| K::from_message(envelope.raw)).flatten()
+    match earlier.filter(|_| expected) {
+        Some(earlier) => K::from_later_message(envelope.raw, earlier),
+        None => expected.then(|| K::from_message(envelope.raw)).flatten(),
+    }
 }
 
 /// Reads JSON.
@@ -157,17 +166,18 @@ pub(crate) fn event<K: Kept>(
     what: &str,
     frame: &[u8],
     managed: ManagedFields,
+    earlier: Option<&Earlier<K>>,
 ) -> Result<WatchEvent<K>> {
     match frames {
         Frames::Lines => {
             let event: JsonEvent<'_> = serde_json::from_slice(frame)
                 .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
-            typed_event(&event.kind, JSON, what, event.object.get().as_bytes(), managed)
+            typed_event(&event.kind, JSON, what, event.object.get().as_bytes(), managed, None)
         }
         Frames::Length => {
             let (kind, object) = protobuf_event(frame)
                 .map_err(|e| Error::Decode { what: what.to_string(), reason: e.to_string() })?;
-            typed_event(kind, PROTOBUF, what, object, managed)
+            typed_event(kind, PROTOBUF, what, object, managed, earlier)
         }
     }
 }
@@ -200,11 +210,13 @@ fn typed_event<K: Kept>(
     what: &str,
     object: &[u8],
     managed: ManagedFields,
+    earlier: Option<&Earlier<K>>,
 ) -> Result<WatchEvent<K>> {
+    let read = || self::object(media, what, object, managed, earlier);
     Ok(match kind {
-        "ADDED" => WatchEvent::Added(self::object(media, what, object, managed)?),
-        "MODIFIED" => WatchEvent::Modified(self::object(media, what, object, managed)?),
-        "DELETED" => WatchEvent::Deleted(self::object(media, what, object, managed)?),
+        "ADDED" => WatchEvent::Added(read()?),
+        "MODIFIED" => WatchEvent::Modified(read()?),
+        "DELETED" => WatchEvent::Deleted(read()?),
         "BOOKMARK" => bookmark(decode_as(media, what, object, managed)?),
         "ERROR" => WatchEvent::Error(Box::new(decode_as(media, what, object, managed)?)),
         other => {

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod dynamic;
 mod error;
 mod exec;
+mod http2;
 mod identity;
 pub mod kubeconfig;
 pub mod limiter;
@@ -32,7 +33,7 @@ pub use discovery::ApiResource;
 pub use dynamic::DynamicObject;
 pub use error::{Error, Result, generic_status};
 pub use identity::Identity;
-pub use object::{Kept, Meta, Named, Object, ObjectList, PartialObjectMetadata, Receipt, split_key};
+pub use object::{Earlier, Kept, Meta, Named, Object, ObjectList, PartialObjectMetadata, Receipt, split_key};
 pub use params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Propagation, Query, WatchParams, WriteParams,
     segment,

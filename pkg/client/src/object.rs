@@ -1,6 +1,7 @@
 //! The traits that say what an API object is, and the forms that have no generated type.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use machinery::proto::read;
@@ -86,6 +87,9 @@ impl Named<'_> {
     }
 }
 
+/// Finds the state of an object that is known already, by namespace and name.
+pub type Earlier<K> = dyn Fn(&str, &str) -> Option<Arc<K>> + Send + Sync;
+
 /// What a reader keeps of the objects of a kind: the whole object ([`Meta`]), or a type of its own with the fields that
 /// are read. What such a type does not name is passed over in the message: it costs neither time nor room. It has no
 /// [`Meta`], so it cannot be written back and lose fields.
@@ -100,6 +104,12 @@ pub trait Kept: DeserializeOwned + Debug + Send + Sync + 'static {
     /// caller the long way.
     fn from_message(_message: &[u8]) -> Option<Self> {
         None
+    }
+
+    /// As [`Kept::from_message`], of an object of which an earlier state may be known: what is as it was need not be read
+    /// again.
+    fn from_later_message(message: &[u8], _earlier: &Earlier<Self>) -> Option<Self> {
+        Self::from_message(message)
     }
 
     /// Drops what nobody reads, and shares what others hold, too. Called once, before the object is stored; `old` is

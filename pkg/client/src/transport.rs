@@ -7,7 +7,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,14 +15,15 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Dialer};
+use crate::http2::{self, Http2};
 use crate::tls::TlsSource;
 
 /// A byte stream.
@@ -31,15 +31,8 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Upstream: client-go and apimachinery/pkg/util/net, SetTransportDefaults.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Flow control windows of Go's HTTP/2 client: a slow reader of one stream must not stop the others.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 1 << 30;
-/// Calls at a time before the server has said how many it allows; upstream's default.
-const FIRST_STREAMS: usize = 100;
 /// What is taken from a socket at a time: TLS asks for 4 KiB, which is two events of a busy watch.
 const READ: usize = 32 << 10;
 /// Idle HTTP/1.1 connections that are kept.
@@ -55,17 +48,11 @@ pub(crate) enum TransportError {
 }
 
 type Version = (u64, u64);
-type Outgoing = Request<Full<Bytes>>;
-
-struct H2 {
-    sender: http2::SendRequest<Full<Bytes>>,
-    /// Calls whose answer is not complete.
-    in_flight: Arc<AtomicUsize>,
-    /// Calls the server allows at a time.
-    room: Arc<AtomicUsize>,
-    version: Version,
-    close: CancellationToken,
-}
+type Outgoing = Request<Bytes>;
+/// Why a body ended early, or a request failed.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// The request, if it provably was not sent, and what kept it.
+pub(crate) type Unsent = (Option<Box<Outgoing>>, Failure);
 
 struct H1 {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -74,13 +61,19 @@ struct H1 {
 }
 
 enum Fresh {
-    H2(H2),
+    H2(http2::Place),
+    H1(H1),
+}
+
+/// A connection that has just been made.
+enum Made {
+    H2(Http2),
     H1(H1),
 }
 
 #[derive(Default)]
 struct Pool {
-    h2: Vec<H2>,
+    h2: Vec<(Version, Arc<Http2>)>,
     h1: Vec<H1>,
 }
 
@@ -155,7 +148,7 @@ impl Transport {
     /// Closes all connections; calls under way fail.
     pub fn close_all(&self) {
         let mut pool = self.pool.lock();
-        pool.h2.drain(..).for_each(|c| c.close.cancel());
+        pool.h2.drain(..).for_each(|(_, c)| c.close());
         pool.h1.drain(..).for_each(|c| c.close.cancel());
     }
 
@@ -170,14 +163,14 @@ impl Transport {
             };
             match unsent {
                 Ok(response) => return Ok(response),
-                Err((Some(back), e)) => (request, last) = (back, Some(e)),
-                Err((None, e)) => return Err(TransportError::Lost(describe(&e))),
+                Err((Some(back), e)) => (request, last) = (*back, Some(e)),
+                Err((None, e)) => return Err(TransportError::Lost(describe(&*e))),
             }
         }
-        Err(TransportError::Connect(last.map_or_else(|| "connection closed".into(), |e| describe(&e))))
+        Err(TransportError::Connect(last.map_or_else(|| "connection closed".into(), |e| describe(&*e))))
     }
 
-    async fn send_h2(&self, mut c: H2, mut request: Outgoing) -> Result<Response<Body>, Unsent> {
+    async fn send_h2(&self, place: http2::Place, mut request: Outgoing) -> Result<Response<Body>, Unsent> {
         let path = request.uri().clone();
         let mut whole = path.clone().into_parts();
         whole.scheme = Some(if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
@@ -185,15 +178,13 @@ impl Transport {
         if let Ok(uri) = Uri::from_parts(whole) {
             *request.uri_mut() = uri;
         }
-        let guard = Guard::Stream(c.in_flight.clone());
-        match c.sender.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|inner| Body { inner, guard: Some(guard) })),
-            Err(mut e) => {
-                let mut back = e.take_message();
+        match place.send(request).await {
+            Ok(response) => Ok(response.map(|incoming| Body(Inner::H2(incoming)))),
+            Err((mut back, e)) => {
                 if let Some(request) = &mut back {
                     *request.uri_mut() = path;
                 }
-                Err((back, e.into_error()))
+                Err((back, e))
             }
         }
     }
@@ -202,12 +193,16 @@ impl Transport {
         if let Ok(host) = http::HeaderValue::from_str(self.server()) {
             request.headers_mut().insert(http::header::HOST, host);
         }
-        match c.sender.try_send_request(request).await {
+        let empty = request.body().clone();
+        match c.sender.try_send_request(request.map(Full::new)).await {
             Ok(response) => {
-                let guard = Guard::Connection { pool: self.pool.clone(), conn: Some(c) };
-                Ok(response.map(|inner| Body { inner, guard: Some(guard) }))
+                let guard = Guard { pool: self.pool.clone(), conn: Some(c) };
+                Ok(response.map(|incoming| Body(Inner::H1(incoming, Some(guard)))))
             }
-            Err(mut e) => Err((e.take_message(), e.into_error())),
+            Err(mut e) => {
+                let back = e.take_message().map(|request| Box::new(request.map(|_| empty)));
+                Err((back, e.into_error().into()))
+            }
         }
     }
 
@@ -222,14 +217,20 @@ impl Transport {
             return Ok(c);
         }
         let connect = self.connect(version);
-        let fresh = tokio::time::timeout(DIAL_TIMEOUT + TLS_TIMEOUT, connect)
+        let made = tokio::time::timeout(DIAL_TIMEOUT + TLS_TIMEOUT, connect)
             .await
             .map_err(|_| TransportError::Connect("HTTP handshake timed out".into()))??;
-        if let Fresh::H2(c) = &fresh {
-            c.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.pool.lock().h2.push(c.share());
+        match made {
+            Made::H1(c) => Ok(Fresh::H1(c)),
+            Made::H2(c) => {
+                let c = Arc::new(c);
+                let place = c.enter();
+                self.pool.lock().h2.push((version, c));
+                place
+                    .map(Fresh::H2)
+                    .ok_or_else(|| TransportError::Connect("the server allows no calls".to_string()))
+            }
         }
-        Ok(fresh)
     }
 
     fn version(&self) -> Version {
@@ -238,53 +239,28 @@ impl Transport {
 
     fn pooled(&self, version: Version) -> Option<Fresh> {
         let mut pool = self.pool.lock();
-        pool.h2.retain(|c| {
-            let current = c.version == version;
+        pool.h2.retain(|(made_with, c)| {
+            let current = *made_with == version;
             if !current {
-                c.close.cancel();
+                c.close();
             }
-            current && !c.sender.is_closed()
+            current && !c.is_closed()
         });
         pool.h1.retain(|c| c.version == version && !c.sender.is_closed());
-        for c in &pool.h2 {
-            if c.in_flight.load(Ordering::Relaxed) < c.room.load(Ordering::Relaxed) {
-                c.in_flight.fetch_add(1, Ordering::Relaxed);
-                return Some(Fresh::H2(c.share()));
-            }
-        }
-        pool.h1.pop().map(Fresh::H1)
+        let place = pool.h2.iter().find_map(|(_, c)| c.enter());
+        place.map(Fresh::H2).or_else(|| pool.h1.pop().map(Fresh::H1))
     }
 
-    async fn connect(&self, version: Version) -> Result<Fresh, TransportError> {
+    async fn connect(&self, version: Version) -> Result<Made, TransportError> {
         let (io, h2) = self.open(false).await?;
         let close = self.alive.child_token();
-        let io = Cuttable { io, cut: Box::pin(close.clone().cancelled_owned()), close: close.clone() };
-        if !h2 {
-            let (sender, conn) = http1::handshake(TokioIo::new(io)).await.map_err(connect_error)?;
-            drive(conn, close.clone());
-            return Ok(Fresh::H1(H1 { sender, version, close }));
+        if h2 {
+            let made = Http2::open(io, close).await;
+            return made.map(Made::H2).map_err(|e| TransportError::Connect(describe(&e)));
         }
-        let (sender, conn) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(connect_error)?;
-        let room = Arc::new(AtomicUsize::new(FIRST_STREAMS));
-        let (seen, mut conn) = (room.clone(), Box::pin(conn));
-        let watched = std::future::poll_fn(move |cx| {
-            let polled = conn.as_mut().poll(cx);
-            if polled.is_pending() {
-                seen.store(conn.current_max_send_streams().max(1), Ordering::Relaxed);
-            }
-            polled
-        });
-        drive(watched, close.clone());
-        Ok(Fresh::H2(H2 { sender, in_flight: Arc::default(), room, version, close }))
+        let (sender, conn) = http1::handshake(TokioIo::new(io)).await.map_err(connect_error)?;
+        drive(conn, close.clone());
+        Ok(Made::H1(H1 { sender, version, close }))
     }
 
     /// Opens a byte stream, TLS included; says whether HTTP/2 was agreed.
@@ -314,29 +290,16 @@ impl Transport {
     }
 
     /// Sends a request on a connection of its own that may be upgraded.
-    pub async fn send_upgrade(&self, mut request: Outgoing) -> Result<Response<Incoming>, TransportError> {
+    pub async fn send_upgrade(&self, request: Outgoing) -> Result<Response<Incoming>, TransportError> {
         self.version();
         let (io, _) = self.open(true).await?;
+        let mut request = request.map(Full::new);
         let (mut sender, conn) = http1::handshake(TokioIo::new(io)).await.map_err(connect_error)?;
         drive(conn.with_upgrades(), self.alive.child_token());
         if let Ok(host) = http::HeaderValue::from_str(self.server()) {
             request.headers_mut().insert(http::header::HOST, host);
         }
         sender.send_request(request).await.map_err(|e| TransportError::Lost(describe(&e)))
-    }
-}
-
-type Unsent = (Option<Outgoing>, hyper::Error);
-
-impl H2 {
-    fn share(&self) -> Self {
-        Self {
-            sender: self.sender.clone(),
-            in_flight: self.in_flight.clone(),
-            room: self.room.clone(),
-            version: self.version,
-            close: self.close.clone(),
-        }
     }
 }
 
@@ -382,101 +345,61 @@ pub(crate) fn describe(e: &dyn std::error::Error) -> String {
     text
 }
 
-/// A stream that fails once it is told to: hyper drives HTTP/2 in a task of its own, which outlives the handle.
-struct Cuttable {
-    io: Box<dyn Io>,
-    cut: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
-    close: CancellationToken,
-}
-
-fn cut() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "closed because certificates or CA changed")
-}
-
-impl AsyncRead for Cuttable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.close.is_cancelled() || self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(cut()));
-        }
-        Pin::new(&mut *self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Cuttable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        if self.close.is_cancelled() {
-            return Poll::Ready(Err(cut()));
-        }
-        Pin::new(&mut *self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
-    }
-}
-
-/// What ends with the body of an answer.
-enum Guard {
-    Stream(Arc<AtomicUsize>),
-    Connection { pool: Arc<Mutex<Pool>>, conn: Option<H1> },
+/// Puts a HTTP/1.1 connection back when the body of an answer has ended.
+struct Guard {
+    pool: Arc<Mutex<Pool>>,
+    conn: Option<H1>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        match self {
-            Self::Stream(count) => {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-            Self::Connection { pool, conn } => {
-                let mut pool = pool.lock();
-                if let Some(conn) =
-                    conn.take().filter(|c| !c.sender.is_closed() && pool.h1.len() < MAX_IDLE_H1)
-                {
-                    pool.h1.push(conn);
-                }
-            }
+        let mut pool = self.pool.lock();
+        if let Some(conn) = self.conn.take().filter(|c| !c.sender.is_closed() && pool.h1.len() < MAX_IDLE_H1)
+        {
+            pool.h1.push(conn);
         }
     }
 }
 
 /// Body of an answer, as it comes in.
-pub struct Body {
-    inner: Incoming,
-    guard: Option<Guard>,
+pub struct Body(Inner);
+
+enum Inner {
+    H2(http2::Incoming),
+    H1(Incoming, Option<Guard>),
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Failure;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.guard = None;
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Failure>>> {
+        match &mut self.0 {
+            Inner::H2(incoming) => incoming.poll_frame(cx).map(|f| f.map(|f| f.map_err(Failure::from))),
+            Inner::H1(incoming, guard) => {
+                let polled = Pin::new(incoming).poll_frame(cx);
+                if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    *guard = None;
+                }
+                polled.map(|f| f.map(|f| f.map_err(Failure::from)))
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.0 {
+            Inner::H2(incoming) => incoming.is_end_stream(),
+            Inner::H1(incoming, _) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
+        match &self.0 {
+            Inner::H2(_) => http_body::SizeHint::default(),
+            Inner::H1(incoming, _) => incoming.size_hint(),
+        }
     }
 }

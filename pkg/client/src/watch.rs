@@ -1,6 +1,6 @@
 //! A watch as a stream of events. It only reads; starting again belongs to the reflector.
 
-use std::marker::PhantomData;
+use std::sync::Arc;
 
 use api::codec::ManagedFields;
 use bytes::{Buf, Bytes, BytesMut};
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
 use crate::codec::{self, Frames};
 use crate::error::{Error, Result};
-use crate::object::Kept;
+use crate::object::{Earlier, Kept};
 use crate::transport::Body;
 
 /// One event of a watch.
@@ -44,34 +44,46 @@ pub struct WatchStream<K> {
     url: String,
     body: Body,
     frames: Frames,
+    /// What came last, and is to be read where it lies.
+    part: Bytes,
+    /// What came in several parts; before `part`.
     buffer: BytesMut,
     ended: bool,
     managed: ManagedFields,
-    kind: PhantomData<fn() -> K>,
+    earlier: Option<Box<Earlier<K>>>,
 }
 
 impl<K: Kept> WatchStream<K> {
     pub(crate) fn new(url: &str, response: Response<Body>, managed: ManagedFields) -> Self {
         let frames = Frames::of(response.headers());
         let body = response.into_body();
-        let (url, buffer) = (url.to_string(), BytesMut::new());
-        Self { url, body, frames, buffer, ended: false, managed, kind: PhantomData }
+        let (url, part, buffer) = (url.to_string(), Bytes::new(), BytesMut::new());
+        Self { url, body, frames, part, buffer, ended: false, managed, earlier: None }
+    }
+
+    /// Tells where to find earlier states of the objects: what did not change is taken from them.
+    #[must_use]
+    pub fn with_earlier(
+        self,
+        earlier: impl Fn(&str, &str) -> Option<Arc<K>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { earlier: Some(Box::new(earlier)), ..self }
     }
 
     /// The next event; `None` after a clean end. Cancel safety: safe, nothing is lost.
     pub async fn next(&mut self) -> Option<Result<WatchEvent<K>>> {
         loop {
-            match self.frame() {
-                Ok(Some(frame)) => return Some(codec::event(self.frames, &self.url, &frame, self.managed)),
-                Ok(None) if self.ended => return None,
-                Ok(None) => {}
-                Err(e) => return Some(Err(e)),
+            if let Some(event) = self.whole_event().or_else(|| self.joined_event()) {
+                return Some(event);
+            }
+            if self.ended {
+                return None;
             }
             match self.body.frame().await {
                 None => self.ended = true,
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.part = data;
                     }
                 }
                 Some(Err(e)) => {
@@ -80,17 +92,49 @@ impl<K: Kept> WatchStream<K> {
                     return Some(Err(Error::Transport {
                         verb: "WATCH".into(),
                         url: self.url.clone(),
-                        reason: crate::transport::describe(&e),
+                        reason: crate::transport::describe(&*e),
                     }));
                 }
             }
         }
     }
 
+    /// An event that lies whole in what came last, as nearly all of a busy watch do.
+    fn whole_event(&mut self) -> Option<Result<WatchEvent<K>>> {
+        if self.frames != Frames::Length || !self.buffer.is_empty() {
+            return None;
+        }
+        let frame = match length_prefixed(&self.part) {
+            Ok(frame) => frame?,
+            Err(e) => return Some(Err(e)),
+        };
+        let event = codec::event(self.frames, &self.url, frame, self.managed, self.earlier.as_deref());
+        let length = PREFIX + frame.len();
+        self.part.advance(length);
+        Some(event)
+    }
+
+    fn joined_event(&mut self) -> Option<Result<WatchEvent<K>>> {
+        self.buffer.extend_from_slice(&std::mem::take(&mut self.part));
+        match self.frame() {
+            Ok(frame) => {
+                let earlier = self.earlier.as_deref();
+                Some(codec::event(self.frames, &self.url, &frame?, self.managed, earlier))
+            }
+            Err(e) => Some(Err(e)),
+        }
+    }
+
     fn frame(&mut self) -> Result<Option<Bytes>> {
         let found = match self.frames {
             Frames::Lines => line(&mut self.buffer, self.ended),
-            Frames::Length => length_prefixed(&mut self.buffer)?,
+            Frames::Length => match length_prefixed(&self.buffer)?.map(<[u8]>::len) {
+                Some(length) => {
+                    self.buffer.advance(PREFIX);
+                    Some(self.buffer.split_to(length).freeze())
+                }
+                None => None,
+            },
         };
         if found.is_none() && self.buffer.len() > MAX_FRAME {
             return Err(self.broken("event is too long"));
@@ -121,8 +165,12 @@ fn line(buffer: &mut BytesMut, ended: bool) -> Option<Bytes> {
     }
 }
 
-fn length_prefixed(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
-    let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
+/// Bytes of a length.
+const PREFIX: usize = 4;
+
+/// The frame that `from` begins with, without its length, if all of it is there.
+fn length_prefixed(from: &[u8]) -> Result<Option<&[u8]>> {
+    let Some((prefix, rest)) = from.split_first_chunk::<PREFIX>() else { return Ok(None) };
     let length = u32::from_be_bytes(*prefix) as usize;
     if length > MAX_FRAME {
         return Err(Error::Decode {
@@ -130,12 +178,7 @@ fn length_prefixed(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
             reason: format!("length {length} is too large"),
         });
     }
-    if buffer.len() < 4 + length {
-        buffer.reserve(4 + length - buffer.len());
-        return Ok(None);
-    }
-    buffer.advance(4);
-    Ok(Some(buffer.split_to(length).freeze()))
+    Ok(rest.get(..length))
 }
 
 #[cfg(test)]
@@ -153,8 +196,10 @@ mod tests {
 
     #[test]
     fn lengths_are_bounded() {
-        let mut b = BytesMut::from(&[0, 0, 0, 2, 7, 8, 0xff, 0, 0, 0][..]);
-        assert_eq!(length_prefixed(&mut b).unwrap().unwrap(), &[7, 8][..]);
-        assert!(length_prefixed(&mut b).is_err());
+        let b = [0, 0, 0, 2, 7, 8, 0xff, 0, 0, 0];
+        assert_eq!(length_prefixed(&b).unwrap(), Some(&b[4..6]));
+        assert_eq!(length_prefixed(&b[..5]).unwrap(), None);
+        assert_eq!(length_prefixed(&b[..3]).unwrap(), None);
+        assert!(length_prefixed(&b[6..]).is_err());
     }
 }

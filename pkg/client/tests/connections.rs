@@ -172,6 +172,48 @@ async fn full_connections_are_not_waited_for() {
     assert_eq!(seen.connections.load(Ordering::SeqCst), 3);
 }
 
+/// A server that says goodbye ends what is under way and takes nothing new: its next call goes elsewhere.
+#[tokio::test]
+async fn calls_leave_a_server_that_says_goodbye() {
+    let (ca, connections) = (Arc::new(ca()), Arc::new(AtomicUsize::new(0)));
+    let (tls, count, leave) = (tls_config(&ca), connections.clone(), Arc::new(tokio::sync::Notify::new()));
+    let mut config = Config::new("https://server:6443");
+    config.ca = Some(Source::Inline(ca.pem.clone().into_bytes()));
+    let told = leave.clone();
+    config.dialer = Some(Arc::new(move || {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (tls, told) = (tls.clone(), told.clone());
+        count.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let io = tokio_rustls::TlsAcceptor::from(tls).accept(far).await.unwrap();
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection = std::pin::pin!(
+                builder.serve_connection(TokioIo::new(io), hyper::service::service_fn(answer))
+            );
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = told.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+        let io: Box<dyn client::transport::Io> = Box::new(near);
+        Box::pin(async move { Ok(io) })
+    }));
+    let client = Client::new(config, options()).unwrap();
+    let mut open = client.stream(&watch()).await.unwrap().into_body();
+    client.call(&Request::get("/a")).await.unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    leave.notify_one();
+    // The goodbye is on its way while calls are made; none of them may fail.
+    for _ in 0..10 {
+        client.call(&Request::get("/b")).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    let more = tokio::time::timeout(Duration::from_millis(50), open.frame()).await;
+    assert!(more.is_err(), "what is under way goes on");
+}
+
 #[tokio::test]
 async fn upgrades_use_a_connection_of_their_own() {
     let (ca, seen) = (Arc::new(ca()), Arc::new(Seen::default()));

@@ -187,7 +187,8 @@ impl<K: Kept> Run<'_, K> {
         self.deadline = self.opened + limit + SLACK;
         match self.r.api.watch(&params).await {
             Ok(stream) => {
-                self.stream = Some(stream);
+                let store = self.r.store.clone();
+                self.stream = Some(stream.with_earlier(move |namespace, name| store.get_by(namespace, name)));
                 self.read().await
             }
             Err(e) => self.failed(if initial { "streaming list" } else { "watch" }, &e),
