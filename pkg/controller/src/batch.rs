@@ -7,6 +7,8 @@ use futures::stream::FuturesUnordered;
 
 /// First batch of the workload controllers.
 pub const INITIAL_BATCH: usize = 1;
+/// Calls of one batch under way at a time: enough for the server, and no more connections than the rest needs.
+const AT_ONCE: usize = 64;
 
 /// Calls `f` for 0..count. Returns how many calls succeeded and the first failure; calls not made are those that are
 /// neither.
@@ -18,10 +20,14 @@ where
     let (mut started, mut succeeded) = (0, 0);
     let mut size = initial.max(1).min(count);
     while size > 0 {
-        let mut running: FuturesUnordered<R> = (started..started + size).map(&f).collect();
+        let mut waiting = started..started + size;
+        let mut running: FuturesUnordered<R> = waiting.by_ref().take(AT_ONCE).map(&f).collect();
         started += size;
         let mut failure = None;
         while let Some(result) = running.next().await {
+            if let Some(next) = waiting.next() {
+                running.push(f(next));
+            }
             match result {
                 Ok(()) => succeeded += 1,
                 Err(e) => failure = failure.or(Some(e)),
@@ -38,6 +44,20 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_batch_does_not_run_all_at_once() {
+        let (running, most) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        let (done, failure) = slow_start(500, 500, |_| async {
+            running.set(running.get() + 1);
+            most.set(most.get().max(running.get()));
+            tokio::task::yield_now().await;
+            running.set(running.get() - 1);
+            Ok::<(), ()>(())
+        })
+        .await;
+        assert_eq!((done, failure, most.get()), (500, None, AT_ONCE));
+    }
 
     #[tokio::test]
     async fn stops_after_the_batch_that_fails() {

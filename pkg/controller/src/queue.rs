@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -51,13 +51,22 @@ struct Delayed {
     running: bool,
 }
 
+/// An item that needs work, is being worked on, or both.
+struct Entry {
+    /// Since when it needs work: it is in the queue, or `done` puts it there.
+    added: Option<Instant>,
+    /// Since when it is being worked on.
+    worked: Option<Instant>,
+}
+
+/// More room than this is given back once it is not needed.
+const ROOM: usize = 64;
+
 struct State<T> {
     queue: VecDeque<T>,
-    /// Needs work: in the queue, or to be put there by `done`.
-    dirty: HashSet<T>,
-    /// Being worked on, since when.
-    processing: HashMap<T, Instant>,
-    added: HashMap<T, Instant>,
+    entries: HashMap<T, Entry>,
+    /// Items that are being worked on.
+    running: usize,
     delayed: Delayed,
     /// Number of the valid heap entry of each delayed item; an earlier due time replaces a later one.
     waiting: HashMap<T, (Instant, u64)>,
@@ -97,9 +106,8 @@ impl<T: Item> WorkQueue<T> {
     pub fn with_limiter(name: &str, limiter: impl RateLimiter<T> + 'static) -> Self {
         let state = State {
             queue: VecDeque::new(),
-            dirty: HashSet::new(),
-            processing: HashMap::new(),
-            added: HashMap::new(),
+            entries: HashMap::new(),
+            running: 0,
             delayed: Delayed { heap: BinaryHeap::new(), sequence: 0, running: false },
             waiting: HashMap::new(),
             items: HashMap::new(),
@@ -204,16 +212,26 @@ impl<T: Item> WorkQueue<T> {
 
     /// The work on an item is over.
     pub fn done(&self, item: &T) {
-        let mut state = self.0.state.lock();
-        if let Some(since) = state.processing.remove(item) {
+        let mut guard = self.0.state.lock();
+        let state = &mut *guard;
+        let Some(entry) = state.entries.get_mut(item) else { return };
+        if let Some(since) = entry.worked.take() {
+            state.running -= 1;
             self.0.series.worked.observe_duration(since.elapsed());
         }
-        if state.dirty.contains(item) {
+        if entry.added.is_some() {
             state.queue.push_back(item.clone());
-            self.0.depth(&state);
+            self.0.depth(state);
             self.0.filled.notify_one();
-        } else if state.processing.is_empty() {
+            return;
+        }
+        state.entries.remove(item);
+        if state.running == 0 {
             self.0.drained.notify_waiters();
+        }
+        if state.entries.is_empty() && state.entries.capacity() > ROOM {
+            state.entries.shrink_to(ROOM);
+            state.queue.shrink_to(ROOM);
         }
     }
 
@@ -243,7 +261,7 @@ impl<T: Item> WorkQueue<T> {
             let drained = self.0.drained.notified();
             {
                 let state = self.0.state.lock();
-                if state.processing.is_empty() && state.queue.is_empty() {
+                if state.running == 0 && state.queue.is_empty() {
                     return;
                 }
             }
@@ -324,24 +342,33 @@ impl<T: Item> Drop for Done<'_, T> {
 impl<T: Item> Inner<T> {
     /// Whether a worker has to be woken.
     fn add_locked(&self, state: &mut State<T>, item: T) -> bool {
-        if state.shut || !state.dirty.insert(item.clone()) {
+        if state.shut {
             return false;
         }
+        let wake = match state.entries.get_mut(&item) {
+            Some(entry) if entry.added.is_some() => return false,
+            Some(entry) => {
+                entry.added = Some(Instant::now());
+                false
+            }
+            None => {
+                let entry = Entry { added: Some(Instant::now()), worked: None };
+                state.entries.insert(item.clone(), entry);
+                state.queue.push_back(item);
+                self.depth(state);
+                true
+            }
+        };
         self.series.adds.inc();
-        state.added.entry(item.clone()).or_insert_with(Instant::now);
-        if state.processing.contains_key(&item) {
-            return false;
-        }
-        state.queue.push_back(item);
-        self.depth(state);
-        true
+        wake
     }
 
     fn taken(&self, state: &mut State<T>, item: &T) {
         let now = Instant::now();
-        state.dirty.remove(item);
-        state.processing.insert(item.clone(), now);
-        if let Some(added) = state.added.remove(item) {
+        // What is in the queue has an entry.
+        let Some(entry) = state.entries.get_mut(item) else { return };
+        state.running += usize::from(entry.worked.replace(now).is_none());
+        if let Some(added) = entry.added.take() {
             self.series.queued.observe_duration(now.duration_since(added));
         }
         self.depth(state);
@@ -400,11 +427,12 @@ impl<T: Item> Unfinished for Reporter<T> {
     fn state(&self) -> QueueState {
         let Some(inner) = self.0.upgrade() else { return QueueState::default() };
         let state = inner.state.lock();
-        let oldest = state.added.iter().min_by_key(|(_, since)| **since);
+        let added = state.entries.iter().filter_map(|(item, entry)| entry.added.map(|since| (item, since)));
+        let oldest = added.min_by_key(|(_, since)| *since);
         QueueState {
             name: inner.name.clone(),
             waiting: state.queue.len(),
-            running: state.processing.len(),
+            running: state.running,
             delayed: state.waiting.len(),
             oldest: oldest.map(|(item, since)| (format!("{item:?}"), since.elapsed())),
             last_error: state
@@ -416,8 +444,9 @@ impl<T: Item> Unfinished for Reporter<T> {
 
     fn unfinished(&self) -> (String, f64, f64) {
         let Some(inner) = self.0.upgrade() else { return Default::default() };
-        let ages: Vec<f64> =
-            inner.state.lock().processing.values().map(|t| t.elapsed().as_secs_f64()).collect();
+        let state = inner.state.lock();
+        let worked = state.entries.values().filter_map(|entry| entry.worked);
+        let ages: Vec<f64> = worked.map(|since| since.elapsed().as_secs_f64()).collect();
         let longest = ages.iter().copied().fold(0.0, f64::max);
         (inner.name.clone(), ages.iter().sum(), longest)
     }
