@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::group::Subscriber;
 use crate::store::{Change, Key};
 
 /// Waiting events per subscriber beyond which the watch pauses: room for the initial state of a large cluster (the
@@ -62,9 +63,23 @@ impl<K> From<Change<K>> for Event<K> {
     }
 }
 
+/// What waits in a queue.
+enum Next<K> {
+    Event(Key, Event<K>),
+    /// The initial state has been delivered.
+    Synced,
+    /// Somebody joins who is told these first, and everything after this.
+    Join(Box<Joining<K>>),
+}
+
+/// A subscriber that comes late, with what was there when it came.
+pub(crate) struct Joining<K> {
+    pub subscriber: Subscriber<K>,
+    pub present: Vec<Arc<K>>,
+}
+
 struct Waiting<K> {
-    /// Events with their keys; `None` is the mark "initial state delivered".
-    events: VecDeque<Option<(Key, Event<K>)>>,
+    events: VecDeque<Next<K>>,
     /// Position (counted from the start of time) of the last waiting event of a key.
     last: HashMap<Key, u64, foldhash::fast::RandomState>,
     /// Position of the front of `events`.
@@ -100,7 +115,7 @@ impl<K> Queue<K> {
         }
         if let Event::Updated { new, .. } = &event
             && let Some(position) = w.last.get(key)
-            && let Some(Some((_, waiting))) =
+            && let Some(Next::Event(_, waiting)) =
                 usize::try_from(position - w.front).ok().and_then(|i| w.events.get_mut(i))
         {
             match waiting {
@@ -113,15 +128,29 @@ impl<K> Queue<K> {
         }
         let position = w.front + w.events.len() as u64;
         w.last.insert(key.clone(), position);
-        w.events.push_back(Some((key.clone(), event)));
+        w.events.push_back(Next::Event(key.clone(), event));
         drop(guard);
         self.filled.notify_one();
     }
 
     /// Everything pushed before belongs to the initial state.
     pub fn push_synced(&self) {
-        self.waiting.lock().events.push_back(None);
+        self.waiting.lock().events.push_back(Next::Synced);
         self.filled.notify_one();
+    }
+
+    /// Lets a subscriber join those whom this queue serves; gives it back if it serves nobody any more.
+    pub fn join(&self, joining: Box<Joining<K>>) -> Result<(), Box<Joining<K>>> {
+        let mut w = self.waiting.lock();
+        if w.closed {
+            return Err(joining);
+        }
+        // Who joins is not told what is merged into an earlier event.
+        w.last.clear();
+        w.events.push_back(Next::Join(joining));
+        drop(w);
+        self.filled.notify_one();
+        Ok(())
     }
 
     pub fn close(&self) {
@@ -153,7 +182,7 @@ impl<K> Queue<K> {
     fn pop(&self) -> Popped<K> {
         let mut w = self.waiting.lock();
         match w.events.pop_front() {
-            Some(Some((key, event))) => {
+            Some(Next::Event(key, event)) => {
                 let position = w.front;
                 w.front += 1;
                 if w.last.get(&key) == Some(&position) {
@@ -161,10 +190,14 @@ impl<K> Queue<K> {
                 }
                 Popped::Event(event)
             }
-            Some(None) => {
+            Some(Next::Synced) => {
                 w.front += 1;
                 w.synced = true;
                 Popped::Synced
+            }
+            Some(Next::Join(joining)) => {
+                w.front += 1;
+                Popped::Join(joining)
             }
             None if w.closed => Popped::Closed,
             None => {
@@ -175,15 +208,16 @@ impl<K> Queue<K> {
         }
     }
 
-    /// The next event; `None` once the informer has ended. `synced` is told when the initial state is through.
-    pub async fn next(&self, mut synced: impl FnMut()) -> Option<Event<K>> {
+    /// The next event; `None` once the informer has ended. `told` learns of everything else.
+    pub async fn next(&self, mut told: impl FnMut(Told<K>)) -> Option<Event<K>> {
         loop {
             match self.pop() {
                 Popped::Event(event) => {
                     self.drained.notify_waiters();
                     return Some(event);
                 }
-                Popped::Synced => synced(),
+                Popped::Synced => told(Told::Synced),
+                Popped::Join(joining) => told(Told::Joins(*joining)),
                 Popped::Closed => return None,
                 Popped::Empty => self.filled.notified().await,
             }
@@ -191,9 +225,17 @@ impl<K> Queue<K> {
     }
 }
 
+/// What a reader of a queue learns beside events.
+pub(crate) enum Told<K> {
+    /// The initial state is through.
+    Synced,
+    Joins(Joining<K>),
+}
+
 enum Popped<K> {
     Event(Event<K>),
     Synced,
+    Join(Box<Joining<K>>),
     Empty,
     Closed,
 }
@@ -210,6 +252,7 @@ mod tests {
                 Popped::Event(Event::Updated { old, new }) => out.push(format!("{old}>{new}")),
                 Popped::Event(Event::Deleted(o)) => out.push(format!("-{o}")),
                 Popped::Synced => out.push("synced".into()),
+                Popped::Join(joining) => out.push(format!("join {:?}", joining.present)),
                 Popped::Empty | Popped::Closed => return out,
             }
         }
@@ -232,5 +275,20 @@ mod tests {
         assert!(q.has_synced());
         q.push(&a, Event::Updated { old: o(4), new: o(5) });
         assert_eq!(names(&q), ["4>5"]);
+    }
+
+    #[test]
+    fn who_joins_is_told_what_comes_after() {
+        let q = Queue::new();
+        let a: Key = "a".into();
+        let o = |n: u32| Arc::new(n);
+        let joining = || Box::new(Joining { subscriber: Subscriber::new(|_| {}).0, present: vec![o(1)] });
+        q.push(&a, Event::Added(o(1)));
+        assert!(q.join(joining()).is_ok());
+        q.push(&a, Event::Updated { old: o(1), new: o(2) });
+        q.push(&a, Event::Updated { old: o(2), new: o(3) });
+        assert_eq!(names(&q), ["+1", "join [1]", "1>3"]);
+        q.close();
+        assert!(q.join(joining()).is_err());
     }
 }

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::deliver::{Event, Queue};
+use crate::deliver::{Event, Joining, Queue, Told};
+use crate::group::{Group, Subscriber, Subscription};
 use crate::reflector::{Reflector, Sink, Transform};
 use crate::store::{Change, IndexFn, Key, Store};
 
@@ -112,6 +113,8 @@ struct Shared<K> {
     hub: Arc<Hub<K>>,
     started: Mutex<Option<CancellationToken>>,
     early: Mutex<Group<K>>,
+    /// The queue of the group, once the informer has started.
+    group: Mutex<Option<Arc<Queue<K>>>>,
 }
 
 /// A shared informer; clones are the same one.
@@ -139,6 +142,7 @@ impl<K: Kept> Informer<K> {
             hub,
             started: Mutex::new(None),
             early: Mutex::default(),
+            group: Mutex::default(),
         }))
     }
 
@@ -166,8 +170,8 @@ impl<K: Kept> Informer<K> {
         let token = token.child_token();
         *started = Some(token.clone());
         let early = std::mem::take(&mut *self.0.early.lock());
-        if !early.handlers.is_empty() {
-            tokio::spawn(early.run(self.events()));
+        if !early.is_empty() {
+            self.serve(early);
         }
         let (labels, fields, transform) = &self.0.options;
         let reflector = Reflector {
@@ -244,16 +248,39 @@ impl<K: Kept> Informer<K> {
         Events { queue, hub: self.0.hub.clone(), synced: watch::Sender::new(false) }
     }
 
-    /// Calls a function for every event, in order. It must not wait for anything: subscribers that come before the start
-    /// are called one after the other.
+    /// Calls a function for every event, in order, beginning with an addition for each present object. It must not wait for
+    /// anything: subscribers are called one after the other.
     pub fn subscribe(&self, handler: impl Fn(Event<K>) + Send + Sync + 'static) -> Subscription {
+        let (subscriber, subscription) = Subscriber::new(handler);
         // The lock keeps the informer from starting meanwhile.
         let started = self.0.started.lock();
         if started.is_none() {
-            return self.0.early.lock().join(Box::new(handler));
+            self.0.early.lock().add(subscriber);
+            return subscription;
         }
-        drop(started);
-        self.subscribe_every(None, handler)
+        let group = self.0.group.lock().clone();
+        if let Some(subscriber) = self.join(group, subscriber) {
+            self.serve(Group::of(subscriber));
+        }
+        subscription
+    }
+
+    /// Serves a group from now on.
+    fn serve(&self, group: Group<K>) {
+        let events = self.events();
+        *self.0.group.lock() = Some(events.queue.clone());
+        tokio::spawn(group.run(events));
+    }
+
+    /// Lets a subscriber join a group that is served, unless there is none.
+    fn join(&self, group: Option<Arc<Queue<K>>>, subscriber: Subscriber<K>) -> Option<Subscriber<K>> {
+        let Some(queue) = group else { return Some(subscriber) };
+        // The store is locked so that no change falls between the present objects and those that follow.
+        let refused = self.0.store.with_objects(|objects| {
+            let present = objects.values().cloned().collect();
+            queue.join(Box::new(Joining { subscriber, present })).err()
+        });
+        refused.map(|back| back.subscriber)
     }
 
     /// As [`Informer::subscribe`], and repeats every object as an update each `resync` period.
@@ -289,60 +316,8 @@ impl<K: Kept> Informer<K> {
                 }
             }
         });
-        Subscription { synced, cancel }
+        Subscription::new(synced, cancel)
     }
-}
-
-type Handler<K> = Box<dyn Fn(Event<K>) + Send + Sync>;
-
-/// Subscribers that were there before the informer started. They see the same events, so one queue and one task serve
-/// them all: with a dozen subscribers that is most of what an event costs.
-struct Group<K> {
-    handlers: Vec<(Handler<K>, CancellationToken)>,
-    synced: watch::Sender<bool>,
-}
-
-impl<K> Default for Group<K> {
-    fn default() -> Self {
-        Self { handlers: Vec::new(), synced: watch::Sender::new(false) }
-    }
-}
-
-/// Events after which other tasks get their turn.
-const TURN: usize = 128;
-
-impl<K: Kept> Group<K> {
-    fn join(&mut self, handler: Handler<K>) -> Subscription {
-        let cancel = CancellationToken::new();
-        self.handlers.push((handler, cancel.clone()));
-        Subscription { synced: self.synced.subscribe(), cancel }
-    }
-
-    async fn run(self, mut events: Events<K>) {
-        let Self { mut handlers, synced } = self;
-        events.synced = synced;
-        let mut served = 0;
-        while let Some(event) = events.next().await {
-            handlers.retain(|(handler, cancel)| !cancel.is_cancelled() && call(handler, &event));
-            if handlers.is_empty() {
-                return;
-            }
-            served += 1;
-            if served % TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-}
-
-/// Calls one of several subscribers; `false` if it failed. The others are none the worse for it.
-fn call<K>(handler: &Handler<K>, event: &Event<K>) -> bool {
-    let event = event.clone();
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(event)));
-    if outcome.is_err() {
-        tracing::error!("A subscriber panicked and is told no more");
-    }
-    outcome.is_ok()
 }
 
 /// Events of an informer, for a caller that reads them in its own task.
@@ -356,11 +331,14 @@ impl<K> Events<K> {
     /// The next event; `None` once the informer has ended. Cancel safety: safe.
     pub async fn next(&mut self) -> Option<Event<K>> {
         let synced = &self.synced;
-        self.queue
-            .next(|| {
-                synced.send_replace(true);
-            })
-            .await
+        self.told(|_| {
+            synced.send_replace(true);
+        })
+        .await
+    }
+
+    pub(crate) async fn told(&self, told: impl FnMut(Told<K>)) -> Option<Event<K>> {
+        self.queue.next(told).await
     }
 
     /// Whether the events of the initial state have all been handed out.
@@ -373,32 +351,5 @@ impl<K> Drop for Events<K> {
     fn drop(&mut self) {
         self.queue.close();
         self.hub.queues.lock().retain(|q| !Arc::ptr_eq(q, &self.queue));
-    }
-}
-
-/// A handler that is being called. Dropping this does not end it.
-pub struct Subscription {
-    synced: watch::Receiver<bool>,
-    cancel: CancellationToken,
-}
-
-impl Subscription {
-    /// Whether the handler has seen the initial state.
-    pub fn has_synced(&self) -> bool {
-        *self.synced.borrow()
-    }
-
-    /// Waits until the handler has seen the initial state; `false` if the token ends first.
-    pub async fn wait_synced(&self, token: &CancellationToken) -> bool {
-        let mut synced = self.synced.clone();
-        tokio::select! {
-            result = synced.wait_for(|s| *s) => result.is_ok(),
-            () = token.cancelled() => false,
-        }
-    }
-
-    /// No more calls.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
     }
 }

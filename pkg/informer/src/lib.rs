@@ -8,6 +8,7 @@
 
 mod deliver;
 mod factory;
+mod group;
 mod informer;
 pub mod machine;
 mod reflector;
@@ -17,8 +18,9 @@ mod tally;
 
 pub use deliver::Event;
 pub use factory::{CacheState, Factory};
-pub use informer::{Events, Informer, Options, Subscription};
+pub use group::Subscription;
+pub use informer::{Events, Informer, Options};
 pub use reflector::Transform;
-pub use shared::{Name, Pool, Pooled, Shared, settle};
+pub use shared::{Name, Pool, Pooled, Shared, fingerprint, hash_resources, settle};
 pub use store::{IndexFn, Key, NAMESPACE_INDEX, Store};
 pub use tally::Tally;

@@ -80,10 +80,12 @@ impl<T: ?Sized> Pool<T> {
 }
 
 /// A text that many objects have: a namespace, a node's name, a phase, a label. Equal ones are one.
+///
+/// A holder has one pointer of it, not a pointer and a length: there are many holders, and few names.
 #[derive(Clone)]
-pub struct Name(Arc<str>);
+pub struct Name(Arc<Box<str>>);
 
-static NAMES: Pool<str> = Pool::new();
+static NAMES: Pool<Box<str>> = Pool::new();
 
 impl Name {
     /// As a text.
@@ -92,10 +94,13 @@ impl Name {
     }
 }
 
+fn hash_text(text: &impl AsRef<str>) -> u64 {
+    HASH.hash_one(text.as_ref())
+}
+
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        let rehash = |t: &str| HASH.hash_one(t);
-        Self(NAMES.part(rehash(text), |t| t == text, || text.into(), rehash))
+        Self(NAMES.part(hash_text(&text), |t| **t == *text, || Arc::new(text.into()), hash_text))
     }
 }
 
@@ -232,23 +237,74 @@ impl Value for Name {
 pub trait Pooled: PartialEq + Debug + Send + Sync + 'static {
     /// The parts of this type: see [`pooled`](crate::pooled).
     fn pool() -> &'static Pool<Self>;
+
+    /// A number that equal parts have alike. What this writes down is the whole part, which takes long.
+    fn fingerprint(&self) -> u64 {
+        let mut to = Hashing(HASH.build_hasher());
+        // Writing to a hash does not fail; a part that cannot be written would only be found by comparison.
+        let _ = fmt::Write::write_fmt(&mut to, format_args!("{self:?}"));
+        to.0.finish()
+    }
 }
 
-/// Makes types parts that can be shared.
+/// The [`Pooled::fingerprint`] of what has a hash.
+pub fn fingerprint<T: Hash + ?Sized>(of: &T) -> u64 {
+    HASH.hash_one(of)
+}
+
+/// Makes types parts that can be shared; `by hash` those that have one.
 #[macro_export]
 macro_rules! pooled {
+    (by hash $($of:ty),* $(,)?) => {$(
+        impl $crate::Pooled for $of {
+            $crate::pooled!(@pool $of);
+            fn fingerprint(&self) -> u64 {
+                $crate::fingerprint(self)
+            }
+        }
+    )*};
+    (@pool $of:ty) => {
+        fn pool() -> &'static $crate::Pool<Self> {
+            static POOL: $crate::Pool<$of> = $crate::Pool::new();
+            &POOL
+        }
+    };
     ($($of:ty),* $(,)?) => {$(
         impl $crate::Pooled for $of {
-            fn pool() -> &'static $crate::Pool<Self> {
-                static POOL: $crate::Pool<$of> = $crate::Pool::new();
-                &POOL
-            }
+            $crate::pooled!(@pool $of);
         }
     )*};
 }
 
 // Parts of generated types that many objects have alike.
-pooled!(Vec<OwnerReference>, Affinity, ResourceRequirements, BTreeMap<String, Quantity>);
+pooled!(Affinity, BTreeMap<String, Quantity>);
+
+impl Pooled for Vec<OwnerReference> {
+    pooled!(@pool Vec<OwnerReference>);
+    /// Owners are told apart by their uids.
+    fn fingerprint(&self) -> u64 {
+        let mut to = HASH.build_hasher();
+        self.iter().for_each(|owner| owner.uid.hash(&mut to));
+        to.finish()
+    }
+}
+
+impl Pooled for ResourceRequirements {
+    pooled!(@pool ResourceRequirements);
+    fn fingerprint(&self) -> u64 {
+        let mut to = HASH.build_hasher();
+        hash_resources(self, &mut to);
+        to.finish()
+    }
+}
+
+/// Feeds a hash the limits and requests of a container.
+pub fn hash_resources(of: &ResourceRequirements, to: &mut impl Hasher) {
+    for (name, quantity) in [&of.limits, &of.requests].into_iter().flatten().flatten() {
+        name.hash(to);
+        quantity.0.hash(to);
+    }
+}
 
 /// Feeds a hash what is written. Generated types have no hash of their own.
 struct Hashing<H>(H);
@@ -258,13 +314,6 @@ impl<H: Hasher> fmt::Write for Hashing<H> {
         self.0.write(text.as_bytes());
         Ok(())
     }
-}
-
-fn hash_of<T: Debug + ?Sized>(part: &T) -> u64 {
-    let mut to = Hashing(HASH.build_hasher());
-    // Writing to a hash does not fail; a part that cannot be written would only be found by comparison.
-    let _ = fmt::Write::write_fmt(&mut to, format_args!("{part:?}"));
-    to.0.finish()
 }
 
 /// A part that may be shared. Changing it makes it the holder's own.
@@ -286,11 +335,12 @@ impl<T> Shared<T> {
 impl<T: Pooled> Shared<T> {
     /// Takes an equal part in place of this one: the earlier state's, or one that anybody holds.
     pub fn settle(&mut self, old: Option<&Self>) {
-        match old.filter(|old| old.0 == self.0) {
+        match old.filter(|old| old.is_same(self) || old.0 == self.0) {
             Some(old) => self.0 = old.0.clone(),
             None => {
                 let own = &self.0;
-                self.0 = T::pool().part(hash_of(&**own), |part| *part == **own, || own.clone(), hash_of);
+                self.0 =
+                    T::pool().part(own.fingerprint(), |part| *part == **own, || own.clone(), T::fingerprint);
             }
         }
     }
