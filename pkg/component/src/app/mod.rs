@@ -8,6 +8,7 @@
 //! apiserver/pkg/server/signal.go.
 
 mod check;
+mod gather;
 mod notify;
 mod signals;
 mod tasks;
@@ -51,6 +52,9 @@ pub trait Daemon: Sized + Send + 'static {
     /// Whether one thread does everything: for a daemon whose work is one sequence of short steps, where handing them
     /// from thread to thread costs more than a second core gives.
     const ONE_THREAD: bool = false;
+
+    /// How long one thread that is busy lets work gather, see `gather.rs`; zero for a daemon whose answers others wait for.
+    const GATHER: Duration = Duration::ZERO;
 
     /// Turns flags, and the files they name, into a configuration; starts nothing.
     ///
@@ -125,7 +129,7 @@ pub fn main<D: Daemon>() -> ExitCode {
         }
     };
     logs::init(&daemon.logging());
-    match runtime(D::COMMAND.name, D::ONE_THREAD) {
+    match runtime::<D>() {
         Ok(runtime) => {
             let result = runtime.block_on(supervise(daemon, flags));
             // Blocking work that is stuck must not keep the process alive.
@@ -211,16 +215,23 @@ async fn release_text(shutdown: CancellationToken) {
 }
 
 /// One worker per core, or one thread for all; blocking work is rare and short, so few threads for it.
-fn runtime(name: &str, one_thread: bool) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = if one_thread {
-        tokio::runtime::Builder::new_current_thread()
+fn runtime<D: Daemon>() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if D::ONE_THREAD {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        if !D::GATHER.is_zero() {
+            let gather = Arc::new(gather::Gather::new(D::GATHER));
+            let before = gather.clone();
+            builder.on_thread_park(move || before.before_waiting());
+            builder.on_thread_unpark(move || gather.after_waiting());
+        }
+        builder
     } else {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(cores);
         builder
     };
-    builder.max_blocking_threads(64).thread_name(name).enable_all().build()
+    builder.max_blocking_threads(64).thread_name(D::COMMAND.name).enable_all().build()
 }
 
 /// Parses arguments; `Err` is the exit code when there is nothing more to do.
