@@ -10,9 +10,10 @@ use controller::Related;
 use informer::{Name, Shared};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-type Hash = foldhash::fast::RandomState;
-type HashMap<K, V> = hashbrown::HashMap<K, V, Hash>;
-type HashSet<K> = hashbrown::HashSet<K, Hash>;
+use super::nodes::{Node, Nodes};
+pub use super::uid::Uid;
+
+type HashSet<K> = hashbrown::HashSet<K, foldhash::fast::RandomState>;
 
 /// The finalizer of an owner that waits for its dependents to go.
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -20,8 +21,6 @@ pub const FOREGROUND: &str = "foregroundDeletion";
 pub const ORPHAN: &str = "orphan";
 /// Most owners remembered as absent.
 const ABSENT: usize = 500;
-
-pub type Uid = Arc<str>;
 
 /// Where an object is. The order of the fields is the order in which rivals for one uid are tried.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,7 +45,7 @@ impl Identity {
     }
 
     fn is_meant_by(&self, r: &OwnerReference) -> bool {
-        *self.uid == *r.uid
+        self.uid.is(&r.uid)
             && *self.name == *r.name
             && *self.kind == *r.kind
             && *self.api_version == *r.api_version
@@ -58,16 +57,6 @@ impl std::fmt::Display for Identity {
         let Identity { kind, api_version, namespace, name, uid } = self;
         write!(f, "[{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}]")
     }
-}
-
-struct Node {
-    identity: Identity,
-    /// Nothing if there are none. Dependents of one owner share them.
-    owners: Option<Shared<Vec<OwnerReference>>>,
-    dependents: HashSet<Uid>,
-    observed: bool,
-    being_deleted: bool,
-    deleting_dependents: bool,
 }
 
 /// What is to be done after a change.
@@ -102,7 +91,7 @@ pub struct Facts {
 /// The graph.
 #[derive(Default)]
 pub struct Graph {
-    nodes: HashMap<Uid, Node>,
+    nodes: Nodes,
     absent: Absent,
 }
 
@@ -131,12 +120,6 @@ fn starts<M: Related>(old: Option<&M>, new: &M, finalizer: &str) -> bool {
     waits(new) && !old.is_some_and(waits)
 }
 
-impl Node {
-    fn owners(&self) -> &[OwnerReference] {
-        self.owners.as_ref().map_or(&[], |owners| owners)
-    }
-}
-
 fn share(owners: &[OwnerReference]) -> Option<Shared<Vec<OwnerReference>>> {
     let mut shared = (!owners.is_empty()).then(|| Shared::new(owners.to_vec()));
     informer::settle(&mut shared, None);
@@ -155,7 +138,7 @@ impl Graph {
     }
 
     /// The object has been seen, and not only named.
-    pub fn has_observed(&self, uid: &str) -> bool {
+    pub fn has_observed(&self, uid: &Uid) -> bool {
         self.nodes.get(uid).is_some_and(|n| n.observed)
     }
 
@@ -165,12 +148,11 @@ impl Graph {
     }
 
     /// What is known of an object.
-    pub fn facts(&self, uid: &str) -> Option<Facts> {
+    pub fn facts(&self, uid: &Uid) -> Option<Facts> {
         let node = self.nodes.get(uid)?;
-        let dependents = || node.dependents.iter().filter_map(|d| self.nodes.get(d));
-        let blocks = |d: &&Node| {
-            d.owners().iter().any(|o| o.uid == *node.identity.uid && o.block_owner_deletion == Some(true))
-        };
+        let dependents = || node.dependents().filter_map(|d| self.nodes.get(d));
+        let blocks =
+            |d: &&Node| d.owners().iter().any(|o| o.block_owner_deletion == Some(true) && uid.is(&o.uid));
         Some(Facts {
             identity: node.identity.clone(),
             observed: node.observed,
@@ -190,22 +172,19 @@ impl Graph {
     pub fn seen<M: Related>(&mut self, identity: &Identity, old: Option<&M>, new: &M) -> Vec<Work> {
         let mut work = Vec::new();
         let owners = new.owners();
-        if self.nodes.contains_key(&identity.uid) {
+        if self.nodes.get(&identity.uid).is_some() {
             self.observe(identity, &mut work);
             self.change_owners(&identity.uid, owners, &mut work);
             if let Some(node) = self.nodes.get_mut(&identity.uid) {
                 node.being_deleted |= new.is_dying();
             }
         } else {
-            let node = Node {
-                identity: identity.clone(),
-                owners: share(owners),
-                dependents: HashSet::default(),
-                observed: true,
-                being_deleted: new.is_dying(),
-                deleting_dependents: new.is_dying() && new.has_finalizer(FOREGROUND),
-            };
-            self.nodes.insert(identity.uid.clone(), node);
+            let mut node = Node::named(identity.clone());
+            node.owners = share(owners);
+            node.observed = true;
+            node.being_deleted = new.is_dying();
+            node.deleting_dependents = new.is_dying() && new.has_finalizer(FOREGROUND);
+            self.nodes.insert(node);
             self.join_owners(&identity.uid, owners, &mut work);
         }
         self.transitions(&identity.uid, old, new, &mut work);
@@ -238,15 +217,16 @@ impl Graph {
         let blocks = |r: &OwnerReference| r.block_owner_deletion == Some(true);
         for was in old.iter().filter(|r| blocks(r)) {
             let freed = in_list(new, &was.uid).is_none_or(|now| !blocks(&now));
-            if freed && self.nodes.contains_key(was.uid.as_str()) {
-                work.push(Work::Delete(was.uid.as_str().into()));
+            let owner = Uid::from(was.uid.as_str());
+            if freed && self.nodes.get(&owner).is_some() {
+                work.push(Work::Delete(owner));
             }
         }
         let added: Vec<_> = new.iter().filter(|r| in_list(old, &r.uid).is_none()).cloned().collect();
         self.join_owners(uid, &added, work);
         for lost in old.iter().filter(|r| in_list(new, &r.uid).is_none()) {
-            if let Some(owner) = self.nodes.get_mut(lost.uid.as_str()) {
-                owner.dependents.remove(uid);
+            if let Some(owner) = self.nodes.get_mut(&lost.uid.as_str().into()) {
+                owner.remove_dependent(uid);
             }
         }
     }
@@ -256,16 +236,13 @@ impl Graph {
         let Some(identity) = self.nodes.get(uid).map(|n| n.identity.clone()) else { return };
         let mut doubtful = false;
         for reference in owners {
-            let known = self.nodes.contains_key(reference.uid.as_str());
-            let owner = self.nodes.entry(reference.uid.as_str().into()).or_insert_with(|| Node {
-                identity: Identity::referred(reference, &identity.namespace),
-                owners: None,
-                dependents: HashSet::default(),
-                observed: false,
-                being_deleted: false,
-                deleting_dependents: false,
-            });
-            owner.dependents.insert(uid.clone());
+            let owner_uid = Uid::from(reference.uid.as_str());
+            let known = self.nodes.get(&owner_uid).is_some();
+            if !known {
+                self.nodes.insert(Node::named(Identity::referred(reference, &identity.namespace)));
+            }
+            let Some(owner) = self.nodes.get_mut(&owner_uid) else { continue };
+            owner.add_dependent(uid.clone());
             if !known {
                 work.push(Work::Delete(owner.identity.uid.clone()));
             } else if !owner.identity.namespace.is_empty() && owner.identity.namespace != identity.namespace {
@@ -289,7 +266,7 @@ impl Graph {
             && let Some(node) = self.nodes.get_mut(uid)
         {
             node.deleting_dependents = true;
-            work.extend(node.dependents.iter().cloned().map(Work::Delete));
+            work.extend(node.dependents().cloned().map(Work::Delete));
             work.push(Work::Delete(uid.clone()));
         }
     }
@@ -303,20 +280,21 @@ impl Graph {
         }
         let Some(node) = self.nodes.remove(&identity.uid) else { return work };
         for reference in node.owners() {
-            if let Some(owner) = self.nodes.get_mut(reference.uid.as_str()) {
-                owner.dependents.remove(&identity.uid);
+            let owner_uid = Uid::from(reference.uid.as_str());
+            if let Some(owner) = self.nodes.get_mut(&owner_uid) {
+                owner.remove_dependent(&identity.uid);
                 // An owner that nobody has seen and nobody names any more is of no use.
-                if !owner.observed && owner.dependents.is_empty() {
-                    self.nodes.remove(reference.uid.as_str());
+                if !owner.observed && owner.dependents().next().is_none() {
+                    self.nodes.remove(&owner_uid);
                 } else if owner.deleting_dependents {
-                    work.push(Work::Delete(reference.uid.as_str().into()));
+                    work.push(Work::Delete(owner_uid));
                 }
             }
         }
-        if !node.dependents.is_empty() {
+        if node.dependents().next().is_some() {
             self.absent.add(identity.clone());
         }
-        work.extend(node.dependents.into_iter().map(Work::Delete));
+        work.extend(node.dependents().cloned().map(Work::Delete));
         work
     }
 
@@ -344,16 +322,16 @@ impl Graph {
 
     /// Dependents whose references mean `owner`, and those that mean something else with its uid.
     /// Upstream: partitionDependents.
-    fn rivals(&self, uid: &str, owner: &Identity) -> (Vec<Uid>, Vec<Uid>) {
+    fn rivals(&self, uid: &Uid, owner: &Identity) -> (Vec<Uid>, Vec<Uid>) {
         let (mut matching, mut other) = (Vec::new(), Vec::new());
-        let dependents = self.nodes.get(uid).into_iter().flat_map(|n| n.dependents.iter());
+        let dependents = self.nodes.get(uid).into_iter().flat_map(Node::dependents);
         for dependent in dependents.filter_map(|d| self.nodes.get(d)) {
             let id = &dependent.identity;
             if !owner.namespace.is_empty() && owner.namespace != id.namespace {
                 other.push(id.uid.clone());
                 continue;
             }
-            let mut same_uid = dependent.owners().iter().filter(|r| r.uid == *owner.uid);
+            let mut same_uid = dependent.owners().iter().filter(|r| owner.uid.is(&r.uid));
             if same_uid.clone().any(|r| owner.is_meant_by(r)) {
                 matching.push(id.uid.clone());
             }
@@ -370,7 +348,7 @@ impl Graph {
         let mut found: Vec<Identity> = Vec::new();
         for dependent in dependents.iter().filter_map(|d| self.nodes.get(d)) {
             let namespace = &dependent.identity.namespace;
-            for reference in dependent.owners().iter().filter(|r| r.uid == *absent.uid) {
+            for reference in dependent.owners().iter().filter(|r| absent.uid.is(&r.uid)) {
                 if absent.is_meant_by(reference) && (clustered || absent.namespace == *namespace) {
                     continue;
                 }

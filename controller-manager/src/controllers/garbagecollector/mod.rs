@@ -8,9 +8,11 @@
 
 mod graph;
 mod monitors;
+mod nodes;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod uid;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,9 +130,9 @@ impl Shell {
         }
     }
 
-    fn tell_misplaced(&self, dependent: &Identity, owner: &str) {
+    fn tell_misplaced(&self, dependent: &Identity, owner: &Uid) {
         let Some(facts) = self.graph.lock().facts(&dependent.uid) else { return };
-        let Some(reference) = facts.owners.iter().find(|r| r.uid == owner) else { return };
+        let Some(reference) = facts.owners.iter().find(|r| owner.is(&r.uid)) else { return };
         let object = ObjectReference {
             api_version: Some(dependent.api_version.to_string()),
             kind: Some(dependent.kind.to_string()),
@@ -243,7 +245,7 @@ impl Shell {
     /// The object as the server has it; [`Failure::Gone`] if it is another one of that name.
     async fn latest(&self, of: &Identity) -> Result<PartialObjectMetadata, Failure> {
         let found = self.api(of)?.get_opt(&of.name).await.map_err(calling("reading", of))?;
-        found.filter(|o| o.uid() == &*of.uid).ok_or_else(|| Failure::Gone(of.clone()))
+        found.filter(|o| of.uid.is(o.uid())).ok_or_else(|| Failure::Gone(of.clone()))
     }
 
     async fn standing(&self, reference: &OwnerReference, item: &Identity) -> Result<Standing, Failure> {
@@ -320,7 +322,7 @@ impl Shell {
 
     async fn drop_owners(&self, item: &Identity, owners: &[String]) -> Result<(), Failure> {
         let uids: Vec<&str> = owners.iter().map(String::as_str).collect();
-        let strategic = release_patch(&item.uid, &uids, &[]);
+        let strategic = release_patch(&item.uid.to_string(), &uids, &[]);
         let api = self.api(item)?;
         match api.patch(&item.name, &strategic, &PatchParams::default()).await {
             Err(error) if error.is_unsupported_media_type() => {

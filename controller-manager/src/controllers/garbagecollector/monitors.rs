@@ -81,7 +81,7 @@ fn metadata<K: HasRelations>(informer: &Informer<K>, of: &Identity) -> Option<Pa
         finalizers: Some(finalizers.collect()),
         ..ObjectMeta::default()
     };
-    (named.uid == &*of.uid).then(|| PartialObjectMetadata { metadata, ..PartialObjectMetadata::default() })
+    of.uid.is(named.uid).then(|| PartialObjectMetadata { metadata, ..PartialObjectMetadata::default() })
 }
 
 struct Monitor {
@@ -101,7 +101,7 @@ fn says_the_same<K: HasRelations>(old: &K, new: &K) -> bool {
     was.uid() == is.uid()
         && was.is_dying() == is.is_dying()
         && waits(was) == waits(is)
-        && was.owners() == is.owners()
+        && (std::ptr::eq(was.owners(), is.owners()) || was.owners() == is.owners())
 }
 
 /// What can be collected: preferred versions that can be deleted and watched, but no events.
@@ -204,7 +204,7 @@ impl Monitors {
             let named = event.object().named();
             if let Event::Updated { old, new } = &event
                 && says_the_same(&**old, &**new)
-                && shell.graph.lock().has_observed(named.uid)
+                && shell.graph.lock().has_observed(&named.uid.into())
             {
                 return;
             }

@@ -89,7 +89,7 @@ pub fn unblock(facts: &Facts, latest: &ObjectMeta) -> (Patch, Patch) {
         owners.iter_mut().for_each(|r| r.block_owner_deletion = Some(false));
         json!(owners)
     };
-    let uid = &*facts.identity.uid;
+    let uid = facts.identity.uid.to_string();
     (
         Patch::Strategic(json!({"metadata": {"uid": uid, "ownerReferences": freed(false)}})),
         Patch::Merge(

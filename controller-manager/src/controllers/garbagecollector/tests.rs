@@ -104,7 +104,8 @@ impl Cluster {
 
     fn look(&mut self, uid: &Uid) {
         let Some(facts) = self.graph.facts(uid).filter(|f| !is_settled(f)) else { return };
-        let Some(latest) = self.objects.get(&**uid).cloned() else {
+        let name = &*uid.to_string();
+        let Some(latest) = self.objects.get(name).cloned() else {
             let work = self.graph.gone(&facts.identity, true);
             self.queue(work);
             return;
@@ -118,24 +119,24 @@ impl Cluster {
         match verdict {
             Verdict::Keep => {}
             Verdict::Look(all) => self.queue(all.into_iter().map(Work::Delete).collect()),
-            Verdict::Finish => self.change(uid, "take the finalizer off", |m| m.finalizers = None),
+            Verdict::Finish => self.change(name, "take the finalizer off", |m| m.finalizers = None),
             Verdict::DropOwners(lost) => {
-                self.change(uid, &format!("take owner {} from", lost.join(", ")), |m| {
+                self.change(name, &format!("take owner {} from", lost.join(", ")), |m| {
                     m.owner_references.get_or_insert_default().retain(|r| !lost.contains(&r.uid));
                 })
             }
             Verdict::Foreground { unblock } => {
                 if unblock {
-                    self.change(uid, "let nobody wait for", |m| {
+                    self.change(name, "let nobody wait for", |m| {
                         m.owner_references
                             .iter_mut()
                             .flatten()
                             .for_each(|r| r.block_owner_deletion = Some(false));
                     });
                 }
-                self.delete(uid, Propagation::Foreground);
+                self.delete(name, Propagation::Foreground);
             }
-            Verdict::Delete(how) => self.delete(uid, how),
+            Verdict::Delete(how) => self.delete(name, how),
         }
     }
 
@@ -150,10 +151,10 @@ impl Cluster {
                     facts.dependents.sort();
                     for dependent in facts.dependents {
                         self.change(&dependent.name, &format!("take owner {uid} from"), |m| {
-                            m.owner_references.get_or_insert_default().retain(|r| r.uid != *uid);
+                            m.owner_references.get_or_insert_default().retain(|r| !uid.is(&r.uid));
                         });
                     }
-                    self.change(&uid, "take the finalizer off", |m| m.finalizers = None);
+                    self.change(&uid.to_string(), "take the finalizer off", |m| m.finalizers = None);
                 }
                 Some(Work::Misplaced(..)) => {}
             }
@@ -281,10 +282,10 @@ fn an_absent_owner_under_one_name_may_exist_under_another() {
     let names = |r: OwnerReference| ObjectMeta { owner_references: Some(vec![r]), ..ObjectMeta::default() };
     graph.seen(&place("bad"), None, &names(wrong));
     graph.seen(&place("good"), None, &names(owner("web", true)));
-    let first = graph.facts("web").expect("made up").identity;
+    let first = graph.facts(&"web".into()).expect("made up").identity;
     let work = graph.gone(&first, true);
     assert_eq!(work, [Work::Delete("bad".into()), Work::DeleteLater("web".into())]);
-    assert_eq!(graph.facts("web").expect("still there").identity, place("web"));
+    assert_eq!(graph.facts(&"web".into()).expect("still there").identity, place("web"));
 }
 
 /// A forest: object i is owned by some earlier objects.
