@@ -8,9 +8,9 @@ use client::Object;
 use controller::{controller_of, controller_ref};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod as WholePod, PodCondition as WholeCondition, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use crate::kept::{Pod, PodCondition};
+use crate::kept::{Pod, PodCondition, Second};
 
 /// Index over pods by the node they are bound to.
 pub const NODE_INDEX: &str = "spec.nodeName";
@@ -59,7 +59,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// Since when the pod is ready.
 pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
+    condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.map(Second::at)
 }
 
 /// Ready for at least `min_ready_seconds`.
@@ -108,6 +108,11 @@ pub fn set_condition(pod: &mut WholePod, mut new: WholeCondition, now: Timestamp
             changed
         }
     }
+}
+
+/// Both references say the same. Those of two states of a pod are usually one part, which need not be compared.
+pub fn is_same_owner(was: Option<&OwnerReference>, is: Option<&OwnerReference>) -> bool {
+    was.map(std::ptr::from_ref) == is.map(std::ptr::from_ref) || was == is
 }
 
 /// Key of [`CONTROLLER_INDEX`]: namespace, kind, uid. Upstream: PodControllerIndexKey.
@@ -202,7 +207,7 @@ pub fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp) -> Ord
             rb.cmp(&ra).then(sb.cmp(&sa))
         })
         .then_with(|| {
-            let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            let created = |p: &Pod| p.metadata.creation_timestamp.map(Second::at);
             younger_first(created(a), created(b), now)
         })
         .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))

@@ -55,7 +55,7 @@ fn surplus<'a>(all: &'a [Arc<Pod>], threshold: usize) -> Vec<&'a Arc<Pod>> {
         pods::phase(p) == "Failed" && p.status.as_ref().and_then(|s| s.reason.as_deref()) == Some("Evicted")
     };
     ended.sort_by(|a, b| {
-        let age = |p: &'a Arc<Pod>| (p.metadata.creation_timestamp.as_ref(), p.name());
+        let age = |p: &'a Arc<Pod>| (p.metadata.creation_timestamp, p.name());
         evicted(b).cmp(&evicted(a)).then_with(|| age(a).cmp(&age(b)))
     });
     ended.truncate(ended.len() - threshold);

@@ -89,7 +89,10 @@ pub mod fail_pod {
         if same.is_some_and(|c| c.reason.as_deref() == new.reason.as_deref()) {
             return None;
         }
-        new.last_transition_time = same.map_or(Some(Time(now)), |c| c.last_transition_time.clone());
+        new.last_transition_time = match same {
+            Some(old) => old.last_transition_time.map(|since| Time(since.at())),
+            None => Some(Time(now)),
+        };
         let mut whole = json!(new);
         // What the patch does not name would stay.
         for field in ["reason", "message", "lastProbeTime", "observedGeneration"] {

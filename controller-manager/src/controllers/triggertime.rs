@@ -27,7 +27,7 @@ struct Known {
 fn advance(known: Option<&Known>, service: &Service, all_pods: &[Arc<Pod>]) -> (Option<Timestamp>, Known) {
     let created = service.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let ready = |pod: &Arc<Pod>| {
-        let since = pods::condition(pod, "Ready")?.last_transition_time.as_ref()?.0;
+        let since = pods::condition(pod, "Ready")?.last_transition_time?.at();
         Some((pod.name().to_string(), since))
     };
     let next = Known { service: created, pods: all_pods.iter().filter_map(ready).collect() };

@@ -10,15 +10,17 @@ use k8s_openapi::api::core::v1::{
     PodResourceClaimStatus, PodSchedulingGroup, ResourceClaim, ResourceRequirements, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use machinery::proto::read::{self, Value};
 use machinery::proto::wire::{Error, Result, Wire};
 use serde::de::DeserializeOwned;
 
+use super::second::Second;
+
 /// A time, if it is one.
-pub fn time(to: &mut Option<Time>, wire: u8, from: &mut Wire<'_>) -> Result<()> {
+pub fn time(to: &mut Option<Second>, wire: u8, from: &mut Wire<'_>) -> Result<()> {
     let seconds = read::seconds(wire, from)?;
-    let time = |s| Timestamp::from_second(s).map(Time).map_err(|_| read::odd(wire));
+    let time = |s| Timestamp::from_second(s).map(Second::from).map_err(|_| read::odd(wire));
     *to = seconds.map(time).transpose()?;
     Ok(())
 }

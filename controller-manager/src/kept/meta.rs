@@ -3,18 +3,20 @@
 use client::{Kept, Named, PartialObjectMetadata};
 use controller::{HasRelations, Related};
 use informer::{Name, Shared, pooled, settle};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use machinery::labels::Labels;
 use machinery::message;
-use machinery::proto::read::{self, Message};
+use machinery::proto::read;
 use machinery::proto::wire::{Result, Wire};
 use serde::Deserialize;
 use smallvec::SmallVec;
 
 use super::foreign;
 use super::labels::{self, LabelSet, annotations};
+use super::second::Second;
+use super::unread::Bytes;
 
-pooled!(LabelSet);
+pooled!(by hash LabelSet);
 
 /// A pod's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -25,15 +27,18 @@ pub struct KeptMeta {
     pub uid: Option<Box<str>>,
     pub resource_version: Option<Box<str>>,
     pub generation: Option<i64>,
-    pub creation_timestamp: Option<Time>,
-    pub deletion_timestamp: Option<Time>,
+    pub creation_timestamp: Option<Second>,
+    pub deletion_timestamp: Option<Second>,
     pub deletion_grace_period_seconds: Option<i64>,
     pub labels: Option<Shared<LabelSet>>,
     /// Only those that somebody reads.
     #[serde(deserialize_with = "annotations")]
     pub annotations: Option<Shared<LabelSet>>,
     pub owner_references: Option<Shared<Vec<OwnerReference>>>,
-    pub finalizers: Option<Vec<Name>>,
+    pub finalizers: Option<Box<Vec<Name>>>,
+    /// Of labels, annotations and owners.
+    #[serde(skip)]
+    from: Bytes,
 }
 
 impl KeptMeta {
@@ -58,7 +63,7 @@ impl Related for KeptMeta {
         self.owner_references.as_ref().map_or(&[], |owners| owners)
     }
     fn has_finalizer(&self, name: &str) -> bool {
-        self.finalizers.iter().flatten().any(|f| f == name)
+        self.finalizers.as_ref().is_some_and(|all| all.iter().any(|f| f == name))
     }
     fn is_dying(&self) -> bool {
         self.deletion_timestamp.is_some()
@@ -68,14 +73,19 @@ impl Related for KeptMeta {
 /// Labels or annotations that are being read.
 type Pairs = SmallVec<[(Name, Name); 8]>;
 
-/// Metadata that is being read: what is shared is not complete yet.
+/// Metadata that is being read, without what is shared.
 #[derive(Default)]
 struct Reading {
     meta: KeptMeta,
+    finalizers: Vec<Name>,
+}
+
+/// What objects of one owner share, which is not complete yet.
+#[derive(Default)]
+struct Sharing {
     labels: Pairs,
     annotations: Pairs,
     owner_references: Vec<OwnerReference>,
-    finalizers: Vec<Name>,
 }
 
 message!(Reading, "meta/v1.ObjectMeta" {
@@ -87,27 +97,53 @@ message!(Reading, "meta/v1.ObjectMeta" {
     8 meta.creation_timestamp (by foreign::time),
     9 meta.deletion_timestamp (by foreign::time),
     10 meta.deletion_grace_period_seconds (some value),
-    11 labels (by labels::label),
-    12 annotations (by labels::annotation),
-    13 owner_references (by foreign::owner),
     14 finalizers (values),
 });
 
+message!(Sharing, "meta/v1.ObjectMeta" {
+    11 labels (by labels::label),
+    12 annotations (by labels::annotation),
+    13 owner_references (by foreign::owner),
+});
+
+/// Numbers of the fields of [`Sharing`].
+const SHARED: std::ops::RangeInclusive<u32> = 11..=13;
+
+/// The fields of metadata that are shared, as they lie in the message.
+fn shared_parts(message: &[u8]) -> Result<SmallVec<[&[u8]; 8]>> {
+    let (mut fields, mut parts) = (Wire::new(message), SmallVec::new());
+    while !fields.is_empty() {
+        let start = fields.at;
+        let (tag, wire) = fields.tag()?;
+        fields.skip(wire)?;
+        if SHARED.contains(&tag) {
+            parts.push(&message[start..fields.at]);
+        }
+    }
+    Ok(parts)
+}
+
 impl KeptMeta {
-    /// Reads the metadata that is next.
-    pub fn read(to: &mut Self, wire: u8, from: &mut Wire<'_>) -> Result<()> {
-        let mut read = Reading::default();
-        read.merge(read::part(wire, from)?)?;
-        let Reading { meta, labels, annotations, owner_references: owners, finalizers } = read;
+    /// Reads a message. What is shared is taken from an earlier state of the object, if it is as it was.
+    pub fn of(message: &[u8], old: Option<&Self>) -> Result<Self> {
+        let Reading { meta, finalizers } = read::message(message)?;
+        let from = Bytes::of(shared_parts(message)?);
+        let finalizers = (!finalizers.is_empty()).then(|| finalizers.into());
+        if let Some(old) = old.filter(|old| old.from.are(from)) {
+            let (labels, annotations) = (old.labels.clone(), old.annotations.clone());
+            let owner_references = old.owner_references.clone();
+            return Ok(Self { labels, annotations, owner_references, finalizers, from, ..meta });
+        }
+        let Sharing { labels, annotations, owner_references: owners } = read::message(message)?;
         let set = |pairs: Pairs| (!pairs.is_empty()).then(|| Shared::new(pairs.into_iter().collect()));
-        *to = Self {
+        Ok(Self {
             labels: set(labels),
             annotations: set(annotations),
             owner_references: (!owners.is_empty()).then(|| owners.into()),
-            finalizers: (!finalizers.is_empty()).then_some(finalizers),
+            finalizers,
+            from,
             ..meta
-        };
-        Ok(())
+        })
     }
 }
 
@@ -119,9 +155,9 @@ pub struct ItemMeta {
     pub namespace: Name,
     pub uid: Box<str>,
     pub resource_version: Box<str>,
-    pub deletion_timestamp: Option<Time>,
+    pub deletion_timestamp: Option<Second>,
     pub owner_references: Option<Shared<Vec<OwnerReference>>>,
-    pub finalizers: Option<Vec<Name>>,
+    pub finalizers: Option<Box<Vec<Name>>>,
 }
 
 impl Related for ItemMeta {
@@ -139,7 +175,7 @@ impl Related for ItemMeta {
         self.owner_references.as_ref().map_or(&[], |owners| owners)
     }
     fn has_finalizer(&self, name: &str) -> bool {
-        self.finalizers.iter().flatten().any(|f| f == name)
+        self.finalizers.as_ref().is_some_and(|all| all.iter().any(|f| f == name))
     }
     fn is_dying(&self) -> bool {
         self.deletion_timestamp.is_some()
@@ -197,6 +233,7 @@ mod tests {
         let table = api::types();
         let wrong = [
             read::misnamed::<Reading>(table),
+            read::misnamed::<Sharing>(table),
             read::misnamed::<Item>(table),
             read::misnamed::<ItemMeta>(table),
         ];

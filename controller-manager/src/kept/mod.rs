@@ -9,13 +9,16 @@ mod foreign;
 mod labels;
 mod meta;
 mod pod;
+mod second;
 mod spec;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 pub use labels::LabelSet;
 pub use meta::{Item, KeptMeta};
 pub use pod::Pod;
+pub use second::Second;
 pub use spec::{Container, PodSpec};
 pub use status::{ContainerStatus, PodCondition, PodStatus};

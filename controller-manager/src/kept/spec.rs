@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
-use informer::{Name, Shared, pooled, settle};
+use informer::{Name, Shared, hash_resources, pooled, settle};
 use k8s_openapi::api::core::v1::{
     Affinity, EphemeralVolumeSource, PodResourceClaim, PodSchedulingGroup, ResourceRequirements, Toleration,
 };
@@ -12,9 +13,11 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+use super::unread::Bytes;
+
 mod wire;
 
-pooled!(Template);
+pooled!(by hash Template);
 
 /// A pod's spec. Reads like its [`Template`], too.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -25,6 +28,7 @@ pub struct PodSpec {
     /// Pods of a daemon set differ in it.
     pub affinity: Option<Shared<Affinity>>,
     pub template: Shared<Template>,
+    from: Bytes,
 }
 
 /// The part of a spec that pods of one owner have alike.
@@ -45,6 +49,34 @@ pub struct Template {
     pub tolerations: Option<Vec<Toleration>>,
     /// Those that somebody looks at. Nearly every pod has one with a name of its own, for its token.
     pub volumes: Option<Vec<Volume>>,
+}
+
+/// What tells most templates apart; the rest is compared.
+impl Hash for Template {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        self.containers.hash(to);
+        self.init_containers.hash(to);
+        self.volumes.hash(to);
+        self.priority_class_name.hash(to);
+        self.subdomain.hash(to);
+        self.termination_grace_period_seconds.hash(to);
+        self.active_deadline_seconds.hash(to);
+        self.tolerations.as_ref().map(Vec::len).hash(to);
+    }
+}
+
+impl Hash for Container {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let Self { name, env, env_from, ports, resources, restart_policy } = self;
+        (name, env, env_from, ports, restart_policy).hash(to);
+        resources.iter().for_each(|r| hash_resources(r, to));
+    }
+}
+
+impl Hash for Volume {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (&self.name, &self.persistent_volume_claim, &self.secrets).hash(to);
+    }
 }
 
 impl Deref for PodSpec {
@@ -109,6 +141,7 @@ impl From<Read> for PodSpec {
             hostname: read.hostname,
             affinity: read.affinity,
             template: Shared::new(template),
+            from: Bytes::default(),
         }
     }
 }
@@ -129,7 +162,7 @@ pub struct Container {
     pub restart_policy: Option<Name>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     pub name: Option<Name>,
@@ -205,7 +238,7 @@ impl Volume {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClaimSource {
     pub claim_name: Name,

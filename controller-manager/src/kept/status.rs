@@ -8,15 +8,15 @@ use k8s_openapi::api::core::v1::{
     PodExtendedResourceClaimStatus, PodResourceClaimStatus, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::message;
 use machinery::proto::read::{self, Message};
 use machinery::proto::wire::{Result, Wire};
 use serde::Deserialize;
 
 use super::foreign;
+use super::second::Second;
 
-pooled!(Said);
+pooled!(by hash Said);
 
 message!(PodStatus, "core/v1.PodStatus" {
     1 phase (shown value),
@@ -85,7 +85,7 @@ pub struct PodStatus {
     pub pod_ip: Option<Box<str>>,
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
-    pub start_time: Option<Time>,
+    pub start_time: Option<Second>,
     pub resource_claim_statuses: Option<Vec<PodResourceClaimStatus>>,
     pub extended_resource_claim_status: Option<Box<PodExtendedResourceClaimStatus>>,
 }
@@ -124,11 +124,11 @@ fn settle_containers(all: &mut Option<Vec<ContainerStatus>>, old: Option<&Option
 #[serde(from = "ReadCondition")]
 pub struct PodCondition {
     said: Shared<Said>,
-    pub last_transition_time: Option<Time>,
+    pub last_transition_time: Option<Second>,
 }
 
 /// What conditions of many pods say alike.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Said {
     pub type_: Name,
     pub status: Name,
@@ -157,7 +157,7 @@ struct ReadCondition {
     status: Name,
     reason: Option<Name>,
     observed_generation: Option<i64>,
-    last_transition_time: Option<Time>,
+    last_transition_time: Option<Second>,
 }
 
 impl From<ReadCondition> for PodCondition {
@@ -191,7 +191,7 @@ pub struct ContainerState {
 #[serde(rename_all = "camelCase", default)]
 pub struct Terminated {
     pub exit_code: i32,
-    pub finished_at: Option<Time>,
+    pub finished_at: Option<Second>,
 }
 
 /// Only that it waits.

@@ -1,5 +1,7 @@
 //! What is kept of a pod, and what equal pods share.
 
+use std::sync::Arc;
+
 use client::{Kept, PartialObjectMetadata};
 use controller::Related;
 use k8s_openapi::api::core::v1::Pod as Whole;
@@ -111,13 +113,21 @@ fn all_ways_of_reading_give_the_same() {
     assert_eq!(Pod::of(&whole(1)).expect("a pod"), read);
 }
 
-/// What serde and what the type makes of a pod's message.
-fn read_twice(pod: &Value) -> Option<(Pod, Option<Pod>)> {
+/// What serde and what the type makes of a pod's message, alone and after an earlier state.
+fn read_thrice(pod: &Value, earlier: &Arc<Pod>) -> Option<(Pod, Option<Pod>, Option<Pod>)> {
     let whole: Whole = serde_json::from_value(pod.clone()).ok()?;
     let wire = api::encode(api::MediaType::Protobuf, &whole).ok()?;
     let long = api::decode(api::MediaType::Protobuf, &wire).ok()?;
-    let envelope = Envelope::open(&wire).expect("an envelope");
-    Some((long, Pod::from_message(envelope.raw)))
+    let raw = Envelope::open(&wire).expect("an envelope").raw;
+    let known = earlier.clone();
+    let later = Pod::from_later_message(raw, &move |_, _| Some(known.clone()));
+    Some((long, Pod::from_message(raw), later))
+}
+
+fn message(pod: &Value) -> Vec<u8> {
+    let whole: Whole = serde_json::from_value(pod.clone()).expect("a pod");
+    let wire = api::encode(api::MediaType::Protobuf, &whole).expect("protobuf");
+    Envelope::open(&wire).expect("an envelope").raw.to_vec()
 }
 
 /// Where the parts of a value are.
@@ -149,8 +159,9 @@ fn zero(of: &Value) -> Value {
 #[test]
 fn a_pod_reads_itself_as_serde_reads_it() {
     let full = pod(1);
-    let (long, itself) = read_twice(&full).expect("a pod");
-    assert_eq!(Some(long), itself);
+    let first = Arc::new(Pod::from_message(&message(&full)).expect("a pod"));
+    let (long, itself, later) = read_thrice(&full, &first).expect("a pod");
+    assert_eq!((Some(&long), Some(&long)), (itself.as_ref(), later.as_ref()));
     let mut all = Vec::new();
     pointers(&full, "", &mut all);
     let (mut compared, mut odd) = (0, Vec::new());
@@ -163,17 +174,44 @@ fn a_pod_reads_itself_as_serde_reads_it() {
         let part = empty.pointer_mut(&at).expect("a part");
         *part = zero(part);
         for changed in [without, empty] {
-            match read_twice(&changed) {
-                Some((long, Some(itself))) => {
+            match read_thrice(&changed, &first) {
+                Some((long, Some(itself), Some(later))) => {
                     assert!(long == itself, "{at} changed: {long:?}\n{itself:?}");
+                    assert!(long == later, "{at} changed: {long:?}\n{later:?}");
                     compared += 1;
                 }
-                Some((_, None)) => odd.push(at.clone()),
+                Some(_) => odd.push(at.clone()),
                 None => {}
             }
         }
     }
     assert!(compared > 300 && odd.len() < 10, "{compared} compared, left to serde: {odd:?}");
+}
+
+#[test]
+fn what_is_as_it_was_is_not_read_again() {
+    let first = Arc::new(Pod::from_message(&message(&pod(1))).expect("a pod"));
+    let template = |p: &Pod| p.spec.as_ref().expect("a spec").template.clone();
+    let labels = |p: &Pod| p.metadata.labels.clone().expect("labels");
+    for (change, to, same_spec, same_labels) in [
+        ("/status/phase", json!("Failed"), true, true),
+        ("/metadata/resourceVersion", json!("2"), true, true),
+        ("/metadata/labels/app", json!("other"), true, false),
+        ("/metadata/annotations", json!({}), true, false),
+        ("/spec/nodeName", json!("other"), false, true),
+        ("/metadata/uid", json!("other"), false, false),
+    ] {
+        let mut changed = pod(1);
+        *changed.pointer_mut(change).expect("a part") = to;
+        let known = first.clone();
+        let later = Pod::from_later_message(&message(&changed), &move |namespace, name| {
+            assert_eq!((namespace, name), ("n", "web-1"));
+            Some(known.clone())
+        });
+        let later = later.expect("a pod");
+        assert_eq!(template(&later).is_same(&template(&first)), same_spec, "{change}");
+        assert_eq!(labels(&later).is_same(&labels(&first)), same_labels, "{change}");
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ pub fn backoff_key(set: &DaemonSet, node: &str) -> String {
 /// Scheduled pods first, then the oldest. Upstream: podByCreationTimestampAndPhase.
 pub fn order(a: &Pod, b: &Pod) -> Ordering {
     let key = |p: &Pod| {
-        let created = p.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        let created = p.metadata.creation_timestamp;
         (pods::node_name(p).is_empty(), created, p.metadata.name.clone())
     };
     key(a).cmp(&key(b))

@@ -66,7 +66,7 @@ fn pod(text: &str) -> Arc<Pod> {
     }))
     .expect("a pod");
     if has("dying") {
-        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+        pod.metadata.deletion_timestamp = Some(at(0).into());
     }
     Arc::new(pod)
 }

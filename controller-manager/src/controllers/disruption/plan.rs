@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use crate::controllers::shared::{count, fail_pod, scaled};
-use crate::kept::Pod;
+use crate::kept::{Pod, Second};
 use crate::pods;
 
 /// An evicted pod counts as gone for this long although its deletion has not been seen.
@@ -167,7 +167,7 @@ pub fn stale_after(pod: &Pod, now: Timestamp) -> Option<Duration> {
     if own || pods::is_deleted(pod) || pods::is_terminal(pod) {
         return None;
     }
-    let since = mark.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+    let since = mark.last_transition_time.map_or(Timestamp::UNIX_EPOCH, Second::at);
     Some(left(since, STALE, now).unwrap_or_default())
 }
 

@@ -40,7 +40,7 @@ fn pod(text: &str) -> Arc<Pod> {
     }))
     .expect("a pod");
     if has("dying") {
-        pod.metadata.deletion_timestamp = Some(Time(at(0)));
+        pod.metadata.deletion_timestamp = Some(at(0).into());
     }
     Arc::new(pod)
 }

@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn a_satisfied_view_needs_nothing(volumes in proptest::collection::btree_map("[a-z]{1,3}", any::<bool>(), 0..6)) {
         let mut pod = pod(&volumes.into_iter().collect::<Vec<_>>());
-        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_timestamp = Some(jiff::Timestamp::UNIX_EPOCH.into());
         prop_assert_eq!(plan(&pod, |_| None), (vec![], None));
     }
 }

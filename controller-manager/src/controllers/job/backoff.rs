@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::kept::{ContainerStatus, Pod};
+use crate::kept::{ContainerStatus, Pod, Second};
 use crate::pods;
 
 /// Pause after the first failure; it doubles with each further one.
@@ -60,12 +60,12 @@ fn remaining(failures: i32, last: Option<Timestamp>, now: Timestamp) -> Duration
 /// made. Upstream: getFinishedTime.
 pub fn finished(pod: &Pod) -> Timestamp {
     let unready = pods::condition(pod, "Ready").filter(|c| c.status == "False");
-    let unready = unready.and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
-    let deleted = pod.metadata.deletion_timestamp.as_ref().and_then(|t| {
+    let unready = unready.and_then(|c| c.last_transition_time).map(Second::at);
+    let deleted = pod.metadata.deletion_timestamp.and_then(|t| {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        t.0.checked_sub(Duration::from_secs(u64::try_from(grace).unwrap_or(0))).ok()
+        t.at().checked_sub(Duration::from_secs(u64::try_from(grace).unwrap_or(0))).ok()
     });
-    let made = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let made = pod.metadata.creation_timestamp.map(Second::at);
     containers_ended(pod).or(unready).or(deleted).or(made).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -78,8 +78,7 @@ fn containers_ended(pod: &Pod) -> Option<Timestamp> {
     let regular = status.container_statuses.iter().flatten();
     let sidecar =
         status.init_container_statuses.iter().flatten().filter(|c| sidecars.contains(&c.name.as_str()));
-    let ended =
-        |c: &ContainerStatus| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|t| t.0);
+    let ended = |c: &ContainerStatus| c.state.as_ref()?.terminated.as_ref()?.finished_at.map(Second::at);
     // Upstream starts anew after a list with a container that runs: the sidecars then count alone.
     let regular: Option<Vec<Timestamp>> = regular.map(ended).collect();
     let sidecar: Option<Vec<Timestamp>> = sidecar.map(ended).collect();

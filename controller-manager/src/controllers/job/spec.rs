@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use component::features::{self, Gate};
+use controller::Related;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -101,7 +102,7 @@ impl Facts for Job {
 }
 
 pub fn has_finalizer(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
+    pod.metadata.has_finalizer(FINALIZER)
 }
 
 fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -77,7 +76,7 @@ fn pod(text: &str) -> Arc<Pod> {
     }))
     .expect("a pod");
     if has("dying") {
-        pod.metadata.deletion_timestamp = Some(Time(at(0)));
+        pod.metadata.deletion_timestamp = Some(at(0).into());
     }
     Arc::new(pod)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::kept::Pod;
+use crate::kept::{Pod, Second};
 use crate::pods;
 
 /// A pod's metric, in thousandths.
@@ -113,9 +113,9 @@ pub fn group(view: &View<'_>, samples: &Samples, cpu: bool) -> Groups {
 }
 
 fn is_unready(view: &View<'_>, pod: &Pod, sample: &Sample) -> bool {
-    let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
+    let started = pod.status.as_ref().and_then(|s| s.start_time).map(Second::at);
     let (Some(ready), Some(started)) = (pods::condition(pod, "Ready"), started) else { return true };
-    let changed = ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+    let changed = ready.last_transition_time.map_or(Timestamp::UNIX_EPOCH, Second::at);
     let after = |time: Timestamp, span: Duration| time.checked_add(span).unwrap_or(Timestamp::MAX);
     let unready = ready.status == "False";
     if after(started, view.delays.cpu_initialization) > view.now {

@@ -79,13 +79,13 @@ impl<K: Object> Owners<K> {
 
     fn updated<'a>(&self, old: &'a Pod, new: &'a Pod) -> Vec<Change<'a, K>> {
         let (was, is) = (controller_of(&old.metadata), controller_of(&new.metadata));
-        let mut out = Vec::new();
-        if was != is {
+        let (mut out, same) = (Vec::new(), pods::is_same_owner(was, is));
+        if !same {
             out.extend(self.controller(&old.metadata).map(Change::Wake));
         }
         if is.is_some() {
             out.extend(self.controller(&new.metadata).map(|owner| Change::Updated { owner, old, new }));
-        } else if was != is || old.metadata.labels != new.metadata.labels {
+        } else if !same || old.metadata.labels != new.metadata.labels {
             out.extend(self.matching(&new.metadata).into_iter().map(Change::Wake));
         }
         out

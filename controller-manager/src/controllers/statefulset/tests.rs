@@ -6,7 +6,6 @@ use client::Kept;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -62,7 +61,7 @@ fn pod(set: &StatefulSet, text: &str) -> Arc<Pod> {
     }))
     .expect("a status");
     if has("dying") {
-        pod.metadata.deletion_timestamp = Some(Time(now()));
+        pod.metadata.deletion_timestamp = Some(now().into());
     }
     Arc::new(Pod::of(&pod).expect("a pod"))
 }

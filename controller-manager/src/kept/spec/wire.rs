@@ -6,17 +6,21 @@ use machinery::proto::read::{self, Message, Value};
 use machinery::proto::wire::{Result, Wire};
 
 use super::super::foreign;
+use super::super::unread::Bytes;
 use super::{
     ByPublishSecret, BySecretName, BySecretRef, ClaimSource, Container, ContainerPort, PodSpec, Projected,
     Projection, Read, ReadVolume, SecretName, Variable, VariableSource,
 };
 
 impl PodSpec {
-    /// Reads the spec that is next.
-    pub fn read(to: &mut Option<Self>, wire: u8, from: &mut Wire<'_>) -> Result<()> {
-        let read: Read = read::message(read::part(wire, from)?)?;
-        *to = Some(read.into());
-        Ok(())
+    /// Reads a message; an earlier state of the spec is taken in its place, if it is as it was.
+    pub fn of(message: &[u8], old: Option<&Self>) -> Result<Self> {
+        let from = Bytes::of([message]);
+        if let Some(old) = old.filter(|old| old.from.are(from)) {
+            return Ok(old.clone());
+        }
+        let read: Read = read::message(message)?;
+        Ok(Self { from, ..read.into() })
     }
 }
 

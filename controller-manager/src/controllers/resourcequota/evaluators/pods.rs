@@ -68,10 +68,10 @@ fn counts(pod: &Pod, now: Timestamp) -> bool {
         return false;
     }
     let meta = &pod.metadata;
-    let (Some(at), Some(grace)) = (&meta.deletion_timestamp, meta.deletion_grace_period_seconds) else {
+    let (Some(at), Some(grace)) = (meta.deletion_timestamp, meta.deletion_grace_period_seconds) else {
         return true;
     };
-    at.0.checked_add(SignedDuration::from_secs(grace)).is_ok_and(|end| now <= end)
+    at.at().checked_add(SignedDuration::from_secs(grace)).is_ok_and(|end| now <= end)
 }
 
 /// The change of a pod may make room, or change what it uses. Upstream: install/update_filter.go.
