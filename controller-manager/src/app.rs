@@ -2,6 +2,7 @@
 //! Upstream: cmd/kube-controller-manager/app/controllermanager.go Run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Client;
 use component::app::{Daemon, Error, Process};
@@ -27,6 +28,8 @@ impl Daemon for KubeControllerManager {
     const COMMAND: &'static Command = &COMMAND;
     /// Rounds are short and wait for answers: threads that hand them to each other cost more than they share.
     const ONE_THREAD: bool = true;
+    /// Nobody waits for a controller's next step as long as this.
+    const GATHER: Duration = Duration::from_millis(8);
 
     fn configure(flags: &FlagSet) -> Result<Self, Vec<String>> {
         Options::from_flags(flags).map(|options| KubeControllerManager { options })

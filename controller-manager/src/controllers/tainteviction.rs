@@ -130,7 +130,8 @@ impl Shell {
     /// later than the pod, the node's event brings the pod up.
     fn concerns(&self, pod: &Pod) -> bool {
         let tainted = self.nodes.get(pods::node_name(pod)).is_some_and(|node| is_tainted(&node));
-        tainted || self.since.lock().contains_key(&key(pod))
+        let since = self.since.lock();
+        tainted || (!since.is_empty() && since.contains_key(&key(pod)))
     }
 
     async fn sync(&self, pod_key: &str) -> Result<Option<Duration>, String> {

@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use self::plan::{Action, Plan, View};
+use super::shared::own_writes::{BEHIND, OwnWrites};
 use super::shared::{key, selector};
 use crate::context::Context;
 use crate::descriptor::Running;
@@ -29,6 +30,8 @@ use crate::kept::Pod;
 use crate::pods;
 
 const KIND: &str = "Deployment";
+/// `resource.group`, as errors name it.
+const RESOURCE: &str = "deployments.apps";
 /// Pods by their controller.
 const PODS_BY_CONTROLLER: &str = "podController";
 /// Sets by their controller's uid, or by namespace when they have none.
@@ -41,6 +44,7 @@ struct Shell {
     pods: Store<Pod>,
     queue: WorkQueue<String>,
     recorder: EventRecorder,
+    writes: OwnWrites,
 }
 
 /// Builds the controller.
@@ -64,6 +68,7 @@ pub fn build(context: &Context) -> Result<Running, Error> {
         pods: all_pods.store(),
         queue: WorkQueue::new("deployment"),
         recorder: context.recorder("deployment-controller"),
+        writes: OwnWrites::new().cache(RESOURCE, deployments.store()),
     });
     let to = shell.clone();
     deployments.subscribe(move |event| to.queue.add(key(&**event.object())));
@@ -136,7 +141,15 @@ impl Shell {
     }
 
     async fn sync(&self, name: &str) -> Result<Option<Duration>, String> {
-        let Some(deployment) = self.deployments.get(name) else { return Ok(None) };
+        let Some(deployment) = self.deployments.get(name) else {
+            self.writes.forget(name);
+            return Ok(None);
+        };
+        if let Err(behind) = self.writes.seen(name) {
+            // A status made of an older one would only be refused. The event that shows the write asks for a round, too.
+            tracing::debug!(deployment = name, %behind, "The cache does not show the last write yet");
+            return Ok(Some(BEHIND));
+        }
         let Ok(matches) = selector(&deployment.spec.selector) else {
             tracing::error!(deployment = name, "The selector is malformed, the Deployment is left alone");
             return Ok(None);
@@ -245,10 +258,9 @@ impl Shell {
                 .client
                 .namespaced::<Deployment>(deployment.metadata.namespace.as_deref().unwrap_or_default());
             match api.replace_status_for_receipt(&new).await {
-                Err(error) if !error.is_not_found() => {
-                    return Err(format!("writing the status of deployment {name}: {error}"));
-                }
-                _ => {}
+                Ok(written) => self.writes.wrote(name, RESOURCE, &written),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(format!("writing the status of deployment {name}: {error}")),
             }
         }
         Ok(plan.look_again)

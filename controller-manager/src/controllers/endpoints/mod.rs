@@ -15,13 +15,13 @@ use client::{Client, DeleteParams, Meta, split_key};
 use component::app::Error;
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
 use hashbrown::HashMap;
-use informer::{Event, Options, Store};
+use informer::{Event, NAMESPACE_INDEX, Options, Store};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use machinery::labels::Selector;
 use parking_lot::Mutex;
 
 use self::plan::{Plan, View};
-use super::endpointslice::{pod_matters, selector_of};
+use super::endpointslice::{namespaces, pod_matters, selector_of};
 use super::triggertime::Tracker;
 use crate::context::Context;
 use crate::descriptor::Running;
@@ -44,7 +44,7 @@ struct Shell {
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
-    let services = context.factory.informer::<Service>(Options::default());
+    let services = context.factory.informer::<Service>(Options::default().index(NAMESPACE_INDEX, namespaces));
     let pods = context.factory.informer::<Pod>(Options::default());
     let endpoints = context.factory.informer::<Endpoints>(Options::default());
     let shell = Arc::new(Shell {
@@ -98,8 +98,13 @@ impl Shell {
     }
 
     fn pod_changed(&self, event: &Event<Pod>, batch: Duration) {
+        // Most namespaces have no Service, and most changes of pods mean nothing to one.
+        let services = self.services.list_namespace(event.object().namespace());
+        if services.is_empty() {
+            return;
+        }
         let Some(labels) = pod_matters(event) else { return };
-        for service in self.services.list_namespace(event.object().namespace()) {
+        for service in services {
             let Some(selector) = selector_of(&service) else { continue };
             if labels.iter().any(|l| selector.matches(l)) {
                 self.queue.add_after(service.key(), batch);

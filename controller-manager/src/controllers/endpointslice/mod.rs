@@ -17,7 +17,7 @@ use client::{Client, DeleteParams};
 use component::app::Error;
 use controller::limiter::ItemExponential;
 use controller::{EventRecorder, WARNING, WorkQueue, reference};
-use informer::{Event, Options, Shared, Store};
+use informer::{Event, NAMESPACE_INDEX, Options, Shared, Store};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use machinery::labels::Selector;
@@ -48,7 +48,7 @@ struct Shell {
 
 /// Builds the controller.
 pub fn build(context: &Context) -> Result<Running, Error> {
-    let services = context.factory.informer::<Service>(Options::default());
+    let services = context.factory.informer::<Service>(Options::default().index(NAMESPACE_INDEX, namespaces));
     let pods = context.factory.informer::<Pod>(Options::default());
     let nodes = context.factory.informer::<Node>(Options::default());
     let slices = context.factory.informer::<EndpointSlice>(
@@ -107,8 +107,13 @@ fn service_of(slice: &EndpointSlice) -> Option<String> {
 
 impl Shell {
     fn pod_changed(&self, event: &Event<Pod>, batch: Duration) {
+        // Most namespaces have no Service, and most changes of pods mean nothing to one.
+        let services = self.services.list_namespace(event.object().namespace());
+        if services.is_empty() {
+            return;
+        }
         let Some(labels) = pod_matters(event) else { return };
-        for service in self.services.list_namespace(event.object().namespace()) {
+        for service in services {
             let Some(selector) = selector_of(&service) else { continue };
             if labels.iter().any(|l| selector.matches(l)) {
                 self.queue.add_after(key(&*service), batch);
@@ -240,6 +245,11 @@ pub fn pod_matters(event: &Event<Pod>) -> Option<Vec<Option<&Shared<LabelSet>>>>
     });
     let all = old.map(|o| o.metadata.labels.as_ref()).into_iter();
     matters.then(|| all.chain([new.metadata.labels.as_ref()]).collect())
+}
+
+/// Values of the index of Services by namespace.
+pub fn namespaces(service: &Service) -> Vec<String> {
+    service.metadata.namespace.clone().into_iter().collect()
 }
 
 /// The selector of a Service; none for one without.

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 
 use self::plan::{Action, Count, View};
 use self::tally::Sort;
-use super::shared::own_writes::OwnWrites;
+use super::shared::own_writes::{BEHIND, OwnWrites};
 use super::shared::pace::Pace;
 use super::shared::{key, selector};
 use crate::context::Context;
@@ -140,6 +140,14 @@ pub fn start<K: Set>(context: &Context) -> Running {
 }
 
 impl<K: Set> Shell<K> {
+    /// Asks for a round, after the set's rest: each pod's change asks, and a worker is not to be told each time to wait.
+    fn wake(&self, set_key: String) {
+        match self.pace.rest(&set_key, Instant::now()) {
+            Some(rest) => self.queue.add_after(set_key, rest),
+            None => self.queue.add(set_key),
+        }
+    }
+
     fn set_changed(&self, event: &Event<K>) {
         let set_key = key(&**event.object());
         let replaced = match event {
@@ -151,7 +159,7 @@ impl<K: Set> Shell<K> {
             self.expected.delete(&set_key);
             self.writes.forget(&set_key);
         }
-        self.queue.add(set_key);
+        self.wake(set_key);
     }
 
     fn pod_changed(&self, event: &Event<Pod>) {
@@ -161,7 +169,7 @@ impl<K: Set> Shell<K> {
                 Some(owner) => {
                     if let Some(set_key) = self.set_of(pod, owner) {
                         self.expected.creation_observed(&set_key);
-                        self.queue.add(set_key);
+                        self.wake(set_key);
                     }
                 }
                 None => self.wake_matching(pod),
@@ -181,8 +189,8 @@ impl<K: Set> Shell<K> {
             return;
         }
         let (was, is) = (controller_of(&old.metadata), controller_of(&new.metadata));
-        if let Some(owner) = was.filter(|_| was != is) {
-            self.set_of(old, owner).into_iter().for_each(|set_key| self.queue.add(set_key));
+        if let Some(owner) = was.filter(|_| !pods::is_same_owner(was, is)) {
+            self.set_of(old, owner).into_iter().for_each(|set_key| self.wake(set_key));
         }
         let Some(owner) = is else {
             if relabelled || was.is_some() {
@@ -195,14 +203,14 @@ impl<K: Set> Shell<K> {
         if wait > 0 && !pods::is_ready(old) && pods::is_ready(new) {
             self.queue.add_after(set_key.clone(), Duration::from_secs(u64::try_from(wait).unwrap_or(0)));
         }
-        self.queue.add(set_key);
+        self.wake(set_key);
     }
 
     fn pod_deleted(&self, pod: &Pod) {
         let owner = controller_of(&pod.metadata);
         if let Some(set_key) = owner.and_then(|owner| self.set_of(pod, owner)) {
             self.expected.deletion_observed(&set_key, &key(pod));
-            self.queue.add(set_key);
+            self.wake(set_key);
         }
     }
 
@@ -220,7 +228,7 @@ impl<K: Set> Shell<K> {
         for set in self.sets.list_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
             let matches = selector(&set.as_set().spec.selector).ok();
             if matches.is_some_and(|s| !s.is_empty() && s.matches(&pod.metadata.labels.as_ref())) {
-                self.queue.add(key(&*set));
+                self.wake(key(&*set));
             }
         }
     }
@@ -229,7 +237,11 @@ impl<K: Set> Shell<K> {
         if let Some(rest) = self.pace.rest(set_key, Instant::now()) {
             return Ok(Some(rest));
         }
-        self.writes.seen(set_key)?;
+        if let Err(behind) = self.writes.seen(set_key) {
+            // The event that shows the write asks for a round, too.
+            tracing::debug!(set = set_key, %behind, "A cache does not show the last write yet");
+            return Ok(Some(BEHIND));
+        }
         let Some(object) = self.sets.get(set_key) else {
             self.expected.delete(set_key);
             self.pace.forget(set_key);

@@ -2,10 +2,15 @@
 //! does not show the controller's own writes would repeat them.
 //! Upstream: pkg/controller/util/consistency.
 
+use std::time::Duration;
+
 use client::Kept;
 use hashbrown::HashMap;
 use informer::Store;
 use parking_lot::Mutex;
+
+/// When to look again at what a cache does not show yet, should no event tell.
+pub const BEHIND: Duration = Duration::from_millis(100);
 
 type Version = Box<dyn Fn() -> String + Send + Sync>;
 

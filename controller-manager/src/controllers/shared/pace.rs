@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Rest for each pod that a round has looked at: some ten times what looking costs.
-const PER_POD: Duration = Duration::from_micros(10);
+/// Rest for each pod of the set. A round writes the status of the set, whereupon its Deployment writes its own, and both come
+/// back as events: with thousands of pods that change one by one these writes cost as much as the pods.
+const PER_POD: Duration = Duration::from_micros(40);
+/// No set rests longer.
+const LONGEST: Duration = Duration::from_secs(1);
 /// Sets of fewer pods do not rest.
 const BIG: usize = 100;
 
@@ -32,8 +35,8 @@ impl Pace {
     /// A round has looked at so many pods.
     pub fn looked(&self, key: &str, pods: usize, now: Instant) {
         if pods >= BIG {
-            let rest = PER_POD * u32::try_from(pods).unwrap_or(u32::MAX);
-            self.0.lock().insert(key.to_string(), now + rest);
+            let rest = PER_POD.saturating_mul(u32::try_from(pods).unwrap_or(u32::MAX));
+            self.0.lock().insert(key.to_string(), now + rest.min(LONGEST));
         }
     }
 
@@ -50,7 +53,8 @@ mod tests {
     #[test]
     fn big_sets_rest_in_proportion() {
         let (pace, now) = (Pace::default(), Instant::now());
-        for (pods, rest) in [(0, None), (99, None), (100, Some(1)), (5000, Some(50))] {
+        for (pods, rest) in [(0, None), (99, None), (100, Some(4)), (5000, Some(200)), (100_000, Some(1000))]
+        {
             pace.looked("n/web", pods, now);
             assert_eq!(pace.rest("n/web", now), rest.map(Duration::from_millis), "{pods} pods");
         }
@@ -60,8 +64,8 @@ mod tests {
     fn a_rest_ends() {
         let (pace, now) = (Pace::default(), Instant::now());
         pace.looked("n/web", 1000, now);
-        assert_eq!(pace.rest("n/web", now + Duration::from_millis(4)), Some(Duration::from_millis(6)));
-        assert_eq!(pace.rest("n/web", now + Duration::from_millis(10)), None);
+        assert_eq!(pace.rest("n/web", now + Duration::from_millis(4)), Some(Duration::from_millis(36)));
+        assert_eq!(pace.rest("n/web", now + Duration::from_millis(40)), None);
         assert_eq!(pace.rest("n/other", now), None);
         pace.looked("n/web", 1000, now);
         pace.forget("n/web");
