@@ -244,7 +244,8 @@ func (p *printer) typ(expr string) (string, string) {
 		return t.pkg.short + "." + t.name, ""
 	}
 	s, e := p.typ(t.under)
-	if has(t.markers, "enum") {
+	// The constants of an alias are those of the type it stands for, if they are not written anew.
+	if has(t.markers, "enum") && !(t.alias && len(t.values) == 0) {
 		e = strings.ReplaceAll(strings.Join(t.values, "|"), " ", "~") // words end at spaces
 	}
 	if has(t.markers, "protobuf.nullable=true") {

@@ -264,7 +264,13 @@ impl Schemas {
             }
             Shape::Raw => self.raw(owner, field),
             Shape::Any => json!({}),
-            Shape::Struct(id) => self.of_type(id),
+            Shape::Struct(id) => match self.own_name(id, owner, field) {
+                Some(name) => {
+                    let schema = self.schema(id);
+                    self.plain(&name, schema)
+                }
+                None => self.of_type(id),
+            },
             Shape::List(element) | Shape::Wrapped(element) => {
                 let items = self.shape(self.types.elem(element), owner, field);
                 json!({"type": "array", "items": items})
@@ -274,6 +280,14 @@ impl Schemas {
                 json!({"type": "object", "additionalProperties": values})
             }
         }
+    }
+
+    /// The name of a struct in the owner's package that Go declares to be the same as one of another package.
+    fn own_name(&self, id: TypeId, owner: TypeId, field: &Field) -> Option<String> {
+        let (package, own) = (self.types.package(id), self.types.package(owner));
+        let go = field.extra().go_type.as_ref().filter(|_| package.path != own.path)?;
+        let (version, name) = go.trim_start_matches(['[', ']', '*']).split_once('.')?;
+        (own.path.rsplit('/').next() == Some(version)).then(|| self.name_in(owner, name))
     }
 
     /// JSON of any form: which kind of it, the field's Go type says.
