@@ -29,7 +29,25 @@ pub enum Error {
 
 fn text(data: &[u8]) -> Result<&str, Error> {
     let text = std::str::from_utf8(data).map_err(|_| Error::Utf8)?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match tab_first(text) {
+        Some(error) => Err(error),
+        None => Ok(text),
+    }
+}
+
+/// yaml.v2 refuses a tab where the first token could begin (`yaml_parser_fetch_next_token`); our parser skips it.
+fn tab_first(text: &str) -> Option<Error> {
+    let rest = text.trim_start_matches([' ', '\r', '\n']);
+    if !rest.starts_with('\t') {
+        return None;
+    }
+    let what = "found character that cannot start any token";
+    let before = text.get(..text.len() - rest.len()).unwrap_or_default();
+    Some(match before.matches('\n').count() {
+        0 => Error::Other(format!("yaml: {what}")),
+        lines => Error::Syntax { line: lines + 1, what: what.to_owned() },
+    })
 }
 
 /// Reads the first document without a type. Repeated keys: the last one counts.

@@ -53,6 +53,10 @@ fn refused() {
     assert!(e("a: *x").starts_with("yaml: "));
     assert!(e("a: &x [*x]").starts_with("yaml: "));
     assert_eq!(e("<<: 1"), "yaml: map merge requires map or sequence of maps as the value");
+    let tab = "found character that cannot start any token";
+    assert_eq!(e("\t"), format!("yaml: {tab}"));
+    assert_eq!(e(" \t\n"), format!("yaml: {tab}"));
+    assert_eq!(e("\n\ta: 1"), format!("yaml: line 2: {tab}"));
     assert_eq!(parse(b"a: \xff").unwrap_err(), Error::Utf8);
 }
 
