@@ -25,7 +25,6 @@ use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use registry::api::ResourceRow;
-use registry::errors::ApiError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
@@ -140,8 +139,7 @@ fn index(server: &Server, call: &Call, rows: &[Arc<ResourceRow>]) -> Response {
 
 fn v2(server: &Server, call: &Call) -> Response {
     let Some(protobuf) = wants_protobuf(call.header(http::header::ACCEPT)) else {
-        let error = ApiError::not_acceptable(&["application/json", GNOSTIC]);
-        return respond::error(&error, &call.parts.headers, &call.query);
+        return unacceptable();
     };
     let (bytes, etag) = cached(server, "v2", &server.registry.resources(), Dialect::V2);
     let parts = server.aggregator.specs.v2();
@@ -151,6 +149,16 @@ fn v2(server: &Server, call: &Call) -> Response {
     } else {
         send(call, JSON, bytes, &etag)
     }
+}
+
+/// Upstream says nothing more (`kube-openapi/pkg/handler`).
+fn unacceptable() -> Response {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    for header in ["Accept-Encoding", "Accept"] {
+        response.headers_mut().append(VARY, HeaderValue::from_static(header));
+    }
+    response
 }
 
 const JSON: &str = "application/json";

@@ -74,6 +74,7 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
             };
         };
         let old = call.core.decode(call.resource, &kv)?;
+        refuse_to_ignore(call, name, &key, &options)?;
         check_preconditions(call, &old, &key, &options, marked.is_some())?;
         let step = decide(call, &old, &mut options)?;
         if !matches!(step, Step::Pending) && marked.is_none() {
@@ -97,6 +98,16 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
             },
         }
     }
+}
+
+/// Errors on reading the stored object are only ignored where there are some (`corruptObjectDeleter`).
+fn refuse_to_ignore(call: &Call<'_>, name: &str, key: &str, options: &DeleteOptions) -> Result<(), ApiError> {
+    if options.ignore_store_read_error != Some(true) {
+        return Ok(());
+    }
+    let row = call.resource.row;
+    let why = "unsafe deletion is not allowed because the object is decodable from storage".to_owned();
+    Err(precondition_failed(row.kind.group, row.resource, name, key, why))
 }
 
 async fn reread(call: &Call<'_>, key: &str, name: &str) -> Result<Option<KeyValue>, ApiError> {
