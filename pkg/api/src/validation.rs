@@ -7,6 +7,7 @@
 pub mod admission_policy;
 pub mod admissionregistration;
 pub mod apiregistration;
+pub mod apiserverinternal;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
@@ -18,6 +19,7 @@ pub mod declarative;
 pub mod discovery;
 pub mod field;
 pub mod flowcontrol;
+pub mod lifecycle;
 pub mod networking;
 pub mod node;
 pub mod objectmeta;

@@ -7,16 +7,18 @@
 //! a kind says of its own name. Errors come in the order of upstream's generated code: of a struct what concerns several
 //! fields, then field by field; of a field what ends its judgement, what its rules tell, and what stands below it.
 //! Rules that upstream
-//! implements in code (`customUnique`, `customValidation`) are left to the kinds' own validation, and so is whatever
-//! upstream's hand-written validation reports and marks as covered: it is reported here and must not be there.
+//! implements in code are in [`custom`] (`customValidation`) or left to the kinds' own validation (`customUnique`), and so
+//! is whatever upstream's hand-written validation reports and marks as covered: it is reported here and must not be there.
 //!
 //! Upstream: `apimachinery/pkg/api/validate`, the generated `zz_generated.validations.go`,
 //! `apiserver/pkg/registry/rest/validate.go`.
 
+mod custom;
 pub(crate) mod format;
 mod rule;
 mod unions;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
@@ -34,7 +36,13 @@ const ENUMS: &[(&str, &[&str])] = &[
     ("v1.DeviceTaintEffect", &["NoExecute", "NoSchedule", "None"]),
     ("v1.DeviceTolerationOperator", &["Equal", "Exists"]),
     ("v1.SkipNodeOperation", &["*", "NodePrepareResources", "NodeUnprepareResources"]),
+    ("v1alpha1.EvictionRequestIntent", &["Eviction", "Withdrawn"]),
+    ("v1alpha1.RequesterIntent", &["Eviction", "Withdrawn"]),
+    ("v1alpha1.ResponderStateType", &["Active", "Canceled", "Completed", "Inactive", "Interrupted"]),
 ];
+
+/// Enumerations about devices whose names do not say so.
+const OF_DEVICES: [&str; 2] = ["AllocationConfigSource", "SkipNodeOperation"];
 
 /// What the markers of a kind refuse about an object, or about its change from `old`. `options` are the names of the
 /// conditions that hold (`ifEnabled`).
@@ -47,11 +55,21 @@ pub fn validate(id: TypeId, new: &Value, old: Option<&Value>, options: &[&str]) 
 /// What hand-written validation and the declarative rules tell together: covered errors that a rule tells too go. Rules
 /// do not judge what did not change, so hand-written validation still tells of it
 /// (`apimachinery/pkg/api/validate` `FilterCoveredHandwrittenErrors`).
-pub fn together(mut written: Vec<Error>, declared: Vec<Error>) -> Vec<Error> {
+pub fn together(written: Vec<Error>, declared: Vec<Error>) -> Vec<Error> {
+    together_by(written, declared, |path| path.into())
+}
+
+/// As [`together`], where the rules are of a version that has fields elsewhere: `normal` makes one path of both
+/// (`field.NormalizationRule`).
+pub fn together_by(
+    mut written: Vec<Error>,
+    declared: Vec<Error>,
+    normal: impl Fn(&str) -> Cow<'_, str>,
+) -> Vec<Error> {
     let immutable = |e: &Error| e.detail == "field is immutable";
     let same = |a: &Error, b: &Error| {
         // Invalid values are told apart by what their rule is called; only that of immutability shares a field.
-        a.kind == b.kind && a.field == b.field && immutable(a) == immutable(b)
+        a.kind == b.kind && normal(&a.field) == normal(&b.field) && immutable(a) == immutable(b)
     };
     written.retain(|w| w.source != Source::Covered || !declared.iter().any(|d| same(w, d)));
     written.extend(declared.into_iter().map(|e| Error { source: Source::Declared, ..e }));
@@ -86,7 +104,14 @@ fn is_set(field: &Field, value: Option<&Value>) -> bool {
 fn enumeration(field: &Field) -> Option<&'static [&'static str]> {
     let go = field.extra().go_type.as_deref()?;
     let go = go.trim_start_matches(['*', '[', ']']);
-    ENUMS.iter().find(|(name, _)| *name == go).map(|(_, values)| *values)
+    // Devices have the same types in all versions.
+    let devices = ["v1beta1.", "v1beta2.", "v1alpha3."].iter().find_map(|v| go.strip_prefix(v));
+    let devices = devices.filter(|name| name.starts_with("Device") || OF_DEVICES.contains(name));
+    let named = |name: &str| match devices {
+        Some(own) => name.strip_prefix("v1.") == Some(own),
+        None => name == go,
+    };
+    ENUMS.iter().find(|(name, _)| named(name)).map(|(_, values)| *values)
 }
 
 /// The fields of a type that have a rule, or one anywhere below them.
@@ -157,15 +182,21 @@ impl Walk<'_> {
     /// (`validate.Subfield`).
     fn subfields(&mut self, field: &'static Field, path: &Path, new: Option<&Value>, old: Option<&Value>) {
         let rules: Vec<Rule<'_>> = self.rules(field).filter(|r| r.name == "subfield").collect();
-        for rule in rules {
-            let of = |metadata: Option<&Value>| metadata.and_then(|m| m.get(rule.argument)).cloned();
-            let (now, before) = (of(new), of(old));
-            let Some(text) = now.as_ref().and_then(Value::as_str).filter(|t| !t.is_empty()) else { continue };
-            if self.update && before.as_ref().and_then(Value::as_str) == Some(text) {
+        let options = self.options;
+        let optional = |part: &str| {
+            let mut own = rules.iter().filter(|r| r.argument == part);
+            own.any(|r| r.nested(options).is_some_and(|inner| inner.name == "optional"))
+        };
+        for rule in &rules {
+            let told = |metadata: Option<&Value>| {
+                metadata.and_then(|m| m.str_at(&[rule.argument])).unwrap_or_default().to_owned()
+            };
+            let (text, before) = (told(new), told(old));
+            if (text.is_empty() && optional(rule.argument)) || (self.update && before == text) {
                 continue;
             }
             let Some(inner) = rule.nested(self.options) else { continue };
-            self.scalar(&inner, &path.child(rule.argument), &Value::from(text));
+            self.scalar(&inner, &path.child(rule.argument), &Value::from(text.as_str()));
         }
     }
 
@@ -185,9 +216,19 @@ impl Walk<'_> {
             return;
         }
         let old = old.flatten();
+        if let Some(value) = new.filter(|_| rules.iter().any(|r| r.name == "customValidation" && r.enforced))
+        {
+            self.errors.extend(custom::check(value, path));
+        }
         for rule in rules.iter().filter(|r| !waits(r)) {
             match (rule.name, new) {
                 (_, None | Some(Value::Null)) => {}
+                ("monotonic", Some(Value::Int(now))) => {
+                    let before = old.and_then(Value::as_i64).filter(|before| self.update && now < before);
+                    let detail = |before: i64| format!("may not be decreased from {before}");
+                    let error = before.map(|before| Error::invalid(path, *now, detail(before)));
+                    self.errors.extend(error.filter(|_| rule.enforced));
+                }
                 ("eachKey", Some(Value::Map(map))) => {
                     let Some(inner) = rule.nested(self.options) else { continue };
                     for key in map.keys() {
