@@ -12,6 +12,7 @@ use auth::authenticator::{TokenAuthenticator, TokenUnion};
 use auth::jwt::authenticator::ServiceAccountTokens;
 use auth::tokens::BootstrapTokens;
 use component::app::{Daemon, Error, Process};
+use component::features::Gate;
 use component::flags::{Command, FlagSet};
 use component::logs;
 use component::serving::mux::Mux;
@@ -20,6 +21,7 @@ use component::zpages;
 use jiff::Timestamp;
 use registry::admission::Chain;
 use registry::api::Registry;
+use registry::gates::Gates;
 use registry::{ApiRegistry, Settings};
 use storage::Store;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +120,17 @@ impl Running {
     }
 }
 
-fn everything(row: &api::resources::ResourceRow, config: &Config) -> bool {
+fn is_on(gate: &str, config: &Config) -> bool {
+    Gate::from_name(gate).is_some_and(|gate| config.gates.enabled(gate))
+}
+
+/// Whether a resource is served: its feature gate is on, and no flag turns it, its version or its stage off.
+fn is_served(row: &api::resources::ResourceRow, config: &Config) -> bool {
+    row.gate.is_none_or(|gate| is_on(gate, config)) && is_enabled(row, config)
+}
+
+/// What `--runtime-config` says of a resource.
+fn is_enabled(row: &api::resources::ResourceRow, config: &Config) -> bool {
     let kind = &row.kind;
     let setting = |key: &str| config.runtime_config.get(key).map(|v| v.is_empty() || v == "true");
     let version =
@@ -176,10 +188,12 @@ fn default_address() -> Option<IpAddr> {
 
 fn api_registry(config: &Config, store: Arc<dyn Store>, admission: Chain) -> ApiRegistry {
     let served = config.clone();
+    let gates = Gates::new(|name| is_on(name, config));
+    registry::gates::install(&gates);
     ApiRegistry::new(registry::Config {
         store,
         prefix: config.prefix.clone(),
-        served: Box::new(move |row| everything(row, &served)),
+        served: Box::new(move |row| is_served(row, &served)),
         admission,
         settings: Settings {
             service_cidrs: config.service_cidrs.clone(),
@@ -187,6 +201,7 @@ fn api_registry(config: &Config, store: Arc<dyn Store>, admission: Chain) -> Api
             event_ttl: config.event_ttl,
             delete_collection_workers: config.delete_collection_workers,
             default_tolerations: config.default_tolerations,
+            gates,
         },
         clock: Arc::new(Timestamp::now),
     })

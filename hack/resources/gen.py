@@ -77,6 +77,11 @@ GENERATION = set("""mutatingadmissionpolicies mutatingadmissionpolicybindings mu
     replicationcontrollers endpointslices flowschemas prioritylevelconfigurations evictions evictionrequests
     ingresses ingressclasses networkpolicies poddisruptionbudgets deviceclasses devicetaintrules resourceslices
     priorityclasses csidrivers customresourcedefinitions""".split())
+# feature gates that a resource's storage depends on (pkg/registry/*/rest/storage_*.go)
+GATED = {"clustertrustbundles": "ClusterTrustBundle", "podcertificaterequests": "PodCertificateRequest",
+         "storageversionmigrations": "StorageVersionMigrator", "workloads": "GenericWorkload",
+         "podgroups": "GenericWorkload", "compositepodgroups": "CompositePodGroup",
+         "evictions": "EvictionRequestAPI", "evictionrequests": "EvictionRequestAPI"}
 GC = {"jobs": "orphan", "replicationcontrollers": "orphan", "events": "unsupported"}
 GRACEFUL = {"pods"}
 
@@ -144,6 +149,8 @@ def rows():
                            for s in sel if s != "source"]
                 if sel:
                     head.append("fields=" + ",".join(sel))
+                if res in GATED:
+                    head.append("gate=" + GATED[res])
                 if flags(version, res):
                     head.append("flags=" + ",".join(flags(version, res)))
             yield " ".join(head)
@@ -154,7 +161,7 @@ def rows():
 
 
 HEADER = """# One row per API resource; written and checked by hack/resources/gen.py.
-# group/version resource Kind singular scope stage verbs= short= categories= stored= key= media= fields= flags=
+# group/version resource Kind singular scope stage verbs= short= categories= stored= key= media= fields= gate= flags=
 # An indented line is a subresource of the row above: name group/version Kind verbs=
 """
 

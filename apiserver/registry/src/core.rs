@@ -19,6 +19,7 @@ use crate::api;
 use crate::codec;
 use crate::customresources;
 use crate::errors::ApiError;
+use crate::gates::Gates;
 use crate::managed_fields::Managers;
 use crate::meta;
 use crate::store::cache::{Builder, Source, Trusted};
@@ -142,6 +143,8 @@ pub struct Settings {
     pub delete_collection_workers: usize,
     /// `--default-not-ready-toleration-seconds` and `--default-unreachable-toleration-seconds`.
     pub default_tolerations: (i64, i64),
+    /// `--feature-gates`.
+    pub gates: Gates,
 }
 
 impl Default for Settings {
@@ -152,6 +155,7 @@ impl Default for Settings {
             event_ttl: Duration::from_secs(3600),
             delete_collection_workers: 1,
             default_tolerations: (300, 300),
+            gates: Gates::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod customresources;
 pub mod deflate;
 pub mod errors;
 mod filter;
+pub mod gates;
 mod managed_fields;
 pub mod meta;
 mod object;

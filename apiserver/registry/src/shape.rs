@@ -10,6 +10,7 @@ use machinery::{Map, Value, json, proto};
 
 use crate::api::{Body, Format, MediaType};
 use crate::errors::ApiError;
+use crate::gates;
 
 /// Why a body is not the object asked for.
 pub enum Refusal {
@@ -110,13 +111,13 @@ fn check_kind(kind: RowKind, version: &str, sent: &str) -> Result<(), Refusal> {
 
 /// Fills defaults.
 pub fn default(object: &mut Value, kind: RowKind, now: &str) {
-    let context = defaults::Context { gates: defaults::Gates::default(), now };
+    let context = defaults::Context { gates: gates::of_defaults(), now };
     defaults::apply(object, &kind.api_version(), kind.kind, &context);
 }
 
 /// As [`default`], for an object made of `known` by changing a part of it.
 pub fn default_changed(object: &mut Value, known: &Value, kind: RowKind, now: &str) {
-    let context = defaults::Context { gates: defaults::Gates::default(), now };
+    let context = defaults::Context { gates: gates::of_defaults(), now };
     defaults::apply_changed(object, known, &kind.api_version(), kind.kind, &context);
 }
 

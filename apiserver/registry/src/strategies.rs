@@ -11,6 +11,7 @@ mod configuration;
 mod definition;
 mod devices;
 mod endpoints;
+mod evictions;
 mod gated;
 mod key_pair;
 mod label_keys;
@@ -18,8 +19,10 @@ mod namespace;
 mod node;
 mod pod;
 mod pod_certificate;
+mod pool_status_request;
 mod rbac;
 mod service;
+mod storage_version;
 mod taint_rule;
 mod trust_bundle;
 mod volume;
@@ -32,10 +35,12 @@ use std::sync::Arc;
 use ::api::resources::ResourceRow;
 use ::api::validation::declarative;
 use ::api::validation::field::{Error as FieldError, Path};
+use ::api::validation::objectmeta::{validate_conditions, validate_long_named};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
-use crate::strategy::{Call, Generic, Strategy, typed};
+use crate::strategy::{Call, Generic, Strategy, typed, typed_metadata};
 
 /// The strategy of a row.
 pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
@@ -80,6 +85,12 @@ pub fn of(row: &ResourceRow) -> Arc<dyn Strategy> {
         ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(devices::ResourceClaimTemplates),
         ("resource.k8s.io", "resourceslices") => Arc::new(devices::ResourceSlices),
         ("resource.k8s.io", "devicetaintrules") => Arc::new(taint_rule::DeviceTaintRules),
+        ("resource.k8s.io", "resourcepoolstatusrequests") => {
+            Arc::new(pool_status_request::ResourcePoolStatusRequests)
+        }
+        ("lifecycle.k8s.io", "evictionrequests") => Arc::new(evictions::EvictionRequests),
+        ("lifecycle.k8s.io", "evictions") => Arc::new(evictions::Evictions),
+        ("internal.apiserver.k8s.io", "storageversions") => Arc::new(storage_version::StorageVersions),
         ("storagemigration.k8s.io", "storageversionmigrations") => Arc::new(checked::STORAGE_MIGRATIONS),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(checked::FLOW_SCHEMAS),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(checked::PRIORITY_LEVELS),
@@ -134,6 +145,27 @@ fn warned<T: DeserializeOwned>(object: &Value, tell: impl Fn(&T) -> Vec<String>)
     typed(object).map(|typed| tell(&typed)).unwrap_or_default()
 }
 
+/// The conditions of a status.
+fn conditions(object: &Value) -> Vec<FieldError> {
+    let status = Path::new("status");
+    let path = status.child("conditions");
+    let Some(list) = object.get_path(&["status", "conditions"]).filter(|c| !c.is_null()) else {
+        return Vec::new();
+    };
+    match machinery::value::from_value::<Vec<Condition>>(list) {
+        Ok(conditions) => validate_conditions(&conditions, &path),
+        Err(error) => vec![FieldError::internal(&path, error.to_string())],
+    }
+}
+
+/// Metadata of kinds whose own rules judge the name too.
+fn long_named(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
+    match typed_metadata(object) {
+        Ok(metadata) => validate_long_named(&metadata, call.resource.row.namespaced, &Path::new("metadata")),
+        Err(error) => vec![error],
+    }
+}
+
 /// What was told already, and what the declarative rules of the object's type refuse.
 fn with_declared(
     call: &Call<'_>,
@@ -143,7 +175,10 @@ fn with_declared(
 ) -> Vec<FieldError> {
     let kind = call.resource.row.kind;
     match ::api::types().kind(&kind.api_version(), kind.kind) {
-        Some(id) => declarative::together(written, declarative::validate(id, object, old, &[])),
+        Some(id) => {
+            let options = call.core.settings.gates.options();
+            declarative::together(written, declarative::validate(id, object, old, &options))
+        }
         None => written,
     }
 }

@@ -89,6 +89,8 @@ pub struct ResourceRow {
     pub categories: Vec<&'static str>,
     /// Absent for resources that are answered but never stored (reviews, bindings).
     pub stored: Option<StoredRow>,
+    /// Feature gate without which the resource is not served.
+    pub gate: Option<&'static str>,
     /// Field labels a field selector may name, beside `metadata.name` and `metadata.namespace`.
     pub fields: Vec<&'static str>,
     /// PUT to a missing name creates it.
@@ -211,6 +213,7 @@ fn parse_row(line: &'static str) -> Option<ResourceRow> {
         short_names: list("short"),
         categories: list("categories"),
         stored,
+        gate: option("gate"),
         fields: list("fields"),
         create_on_update: flag("create-on-update"),
         rv_required: flag("rv-required"),

@@ -20,12 +20,14 @@ mod node_declared_feature_validator;
 mod node_restriction;
 mod objects;
 mod owner_references_permission_enforcement;
+mod pod_group_protection;
 mod pod_node_selector;
 mod pod_resize_validator;
 pub mod pod_security;
 pub mod pod_toleration_restriction;
 mod pods;
 pub mod policy;
+mod priority;
 mod reinvocation;
 pub mod resource_quota;
 mod service_account;
@@ -328,7 +330,7 @@ fn configured(name: &str, with: &Configuration) -> Result<Option<Arc<dyn Plugin>
     }))
 }
 
-/// A plugin without configuration by upstream's name. Absent: PodGroupProtection, whose feature (GenericWorkload) is off.
+/// A plugin without configuration by upstream's name.
 fn build(name: &str) -> Option<Arc<dyn Plugin>> {
     Some(match name {
         "AlwaysAdmit" => Arc::new(always::AlwaysAdmit),
@@ -353,10 +355,11 @@ fn build(name: &str) -> Option<Arc<dyn Plugin>> {
         "ServiceAccount" => Arc::new(service_account::ServiceAccount),
         "NodeRestriction" => Arc::new(node_restriction::NodeRestriction),
         "TaintNodesByCondition" => Arc::new(objects::TaintNodesByCondition),
-        "Priority" => Arc::new(pods::Priority),
+        "Priority" => Arc::new(priority::Priority),
         "DefaultTolerationSeconds" => Arc::new(pods::DefaultTolerationSeconds),
         "DefaultStorageClass" => Arc::new(objects::DefaultStorageClass),
         "StorageObjectInUseProtection" => Arc::new(objects::StorageObjectInUseProtection),
+        "PodGroupProtection" => Arc::new(pod_group_protection::PodGroupProtection),
         "PersistentVolumeClaimResize" => Arc::new(objects::PersistentVolumeClaimResize),
         "RuntimeClass" => Arc::new(pods::RuntimeClass),
         "CertificateApproval" => Arc::new(certificates::CertificateApproval),
@@ -386,8 +389,7 @@ mod tests {
             burst: 1,
             cache_size: 0,
         });
-        let absent = ["ImagePolicyWebhook", "PodGroupProtection"];
-        let names: Vec<&str> = all_names().filter(|name| !absent.contains(name)).collect();
+        let names: Vec<&str> = all_names().filter(|name| *name != "ImagePolicyWebhook").collect();
         assert_eq!(Chain::of(&names, &configuration).unwrap().names(), names);
     }
 

@@ -1,5 +1,5 @@
-//! Plugins that complete pods: DefaultTolerationSeconds, Priority, RuntimeClass, PodTopologyLabels.
-//! Upstream: `plugin/pkg/admission/{defaulttolerationseconds,priority,runtimeclass,podtopologylabels}`.
+//! Plugins that complete pods: DefaultTolerationSeconds, RuntimeClass, PodTopologyLabels.
+//! Upstream: `plugin/pkg/admission/{defaulttolerationseconds,runtimeclass,podtopologylabels}`.
 
 use async_trait::async_trait;
 use machinery::{List, Map, Quantity, Value};
@@ -51,96 +51,6 @@ impl Plugin for DefaultTolerationSeconds {
         }
         Ok(())
     }
-}
-
-/// Turns a priority class name into the number the scheduler uses.
-pub struct Priority;
-
-#[async_trait]
-impl Plugin for Priority {
-    fn name(&self) -> &'static str {
-        "Priority"
-    }
-
-    fn handles(&self, operation: Operation) -> bool {
-        operation != Operation::Connect
-    }
-
-    async fn admit(&self, a: &mut Attributes<'_>) -> Result<(), ApiError> {
-        if !a.is("", "pods") {
-            return Ok(());
-        }
-        match a.operation {
-            Operation::Create => set_priority(a).await,
-            Operation::Update => {
-                // What was found out on creation stays, when clients do not know it.
-                for path in [["spec", "priority"], ["spec", "preemptionPolicy"]] {
-                    let old = a.old.as_ref().and_then(|o| o.get_path(&path)).filter(|v| !v.is_null());
-                    if let (Some(pod), Some(old)) = (a.object.as_mut(), old.cloned())
-                        && pod.get_path(&path).is_none_or(Value::is_null)
-                    {
-                        write(pod, &path, old)?;
-                    }
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn validate(&self, a: &Attributes<'_>) -> Result<(), ApiError> {
-        if !a.is("scheduling.k8s.io", "priorityclasses") || a.operation == Operation::Delete {
-            return Ok(());
-        }
-        let Some(class) = a.object.as_ref().filter(|c| c.bool_at(&["globalDefault"]) == Some(true)) else {
-            return Ok(());
-        };
-        let all = a.call.core.find_all("scheduling.k8s.io", "priorityclasses", "").await?;
-        let other = all
-            .iter()
-            .find(|c| c.bool_at(&["globalDefault"]) == Some(true) && meta::name(c) != meta::name(class));
-        match other {
-            Some(other) => Err(a.forbidden(format!(
-                "PriorityClass {} is already marked as default. Only one default can exist",
-                meta::name(other)
-            ))),
-            None => Ok(()),
-        }
-    }
-}
-
-async fn set_priority(a: &mut Attributes<'_>) -> Result<(), ApiError> {
-    let pod = a.object.clone().unwrap_or_default();
-    let asked = pod.str_at(&["spec", "priorityClassName"]).unwrap_or("");
-    let class = if asked.is_empty() {
-        let all = a.call.core.find_all("scheduling.k8s.io", "priorityclasses", "").await?;
-        // Of several defaults (they can slip in at the same time) the lowest counts.
-        all.into_iter()
-            .filter(|c| c.bool_at(&["globalDefault"]) == Some(true))
-            .min_by_key(|c| c.i64_at(&["value"]).unwrap_or(0))
-    } else {
-        let found = a.call.core.find("scheduling.k8s.io", "priorityclasses", "", asked).await?;
-        Some(found.ok_or_else(|| a.forbidden(format!("no PriorityClass with name {asked} was found")))?)
-    };
-    let value = class.as_ref().and_then(|c| c.i64_at(&["value"])).unwrap_or(0);
-    let policy = class.as_ref().and_then(|c| c.str_at(&["preemptionPolicy"]));
-    let policy = policy.unwrap_or("PreemptLowerPriority").to_owned();
-    if let Some(sent) = pod.i64_at(&["spec", "priority"]).filter(|p| *p != value) {
-        return Err(a.forbidden(format!(
-            "the integer value of priority ({sent}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
-        )));
-    }
-    if let Some(sent) = pod.str_at(&["spec", "preemptionPolicy"]).filter(|p| *p != policy) {
-        return Err(a.forbidden(format!(
-            "the string value of PreemptionPolicy ({sent}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
-        )));
-    }
-    let Some(pod) = a.object.as_mut() else { return Ok(()) };
-    if let Some(class) = &class {
-        write(pod, &["spec", "priorityClassName"], meta::name(class))?;
-    }
-    write(pod, &["spec", "priority"], value)?;
-    write(pod, &["spec", "preemptionPolicy"], policy)
 }
 
 /// Copies overhead and scheduling rules of a pod's runtime class into the pod.

@@ -74,6 +74,7 @@ fn build(d: &Description) -> ResourceRow {
             key: text(&format!("{}/{}", d.group, d.plural)),
             json: true,
         }),
+        gate: None,
         fields: all(&d.fields),
         create_on_update: false,
         rv_required: true,

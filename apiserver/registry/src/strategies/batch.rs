@@ -12,11 +12,11 @@ use super::{gated, validated, validated_update, warned, with_pod_rules};
 use crate::meta;
 use crate::strategy::{Call, Strategy, generic_prepare_for_create, generic_prepare_for_update};
 
-fn drop_gated(object: &mut Value, old: Option<&Value>, template: &[&str]) {
+fn drop_gated(call: &Call<'_>, object: &mut Value, old: Option<&Value>, template: &[&str]) {
     if let [spec @ .., _] = template {
         gated::drop_from_job(object, old, spec);
     }
-    gated::drop_from_pod(object, old, template);
+    gated::drop_from_pod(call, object, old, template);
 }
 
 fn created(object: &Value, spec: &[&str]) -> Vec<String> {
@@ -61,12 +61,12 @@ impl Strategy for Jobs {
             generate_selector(job);
         }
         generic_prepare_for_create(call, job);
-        drop_gated(job, None, JOB_TEMPLATE);
+        drop_gated(call, job, None, JOB_TEMPLATE);
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, job: &mut Value, old: &Value) {
         if !call.is_status() {
-            drop_gated(job, Some(old), JOB_TEMPLATE);
+            drop_gated(call, job, Some(old), JOB_TEMPLATE);
         }
         generic_prepare_for_update(call, job, old);
     }
@@ -141,12 +141,12 @@ impl Strategy for CronJobs {
 
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
         generic_prepare_for_create(call, object);
-        drop_gated(object, None, CRON_JOB_TEMPLATE);
+        drop_gated(call, object, None, CRON_JOB_TEMPLATE);
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
         if !call.is_status() {
-            drop_gated(object, Some(old), CRON_JOB_TEMPLATE);
+            drop_gated(call, object, Some(old), CRON_JOB_TEMPLATE);
         }
         generic_prepare_for_update(call, object, old);
     }

@@ -11,13 +11,13 @@ mod selector;
 
 use ::api::validation::field::{Bad, Error as FieldError, Path};
 use ::api::validation::objectmeta::{
-    name_is_subdomain, validate_long_named, validate_object_meta_update, validate_template_object_meta,
+    name_is_subdomain, validate_object_meta_update, validate_template_object_meta,
 };
 use ::api::validation::resource;
 use async_trait::async_trait;
 use machinery::{Value, golang};
 
-use super::with_declared;
+use super::{long_named, with_declared};
 use crate::errors::ApiError;
 use crate::strategy::{
     Call, Finish, Strategy, generic_prepare_for_create, generic_prepare_for_update,
@@ -37,13 +37,6 @@ fn spec(object: &Value) -> Value {
     object.get("spec").cloned().unwrap_or_default()
 }
 
-fn class_metadata(class: &Value) -> Vec<FieldError> {
-    match typed_metadata(class) {
-        Ok(metadata) => validate_long_named(&metadata, false, &Path::new("metadata")),
-        Err(error) => vec![error],
-    }
-}
-
 /// Device classes.
 pub struct DeviceClasses;
 
@@ -53,13 +46,13 @@ impl Strategy for DeviceClasses {
     }
 
     fn validate(&self, call: &Call<'_>, class: &Value) -> Vec<FieldError> {
-        let mut errors = class_metadata(class);
+        let mut errors = long_named(call, class);
         errors.extend(resource::class::validate_spec(class, None, &selector::verdict));
         with_declared(call, errors, class, None)
     }
 
     fn validate_update(&self, call: &Call<'_>, class: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = class_metadata(class);
+        let mut errors = long_named(call, class);
         errors.extend(metadata_update(class, old));
         errors.extend(resource::class::validate_spec(class, Some(old), &selector::verdict));
         with_declared(call, errors, class, Some(old))

@@ -4,6 +4,9 @@
 
 use machinery::Value;
 
+use crate::gates::Gates;
+use crate::strategy::Call;
+
 /// Where the fields of one feature are; `*` stands for every item of a list.
 type Feature = &'static [&'static str];
 
@@ -46,11 +49,15 @@ const SPEC: &[Feature] = &[
         "volumes/*/projected/sources/*/clusterTrustBundle/user",
         "volumes/*/projected/sources/*/podCertificate/user",
     ],
-    // GenericWorkload
-    &["schedulingGroup"],
-    // EvictionRequestAPI
-    &["evictionResponders"],
+    GROUP,
+    RESPONDERS,
 ];
+
+/// GenericWorkload
+const GROUP: Feature = &["schedulingGroup"];
+
+/// EvictionRequestAPI
+const RESPONDERS: Feature = &["evictionResponders"];
 
 /// Of the status of a pod.
 const STATUS: &[Feature] = &[
@@ -66,6 +73,9 @@ const STATUS: &[Feature] = &[
     &["volumeHealth"],
 ];
 
+/// WorkloadWithJob, of the specification of a job.
+const SCHEDULING: Feature = &["scheduling"];
+
 const CONTAINERS: &[&str] = &["containers", "initContainers", "ephemeralContainers"];
 
 /// Annotations that once held init containers.
@@ -77,7 +87,11 @@ const INIT_CONTAINERS: &[&str] = &[
 ];
 
 /// Drops the fields from a pod, or from a pod template at a path of the object.
-pub fn drop_from_pod(object: &mut Value, old: Option<&Value>, template: &[&str]) {
+pub fn drop_from_pod(call: &Call<'_>, object: &mut Value, old: Option<&Value>, template: &[&str]) {
+    drop_disabled(&call.core.settings.gates, object, old, template);
+}
+
+fn drop_disabled(gates: &Gates, object: &mut Value, old: Option<&Value>, template: &[&str]) {
     let old = old.and_then(|o| o.get_path(template)).and_then(|t| t.get("spec"));
     let Some(pod) = object.get_path_mut(template) else { return };
     if let Some(Value::Map(annotations)) = pod.get_path_mut(&["metadata", "annotations"]) {
@@ -85,7 +99,12 @@ pub fn drop_from_pod(object: &mut Value, old: Option<&Value>, template: &[&str])
     }
     let Some(spec) = pod.get_mut("spec") else { return };
     let signals = uses(spec, STOP_SIGNAL);
-    drop_unused(spec, old, SPEC);
+    let off = |feature: &&Feature| match **feature {
+        GROUP => !gates.generic_workload,
+        RESPONDERS => !gates.eviction_request_api,
+        _ => true,
+    };
+    drop_unused(spec, old, SPEC.iter().filter(off));
     if signals && !uses(spec, STOP_SIGNAL) {
         drop_empty_lifecycles(spec);
     }
@@ -94,7 +113,7 @@ pub fn drop_from_pod(object: &mut Value, old: Option<&Value>, template: &[&str])
 /// Drops the fields from the status of a pod.
 pub fn drop_from_pod_status(pod: &mut Value, old: &Value) {
     if let Some(status) = pod.get_mut("status") {
-        drop_unused(status, old.get("status"), STATUS);
+        drop_unused(status, old.get("status"), STATUS.iter());
     }
 }
 
@@ -102,12 +121,11 @@ pub fn drop_from_pod_status(pod: &mut Value, old: &Value) {
 pub fn drop_from_job(object: &mut Value, old: Option<&Value>, spec: &[&str]) {
     let old = old.and_then(|o| o.get_path(spec));
     if let Some(spec) = object.get_path_mut(spec) {
-        // WorkloadWithJob
-        drop_unused(spec, old, &[&["scheduling"]]);
+        drop_unused(spec, old, std::iter::once(&SCHEDULING));
     }
 }
 
-fn drop_unused(new: &mut Value, old: Option<&Value>, features: &[Feature]) {
+fn drop_unused<'f>(new: &mut Value, old: Option<&Value>, features: impl Iterator<Item = &'f Feature>) {
     for feature in features {
         if uses(new, feature) && old.is_none_or(|old| !uses(old, feature)) {
             each(feature, &mut |steps| remove(new, steps));
@@ -188,12 +206,17 @@ mod tests {
         let pod = r#"{"spec":{"initContainers":[{"lifecycle":{"stopSignal":"SIGUSR1"}}],
             "volumes":[{"emptyDir":{"mode":1}},{"secret":{"items":[{"user":1}]}}]}}"#;
         let mut new = tree(pod);
-        drop_from_pod(&mut new, None, &[]);
+        drop_disabled(&Gates::default(), &mut new, None, &[]);
         let left =
             tree(r#"{"spec":{"initContainers":[{}],"volumes":[{"emptyDir":{}},{"secret":{"items":[{}]}}]}}"#);
         assert_eq!(new, left);
         let mut new = tree(pod);
-        drop_from_pod(&mut new, Some(&tree(r#"{"spec":{"volumes":[{"emptyDir":{"mode":2}}]}}"#)), &[]);
+        drop_disabled(
+            &Gates::default(),
+            &mut new,
+            Some(&tree(r#"{"spec":{"volumes":[{"emptyDir":{"mode":2}}]}}"#)),
+            &[],
+        );
         assert_eq!(new.get_path(&["spec", "volumes"]).map(|v| v.to_string().contains("mode")), Some(true));
         assert!(!new.to_string().contains("stopSignal"));
     }
@@ -205,7 +228,7 @@ mod tests {
             {"pod.beta.kubernetes.io/init-containers":"[]"}},"spec":{"schedulingGroup":{}}}}}}}"#,
         );
         drop_from_job(&mut cron, None, &["spec", "jobTemplate", "spec"]);
-        drop_from_pod(&mut cron, None, &["spec", "jobTemplate", "spec", "template"]);
+        drop_disabled(&Gates::default(), &mut cron, None, &["spec", "jobTemplate", "spec", "template"]);
         let left =
             r#"{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{}},"spec":{}}}}}}"#;
         assert_eq!(cron, tree(left));

@@ -29,11 +29,11 @@ pub struct PodTemplates;
 impl Strategy for PodTemplates {
     fn prepare_for_create(&self, call: &Call<'_>, object: &mut Value) {
         generic_prepare_for_create(call, object);
-        gated::drop_from_pod(object, None, &["template"]);
+        gated::drop_from_pod(call, object, None, &["template"]);
     }
 
     fn prepare_for_update(&self, call: &Call<'_>, object: &mut Value, old: &Value) {
-        gated::drop_from_pod(object, Some(old), &["template"]);
+        gated::drop_from_pod(call, object, Some(old), &["template"]);
         generic_prepare_for_update(call, object, old);
     }
 
@@ -79,7 +79,7 @@ impl Strategy for Pods {
         if let Value::Map(map) = pod {
             map.insert("status", status);
         }
-        gated::drop_from_pod(pod, None, &[]);
+        gated::drop_from_pod(call, pod, None, &[]);
         if pod.list_at(&["spec", "schedulingGates"]).is_some_and(|g| !g.is_empty()) {
             let message = "Scheduling is blocked due to non-empty scheduling gates";
             conditions::set(
@@ -141,7 +141,7 @@ impl Strategy for Pods {
                 keep_if_absent(pod, old, &["spec", "resources"]);
             }
         }
-        gated::drop_from_pod(pod, Some(old), &[]);
+        gated::drop_from_pod(call, pod, Some(old), &[]);
         if !same_at(pod, old, &["spec"], "core/v1.PodSpec") {
             bump_generation(pod, old);
         }

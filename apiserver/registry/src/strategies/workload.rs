@@ -24,12 +24,12 @@ const TEMPLATE: &[&str] = &["spec", "template"];
 
 fn prepare_for_create(call: &Call<'_>, object: &mut Value) {
     generic_prepare_for_create(call, object);
-    gated::drop_from_pod(object, None, TEMPLATE);
+    gated::drop_from_pod(call, object, None, TEMPLATE);
 }
 
 fn prepare_for_update(call: &Call<'_>, object: &mut Value, old: &Value) {
     if !call.is_status() {
-        gated::drop_from_pod(object, Some(old), TEMPLATE);
+        gated::drop_from_pod(call, object, Some(old), TEMPLATE);
     }
     generic_prepare_for_update(call, object, old);
 }

@@ -1,15 +1,15 @@
 //! scheduling.k8s.io: workloads, pod groups and composite pod groups.
 //!
-//! Fields of features that are off by default (topology, claims of groups, preemption policies, composite groups) are
-//! dropped where the stored object does not use them.
+//! Fields of features that are off (topology, claims of groups, preemption policies, composite groups) are dropped where
+//! the stored object does not use them.
 //! Upstream: `pkg/registry/scheduling/{workload,podgroup,compositepodgroup}/strategy.go`.
 
 use ::api::validation::field::{Error as FieldError, Path};
-use ::api::validation::{objectmeta, scheduling};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use ::api::validation::scheduling;
 use machinery::{List, Value};
 
-use super::with_declared;
+use super::{conditions, with_declared};
+use crate::gates::Gates;
 use crate::strategy::{
     Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, reset_metadata_for_status,
     validate_kube_metadata,
@@ -26,11 +26,24 @@ fn given(holder: Option<&Value>, field: &str) -> bool {
     }
 }
 
+/// Fields of a feature, and whether it is on.
+type Gated = (&'static str, fn(&Gates) -> bool);
+
+const CONSTRAINTS: Gated = ("schedulingConstraints", |gates| gates.topology_aware_workload_scheduling);
+const CLAIMS: Gated = ("resourceClaims", |gates| gates.dra_workload_resource_claims);
+const PREEMPTION: Gated = ("preemptionPolicy", |gates| gates.pod_group_preemption_policy);
+const PARENT: Gated = ("parentCompositePodGroupName", |gates| gates.composite_pod_group);
+const NESTED: Gated = (COMPOSITES, |gates| gates.composite_pod_group);
+
 /// Removes fields that the old holder does not have either.
-fn drop_new(holder: &mut Value, old: Option<&Value>, fields: &[&str]) {
-    for field in fields.iter().filter(|field| !given(old, field)) {
+fn drop_new(gates: &Gates, holder: &mut Value, old: Option<&Value>, fields: &[Gated]) {
+    for (field, _) in fields.iter().filter(|(field, on)| !on(gates) && !given(old, field)) {
         holder.remove_path(&[*field]);
     }
+}
+
+fn gates<'c>(call: &Call<'c>) -> &'c Gates {
+    &call.core.settings.gates
 }
 
 fn items(holder: Option<&Value>, field: &str) -> List {
@@ -45,23 +58,23 @@ fn each(holder: &mut Value, field: &str, mut change: impl FnMut(usize, &mut Valu
 }
 
 /// `dropDisabledPodGroupTemplatesFields`: templates are told apart by their places.
-fn drop_from_groups(holder: &mut Value, old: Option<&Value>) {
+fn drop_from_groups(gates: &Gates, holder: &mut Value, old: Option<&Value>) {
     let olds = items(old, GROUPS);
     each(holder, GROUPS, |i, template| {
-        drop_new(template, olds.get(i), &["schedulingConstraints", "resourceClaims", "preemptionPolicy"]);
+        drop_new(gates, template, olds.get(i), &[CONSTRAINTS, CLAIMS, PREEMPTION]);
     });
 }
 
 /// `dropDisabledCompositePodGroupTemplatesFields`: templates are told apart by their names.
-fn drop_from_composites(holder: &mut Value, old: Option<&Value>) {
-    drop_new(holder, old, &[COMPOSITES]);
+fn drop_from_composites(gates: &Gates, holder: &mut Value, old: Option<&Value>) {
+    drop_new(gates, holder, old, &[NESTED]);
     let olds = items(old, COMPOSITES);
     each(holder, COMPOSITES, |_, template| {
         let name = template.str_at(&["name"]).unwrap_or("").to_owned();
         let old = olds.iter().rev().find(|o| o.str_at(&["name"]).unwrap_or("") == name);
-        drop_new(template, old, &["preemptionPolicy"]);
-        drop_from_composites(template, old);
-        drop_from_groups(template, old);
+        drop_new(gates, template, old, &[PREEMPTION]);
+        drop_from_composites(gates, template, old);
+        drop_from_groups(gates, template, old);
     });
 }
 
@@ -71,10 +84,11 @@ fn with_spec(object: &mut Value, old: Option<&Value>, change: impl FnOnce(&mut V
     }
 }
 
-fn drop_from_workload(workload: &mut Value, old: Option<&Value>) {
+fn drop_from_workload(call: &Call<'_>, workload: &mut Value, old: Option<&Value>) {
+    let gates = gates(call);
     with_spec(workload, old, |spec, old| {
-        drop_from_groups(spec, old);
-        drop_from_composites(spec, old);
+        drop_from_groups(gates, spec, old);
+        drop_from_composites(gates, spec, old);
     });
 }
 
@@ -82,24 +96,12 @@ fn spec(object: &Value) -> Value {
     object.get("spec").cloned().unwrap_or_default()
 }
 
-fn conditions(object: &Value) -> Vec<FieldError> {
-    let status = Path::new("status");
-    let path = status.child("conditions");
-    let Some(list) = object.get_path(&["status", "conditions"]).filter(|c| !c.is_null()) else {
-        return Vec::new();
-    };
-    match machinery::value::from_value::<Vec<Condition>>(list) {
-        Ok(conditions) => objectmeta::validate_conditions(&conditions, &path),
-        Err(error) => vec![FieldError::internal(&path, error.to_string())],
-    }
-}
-
 /// Workloads.
 pub struct Workloads;
 
 impl Strategy for Workloads {
-    fn prepare_for_create(&self, _call: &Call<'_>, workload: &mut Value) {
-        drop_from_workload(workload, None);
+    fn prepare_for_create(&self, call: &Call<'_>, workload: &mut Value) {
+        drop_from_workload(call, workload, None);
     }
 
     fn validate(&self, call: &Call<'_>, workload: &Value) -> Vec<FieldError> {
@@ -108,8 +110,8 @@ impl Strategy for Workloads {
         with_declared(call, errors, workload, None)
     }
 
-    fn prepare_for_update(&self, _call: &Call<'_>, workload: &mut Value, old: &Value) {
-        drop_from_workload(workload, Some(old));
+    fn prepare_for_update(&self, call: &Call<'_>, workload: &mut Value, old: &Value) {
+        drop_from_workload(call, workload, Some(old));
     }
 
     fn validate_update(&self, call: &Call<'_>, workload: &Value, old: &Value) -> Vec<FieldError> {
@@ -121,13 +123,12 @@ impl Strategy for Workloads {
 /// Pod groups.
 pub struct PodGroups;
 
-const OF_GROUP: &[&str] =
-    &["schedulingConstraints", "resourceClaims", "preemptionPolicy", "parentCompositePodGroupName"];
+const OF_GROUP: &[Gated] = &[CONSTRAINTS, CLAIMS, PREEMPTION, PARENT];
 
 impl Strategy for PodGroups {
     fn prepare_for_create(&self, call: &Call<'_>, group: &mut Value) {
         generic_prepare_for_create(call, group);
-        with_spec(group, None, |spec, old| drop_new(spec, old, OF_GROUP));
+        with_spec(group, None, |spec, old| drop_new(gates(call), spec, old, OF_GROUP));
     }
 
     fn validate(&self, call: &Call<'_>, group: &Value) -> Vec<FieldError> {
@@ -139,11 +140,11 @@ impl Strategy for PodGroups {
     fn prepare_for_update(&self, call: &Call<'_>, group: &mut Value, old: &Value) {
         generic_prepare_for_update(call, group, old);
         if !call.is_status() {
-            with_spec(group, Some(old), |spec, old| drop_new(spec, old, OF_GROUP));
+            with_spec(group, Some(old), |spec, old| drop_new(gates(call), spec, old, OF_GROUP));
             return;
         }
         reset_metadata_for_status(group, old);
-        if !given(old.get("spec"), "resourceClaims") {
+        if !(gates(call).dra_workload_resource_claims || given(old.get("spec"), "resourceClaims")) {
             group.remove_path(&["status", "resourceClaimStatuses"]);
         }
     }
@@ -164,7 +165,7 @@ pub struct CompositePodGroups;
 impl Strategy for CompositePodGroups {
     fn prepare_for_create(&self, call: &Call<'_>, group: &mut Value) {
         generic_prepare_for_create(call, group);
-        with_spec(group, None, |spec, old| drop_new(spec, old, &["preemptionPolicy"]));
+        with_spec(group, None, |spec, old| drop_new(gates(call), spec, old, &[PREEMPTION]));
     }
 
     fn validate(&self, call: &Call<'_>, group: &Value) -> Vec<FieldError> {
@@ -176,7 +177,7 @@ impl Strategy for CompositePodGroups {
         if call.is_status() {
             reset_metadata_for_status(group, old);
         } else {
-            with_spec(group, Some(old), |spec, old| drop_new(spec, old, &["preemptionPolicy"]));
+            with_spec(group, Some(old), |spec, old| drop_new(gates(call), spec, old, &[PREEMPTION]));
         }
     }
 
