@@ -11,6 +11,11 @@ pub fn hub(kind: RowKind) -> RowKind {
     match (kind.group, kind.kind) {
         ("events.k8s.io", "Event") => RowKind { group: "", version: "v1", kind: "Event" },
         ("autoscaling", "HorizontalPodAutoscaler") => RowKind { version: "v2", ..kind },
+        ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice")
+            if kind.version == "v1beta1" =>
+        {
+            RowKind { version: "v1", ..kind }
+        }
         // The older version has two fields more.
         ("certificates.k8s.io", "PodCertificateRequest") => RowKind { version: "v1beta1", ..kind },
         _ => kind,
@@ -110,23 +115,11 @@ fn convert(object: &mut Value, from: RowKind, to: RowKind) -> Result<(), ApiErro
         ("autoscaling", "v1", _, "v2", "HorizontalPodAutoscaler") => {
             crate::conversions::autoscaler::from_v1(object)?;
         }
-        (
-            "resource.k8s.io",
-            "v1" | "v1beta1" | "v1beta2",
-            _,
-            "v1" | "v1beta1" | "v1beta2",
-            "ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice",
-        ) => {
-            return Err(ApiError::new(
-                501,
-                "",
-                format!(
-                    "{} cannot be served in version {} yet: its conversion from {} is not implemented",
-                    to.kind,
-                    to.api_version(),
-                    from.api_version()
-                ),
-            ));
+        ("resource.k8s.io", "v1beta1", _, "v1" | "v1beta2", kind) => {
+            crate::conversions::devices::from_v1beta1(object, kind);
+        }
+        ("resource.k8s.io", "v1" | "v1beta2", _, "v1beta1", kind) => {
+            crate::conversions::devices::to_v1beta1(object, kind);
         }
         ("certificates.k8s.io", "v1beta1", _, "v1", "PodCertificateRequest") => {
             object.remove_path(&["spec", "pkixPublicKey"]);

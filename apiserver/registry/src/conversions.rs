@@ -3,4 +3,5 @@
 pub mod autoscaler;
 mod autoscaler_v1;
 pub mod definition;
+pub mod devices;
 pub mod event;

@@ -40,6 +40,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use machinery::Value;
 use serde::de::DeserializeOwned;
 
+use crate::codec;
+use crate::conversion;
+use crate::conversions;
 use crate::strategy::{Call, Generic, Strategy, typed, typed_metadata};
 
 /// The strategy of a row.
@@ -174,12 +177,18 @@ fn with_declared(
     old: Option<&Value>,
 ) -> Vec<FieldError> {
     let kind = call.resource.row.kind;
-    match ::api::types().kind(&kind.api_version(), kind.kind) {
-        Some(id) => {
-            let options = call.core.settings.gates.options();
-            declarative::together(written, declarative::validate(id, object, old, &options))
+    let Some(id) = ::api::types().kind(&kind.api_version(), kind.kind) else { return written };
+    let options = call.core.settings.gates.options();
+    if kind.group != "resource.k8s.io" || conversion::hub(kind) == kind {
+        return declarative::together(written, declarative::validate(id, object, old, &options));
+    }
+    // Rules are of the version of the request, and tell its paths.
+    match (codec::served(object, kind), old.map(|old| codec::served(old, kind)).transpose()) {
+        (Ok(object), Ok(old)) => {
+            let declared = declarative::validate(id, &object, old.as_ref(), &options);
+            declarative::together_by(written, declared, conversions::devices::path_in_v1)
         }
-        None => written,
+        (Err(error), _) | (_, Err(error)) => vec![FieldError::internal(&Path::ROOT, error.message)],
     }
 }
 
