@@ -43,11 +43,12 @@ history-tests: rust    ## etcd's history validators on our embedded store, kille
 	$(BIN)/history -facade $(BIN)/examples/etcd_facade -store $(BIN)/corten-store -rounds $(HISTORIES)
 
 RUNTIME_CONFIG ?=
+FEATURE_GATES ?=
 .PHONY: same-data-apiserver
 same-data-apiserver: rust ## ours and upstream's API server on one etcd rewrite each other's objects, of every kind; their documents (needs Go, etcd, upstream's kube-apiserver)
 	@hack/deps.sh build
 	hack/release.sh -p kube-apiserver
-	cd e2e/oracle && go run ./samedata -ours $(abspath $(BIN)/kube-apiserver) -upstream $(UPSTREAM)/kube-apiserver -etcd $(ETCD) -runtime-config "$(RUNTIME_CONFIG)"
+	cd e2e/oracle && go run ./samedata -ours $(abspath $(BIN)/kube-apiserver) -upstream $(UPSTREAM)/kube-apiserver -etcd $(ETCD) -runtime-config "$(RUNTIME_CONFIG)" -feature-gates "$(FEATURE_GATES)"
 
 .PHONY: kubectl-scripts
 kubectl-scripts: rust ## upstream's kubectl scripts against our API server and upstream's; WHAT="pod crd" runs some (needs Go, root)

@@ -7,7 +7,8 @@
 //! oracle programs, `ORACLE_COUNT` creates and as many updates of every kind are compared, and a table is printed, and
 //! written to the file that `ORACLE_RESULTS` names; `ORACLE_RECORD` rewrites the sample, `ORACLE_KIND` asks about one
 //! kind only, `ORACLE_SHOW` tells how many differences of a kind are shown, `ORACLE_SHOW_ORDER` how many that are of order
-//! only, `ORACLE_SEED` changes the cases.
+//! only, `ORACLE_SEED` changes the cases. Kinds that change with features that are off by default are asked about with
+//! those on, too ([`FEATURES`]).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -23,9 +24,10 @@ use generate::Taste;
 use machinery::schema::{Shape, TypeId};
 use oracle::Rng;
 use parking_lot::Mutex;
-use registry::ApiRegistry;
 use registry::admission::Chain;
 use registry::api::RequestContext;
+use registry::gates::Gates;
+use registry::{ApiRegistry, Settings};
 use serde_json::{Map, Value as Json, json};
 
 const ODD_TEXTS: &[&str] = &[
@@ -197,12 +199,53 @@ fn subresources(kind: &str) -> &'static [&'static str] {
         | "DeviceTaintRule"
         | "StorageVersionMigration"
         | "ResourceClaim"
+        | "ResourcePoolStatusRequest"
+        | "Eviction"
+        | "EvictionRequest"
+        | "StorageVersion"
         | "PodCertificateRequest"
         | "PodGroup"
         | "CompositePodGroup"
         | "CustomResourceDefinition"
         | "APIService" => &["", "", "status"],
         _ => &[""],
+    }
+}
+
+/// Features that are turned on for some questions. PodGroupPreemptionPolicy is not among them, as defaults depend on it,
+/// which are the same for the whole process.
+const FEATURES: &[&str] = &[
+    "CompositePodGroup",
+    "DRAWorkloadResourceClaims",
+    "EvictionRequestAPI",
+    "GenericWorkload",
+    "TopologyAwareWorkloadScheduling",
+];
+
+/// Kinds that change with them.
+const FEATURED: &[&str] = &["Pod", "PodTemplate", "Job", "Workload", "PodGroup", "CompositePodGroup"];
+
+/// What follows the name of a kind that is asked about with them.
+const WITH_FEATURES: &str = " with features";
+
+/// A registry for questions of each form.
+struct Registries {
+    plain: ApiRegistry,
+    featured: ApiRegistry,
+}
+
+impl Registries {
+    fn new(dirs: &[tempfile::TempDir; 2]) -> Self {
+        let of = |dir: &tempfile::TempDir, features: &'static [&str]| {
+            let gates = Gates::new(|name| features.contains(&name));
+            let settings = Settings { gates, ..Settings::default() };
+            common::registry_set(dir.path(), Chain::default(), |_| true, settings)
+        };
+        Registries { plain: of(&dirs[0], &[]), featured: of(&dirs[1], FEATURES) }
+    }
+
+    fn of(&self, q: &Json) -> &ApiRegistry {
+        if q.get("gates").is_some() { &self.featured } else { &self.plain }
     }
 }
 
@@ -217,6 +260,9 @@ fn bases_by_kind() -> BTreeMap<String, Vec<Json>> {
     for base in bases() {
         let kind = kind_of(&base);
         if only.as_ref().is_none_or(|o| kind.ends_with(&format!(" {o}"))) {
+            if FEATURED.contains(&kind.rsplit(' ').next().unwrap_or_default()) {
+                by_kind.entry(format!("{kind}{WITH_FEATURES}")).or_default().push(base.clone());
+            }
             by_kind.entry(kind).or_default().push(base);
         }
     }
@@ -225,7 +271,9 @@ fn bases_by_kind() -> BTreeMap<String, Vec<Json>> {
 
 /// As many creates and as many updates of a kind, from its bases in turn.
 fn cases(kind: &str, bases: Vec<Json>, count: usize, seed: u64) -> impl Iterator<Item = Json> + Send + use<> {
-    let (api_version, name) = kind.split_once(' ').unwrap();
+    let plain = kind.trim_end_matches(WITH_FEATURES);
+    let featured = plain != kind;
+    let (api_version, name) = plain.split_once(' ').unwrap();
     let (id, name) = (api::types().kind(api_version, name).unwrap(), name.to_owned());
     // The cases of one kind do not depend on the other kinds.
     let mut r = Rng::new(seed + name.bytes().map(u64::from).sum::<u64>());
@@ -242,7 +290,12 @@ fn cases(kind: &str, bases: Vec<Json>, count: usize, seed: u64) -> impl Iterator
         }
         [json!({"new": new}), update(&mut r, base, &name, id)]
     });
-    unharmed.into_iter().chain(damaged)
+    unharmed.into_iter().chain(damaged).map(move |mut q| {
+        if featured {
+            q["gates"] = json!(FEATURES);
+        }
+        q
+    })
 }
 
 fn update(r: &mut Rng, base: &Json, kind: &str, id: TypeId) -> Json {
@@ -286,7 +339,8 @@ fn context(registry: &ApiRegistry, object: &Json, sub: &str) -> RequestContext {
     common::at(&format!("{api_version} {namespace}/{}/{name}/{sub}", row.resource))
 }
 
-fn ours(registry: &ApiRegistry, q: &Json) -> Json {
+fn ours(registries: &Registries, q: &Json) -> Json {
+    let registry = registries.of(q);
     let sub = q["sub"].as_str().unwrap_or_default();
     let context = context(registry, &q["new"], sub);
     let old = q.get("old").map(|old| {
@@ -399,14 +453,14 @@ struct Tally {
 
 impl Tally {
     /// Counts an answer. Refusals that say the same in another order are not counted, but given back, with ours.
-    fn add(&mut self, registry: &ApiRegistry, q: &Json, theirs: &Json, show: usize) -> Verdict {
+    fn add(&mut self, registries: &Registries, q: &Json, theirs: &Json, show: usize) -> Verdict {
         if beside_the_point(q, theirs) {
             self.aside += 1;
             return Verdict::Same;
         }
         *(if q.get("old").is_some() { &mut self.updates } else { &mut self.creates }) += 1;
         self.refused += usize::from(theirs.is_array());
-        let (mine, theirs) = (form(q, &ours(registry, q)), form(q, theirs));
+        let (mine, theirs) = (form(q, &ours(registries, q)), form(q, theirs));
         if mine == theirs {
             return Verdict::Same;
         }
@@ -487,7 +541,7 @@ impl Sample {
 }
 
 /// Asks about every kind, as many kinds at a time as there are processors, and keeps no more than what is in question.
-fn ask_all(registry: &ApiRegistry, dir: &Path, show: usize) -> (BTreeMap<String, Tally>, Vec<(Json, Json)>) {
+fn ask_all(registries: &Registries, dir: &Path, show: usize) -> (BTreeMap<String, Tally>, Vec<(Json, Json)>) {
     let count = number("ORACLE_COUNT").unwrap_or(100);
     let seed = number("ORACLE_SEED").unwrap_or(7) as u64;
     let waiting = Mutex::new(bases_by_kind());
@@ -499,7 +553,7 @@ fn ask_all(registry: &ApiRegistry, dir: &Path, show: usize) -> (BTreeMap<String,
             let (mut tally, mut sample) = (Tally::default(), Sample::of(2 * count));
             let mut reordered = Vec::new();
             oracle::converse(&dir.join("strategy"), cases(&kind, bases, count, seed), |q, theirs| {
-                match tally.add(registry, &q, &theirs, show) {
+                match tally.add(registries, &q, &theirs, show) {
                     // What is wrong today is counted in the table; the sample guards what is right.
                     Verdict::Same => sample.add(&q, &theirs),
                     Verdict::Order(mine) => reordered.push((q, mine)),
@@ -539,12 +593,13 @@ fn ask_again(tally: &mut Tally, dir: &Path, reordered: Vec<(Json, Json)>) {
 }
 
 /// Compares with the recorded answers.
-fn recall(registry: &ApiRegistry, show: usize) -> BTreeMap<String, Tally> {
+fn recall(registries: &Registries, show: usize) -> BTreeMap<String, Tally> {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let recorded = ["strategies.jsonl", "strategies_mended.jsonl"].into_iter().flat_map(oracle::recorded);
     for (q, theirs) in recorded {
-        let tally = tallies.entry(kind_of(&q["new"])).or_default();
-        if let Verdict::Order(mine) = tally.add(registry, &q, &theirs, show) {
+        let features = if q.get("gates").is_some() { WITH_FEATURES } else { "" };
+        let tally = tallies.entry(format!("{}{features}", kind_of(&q["new"]))).or_default();
+        if let Verdict::Order(mine) = tally.add(registries, &q, &theirs, show) {
             tally.add_order(&q, &mine, &[form(&q, &theirs)]);
         }
     }
@@ -570,17 +625,17 @@ fn number(variable: &str) -> Option<usize> {
 
 #[test]
 fn answers_as_upstream() {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = common::registry_of(dir.path(), Chain::default(), |_| true);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let registries = Registries::new(&dirs);
     let show = number("ORACLE_SHOW").unwrap_or(3);
     let Some(programs) = oracle::oracle_dir() else {
-        let tallies = recall(&registry, show);
+        let tallies = recall(&registries, show);
         eprintln!("{}", table(&tallies));
         let wrong: usize = tallies.values().map(|t| t.different + t.order).sum();
         assert_eq!(wrong, 0, "answers differ from upstream's");
         return;
     };
-    let (tallies, sample) = ask_all(&registry, &programs, show);
+    let (tallies, sample) = ask_all(&registries, &programs, show);
     if oracle::recording() {
         oracle::record("strategies.jsonl", &sample);
     }

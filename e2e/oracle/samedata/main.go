@@ -1,17 +1,18 @@
 // Command samedata has two API servers, ours and upstream's, work on one etcd: whatever one writes the other must read
 // and rewrite as its own, for every kind.
 //
-//	samedata -ours kube-apiserver -upstream kube-apiserver -etcd etcd [-runtime-config api/all=true]
+//	samedata -ours kube-apiserver -upstream kube-apiserver -etcd etcd [-runtime-config api/all=true] [-feature-gates A=true]
 //
-// One server creates an object (upstream's own samples of TestEtcdStoragePath), both serve it, and must answer the same
-// bytes as JSON and as protobuf. The other writes back what it read: that the revision stays proves that it would have
-// stored the very bytes that are there. It adds an annotation; the first must serve the result the same way, and write it
-// back without a new revision. Then the servers change places. Last, discovery and OpenAPI documents are compared,
-// descriptions aside. Prints each difference, and ends with exit code 1 if there is one.
+// One server creates an object (upstream's own samples of TestEtcdStoragePath, and richer ones), both serve it in every
+// version, and must answer the same bytes as JSON, as protobuf and as a table. The other writes back what it read: that the
+// revision stays proves that it would have stored the very bytes that are there. It adds an annotation; the first must serve
+// the result the same way, and write it back without a new revision. In the other versions both must tell the same of a
+// write of what was read, and of one with an annotation. The status is written in the same way. Then the servers change
+// places. Every resource that is served must have a sample. Last, discovery and OpenAPI documents are compared, descriptions
+// aside. Prints each difference, and ends with exit code 1 if there is one.
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -48,21 +49,23 @@ func main() {
 	upstream := flag.String("upstream", "", "upstream's kube-apiserver")
 	etcd := flag.String("etcd", "etcd", "etcd")
 	config := flag.String("runtime-config", "", "--runtime-config of both servers")
+	gates := flag.String("feature-gates", "", "--feature-gates of both servers")
 	only := flag.String("only", "", "resources to look at: a part of their name")
 	flag.Parse()
 	log.SetFlags(0)
 	dir, err := os.MkdirTemp("", "samedata-")
 	check(err)
-	r := &run{store: store{endpoint: "http://127.0.0.1:23790"}, only: *only}
+	r := &run{store: store{endpoint: freeAddress()}, only: *only}
 	defer os.RemoveAll(dir)
 	companion := exec.Command(*etcd, "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error",
 		"--listen-client-urls", r.store.endpoint, "--advertise-client-urls", r.store.endpoint,
-		"--listen-peer-urls", "http://127.0.0.1:23800")
+		"--listen-peer-urls", freeAddress())
 	companion.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	check(companion.Start())
 	defer companion.Process.Kill()
 	for name, binary := range map[string]string{"upstream": *upstream, "ours": *ours} {
-		s, err := server.StartOnEtcd(name, binary, dir, r.store.endpoint, "--runtime-config="+*config)
+		s, err := server.StartOnEtcd(name, binary, dir, r.store.endpoint, "--runtime-config="+*config,
+			"--feature-gates="+*gates)
 		if s != nil {
 			defer s.Stop()
 		}
@@ -77,8 +80,8 @@ func main() {
 	sort.Slice(r.servers, func(i, j int) bool { return r.servers[i].Name > r.servers[j].Name })
 	r.kinds()
 	r.documents()
-	log.Printf("%d kinds written by one and rewritten by the other, both ways; %d documents; %d differences; not offered by both: %s",
-		r.done, r.documentsSeen, r.differences, strings.Join(r.absent, ", "))
+	log.Printf("%d kinds written by one and rewritten by the other, both ways, %d statuses; %d documents; %d differences; not offered by both: %s",
+		r.done, r.statuses, r.documentsSeen, r.differences, strings.Join(r.absent, ", "))
 	if r.differences > 0 || r.done == 0 {
 		defer os.Exit(1)
 	}
@@ -89,6 +92,7 @@ type run struct {
 	servers       []*server.Server
 	only          string
 	done          int
+	statuses      int
 	documentsSeen int
 	differences   int
 	absent        []string
@@ -135,15 +139,52 @@ func (r *run) kinds() {
 			continue
 		}
 		for turn, namespace := range namespaces {
-			sample := samples.GetEtcdStorageDataForNamespace(namespace)[gvr]
-			writer, other := r.servers[turn], r.servers[1-turn]
-			what := fmt.Sprintf("%s, first written by %s", name(gvr), writer.Name)
-			if err := r.exchange(what, gvr, *found, namespace, sample, writer, other); err != nil {
-				r.differ(what, "%v", err)
+			each := append(richer(gvr, namespace), samples.GetEtcdStorageDataForNamespace(namespace)[gvr])
+			for _, sample := range each {
+				r.bothWays(gvr, *found, namespace, sample, r.servers[turn], r.servers[1-turn])
 			}
 		}
 		r.done++
 	}
+	if r.only == "" {
+		r.withoutSample(all)
+	}
+}
+
+func (r *run) bothWays(gvr schema.GroupVersionResource, found resource, namespace string, sample samples.StorageData,
+	writer, other *server.Server) {
+	what := fmt.Sprintf("%s %s, first written by %s", name(gvr), sample.ExpectedEtcdPath, writer.Name)
+	if err := r.exchange(what, gvr, found, namespace, sample, writer, other); err != nil {
+		r.differ(what, "%v", err)
+	}
+}
+
+// Tells of resources that can be written and of which nothing was.
+func (r *run) withoutSample(all map[schema.GroupVersionResource]samples.StorageData) {
+	for _, path := range r.versions() {
+		group, version, found := strings.Cut(strings.TrimPrefix(path, "/apis/"), "/")
+		if !found || path == "/api/v1" {
+			group, version = "", "v1"
+		}
+		for _, served := range r.resources(r.servers[0], path) {
+			gvr := schema.GroupVersionResource{Group: group, Version: version, Resource: served.Name}
+			verbs := strings.Join(served.Verbs, " ")
+			known := strings.Contains(served.Name, "/") || all[gvr].Stub != ""
+			if !known && strings.Contains(verbs, "create") && strings.Contains(verbs, "get") {
+				r.differ(name(gvr), "has no sample")
+			}
+		}
+	}
+}
+
+func (r *run) resources(s *server.Server, path string) []resource {
+	text, err := get(s, path, jsonType)
+	if err != nil {
+		return nil
+	}
+	var list struct{ Resources []resource }
+	check(json.Unmarshal(text, &list))
+	return list.Resources
 }
 
 func name(gvr schema.GroupVersionResource) string {
@@ -161,13 +202,7 @@ func root(gvr schema.GroupVersionResource) string {
 func (r *run) lookup(gvr schema.GroupVersionResource) (*resource, string) {
 	var found [2]*resource
 	for i, s := range r.servers {
-		text, err := get(s, root(gvr), jsonType)
-		if err != nil {
-			continue
-		}
-		var list struct{ Resources []resource }
-		check(json.Unmarshal(text, &list))
-		for _, candidate := range list.Resources {
+		for _, candidate := range r.resources(s, root(gvr)) {
 			if candidate.Name == gvr.Resource {
 				found[i] = &candidate
 			}
@@ -209,79 +244,25 @@ func (r *run) exchange(what string, gvr schema.GroupVersionResource, res resourc
 	var made struct{ Metadata struct{ Name string } }
 	check(json.Unmarshal(body, &made))
 	path += "/" + made.Metadata.Name
-	updates := strings.Contains(strings.Join(res.Verbs, " "), "update")
-	key := sample.ExpectedEtcdPath
-	// Custom resources have no protobuf.
-	custom := !strings.HasSuffix(gvr.Group, ".k8s.io") && strings.Contains(gvr.Group, ".")
+	o := written{key: sample.ExpectedEtcdPath, path: path, updates: strings.Contains(strings.Join(res.Verbs, " "), "update"),
+		// Custom resources have no protobuf.
+		custom: !strings.HasSuffix(gvr.Group, ".k8s.io") && strings.Contains(gvr.Group, "."), kept: kept[gvr.Group]}
+	o.others = r.otherVersions(gvr, path)
 	for _, s := range []*server.Server{other, writer} {
-		if kept[gvr.Group] {
-			r.store.settle(key)
-		}
-		err := r.rewrite(path, key, s, updates, custom)
-		if err != nil {
-			// Controllers of either server may have written the object meanwhile.
-			log.Printf("once more %s: %v", what, err)
-			time.Sleep(2 * time.Second)
-			err = r.rewrite(path, key, s, updates, custom)
-		}
-		if err != nil {
+		if err := r.again(what, o, func() error { return r.rewrite(o, s) }); err != nil {
 			return err
 		}
 	}
-	if kept[gvr.Group] {
-		r.store.settle(key)
+	if r.offersStatus(gvr) {
+		if err := r.status(o, sample, writer, other); err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
 	}
-	_, err = r.same(path, custom)
+	if o.kept {
+		r.store.settle(o.key)
+	}
+	_, err = r.same(o)
 	return err
-}
-
-// Both serve the object; s writes it back as it is, and then with an annotation.
-func (r *run) rewrite(path, key string, s *server.Server, updates, custom bool) error {
-	text, err := r.same(path, custom)
-	if err != nil || !updates {
-		return err
-	}
-	before, was := r.store.get(key)
-	if before == 0 {
-		return fmt.Errorf("nothing is stored at %s", key)
-	}
-	if _, err := send(s, "PUT", path+manager, text); err != nil {
-		return fmt.Errorf("writing back what %s was given: %w", s.Name, err)
-	}
-	if after, is := r.store.get(key); after != before {
-		return fmt.Errorf("%s stores other bytes for what it read\n  %q\n  %q", s.Name, was, is)
-	}
-	var changed object
-	check(json.Unmarshal(text, &changed))
-	changed["metadata"].(object)["annotations"] = object{"written-by": s.Name}
-	if _, err := send(s, "PUT", path+manager, encode(changed)); err != nil {
-		return fmt.Errorf("an annotation by %s: %w", s.Name, err)
-	}
-	return nil
-}
-
-// What both servers answer for an object, as JSON.
-func (r *run) same(path string, custom bool) ([]byte, error) {
-	var text []byte
-	forms := []string{protobuf, jsonType}
-	if custom {
-		forms = forms[1:]
-	}
-	for _, form := range forms {
-		var answers [2][]byte
-		for i, s := range r.servers {
-			answer, err := get(s, path, form)
-			if err != nil {
-				return nil, err
-			}
-			answers[i] = answer
-		}
-		if !bytes.Equal(answers[0], answers[1]) {
-			return nil, fmt.Errorf("served as %s:\n  %q\n  %q", form, answers[0], answers[1])
-		}
-		text = answers[0]
-	}
-	return text, nil
 }
 
 // The path of a collection and the body that creates a sample in it.

@@ -5,11 +5,20 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// An address of this machine that nothing listens on.
+func freeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	defer listener.Close()
+	return "http://" + listener.Addr().String()
+}
 
 // The etcd both servers work on, by its JSON gateway.
 type store struct{ endpoint string }

@@ -1,6 +1,7 @@
 // Command strategy tells what upstream's strategies make of an object that is created or changed.
 //
-// One request per line on stdin: {"new": <object>, "old": <object or absent>, "sub": <subresource or "">}. One answer
+// One request per line on stdin: {"new": <object>, "old": <object or absent>, "sub": <subresource or "">, "gates": <names
+// of features that are on, of those that are off by default, if any>}. One answer
 // per line on stdout: a list of [field, reason, message] in upstream's order; {"object": <object>} when there is
 // nothing to refuse, as it is read back from the store; or {"err": <text>} when an object cannot be decoded or is
 // refused for another reason. With the object come the warnings about it, if any: {"object": ..., "warnings": [...]}.
@@ -30,6 +31,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/kubernetes/fake"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -45,6 +47,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicy"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicybinding"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingwebhookconfiguration"
+	"k8s.io/kubernetes/pkg/registry/apiserverinternal/storageversion"
 	"k8s.io/kubernetes/pkg/registry/apps/controllerrevision"
 	"k8s.io/kubernetes/pkg/registry/apps/daemonset"
 	"k8s.io/kubernetes/pkg/registry/apps/deployment"
@@ -76,6 +79,8 @@ import (
 	"k8s.io/kubernetes/pkg/registry/discovery/endpointslice"
 	"k8s.io/kubernetes/pkg/registry/flowcontrol/flowschema"
 	"k8s.io/kubernetes/pkg/registry/flowcontrol/prioritylevelconfiguration"
+	"k8s.io/kubernetes/pkg/registry/lifecycle/eviction"
+	"k8s.io/kubernetes/pkg/registry/lifecycle/evictionrequest"
 	"k8s.io/kubernetes/pkg/registry/networking/ingress"
 	"k8s.io/kubernetes/pkg/registry/networking/ingressclass"
 	"k8s.io/kubernetes/pkg/registry/networking/ipaddress"
@@ -91,6 +96,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/resource/devicetaintrule"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
+	"k8s.io/kubernetes/pkg/registry/resource/resourcepoolstatusrequest"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
 	"k8s.io/kubernetes/pkg/registry/scheduling/compositepodgroup"
 	"k8s.io/kubernetes/pkg/registry/scheduling/podgroup"
@@ -113,9 +119,10 @@ var policy = func() kind {
 	return of("validatingadmissionpolicies", s, status(validatingadmissionpolicy.NewStatusStrategy(s)))
 }()
 
+var now = testclock.NewFakePassiveClock(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+
 var certificateRequest = func() kind {
 	s := podcertificaterequest.NewStrategy()
-	now := testclock.NewFakePassiveClock(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
 	return of("podcertificaterequests", s, status(podcertificaterequest.NewStatusStrategy(s, everyone, now)))
 }()
 
@@ -173,6 +180,10 @@ var definitions = customresourcedefinition.NewStrategy(extensions.Scheme)
 var podGroups = podgroup.NewStrategy()
 
 var compositePodGroups = compositepodgroup.NewStrategy()
+
+var evictions = eviction.NewStrategy(now)
+
+var evictionRequests = evictionrequest.NewStrategy()
 
 var claims = resourceclaim.NewStrategy(namespaces, everyone)
 
@@ -250,6 +261,10 @@ var kinds = map[string]kind{
 	"MutatingAdmissionPolicyBinding":   of("mutatingadmissionpolicybindings", mutatingadmissionpolicybinding.NewStrategy(everyone, nothing{}, nothing{}), nil),
 	"ClusterTrustBundle":               of("clustertrustbundles", clustertrustbundle.Strategy, nil),
 	"PodCertificateRequest":            certificateRequest,
+	"ResourcePoolStatusRequest":        of("resourcepoolstatusrequests", resourcepoolstatusrequest.Strategy, status(resourcepoolstatusrequest.StatusStrategy)),
+	"Eviction":                         of("evictions", evictions, status(eviction.NewStatusStrategy(evictions))),
+	"EvictionRequest":                  of("evictionrequests", evictionRequests, status(evictionrequest.NewStatusStrategy(evictionRequests))),
+	"StorageVersion":                   of("storageversions", storageversion.Strategy, status(storageversion.StatusStrategy)),
 	"DeviceTaintRule":                  of("devicetaintrules", devicetaintrule.Strategy, status(devicetaintrule.StatusStrategy)),
 	"StorageVersionMigration":          of("storageversionmigrations", storagemigration.Strategy, status(storagemigration.StatusStrategy)),
 	"VolumeAttachment":                 of("volumeattachments", volumeattachment.Strategy, status(volumeattachment.StatusStrategy)),
@@ -267,6 +282,22 @@ type question struct {
 	New json.RawMessage `json:"new"`
 	Old json.RawMessage `json:"old"`
 	Sub string          `json:"sub"`
+
+	Gates []string `json:"gates"`
+}
+
+// Features that questions turn on.
+var features = map[string]bool{}
+
+// Turns on what is asked for, and off what was asked for before.
+func enable(gates []string) error {
+	for gate := range features {
+		features[gate] = false
+	}
+	for _, gate := range gates {
+		features[gate] = true
+	}
+	return utilfeature.DefaultMutableFeatureGate.SetFromMap(features)
 }
 
 func decode(data []byte) (runtime.Object, *schema.GroupVersionKind, error) {
@@ -304,6 +335,9 @@ func answer(line []byte) (out any) {
 	}()
 	var q question
 	if err := json.Unmarshal(line, &q); err != nil {
+		return map[string]string{"err": err.Error()}
+	}
+	if err := enable(q.Gates); err != nil {
 		return map[string]string{"err": err.Error()}
 	}
 	obj, gvk, err := decode(q.New)

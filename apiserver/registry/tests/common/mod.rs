@@ -21,6 +21,15 @@ pub fn registry_with(dir: &std::path::Path, admission: Chain) -> ApiRegistry {
 }
 
 pub fn registry_of(dir: &std::path::Path, admission: Chain, served: fn(&ResourceRow) -> bool) -> ApiRegistry {
+    registry_set(dir, admission, served, Settings::default())
+}
+
+pub fn registry_set(
+    dir: &std::path::Path,
+    admission: Chain,
+    served: fn(&ResourceRow) -> bool,
+    settings: Settings,
+) -> ApiRegistry {
     let options = storage::embedded::Options::new(dir);
     let store = storage::Embedded::open(options).unwrap();
     let registry = ApiRegistry::new(Config {
@@ -28,7 +37,7 @@ pub fn registry_of(dir: &std::path::Path, admission: Chain, served: fn(&Resource
         prefix: "/registry".into(),
         served: Box::new(served),
         admission,
-        settings: Settings::default(),
+        settings,
         clock: Arc::new(|| "2030-01-01T00:00:00Z".parse().unwrap()),
     });
     registry.core().set_authorizer(Arc::new(auth::authorizer::AlwaysAllow));
