@@ -22,7 +22,8 @@ restart() {
   path=$(tr '\0' '\n' < "/proc/$pid/environ" | sed -n 's/^PATH=//p')
   [ -z "$binary" ] || argv[0]=$binary
   kill -9 "$pid"
-  while [ -e "/proc/$pid/stat" ] && [ "$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null)" != Z ]; do sleep 0.02; done
+  # A first thread may be gone while others still hold the ports.
+  while [ -e "/proc/$pid/stat" ] && { [ "$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null)" != Z ] || [ "$(ls "/proc/$pid/task" 2>/dev/null | wc -l)" -gt 1 ]; }; do sleep 0.02; done
   PATH=$path setsid nsenter --net="/run/netns/$name" "${argv[@]}" >> "$dir/log/$daemon.log" 2>&1 < /dev/null &
   pid=$!
   disown "$pid"

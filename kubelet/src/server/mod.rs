@@ -28,12 +28,16 @@ use component::zpages::Pages;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
 use crate::options::Options;
 use guard::Guard;
 use stats::Stats;
+
+/// How long after a failure the port of health checks is tried again.
+const HEALTHZ_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Answers requests.
 pub struct Server {
@@ -134,6 +138,24 @@ fn decode(part: &str) -> String {
     percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
+/// Serves health checks; while the port is taken, as by a predecessor that is still ending, it is tried again.
+/// Upstream: cmd/kubelet/app/server.go run.
+async fn healthz(address: IpAddr, port: u16, mux: Mux, stop: CancellationToken) {
+    let service = component::delegated::open_service(Arc::new(mux));
+    loop {
+        match Listener::bind(address, port, BindOptions::default()) {
+            Ok(listener) => return serve(listener, ServeOptions::default(), service, stop).await,
+            Err(error) => {
+                tracing::error!(err = &error as &dyn std::error::Error, "Failed to start healthz server")
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEALTHZ_RETRY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Serves on all configured ports until the process ends.
 ///
 /// # Errors
@@ -150,10 +172,9 @@ pub fn start(
         let mut mux = Mux::default();
         component::health::install(&mut mux, "/healthz", checks.clone());
         let address: IpAddr = settings.healthz_bind_address.parse()?;
-        let listener = Listener::bind(address, settings.healthz_port, BindOptions::default())?;
-        let service = component::delegated::open_service(Arc::new(mux));
-        let stop = process.shutdown.clone();
-        process.tasks.spawn("healthz", serve(listener, ServeOptions::default(), service, stop));
+        process
+            .tasks
+            .spawn("healthz", healthz(address, settings.healthz_port, mux, process.shutdown.clone()));
     }
     if !settings.enable_server {
         return Ok(());
