@@ -35,6 +35,7 @@ pub struct KeptMeta {
     #[serde(deserialize_with = "annotations")]
     pub annotations: Option<Shared<LabelSet>>,
     pub owner_references: Option<Shared<Vec<OwnerReference>>>,
+    #[expect(clippy::box_collection, reason = "most objects have none: one word instead of three")]
     pub finalizers: Option<Box<Vec<Name>>>,
     /// Of labels, annotations and owners.
     #[serde(skip)]
@@ -157,6 +158,7 @@ pub struct ItemMeta {
     pub resource_version: Box<str>,
     pub deletion_timestamp: Option<Second>,
     pub owner_references: Option<Shared<Vec<OwnerReference>>>,
+    #[expect(clippy::box_collection, reason = "most objects have none: one word instead of three")]
     pub finalizers: Option<Box<Vec<Name>>>,
 }
 

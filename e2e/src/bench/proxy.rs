@@ -331,7 +331,7 @@ impl Events {
                         self.frames.push(&data);
                     }
                 }
-                Err(e) => return Some((Err(e.into()), self)),
+                Err(e) => return Some((Err(e), self)),
             }
         }
     }
