@@ -47,7 +47,14 @@ impl Hierarchy {
         if mounts.iter().any(|m| m.fs_type == "cgroup2" && m.target == root) {
             return Ok(Self::V2(root.to_owned()));
         }
-        let v1 = mounts.into_iter().filter(|m| m.fs_type == "cgroup" && m.target.starts_with(root));
+        // Besides the controllers' trees there may be one without controllers; runtimes put their processes into it, too.
+        // Upstream: github.com/opencontainers/cgroups IsCgroup2HybridMode.
+        let is_used = |m: &sys::mounts::Mount| match m.fs_type.as_str() {
+            "cgroup" => m.target.starts_with(root),
+            "cgroup2" => m.target == root.join("unified"),
+            _ => false,
+        };
+        let v1 = mounts.into_iter().filter(is_used);
         let name =
             |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self::V1(v1.map(|m| (name(&m.target), m.target)).collect()))
