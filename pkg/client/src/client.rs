@@ -460,29 +460,11 @@ enum Broken {
     Malformed(String),
 }
 
-/// Reads a body to its end. Most are one part, which is not copied.
-async fn whole(mut body: Body) -> Result<Bytes, Broken> {
-    let (mut first, mut more, mut length) = (Bytes::new(), Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Broken::Lost(crate::transport::describe(&*e)))?;
-        let Ok(part) = frame.into_data() else { continue };
-        length += part.len();
-        if length > MAX_BODY {
-            return Err(Broken::Lost("the body is too long".to_string()));
-        }
-        if first.is_empty() { first = part } else { more.push(part) }
-    }
-    if more.is_empty() {
-        return Ok(first);
-    }
-    let mut all = Vec::with_capacity(length);
-    all.extend_from_slice(&first);
-    more.iter().for_each(|part| all.extend_from_slice(part));
-    Ok(all.into())
-}
-
 async fn collect(body: Body, headers: &http::HeaderMap) -> Result<Bytes, Broken> {
-    let bytes = whole(body).await?;
+    let limited = http_body_util::Limited::new(body, MAX_BODY);
+    // A body of one part is not copied.
+    let bytes =
+        limited.collect().await.map_err(|e| Broken::Lost(crate::transport::describe(&*e)))?.to_bytes();
     let gzip = headers.get(http::header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() == b"gzip");
     if !gzip {
         return Ok(bytes);
