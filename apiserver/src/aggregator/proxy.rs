@@ -88,14 +88,14 @@ async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Upload) -> Res
         *request.headers_mut() = headers;
         return switched(pool, &mut call, request).await;
     }
-    let body = body::foreign(body);
+    let body = body::boxed(body);
     let mut request = request.body(body).map_err(|e| e.to_string())?;
     *request.headers_mut() = headers;
     let mut response = pool.exchange(request).await?;
     let mut headers = std::mem::take(response.headers_mut());
     forward::strip(&mut headers, false);
     let (parts, body) = response.into_parts();
-    let mut out = Response::new(body::foreign(body));
+    let mut out = Response::new(body::boxed(body));
     *out.status_mut() = parts.status;
     *out.headers_mut() = headers;
     Ok(out)
@@ -113,7 +113,7 @@ async fn switched(pool: &Pool, call: &mut Call, request: Request<body::Body>) ->
     }
     let (mut parts, body) = response.into_parts();
     forward::strip(&mut parts.headers, false);
-    Ok(Response::from_parts(parts, body::foreign(body)))
+    Ok(Response::from_parts(parts, body::boxed(body)))
 }
 
 /// `SetAuthProxyHeaders`: the user as the front proxy vouches for it, and nothing of what the client may have sent.

@@ -81,7 +81,7 @@ pub(super) async fn log(dialer: &Dialer, call: &mut Call, target: Target) -> Res
         return Err(checked(code, &call.info.name, text));
     }
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
-    let body = crate::web::body::foreign(response.into_body());
+    let body = crate::web::body::boxed(response.into_body());
     if is_websocket(call) {
         return messages::answer(call, body);
     }
@@ -148,7 +148,7 @@ pub(super) async fn request(
     }
     let links = Links { prefix: target.prefix.clone(), own, asked };
     let (parts, body) = response.into_parts();
-    let body = crate::web::body::foreign(body);
+    let body = crate::web::body::boxed(body);
     let body = if headers.contains_key(LOCATION) {
         redirect(&links, &mut headers);
         body

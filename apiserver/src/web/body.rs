@@ -10,12 +10,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::Stream;
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, StreamBody};
 
 /// Any failure while producing a body; the connection is cut, as nothing else can be said after the headers.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-/// A response body.
-pub(crate) type Body = UnsyncBoxBody<Data, BodyError>;
+pub(crate) use component::serving::BoxError as BodyError;
+pub(crate) use component::serving::body::{Body, boxed, empty, full};
 /// A response.
 pub(crate) type Response = http::Response<Body>;
 
@@ -26,32 +25,13 @@ const CHUNK: usize = 64 << 10;
 /// Responses above this are compressed for clients that accept gzip. Upstream: `defaultGzipThresholdBytes`.
 pub(crate) const GZIP_THRESHOLD: usize = 128 << 10;
 
-/// A body that is already complete.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(Data::One(bytes.into())).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A body that somebody else makes, of bytes.
-pub(crate) fn foreign<B>(body: B) -> Body
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
-    body.map_frame(|frame| frame.map_data(Data::One)).map_err(Into::into).boxed_unsync()
-}
-
-/// A body without content.
-pub(crate) fn empty() -> Body {
-    full(Bytes::new())
-}
-
 /// A body produced by a stream of chunks.
 pub(crate) fn stream<S>(chunks: S) -> Body
 where
     S: Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
 {
     use futures::StreamExt;
-    StreamBody::new(chunks.map(|chunk| chunk.map(|bytes| Frame::data(Data::One(bytes))))).boxed_unsync()
+    boxed(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))))
 }
 
 /// A body that holds a value as long as it lives: to its end, or until the client leaves.

@@ -55,13 +55,9 @@ impl Pieces {
             out.push(piece);
         }
         self.len -= out.len;
-        match out.pieces.pop_front() {
-            None => Data::One(Bytes::new()),
-            Some(one) if out.pieces.is_empty() => Data::One(one),
-            Some(first) => {
-                out.pieces.push_front(first);
-                Data::Several(out)
-            }
+        match out.pieces.len() {
+            0 | 1 => Data::One(out.pieces.pop_front().unwrap_or_default()),
+            _ => Data::Several(out),
         }
     }
 }

@@ -123,14 +123,31 @@ impl Client {
     }
 }
 
+/// A server with a certificate of its own, in a folder that is there as long as it.
+struct Running {
+    _dir: tempfile::TempDir,
+    pem: Vec<u8>,
+    address: std::net::SocketAddr,
+    /// Drains the server.
+    token: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn begin() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = secure(dir.path().to_str().unwrap()).bind_port(0, &[]).unwrap();
+        let address = server.listener.address();
+        let pem = std::fs::read(dir.path().join("test.crt")).unwrap();
+        let token = CancellationToken::new();
+        let task = tokio::spawn(serve(server.listener, server.options, answer, token.clone()));
+        Running { _dir: dir, pem, address, token, task }
+    }
+}
+
 #[tokio::test]
 async fn serves_tls_with_and_without_client_certificates() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = secure(dir.path().to_str().unwrap()).bind_port(0, &[]).unwrap();
-    let address = server.listener.address();
-    let pem = std::fs::read(dir.path().join("test.crt")).unwrap();
-    let token = CancellationToken::new();
-    let task = tokio::spawn(serve(server.listener, server.options, answer, token.clone()));
+    let Running { _dir, pem, address, token, task } = Running::begin();
     for (alpn, with_certificate, expected) in [
         ("h2", false, "0 true /a"),
         ("h2", true, "2 true /a"),
@@ -148,12 +165,7 @@ async fn serves_tls_with_and_without_client_certificates() {
 
 #[tokio::test]
 async fn sends_many_long_answers_over_one_connection() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = secure(dir.path().to_str().unwrap()).bind_port(0, &[]).unwrap();
-    let address = server.listener.address();
-    let pem = std::fs::read(dir.path().join("test.crt")).unwrap();
-    let token = CancellationToken::new();
-    let task = tokio::spawn(serve(server.listener, server.options, answer, token.clone()));
+    let Running { _dir, pem, address, token, task } = Running::begin();
     let io = TokioIo::new(Client::new(&pem, address, "h2", false).connect().await);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
