@@ -230,15 +230,5 @@ impl HasRelations for Item {
 mod tests {
     use super::*;
 
-    #[test]
-    fn fields_have_the_numbers_of_the_table() {
-        let table = api::types();
-        let wrong = [
-            read::misnamed::<Reading>(table),
-            read::misnamed::<Sharing>(table),
-            read::misnamed::<Item>(table),
-            read::misnamed::<ItemMeta>(table),
-        ];
-        assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
-    }
+    numbered_as_the_table!(Reading, Sharing, Item, ItemMeta);
 }

@@ -5,6 +5,19 @@
 //! the server, and who changes a part sends a patch. A controller that comes to need one more field adds it here, for serde
 //! and for [`machinery::message!`], by which nearly all objects come.
 
+/// The test that fields have the numbers that the table of types has for them.
+#[cfg(test)]
+macro_rules! numbered_as_the_table {
+    ($($read:ty),+) => {
+        #[test]
+        fn fields_have_the_numbers_of_the_table() {
+            let table = api::types();
+            let wrong = [$(machinery::proto::read::misnamed::<$read>(table)),+];
+            assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
+        }
+    };
+}
+
 mod foreign;
 mod labels;
 mod meta;

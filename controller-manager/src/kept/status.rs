@@ -208,18 +208,13 @@ pub struct PodIP {
 mod tests {
     use super::*;
 
-    #[test]
-    fn fields_have_the_numbers_of_the_table() {
-        let table = api::types();
-        let wrong = [
-            read::misnamed::<PodStatus>(table),
-            read::misnamed::<ReadCondition>(table),
-            read::misnamed::<ContainerStatus>(table),
-            read::misnamed::<ContainerState>(table),
-            read::misnamed::<Waiting>(table),
-            read::misnamed::<Terminated>(table),
-            read::misnamed::<PodIP>(table),
-        ];
-        assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
-    }
+    numbered_as_the_table!(
+        PodStatus,
+        ReadCondition,
+        ContainerStatus,
+        ContainerState,
+        Waiting,
+        Terminated,
+        PodIP
+    );
 }

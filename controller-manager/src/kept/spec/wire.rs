@@ -184,23 +184,18 @@ fn reference<const TAG: u32>(to: &mut Option<BySecretRef>, wire: u8, from: &mut 
 mod tests {
     use super::*;
 
-    #[test]
-    fn fields_have_the_numbers_of_the_table() {
-        let table = api::types();
-        let wrong = [
-            read::misnamed::<Read>(table),
-            read::misnamed::<Container>(table),
-            read::misnamed::<ContainerPort>(table),
-            read::misnamed::<SecretName>(table),
-            read::misnamed::<ClaimSource>(table),
-            read::misnamed::<Variable>(table),
-            read::misnamed::<VariableSource>(table),
-            read::misnamed::<ReadVolume>(table),
-            read::misnamed::<BySecretName>(table),
-            read::misnamed::<ByPublishSecret>(table),
-            read::misnamed::<Projected>(table),
-            read::misnamed::<Projection>(table),
-        ];
-        assert!(wrong.iter().all(Option::is_none), "{wrong:?}");
-    }
+    numbered_as_the_table!(
+        Read,
+        Container,
+        ContainerPort,
+        SecretName,
+        ClaimSource,
+        Variable,
+        VariableSource,
+        ReadVolume,
+        BySecretName,
+        ByPublishSecret,
+        Projected,
+        Projection
+    );
 }
