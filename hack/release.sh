@@ -6,14 +6,19 @@ cd "$(dirname "$0")/.."
 recorded=hack/profile
 command=(build --release)
 if [[ ${1:-} = bench ]]; then command=(bench); shift; fi
+target=${CARGO_TARGET_DIR:-$PWD/target}
 # Named after its content: cargo sees another path, not another file.
-data=${CARGO_TARGET_DIR:-$PWD/target}/recorded/$(cat $recorded/*.gz | sha256sum | cut -c1-16)
-if [[ ! -d $data ]]; then
-  mkdir -p "$data.new"
-  for f in daemons.profdata order.txt; do gzip -dc "$recorded/$f.gz" > "$data.new/$f"; done
-  mv "$data.new" "$data"
+data=$target/recorded/$(sha256sum < $recorded/daemons.profdata.gz | cut -c1-16)
+if [[ ! -f $data/daemons.profdata ]]; then
+  mkdir -p "$data"
+  gzip -dc "$recorded/daemons.profdata.gz" > "$data/unpacked"
+  mv "$data/unpacked" "$data/daemons.profdata"
 fi
+# Only the linker looks at the order, of which cargo is not told: with another one, the programs are linked anew, nothing else.
+export SYMBOL_ORDER=$target/recorded/order.txt
+gzip -dc "$recorded/order.txt.gz" > "$SYMBOL_ORDER.new"
+if ! cmp -s "$SYMBOL_ORDER.new" "$SYMBOL_ORDER"; then touch ./*/src/main.rs; fi
+mv "$SYMBOL_ORDER.new" "$SYMBOL_ORDER"
 # Code that changed since has no profile; that is not worth a warning each.
 profile="-Cprofile-use=$data/daemons.profdata -Cllvm-args=-no-pgo-warn-mismatch"
-order="-Clink-arg=-Wl,--symbol-ordering-file=$data/order.txt -Clink-arg=-Wl,--no-warn-symbol-ordering"
-RUSTC_WRAPPER=$PWD/$recorded/rustc.sh RUSTFLAGS="${RUSTFLAGS:-} $(cat $recorded/flags) $profile $order" exec cargo "${command[@]}" --locked "$@"
+RUSTC_WRAPPER=$PWD/$recorded/rustc.sh RUSTFLAGS="${RUSTFLAGS:-} $(cat $recorded/flags) $profile" exec cargo "${command[@]}" --locked "$@"

@@ -4,7 +4,7 @@
 # would have the name of what is built. Registry crates, which are compiled by absolute paths, keep theirs.
 #
 # Programs are linked to fixed addresses, as upstream's are: else the loader writes addresses into 1 MiB of constants of each,
-# which is then memory of its own that the kernel cannot drop.
+# which is then memory of its own that the kernel cannot drop. SYMBOL_ORDER names the file with the order of their functions.
 set -euo pipefail
 name= kind= ours= at=
 args=("$@")
@@ -21,5 +21,7 @@ if [[ -n $ours && -n $at ]]; then
   hash=$(awk -v n="$name" -v k="$kind" '$1 == n && $2 == k {print $3}' "$(dirname "$0")/crates")
   [[ -z $hash ]] || args[at]=metadata=$hash
   [[ $kind != bin ]] || args+=(-Clink-arg=-no-pie)
+  [[ $kind != bin || -z ${SYMBOL_ORDER:-} ]] ||
+    args+=(-Clink-arg=-Wl,--symbol-ordering-file="$SYMBOL_ORDER" -Clink-arg=-Wl,--no-warn-symbol-ordering)
 fi
 exec "${args[@]}"
