@@ -190,7 +190,18 @@ pub fn served(object: &Value, kind: RowKind) -> Result<Value, ApiError> {
 }
 
 /// The metadata of an object alone, as JSON or as a bare protobuf message.
-pub fn metadata(object: &Value, protobuf: bool) -> Result<Bytes, String> {
+pub fn metadata(object: &Value, kind: RowKind, protobuf: bool) -> Result<Bytes, String> {
+    const ANNOTATIONS: [&str; 2] = ["metadata", "annotations"];
     let empty = Value::Map(machinery::Map::new());
+    let whole = object.get("metadata").unwrap_or(&empty);
+    let carrier = conversion::carrier(kind).filter(|key| meta::annotation(object, key).is_some());
+    let Some(carrier) = carrier else { return shape::metadata(whole, protobuf) };
+    let mut object = object.clone();
+    if let Some(Value::Map(annotations)) = object.get_path_mut(&ANNOTATIONS) {
+        annotations.remove(carrier);
+        if annotations.is_empty() {
+            meta::remove(&mut object, "annotations");
+        }
+    }
     shape::metadata(object.get("metadata").unwrap_or(&empty), protobuf)
 }

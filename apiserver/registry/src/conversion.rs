@@ -62,6 +62,17 @@ fn name_claim_templates(object: &mut Value, kind: RowKind) {
     }
 }
 
+/// The annotation that carries a field upstream's internal type has and the served one has not. Rows of tables and bare
+/// metadata are made of the internal object, which is without it
+/// (`Convert_v1_DaemonSet_To_apps_DaemonSet`, `Convert_v1_Deployment_To_apps_Deployment`).
+pub fn carrier(kind: RowKind) -> Option<&'static str> {
+    match (kind.group, kind.kind) {
+        ("apps", "DaemonSet") => Some("deprecated.daemonset.template.generation"),
+        ("apps", "Deployment") => Some("deprecated.deployment.rollback.to"),
+        _ => None,
+    }
+}
+
 /// Request version to hub.
 pub fn to_hub(object: &mut Value, from: RowKind) -> Result<(), ApiError> {
     sync_service_account(object, from);

@@ -69,7 +69,7 @@ impl Object for Owned {
     }
 
     fn metadata(&self, protobuf: bool) -> Result<Bytes, ApiError> {
-        codec::metadata(&self.value, protobuf).map_err(ApiError::internal)
+        codec::metadata(&self.value, self.kind, protobuf).map_err(ApiError::internal)
     }
 
     fn value(&self) -> Result<Arc<Value>, ApiError> {

@@ -18,12 +18,12 @@ use storage::cacher::Object as Stored;
 
 use super::cache::{CANONICAL, DECODED, Source, UNCHECKED};
 use crate::api::{Format, Gvk, Object, ObjectRef, Wire, lead};
-use crate::codec;
 use crate::core::Resource;
 use crate::deflate::{Deflater, Piece};
 use crate::errors::ApiError;
 use crate::meta;
 use crate::shape;
+use crate::{codec, conversion};
 
 /// Encodings per served row: the four wire forms, plain and compressed.
 const FORMS: u32 = 8;
@@ -252,9 +252,10 @@ impl Object for Cached {
     }
 
     fn metadata(&self, protobuf: bool) -> Result<Bytes, ApiError> {
-        if self.splice()?.is_none() {
-            let tree = codec::served(&self.tree()?, self.resource.row.kind)?;
-            return codec::metadata(&tree, protobuf).map_err(|e| self.corrupt(e));
+        let kind = self.resource.row.kind;
+        let carries = |key: &str| memchr::memmem::find(&self.object.payload, key.as_bytes()).is_some();
+        if self.splice()?.is_none() || conversion::carrier(kind).is_some_and(carries) {
+            return codec::metadata(&self.tree()?, kind, protobuf).map_err(|e| self.corrupt(e));
         }
         let [start, from, to, end] = self.object.header.marks;
         let version = self.object.revision.to_string();
