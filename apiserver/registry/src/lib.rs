@@ -28,6 +28,7 @@ mod store_errors;
 mod strategies;
 pub mod strategy;
 pub mod subresources;
+mod untagged;
 
 pub use core::{Config, Core, Settings};
 pub use registry::ApiRegistry;

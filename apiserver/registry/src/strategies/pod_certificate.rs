@@ -4,8 +4,8 @@
 mod spec;
 mod status;
 
-use ::api::validation::field::{Error as FieldError, Path};
-use ::api::validation::objectmeta::{name_is_subdomain, validate_immutable, validate_kube_object_meta};
+use ::api::validation::field::{Bad, Error as FieldError, Path};
+use ::api::validation::objectmeta::{name_is_subdomain, validate_kube_object_meta};
 use async_trait::async_trait;
 use k8s_openapi::api::certificates::v1beta1::PodCertificateRequest;
 use machinery::{Value, golang};
@@ -14,6 +14,7 @@ use super::{validated, validated_update};
 use crate::admission::certificates::may;
 use crate::errors::ApiError;
 use crate::strategy::{Call, Finish, Strategy, generic_prepare_for_update, reset_metadata_for_status};
+use crate::untagged;
 
 /// The strategy.
 pub struct PodCertificates;
@@ -41,7 +42,11 @@ impl Strategy for PodCertificates {
             if call.is_status() {
                 return status::validate(new, old, call.now);
             }
-            validate_immutable(&new.spec, &old.spec, &Path::new("spec")).into_iter().collect()
+            let changed = new.spec != old.spec;
+            let spec = object.get("spec").unwrap_or(&Value::Null);
+            let bad = || Bad::Raw(untagged::print(spec, untagged::POD_CERTIFICATE_REQUEST_SPEC));
+            let error = || FieldError::invalid(&Path::new("spec"), bad(), "field is immutable");
+            changed.then(error).into_iter().collect()
         })
     }
 

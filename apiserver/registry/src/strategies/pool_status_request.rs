@@ -11,6 +11,7 @@ use crate::strategy::{
     Call, Strategy, generic_prepare_for_create, generic_prepare_for_update, reset_metadata_for_status,
     validate_kube_metadata,
 };
+use crate::untagged;
 
 /// The strategy.
 pub struct ResourcePoolStatusRequests;
@@ -49,7 +50,10 @@ impl Strategy for ResourcePoolStatusRequests {
             (true, Some(answer)) => {
                 let new = given(request, &["status"]);
                 let changed = new.is_none_or(|new| !new.semantic_eq(answer));
-                let bad = Bad::Raw(new.map_or_else(|| "null".to_owned(), ToString::to_string));
+                let bad = Bad::Raw(untagged::print(
+                    new.unwrap_or(&Value::Null),
+                    untagged::POOL_STATUS_REQUEST_STATUS,
+                ));
                 let error = || FieldError::invalid(&Path::new("status"), bad, "field is immutable");
                 changed.then(error).into_iter().collect()
             }
