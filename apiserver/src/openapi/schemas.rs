@@ -31,6 +31,9 @@ pub(super) enum Scope<'a> {
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
+/// The one type that is declared to be what every type is (`+structType=granular`), which the type table does not hold.
+const GRANULAR: &str = "io.k8s.api.lifecycle.v1alpha1.ResponderStatus";
+
 /// Whether upstream's server, or a client of it, knows the kinds of a package.
 fn is_known(path: &str, server: bool) -> bool {
     match path.strip_prefix("k8s.io/api/").and_then(|rest| rest.split('/').next()) {
@@ -189,6 +192,8 @@ impl Schemas {
         }
         if own.atomic {
             out["x-kubernetes-map-type"] = json!("atomic");
+        } else if self.name(id) == GRANULAR {
+            out["x-kubernetes-map-type"] = json!("granular");
         }
         if own.union {
             out["x-kubernetes-unions"] = json!([self.union(id)]);
