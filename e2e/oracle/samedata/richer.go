@@ -54,7 +54,7 @@ func specs(gvr schema.GroupVersionResource) []string {
 			"schedulingConstraints":{"topology":[{"key":"example.com/rack"}]},
 			"resourceClaims":[{"name":"c","resourceClaimTemplateName":"t"}]}]}`}
 	case "podgroups":
-		return []string{`{"schedulingPolicy":{"gang":{"minCount":2}},"disruptionMode":{"all":{}},"priorityClassName":"system-cluster-critical",
+		return []string{`{"schedulingPolicy":{"gang":{"minCount":2}},"disruptionMode":{"all":{}},
 			"schedulingConstraints":{"topology":[{"key":"example.com/rack"}]},
 			"resourceClaims":[{"name":"c","resourceClaimTemplateName":"t"}]}`}
 	case "pods":
