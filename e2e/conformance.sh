@@ -16,7 +16,7 @@ inside "$KUBECTL" apply -f "$here/manifests/dns.yaml" >/dev/null
 inside "$KUBECTL" -n kube-system rollout status deployment/coredns --timeout=120s
 inside timeout "${T:-5400}" "$UPSTREAM/ginkgo" --procs="${P:-3}" --no-color --silence-skips --timeout="${T:-5400}s" \
   --focus="${FOCUS:-\[Conformance\]}" --skip="${SKIP:-\[Serial\]|\[Disruptive\]}" --output-dir="$OUT" --json-report=r.json \
-  "$UPSTREAM/e2e.test" -- --provider=local --kubeconfig="$KUBECONFIG" --allowed-not-ready-nodes=0 \
+  "$UPSTREAM/e2e.test" -- --provider=local --kubeconfig="$KUBECONFIG" --allowed-not-ready-nodes=0 --num-nodes="${NODES:-1}" \
   --report-dir="$OUT" --disable-log-dump --dump-logs-on-failure=false >"$OUT/log" 2>&1 || true
 [ -f "$OUT/r.json" ] || { echo "the suite left no report; its last lines:"; tail -20 "$OUT/log"; exit 1; }
 "$BIN/cluster" report "$OUT" "$here/conformance/upstream.txt" "$CORTEN_DIR"

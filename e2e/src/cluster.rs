@@ -34,6 +34,9 @@ impl Cluster {
         fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
         if let Some(name) = &spec.netns {
             host::create(name, spec.address)?;
+            if spec.dual_stack {
+                host::give_second_address(name, spec::node_ip_6(1))?;
+            }
         }
         if let Some(root) = &spec.cgroup_root {
             cgroup::create(root)?;
@@ -83,9 +86,7 @@ impl Cluster {
         if let Some(archive) = &self.spec.images {
             self.step("registry", || self.start_registry(archive))?;
         }
-        self.step("containerd", || {
-            self.write_network(spec::NODE_POD_CIDR).and_then(|()| self.start_containerd())
-        })?;
+        self.step("containerd", || self.write_first_network().and_then(|()| self.start_containerd()))?;
         self.step("kube-proxy", || self.start_daemon("kube-proxy"))?;
         self.step("kubelet", || self.start_daemon("kubelet"))?;
         self.step("node ready", || self.wait_node(self))?;
@@ -264,13 +265,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Configures the pods' network: a bridge whose pods get addresses of `pod_cidr`.
-    pub(crate) fn write_network(&self, pod_cidr: &str) -> Result<()> {
+    /// Configures the network of the first node's pods.
+    pub(crate) fn write_first_network(&self) -> Result<()> {
+        let cidrs = self.spec.families(spec::NODE_POD_CIDR, spec::NODE_POD_CIDR_6);
+        self.write_network(&cidrs.split(',').collect::<Vec<_>>())
+    }
+
+    /// Configures the pods' network: a bridge whose pods get an address of each of `pod_cidrs`.
+    pub(crate) fn write_network(&self, pod_cidrs: &[&str]) -> Result<()> {
         let path = self.spec.dir.join("cni/10-corten.conflist");
         fs::create_dir_all(self.spec.dir.join("cni"))?;
         // Between nodes a pod keeps its address; only a machine's own pods go out to where nobody knows it.
         let masquerade = self.spec.netns.is_none();
-        fs::write(&path, cni_config(pod_cidr, masquerade, &self.spec.path("addresses")))
+        fs::write(&path, cni_config(pod_cidrs, masquerade, &self.spec.path("addresses")))
             .with_context(|| format!("writing {}", path.display()))
     }
 
@@ -358,10 +365,14 @@ impl Cluster {
 const BRIDGE: &str = "corten0";
 
 /// `addresses`: the folder in which given-out addresses are noted.
-fn cni_config(pod_cidr: &str, masquerade: bool, addresses: &str) -> String {
+fn cni_config(subnets: &[&str], masquerade: bool, addresses: &str) -> String {
+    let ranges: Vec<_> = subnets.iter().map(|subnet| serde_json::json!([{"subnet": subnet}])).collect();
+    let everywhere = |subnet: &&str| if subnet.contains(':') { "::/0" } else { "0.0.0.0/0" };
+    let routes: Vec<_> =
+        subnets.iter().map(|subnet| serde_json::json!({"dst": everywhere(subnet)})).collect();
     serde_json::json!({"cniVersion": "1.0.0", "name": "corten", "plugins": [
         {"type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": masquerade, "hairpinMode": true,
-         "ipam": {"type": "host-local", "dataDir": addresses, "ranges": [[{"subnet": pod_cidr}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+         "ipam": {"type": "host-local", "dataDir": addresses, "ranges": ranges, "routes": routes}},
         {"type": "portmap", "capabilities": {"portMappings": true}}
     ]})
     .to_string()

@@ -25,7 +25,10 @@ impl Cluster {
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_string(),
             "--authorization-mode=Node,RBAC".to_string(),
             "--enable-admission-plugins=NodeRestriction".to_string(),
-            format!("--service-cluster-ip-range={}", spec::SERVICE_CIDR),
+            format!(
+                "--service-cluster-ip-range={}",
+                self.spec.families(spec::SERVICE_CIDR, spec::SERVICE_CIDR_6)
+            ),
             format!("--kubelet-client-certificate={}", pki("apiserver-kubelet-client.crt")),
             format!("--kubelet-client-key={}", pki("apiserver-kubelet-client.key")),
             "--kubelet-preferred-address-types=InternalIP,Hostname".to_string(),
@@ -113,7 +116,7 @@ impl Cluster {
             // The two that are off by default let nodes join by a token, as with kubeadm.
             "--controllers=*,bootstrap-signer-controller,token-cleaner-controller".to_string(),
             "--allocate-node-cidrs=true".to_string(),
-            format!("--cluster-cidr={}", spec::POD_CIDR),
+            format!("--cluster-cidr={}", self.spec.families(spec::POD_CIDR, spec::POD_CIDR_6)),
         ]);
         flags
     }
@@ -133,7 +136,7 @@ impl Cluster {
         vec![
             format!("--kubeconfig={}", self.pki.kubeconfig_path("kube-proxy")),
             format!("--hostname-override={}", self.spec.node),
-            format!("--cluster-cidr={}", spec::POD_CIDR),
+            format!("--cluster-cidr={}", self.spec.families(spec::POD_CIDR, spec::POD_CIDR_6)),
             format!("--proxy-mode={}", self.spec.proxy_mode),
             // The machine's own limit is left alone: it belongs to whoever set it.
             "--conntrack-max-per-core=0".to_string(),
@@ -147,7 +150,7 @@ impl Cluster {
             format!("--config={config}"),
             format!("--kubeconfig={}", self.pki.kubeconfig_path("kubelet")),
             format!("--hostname-override={}", self.spec.node),
-            format!("--node-ip={}", self.spec.address),
+            format!("--node-ip={}", self.spec.families(self.spec.address, spec::node_ip_6(self.number()))),
             format!("--root-dir={}", self.spec.path("kubelet")),
         ];
         if self.pki.bootstraps() {

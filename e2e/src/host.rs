@@ -67,6 +67,13 @@ pub fn route(name: &str, cidr: &str, via: IpAddr) -> Result<()> {
     ip(&["-n", name, "route", "replace", cidr, "via", &via.to_string()])
 }
 
+/// Gives the host an IPv6 address beside its own, if it has none yet.
+pub fn give_second_address(name: &str, address: IpAddr) -> Result<()> {
+    let given = format!("{address}/64");
+    ip(&["-n", name, "-6", "addr", "replace", &given, "dev", "node0", "nodad"])?;
+    ip(&["-n", name, "-6", "route", "replace", "default", "dev", "node0"])
+}
+
 fn give_address(name: &str, address: IpAddr) -> Result<()> {
     ip(&["-n", name, "addr", "add", &format!("{address}/24"), "dev", "node0"])?;
     ip(&["-n", name, "link", "set", "node0", "up"])?;

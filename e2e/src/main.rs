@@ -54,6 +54,7 @@ const USAGE: &str = "usage: cluster up [--isolated] | down [--wipe] | smoke [cle
   testimages FOLDER ARCHIVE       build the conformance suite's images from what hack/upstream.sh and testbase.sh made
   report RESULTS BASELINE CLUSTER what a run of upstream's suite says: totals beside another run's, and the failures
 environment: STORE=embedded|etcd  NODES=1 (more with --isolated and smoke)  CORTEN_DIR=/var/lib/corten  CORTEN_BIN=target/release  KUBECTL=kubectl
+  DUAL_STACK=1 IPv6 besides IPv4 (with --isolated)
   PATIENCE=5: everything may take five times as long (an emulated machine)
   IMAGES=ARCHIVE: a registry beside the cluster serves its images, and every node pulls from it first
   KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY: another binary for one daemon";
@@ -241,6 +242,11 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
             spec::find_program("kubectl", &path).context("there is no kubectl (hack/kubectl.sh gets one)")?
         }
     };
+    let dual_stack = env("DUAL_STACK").is_some();
+    ensure!(
+        !dual_stack || netns.is_some(),
+        "DUAL_STACK: only in a network namespace (cluster up --isolated)"
+    );
     let address = if netns.is_some() { [10, 199, 0, 1].into() } else { spec::machine_address()? };
     Ok(Spec {
         dir,
@@ -257,6 +263,7 @@ fn spec_at(dir: PathBuf, netns: Option<String>) -> Result<Spec> {
         kubectl,
         images: env("IMAGES").map(PathBuf::from),
         static_pods: false,
+        dual_stack,
         proxy_mode: env("PROXY_MODE").unwrap_or_else(|| "iptables".to_string()),
         flags: spec::DAEMONS.iter().filter_map(|d| Some(((*d).to_string(), extra_flags(d)?))).collect(),
     })

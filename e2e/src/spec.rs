@@ -56,6 +56,8 @@ pub struct Spec {
     /// A docker archive whose images a registry beside the cluster serves; none = only the two images of the sample.
     pub images: Option<PathBuf>,
     pub proxy_mode: String,
+    /// Nodes, pods and Services have IPv6 addresses, too; only in network namespaces.
+    pub dual_stack: bool,
     /// The control plane consists of static pods of the first node's kubelet.
     pub static_pods: bool,
     /// More flags, by daemon.
@@ -72,6 +74,14 @@ pub const DNS_IP: &str = "10.96.0.10";
 pub const POD_CIDR: &str = "10.244.0.0/16";
 /// The one node's part of them.
 pub const NODE_POD_CIDR: &str = "10.244.0.0/24";
+/// The same in IPv6, where a cluster has both families.
+pub const SERVICE_CIDR_6: &str = "fd00:96::/112";
+pub const POD_CIDR_6: &str = "fd00:244::/56";
+pub const NODE_POD_CIDR_6: &str = "fd00:244::/64";
+/// The second address of the node with this number.
+pub fn node_ip_6(number: u8) -> IpAddr {
+    std::net::Ipv6Addr::new(0xfd00, 0x199, 0, 0, 0, 0, 0, number.into()).into()
+}
 /// Port of etcd's clients.
 pub const ETCD_PORT: u16 = 2379;
 /// Port of etcd's members among each other.
@@ -95,6 +105,11 @@ impl Spec {
         self.server
             .replacen("https", "http", 1)
             .replace(&format!(":{API_PORT}"), &format!(":{}", crate::registry::PORT))
+    }
+
+    /// `first`, and `second` where the cluster has both families.
+    pub fn families(&self, first: impl std::fmt::Display, second: impl std::fmt::Display) -> String {
+        if self.dual_stack { format!("{first},{second}") } else { first.to_string() }
     }
 
     /// The containerd socket.

@@ -106,7 +106,7 @@ fn start(cluster: &Cluster) -> Result<()> {
         write(cluster, daemon, |text| text)?;
     }
     cluster.step("containerd", || {
-        cluster.write_network(crate::spec::NODE_POD_CIDR)?;
+        cluster.write_first_network()?;
         cluster.start_containerd()?;
         cluster.ctr(&["images", "import", &archive.display().to_string()]).map(drop)
     })?;

@@ -85,6 +85,9 @@ impl Cluster {
         };
         fs::create_dir_all(&spec.dir).with_context(|| format!("creating {}", spec.dir.display()))?;
         host::create_beside(first, &name, spec.address)?;
+        if spec.dual_stack {
+            host::give_second_address(&name, spec::node_ip_6(number))?;
+        }
         cgroup::create(&format!("/{name}"))?;
         Ok(spec)
     }
@@ -99,27 +102,28 @@ impl Cluster {
         worker.start_containerd()?;
         worker.start_daemon("kube-proxy")?;
         worker.start_daemon("kubelet")?;
-        let pod_cidr = self.pod_cidr(worker)?;
-        worker.write_network(&pod_cidr)?;
-        self.connect(worker, &pod_cidr)?;
+        let pod_cidrs = self.pod_cidrs(worker)?;
+        let pod_cidrs: Vec<&str> = pod_cidrs.split_whitespace().collect();
+        worker.write_network(&pod_cidrs)?;
+        self.connect(worker, &pod_cidrs)?;
         self.wait_node(worker)
     }
 
-    /// The addresses that the controller manager gave the worker's pods.
-    fn pod_cidr(&self, worker: &Self) -> Result<String> {
+    /// The addresses that the controller manager gave the worker's pods, of one family or both.
+    fn pod_cidrs(&self, worker: &Self) -> Result<String> {
         let (kubectl, node) = (self.kubectl("admin"), worker.spec.node.as_str());
-        let read = || kubectl.run(&["get", "node", node, "-o", "jsonpath={.spec.podCIDR}"]);
+        let read = || kubectl.run(&["get", "node", node, "-o", "jsonpath={.spec.podCIDRs[*]}"]);
         worker.wait("kubelet", Duration::from_secs(60), || Ok(!read()?.is_empty()))?;
         read()
     }
 
     /// Routes between the worker and every other node that has addresses for pods already.
-    fn connect(&self, worker: &Self, pod_cidr: &str) -> Result<()> {
-        let path = "jsonpath={range .items[*]}{.metadata.name} {.spec.podCIDR} \
+    fn connect(&self, worker: &Self, pod_cidrs: &[&str]) -> Result<()> {
+        let path = "jsonpath={range .items[*]}{.metadata.name}|{.spec.podCIDRs[*]}|\
                     {.status.addresses[?(@.type==\"InternalIP\")].address}{\"\\n\"}{end}";
         let nodes = self.kubectl("admin").run(&["get", "nodes", "-o", path])?;
         for line in nodes.lines() {
-            let [node, cidr, address] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+            let [node, cidrs, addresses] = line.split('|').collect::<Vec<_>>()[..] else { continue };
             if node == worker.spec.node {
                 continue;
             }
@@ -127,10 +131,16 @@ impl Cluster {
             let number = node.strip_prefix("node").unwrap_or_default();
             let name = if node == self.spec.node { first.to_string() } else { format!("{first}-{number}") };
             let mine = worker.spec.netns.as_deref().unwrap_or_default();
-            let address: IpAddr =
-                address.parse().with_context(|| format!("node {node} has the address {address:?}"))?;
-            host::route(mine, cidr, address)?;
-            host::route(&name, pod_cidr, worker.spec.address)?;
+            // Both lists begin with the first family.
+            for (cidr, address) in cidrs.split_whitespace().zip(addresses.split_whitespace()) {
+                let address =
+                    address.parse().with_context(|| format!("node {node} has the address {address:?}"))?;
+                host::route(mine, cidr, address)?;
+            }
+            let own = [worker.spec.address, spec::node_ip_6(worker.number())];
+            for (cidr, address) in pod_cidrs.iter().zip(own) {
+                host::route(&name, cidr, address)?;
+            }
         }
         ensure!(!nodes.is_empty(), "the API server knows no nodes");
         Ok(())
