@@ -49,6 +49,10 @@ pub fn read(kind: RowKind, body: &Body, strict: bool) -> Result<Read, Refusal> {
     };
     let id = type_of(kind).map_err(Refusal::Unrecognized)?;
     if body.media_type == MediaType::Protobuf {
+        // Fine as an envelope; upstream's serializer does not take it (protobuf.go `Serializer.Decode`).
+        if body.bytes[..] == proto::MAGIC {
+            return Err(Refusal::Unrecognized("empty body".to_owned()));
+        }
         let envelope =
             proto::Envelope::open(&body.bytes).map_err(|e| Refusal::Unrecognized(e.to_string()))?;
         check_kind(kind, envelope.api_version, envelope.kind)?;

@@ -24,6 +24,7 @@ use serde_json::json;
 use crate::chain::authorize;
 use crate::local::Local;
 use crate::server::{Call, Server};
+use crate::web::negotiate::{self, Restrictions};
 use crate::web::query::Query;
 use crate::web::{Response, Upload};
 
@@ -65,6 +66,16 @@ pub(crate) async fn serve(
     if subresource != "log" {
         let options = Body { media_type: MediaType::Json, bytes: options(&call, &subresource) };
         server.registry.connect(&context, options).await?;
+    }
+    if subresource == "log" {
+        // Upstream negotiates as for an object before it looks for the pod, and then answers in plain text all the same
+        // (`getResourceHandler`).
+        negotiate::output(
+            &call.parts.headers,
+            &call.query,
+            Restrictions::Resource { protobuf: true, table: false },
+            false,
+        )?;
     }
     let target = target::find(server, &local, &call, is_websocket(&call)).await?;
     let Some(target) = target else {
