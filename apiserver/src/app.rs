@@ -90,14 +90,14 @@ pub struct Running {
     server: Arc<Server>,
     secure: SecureServer,
     config: Config,
-    kubernetes: Arc<hooks::KubernetesService>,
+    presence: hooks::Presence,
     shutdown: CancellationToken,
 }
 
 impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
-        let Self { server, mut secure, config, kubernetes, shutdown } = self;
+        let Self { server, mut secure, config, presence, shutdown } = self;
         let auditor = server.auditor.clone();
         let lifecycle = server.lifecycle.clone();
         let certificates = secure.certificates.watch(shutdown.clone());
@@ -106,7 +106,7 @@ impl Running {
         let closed = stop_http.clone();
         let end = async move {
             shutdown.cancelled().await;
-            lifecycle.end(&config.shutdown, kubernetes.stop(), &closed).await;
+            lifecycle.end(&config.shutdown, presence.stop(), &closed).await;
         };
         let each_connection = move |info: &Arc<serving::ConnInfo>| {
             let (server, connection) = (server.clone(), Arc::new(Connection::new(info)));
@@ -320,8 +320,7 @@ pub async fn build(
     objects.set(local.clone());
 
     let lifecycle = Lifecycle::new(&config.shutdown);
-    let kubernetes = hooks::KubernetesService::new(&config, &local, store.clone(), public(&config, address))?;
-    let kubernetes = Arc::new(kubernetes);
+    let presence = hooks::Presence::new(&config, &local, store.clone(), public(&config, address))?;
     let health = health(store, &lifecycle, config.store_timeouts, config.livez_grace);
     encryption_health(&health, encryption);
     let informed = health.add_flag("informer-sync", &[Page::Readyz], "informers not started yet");
@@ -335,7 +334,7 @@ pub async fn build(
     };
     let aggregator = Aggregator::start(&local, &process.tasks, resolver, aggregation, registered)?;
     followers::start(&local, &process.tasks, rbac.clone(), node, informed);
-    hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), kubernetes.clone());
+    hooks::start(&process.tasks, &health, &local, &config, rbac, bundles.clone(), &presence);
     if local.serves(Gvr::CUSTOM_RESOURCES) {
         customresources::start(&process.tasks, &health, &local, &registry);
     }
@@ -374,7 +373,7 @@ pub async fn build(
         lifecycle,
     });
     tracing::info!(address = %secure.listener.address(), "Serving securely");
-    Ok(Running { server, secure, config, kubernetes, shutdown: process.shutdown.clone() })
+    Ok(Running { server, secure, config, presence, shutdown: process.shutdown.clone() })
 }
 
 /// The pages about service account tokens, for clients that reach the server at `told`.

@@ -40,6 +40,7 @@ impl Gvr {
     pub(crate) const ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "rolebindings");
     pub(crate) const CLUSTER_ROLES: Gvr = Gvr(RBAC, "v1", "clusterroles");
     pub(crate) const CLUSTER_ROLE_BINDINGS: Gvr = Gvr(RBAC, "v1", "clusterrolebindings");
+    pub(crate) const LEASES: Gvr = Gvr("coordination.k8s.io", "v1", "leases");
     pub(crate) const ATTACHMENTS: Gvr = Gvr("storage.k8s.io", "v1", "volumeattachments");
     pub(crate) const RESOURCE_SLICES: Gvr = Gvr("resource.k8s.io", "v1", "resourceslices");
     pub(crate) const API_SERVICES: Gvr = Gvr("apiregistration.k8s.io", "v1", "apiservices");
@@ -250,8 +251,19 @@ impl Local {
 
     /// Deletes an object of this uid.
     pub(crate) async fn delete_exact(&self, gvr: Gvr, name: &str, uid: &str) -> Result<(), ApiError> {
+        self.delete_exact_in(gvr, "", name, uid).await
+    }
+
+    /// Deletes an object of a namespace and of this uid.
+    pub(crate) async fn delete_exact_in(
+        &self,
+        gvr: Gvr,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), ApiError> {
         let options = registry::api::DeleteOptions { uid: Some(uid.to_owned()), ..Default::default() };
-        self.registry.delete(&self.context("delete", gvr, "", name), options).await.map(|_| ())
+        self.registry.delete(&self.context("delete", gvr, namespace, name), options).await.map(|_| ())
     }
 
     /// Deletes an object; fine when it does not exist.

@@ -3,14 +3,15 @@
 //! Each hook is a task that retries until it has succeeded; its health check fails until then. Hooks never block each
 //! other. Upstream: `pkg/controlplane/instance.go` and the packages named in each file.
 mod authentication_config;
+mod identity_lease;
 mod kubernetes_service;
 mod namespaces;
+mod presence;
 mod priority_classes;
 pub(crate) mod rbac;
 mod service_cidr;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use auth::rbac::Rbac;
@@ -22,7 +23,7 @@ use crate::local::Local;
 use crate::options::Config;
 
 pub(crate) use authentication_config::Bundles;
-pub(crate) use kubernetes_service::KubernetesService;
+pub(crate) use presence::Presence;
 
 /// Runs `work` until it succeeds or the server stops.
 fn run<F, Fut>(tasks: &Tasks, health: &Health, name: &'static str, work: F)
@@ -57,7 +58,7 @@ pub(crate) fn start(
     config: &Config,
     rbac: Option<Rbac>,
     bundles: Bundles,
-    kubernetes: Arc<KubernetesService>,
+    presence: &Presence,
 ) {
     let each = || local.clone();
     let (a, b) = (each(), each());
@@ -81,9 +82,5 @@ pub(crate) fn start(
     run(tasks, health, "start-cluster-authentication-info-controller", move || {
         authentication_config::ensure(local.clone(), bundles.clone(), front_proxy.clone())
     });
-    kubernetes.clone().start(tasks, health);
-    run(tasks, health, "bootstrap-controller", move || {
-        let kubernetes = kubernetes.clone();
-        async move { kubernetes.prepare().await }
-    });
+    presence.start(tasks, health);
 }
