@@ -3,11 +3,11 @@
 # time while nothing happens with 0, 30 and 100 pods, and the kubelet's own share of a pod's start.
 #
 #   OURS=target/release/kubelet UPSTREAM=~/.cache/kube-reference/bin/kubelet BIN=target/release e2e/kubelet-bench.sh
-#   IDLE=60 (seconds of rest that are measured)  STARTS=20 (pods started one by one)  COUNTS="0 30 100"
+#   IDLE=60 (seconds of rest that are measured)  STARTS=20 (pods started one by one)  COUNTS="0 30 100" (COUNTS= for none: only starts)
 # A pod's start: from the API server's answer to its creation until its watch shows Running, less the time inside the
 # runtime's RunPodSandbox, CreateContainer and StartContainer, as the runtime's own log tells it.
 set -uo pipefail
-bin=${BIN:?folder of cluster and the other daemons} idle=${IDLE:-60} starts=${STARTS:-20} counts=${COUNTS:-0 30 100}
+bin=${BIN:?folder of cluster and the other daemons} idle=${IDLE:-60} starts=${STARTS:-20} counts=${COUNTS-0 30 100}
 dir=${CORTEN_DIR:-/var/tmp/kubebench}; name=$(basename "$dir")
 export CORTEN_DIR=$dir KUBECONFIG=$dir/kubernetes/admin.conf
 kubectl() { nsenter --net="/run/netns/$name" "${KUBECTL:-kubectl}" "$@"; }
@@ -48,7 +48,7 @@ runtime_ms() {
 start_one() {
   local pod=start-$1 begin end
   # The watch is there before the pod, so that nothing is missed.
-  coproc WATCH { kubectl get pod "$pod" -w --ignore-not-found -o 'jsonpath={.status.phase}{"\n"}' 2> /dev/null; }
+  coproc WATCH { kubectl get pods --field-selector="metadata.name=$pod" -w -o 'jsonpath={.status.phase}{"\n"}' 2> /dev/null; }
   sleep 0.3
   kubectl run "$pod" --image=corten.local/busybox:1 --restart=Never --command -- sleep 1000000 > /dev/null
   begin=$(date +%s%3N)
