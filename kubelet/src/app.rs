@@ -108,6 +108,17 @@ fn adjust_oom_score(score: i64) {
     }
 }
 
+/// Upstream: ensureProcessInContainerWithOOMScore in pkg/kubelet/cm/container_manager_linux.go, which goes on like this if
+/// it fails.
+fn enter_own_group(hierarchy: &Hierarchy, group: &str) {
+    if group.is_empty() {
+        return;
+    }
+    if let Err(error) = hierarchy.enter(group, std::process::id()) {
+        tracing::error!(%error, "Failed to move the kubelet into its own cgroup");
+    }
+}
+
 /// Brings the kernel and this process into the state that pods need, or says what is not as it must be.
 fn prepare_node(settings: &Settings) -> Result<(), Error> {
     if settings.fail_swap_on && tunables::swap_is_on() {
@@ -163,6 +174,7 @@ impl Parts {
         let events = Events::new(recorder);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
+        enter_own_group(&hierarchy, &settings.kubelet_cgroups);
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;

@@ -135,6 +135,18 @@ impl Hierarchy {
         made.map_err(|source| Error { action: "create", path: path.to_owned(), source })
     }
 
+    /// Puts a process into the group, which is made if need be.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn enter(&self, path: &str, pid: u32) -> Result<(), Error> {
+        let path = path.trim_start_matches('/');
+        self.create(path)?;
+        let failed = |source| Error { action: "enter", path: path.to_owned(), source };
+        let write = |dir: PathBuf| fs::write(dir.join("cgroup.procs"), pid.to_string());
+        self.dirs(path).into_iter().try_for_each(write).map_err(failed)
+    }
+
     /// Sets the limits that are given, as many as the kernel takes.
     ///
     /// # Errors
@@ -393,6 +405,17 @@ mod tests {
         assert_eq!(rest, expected);
         assert_eq!(v1.len(), 8, "{v1:?}");
         assert_eq!([2, 102, 1024, 262_144, 300_000].map(shares_to_weight), [1, 4, 39, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn enters_every_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let trees = ["pids", "unified"].map(|name| (name.to_owned(), dir.path().join(name)));
+        trees.iter().for_each(|(_, tree)| fs::create_dir(tree).unwrap());
+        Hierarchy::V1(trees.clone().into()).enter("/kubelet.slice/x", 42).unwrap();
+        for (_, tree) in trees {
+            assert_eq!(fs::read_to_string(tree.join("kubelet.slice/x/cgroup.procs")).unwrap(), "42");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub struct Settings {
     pub image_gc_low_threshold_percent: u64,
     pub image_pull_credentials_verification_policy: String,
     pub preloaded_images_verification_allowlist: Vec<String>,
+    pub kubelet_cgroups: String,
     pub cgroup_root: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,

@@ -24,10 +24,6 @@ const GO: &str = "there is no Go runtime to profile";
 pub const FIELDS: &[(&str, Support)] = &[
     ("enableContentionProfiling", NoEffect(GO)),
     ("enableProfilingHandler", NoEffect(GO)),
-    (
-        "kubeletCgroups",
-        Only(&[], "moving the kubelet is not supported yet; let its supervisor start it in that cgroup"),
-    ),
     ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
     ("qosReserved", Only(&[], "reserving memory for service classes is not supported by this kubelet")),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
@@ -187,10 +183,10 @@ mod tests {
     #[test]
     fn refuses_clearly() {
         assert_eq!(
-            problems(&json!({"memoryReservationPolicy": "None", "kubeletCgroups": "", "tracing": {}})),
+            problems(&json!({"memoryReservationPolicy": "None", "systemCgroups": "", "tracing": {}})),
             [""; 0]
         );
-        let found = problems(&json!({"memoryReservationPolicy": "x", "kubeletCgroups": "/x"}));
+        let found = problems(&json!({"memoryReservationPolicy": "x", "systemCgroups": "/x"}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[1].starts_with("invalid configuration: memoryReservationPolicy: \"x\": reserving"),
