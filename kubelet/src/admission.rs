@@ -28,6 +28,9 @@ pub struct Node<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// What the node has for pods.
     pub allocatable: &'a NodeAllocatable,
+    /// What it has of resources that plugins or administrators brought; a pod that asks for others of them is let in, as
+    /// some are managed outside of the kubelet.
+    pub extended: &'a BTreeMap<String, i64>,
     /// Most pods.
     pub max_pods: i64,
     /// Sysctls, or patterns that end in `*`, allowed besides the safe ones.
@@ -98,6 +101,12 @@ fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
         let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(amount(a)));
         if own > 0 && own > capacity.saturating_sub(used) {
             return Err(short(name, own, used, capacity));
+        }
+    }
+    for (name, capacity) in node.extended.iter().filter(|(name, _)| asked.has(name)) {
+        let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(a.whole(name)));
+        if asked.whole(name) > capacity.saturating_sub(used) {
+            return Err(short(name, asked.whole(name), used, *capacity));
         }
     }
     Ok(())
@@ -217,6 +226,7 @@ mod tests {
             name: "node",
             labels: Some(&labels),
             allocatable: &NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
+            extended: &BTreeMap::from([("example.com/a".to_owned(), 2)]),
             max_pods: 2,
             unsafe_sysctls: &["net.core.*".to_owned()],
         };
@@ -243,6 +253,14 @@ mod tests {
                 "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000",
             )),
         );
+        let devices = |count: &str| {
+            let limits = json!({"example.com/a": count, "example.com/unknown": "1"});
+            json!({"containers": [{"name": "c", "resources": {"requests": limits, "limits": limits}}]})
+        };
+        let one = pod(devices("1"));
+        check(devices("1"), &[&one], Ok(()));
+        let message = "Node didn't have enough resource: example.com/a, requested: 2, used: 1, capacity: 2";
+        check(devices("2"), &[&one], Err(("OutOfexample.com/a", message)));
         check(
             json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),
             &[&big],

@@ -29,6 +29,8 @@ use crate::cgroup::{allocatable as reserve, detect};
 use crate::config::Settings;
 use crate::container::limits::{NodeLimits, page_size_name};
 use crate::cpumanager::CpuManager;
+use crate::devicemanager::manager::Around;
+use crate::devicemanager::{self, DeviceManager};
 use crate::events::Events;
 use crate::eviction::{self, Signal};
 use crate::housekeeping;
@@ -58,6 +60,7 @@ use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::podcertificate::manager::PodCertificates;
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
+use crate::runtime::query;
 use crate::server;
 use crate::status::manager::StatusManager;
 use crate::userns::{self, UserNamespaces};
@@ -195,6 +198,7 @@ impl Parts {
             events: events.clone(),
             volumes,
             cgroups,
+            devices: DeviceManager::new(Path::new(devicemanager::FOLDER), numa_nodes(), Instant::now()),
             userns: user_namespaces(settings, &paths)?,
             node: node.clone(),
             paths: paths.clone(),
@@ -223,6 +227,7 @@ impl Parts {
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
             allocations: Mutex::new(HashMap::new()),
+            admitting: Mutex::default(),
             workers: RwLock::new(None),
         });
         let workers =
@@ -252,7 +257,11 @@ impl Parts {
         }
         let pleg = self.pleg.clone();
         let loop_check = Check::new("syncloop", move || pleg.problem().map_or(Ok(()), Err));
-        server::start(&kubelet, options, process, vec![Check::ping(), Check::log(), loop_check])?;
+        let devices = kubelet.runtime.devices.clone();
+        let device_check = Check::new("device-plugin", move || devices.problem().map_or(Ok(()), Err));
+        let checks = vec![Check::ping(), Check::log(), loop_check, device_check];
+        server::start(&kubelet, options, process, checks)?;
+        self.start_devices(process, wake.clone()).await?;
         let settings = &options.settings;
         let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
         let url = match address.is_empty() {
@@ -308,9 +317,29 @@ impl Parts {
                 if let Some(memory) = &kubelet.node.limits.memory {
                     memory.sources_ready();
                 }
+                kubelet.runtime.devices.sources_ready();
                 housekeeping::run(kubelet, pleg, settings, stop).await;
             }
         });
+        Ok(())
+    }
+
+    /// Lets plugins of devices register.
+    async fn start_devices(&self, process: &Process, report: Arc<Notify>) -> Result<(), Error> {
+        let (kubelet, workers) = (Arc::downgrade(&self.kubelet), self.workers.clone());
+        let active = move || {
+            let pods = kubelet.upgrade().map(|kubelet| kubelet.active_pods()).unwrap_or_default();
+            pods.iter().map(|pod| pod.uid().to_owned()).collect()
+        };
+        let around = Around {
+            active: Box::new(active),
+            changed: Box::new(move |uid| workers.poke(uid)),
+            report,
+            running: query::running(&self.kubelet.runtime.cri).await,
+        };
+        let served = self.kubelet.runtime.devices.start(around, process.shutdown.clone());
+        let served = served.map_err(|e| format!("failed to start device manager: {e}"))?;
+        process.tasks.spawn("device-plugins", served);
         Ok(())
     }
 
@@ -454,6 +483,7 @@ impl Parts {
 }
 
 /// Where the sources put their pods.
+#[derive(Clone)]
 struct Sink {
     kubelet: Arc<Kubelet>,
     workers: Arc<Workers>,
@@ -471,14 +501,35 @@ impl Sink {
         let known = self.kubelet.pods.get(pod.uid()).is_some();
         if !known && !pod.is_mirror() && !pod.is_deleted() && !pod.is_api_terminal() {
             self.kubelet.pods.set(pod.clone());
+            if self.kubelet.runtime.devices.is_asked_by(&pod) {
+                self.kubelet.admitting.lock().insert(pod.uid().to_owned());
+                tokio::spawn(self.clone().admit_with_devices(pod));
+                return;
+            }
             if let Err(rejection) = self.kubelet.admit(&pod) {
                 self.kubelet.reject(&pod, &rejection);
                 return;
             }
         }
         self.kubelet.pods.set(pod.clone());
-        if let Some(certificates) = self.kubelet.certificates.as_ref().filter(|_| !known && !pod.is_mirror())
-        {
+        if !self.kubelet.admitting.lock().contains(pod.uid()) {
+            self.set_known(pod, !known);
+        }
+    }
+
+    /// The pod's worker begins, if at all, once its devices are there; with what the pod has become meanwhile.
+    async fn admit_with_devices(self, pod: Arc<Pod>) {
+        let result = self.kubelet.admit_with_devices(&pod).await;
+        self.kubelet.admitting.lock().remove(pod.uid());
+        let Some(now) = self.kubelet.pods.get(pod.uid()) else { return };
+        match result {
+            Err(rejection) => self.kubelet.reject(&now, &rejection),
+            Ok(()) => self.set_known(now, true),
+        }
+    }
+
+    fn set_known(&self, pod: Arc<Pod>, first: bool) {
+        if let Some(certificates) = self.kubelet.certificates.as_ref().filter(|_| first && !pod.is_mirror()) {
             certificates.track(&pod);
         }
         let status = self.kubelet.status.get(pod.uid());
@@ -737,6 +788,12 @@ async fn pull_manager(
         }
     }
     Ok(Some(manager))
+}
+
+fn numa_nodes() -> Vec<u32> {
+    crate::memorymanager::discover::discover(Path::new(crate::cpumanager::discover::SYSTEM))
+        .into_keys()
+        .collect()
 }
 
 fn user_namespaces(settings: &Settings, paths: &Paths) -> Result<UserNamespaces, Error> {

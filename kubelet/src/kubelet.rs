@@ -2,12 +2,13 @@
 //!
 //! Start reading at [`Kubelet::sync`]. Upstream: pkg/kubelet/kubelet.go SyncPod, SyncTerminatingPod, SyncTerminatedPod.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use client::Client;
+use component::features::Gate;
 use informer::Store;
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus as ApiPodStatus, Secret};
 use k8s_openapi::jiff::Timestamp;
@@ -17,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Rejection};
 use crate::container::env::Fetched;
 use crate::events::Events;
+use crate::node::resources;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::{self, NodeShutdown};
 use crate::paths::{Paths, make_dir};
 use crate::pod::qos::{QosClass, qos_class};
-use crate::pod::resources::{container_requests, pod_requests};
+use crate::pod::resources::{container_requests, pod_requests, whole};
 use crate::pod::restart;
 use crate::pod::store::PodStore;
 use crate::pod::view::{PodView, init_containers};
@@ -33,7 +35,7 @@ use crate::runtime::query;
 use crate::runtime::resize;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
-use crate::topologymanager::Provider;
+use crate::topologymanager::{Manager as TopologyManager, Provider};
 use crate::volume::manager::{Context, Volumes, remove_pod_dir};
 use crate::worker::{Kill, Steps, Synced, Workers};
 
@@ -105,6 +107,8 @@ pub struct Kubelet {
     pub start_failures: Mutex<HashMap<String, HashMap<String, StartFailure>>>,
     /// Resources promised to pods, by pod.
     pub allocations: Mutex<HashMap<String, Allocation>>,
+    /// Pods of which it is not yet known whether the node takes them.
+    pub admitting: Mutex<HashSet<String>>,
     /// Workers; set once, right after construction.
     pub workers: RwLock<Option<Arc<Workers>>>,
 }
@@ -134,7 +138,7 @@ impl Kubelet {
         let fallback = mirror.as_ref().map_or_else(|| pod.api_status(), |m| m.api_status());
         let failures = self.start_failures.lock().get(pod.uid()).cloned().unwrap_or_default();
         let eviction = eviction.or_else(|| self.past_deadline(pod, Timestamp::now()));
-        pod_status(&Inputs {
+        let mut status = pod_status(&Inputs {
             pod,
             runtime,
             old: old.as_ref().unwrap_or(fallback),
@@ -145,7 +149,11 @@ impl Kubelet {
             eviction,
             recursive_read_only: self.runtime.recursive_read_only(pod),
             resize: self.resize_conditions(pod, runtime, terminal),
-        })
+        });
+        if component::features::enabled(Gate::ResourceHealthStatus) {
+            self.runtime.devices.show_health(pod.uid(), &mut status);
+        }
+        status
     }
 
     /// What is to be said about a change of the pod's resources: waiting for room, or under way.
@@ -426,6 +434,50 @@ impl Kubelet {
             let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
             cpus.admit(pod, &active, memory.as_mut().map(|memory| memory as &mut dyn Provider))?;
         }
+        self.admit_rest(pod)
+    }
+
+    /// As [`Self::admit`] for a pod that asks for devices: their plugins are asked, which takes time.
+    ///
+    /// # Errors
+    /// The reason why the node does not take the pod.
+    pub async fn admit_with_devices(&self, pod: &Pod) -> Result<(), Rejection> {
+        admission::sysctls(pod, &self.unsafe_sysctls)?;
+        let _turn = self.runtime.devices.turn().await;
+        let begin = Instant::now();
+        let result = self.allocate_devices(pod).await;
+        if let Some(cpus) = &self.node.limits.cpus {
+            cpus.admitted(pod, begin, result.is_ok());
+        }
+        result?;
+        self.admit_rest(pod)
+    }
+
+    async fn allocate_devices(&self, pod: &Pod) -> Result<(), Rejection> {
+        let spec = pod.spec();
+        let of_pod = self.aligned(|manager, all| manager.agree(pod, all))?;
+        for container in init_containers(spec).iter().chain(&spec.containers) {
+            let agreed = self.aligned(|manager, all| manager.agree_on(pod, container, of_pod, all))?;
+            self.runtime.devices.allocate(pod, container, agreed.affinity).await?;
+            self.aligned(|_, all| all.iter_mut().try_for_each(|p| p.allocate(pod, container, agreed)))?;
+        }
+        Ok(())
+    }
+
+    /// One step of an admission with everything that containers are given.
+    fn aligned<T>(&self, step: impl FnOnce(&TopologyManager, &mut [&mut dyn Provider]) -> T) -> T {
+        let active = self.active_pods();
+        let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
+        let mut devices = self.runtime.devices.session();
+        let mut others: Vec<&mut dyn Provider> = vec![&mut devices];
+        others.extend(memory.as_mut().map(|memory| memory as &mut dyn Provider));
+        match &self.node.limits.cpus {
+            Some(cpus) => cpus.with(&active, &mut others, step),
+            None => step(&TopologyManager::none(), &mut others),
+        }
+    }
+
+    fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {
         self.has_room(pod)?;
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
             let (reason, message) = nodeshutdown::REJECTED;
@@ -470,6 +522,7 @@ impl Kubelet {
         let others: Vec<&Pod> =
             all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();
         let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
+        let extended = self.extended(object.as_deref(), pod.uid());
         admission::admit(
             pod,
             &others,
@@ -477,10 +530,27 @@ impl Kubelet {
                 name: &self.node.name,
                 labels: object.as_ref().and_then(|node| node.metadata.labels.as_ref()),
                 allocatable: &self.node.allocatable,
+                extended: &extended,
                 max_pods: self.max_pods,
                 unsafe_sysctls: &self.unsafe_sysctls,
             },
         )
+    }
+
+    /// What the node has of resources that plugins or administrators brought. A pod that has devices may keep them when
+    /// their plugin is gone.
+    fn extended(&self, node: Option<&Node>, uid: &str) -> BTreeMap<String, i64> {
+        let status = node.and_then(|node| node.status.as_ref());
+        let known = status.and_then(|status| status.allocatable.as_ref());
+        let mut all: BTreeMap<String, i64> = (known.into_iter().flatten())
+            .filter(|(name, _)| resources::is_extended(name))
+            .map(|(name, amount)| (name.clone(), whole(amount)))
+            .collect();
+        for (name, count) in self.runtime.devices.in_use_by(uid) {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            all.entry(name).and_modify(|known| *known = count.max(*known)).or_insert(count);
+        }
+        all
     }
 
     /// Tells the API server that the node does not take a pod.

@@ -3,6 +3,7 @@
 //! Not all of upstream's are here: those of parts that this kubelet lacks, and those about Go code, are missing.
 
 pub mod cpus;
+pub mod devices;
 pub mod images;
 pub mod memory;
 pub mod shutdown;
@@ -101,6 +102,7 @@ fn families() -> &'static Families {
 pub fn install(node: &str) {
     families();
     cpus::install();
+    devices::install();
     images::install();
     memory::install();
     shutdown::install();

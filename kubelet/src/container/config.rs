@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::expansion::expand;
 use super::limits::NodeLimits;
 use super::security::{self, Defaults, ImageUser};
+use crate::devicemanager::settings::DeviceSettings;
 use crate::pod::view::PodView;
 use crate::runtime::labels;
 
@@ -31,6 +32,8 @@ pub struct Inputs<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Mounts, ready to be used.
     pub mounts: Vec<v1::Mount>,
+    /// What plugins want in the container for its devices; their mounts are among the others.
+    pub devices: DeviceSettings,
     /// Container whose processes are to be seen, for ephemeral containers.
     pub target: Option<&'a str>,
     /// User namespace of the pod.
@@ -79,6 +82,9 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<v1::ContainerConfig, secur
     if let Some(nodes) = memory.and_then(|all| all.nodes_of(pod.uid(), &container.name)) {
         resources.cpuset_mems = nodes;
     }
+    let devices = inputs.devices;
+    let mut annotations = devices.annotations;
+    annotations.extend(labels::container_annotations(container, pod, inputs.restart_count));
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: inputs.restart_count }),
         image: Some(v1::ImageSpec {
@@ -90,13 +96,15 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<v1::ContainerConfig, secur
         command: expand_all(&container.command),
         args: expand_all(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        envs: env
-            .iter()
+        // What comes later counts.
+        envs: (devices.envs.iter().chain(env))
             .map(|(key, value)| v1::KeyValue { key: key.clone(), value: value.as_bytes().to_vec() })
             .collect(),
         mounts,
+        devices: devices.devices,
+        cdi_devices: devices.cdi_devices,
         labels: labels::container_labels(container, pod),
-        annotations: labels::container_annotations(container, pod, inputs.restart_count),
+        annotations: annotations.into_iter().collect(),
         log_path: log_path(&container.name, inputs.restart_count),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),

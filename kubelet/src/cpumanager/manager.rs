@@ -131,29 +131,43 @@ impl CpuManager {
         others: Option<&mut dyn Provider>,
     ) -> Result<(), Rejection> {
         let begin = Instant::now();
+        let mut others: Vec<&mut dyn Provider> = others.into_iter().collect();
+        let result = self.with(active, &mut others, |alignment, providers| alignment.admit(pod, providers));
+        self.admitted(pod, begin, result.is_ok());
+        result
+    }
+
+    /// One step of an admission that waits for others in between: what `step` does with all providers.
+    pub fn with<T>(
+        &self,
+        active: &[Arc<Pod>],
+        others: &mut [&mut dyn Provider],
+        step: impl FnOnce(&TopologyManager, &mut [&mut dyn Provider]) -> T,
+    ) -> T {
         let mut inner = self.inner.lock();
         let before = inner.state.clone();
         if self.complete.load(Ordering::Acquire) {
             inner.remove_stale(active);
         }
         let mut providers: Vec<&mut dyn Provider> = vec![&mut *inner];
-        if let Some(other) = others {
-            providers.push(&mut *other);
-        }
-        let result = self.alignment.admit(pod, &mut providers);
+        providers.extend(others.iter_mut().map(|other| &mut **other as &mut dyn Provider));
+        let result = step(&self.alignment, &mut providers);
         self.keep(&inner, &before);
-        drop(inner);
+        result
+    }
+
+    /// Counts what came of the admission that began at `begin`.
+    pub fn admitted(&self, pod: &Pod, begin: Instant, well: bool) {
         let guaranteed = self.alignment.kind() == Kind::SingleNumaNode;
-        metrics::admitted(begin.elapsed(), result.is_err() && self.alignment.kind() != Kind::None);
+        metrics::admitted(begin.elapsed(), !well && self.alignment.kind() != Kind::None);
         if guaranteed {
             let containers = init_containers(pod.spec()).len() + pod.spec().containers.len();
             let (scope, count) = match self.alignment.scope() {
                 Scope::Pod => ("pod", 1),
                 Scope::Container => ("container", containers),
             };
-            metrics::aligned(scope, "numa_node", result.is_ok(), count);
+            metrics::aligned(scope, "numa_node", well, count);
         }
-        result
     }
 
     fn keep(&self, inner: &Inner, before: &State) {

@@ -82,6 +82,8 @@ impl NodeManager {
             capacity.insert(name.clone(), binary(*bytes));
             given.insert(name, binary(*bytes));
         }
+        let devices = self.kubelet.runtime.devices.capacity(Instant::now());
+        resources::add_devices(&devices, &mut capacity, &mut given);
         (capacity, given)
     }
 
@@ -204,17 +206,14 @@ impl NodeManager {
             api.patch(name, &change, &PatchParams::default()).await?;
         }
         let old = known.status.unwrap_or_default();
-        if let Some(new) = resources::at_start(&old, &self.resources().0, self.has_no_device_checkpoint()) {
+        // Without the device manager's checkpoint the node is taken for a new one: ShouldResetExtendedResourceCapacity in
+        // pkg/kubelet/cm/devicemanager/manager.go.
+        let forgotten = !self.kubelet.runtime.devices.has_file();
+        if let Some(new) = resources::at_start(&old, &self.resources().0, forgotten) {
             let change = Patch::Strategic(patch(&old, &new));
             api.patch_status(name, &change, &PatchParams::default()).await?;
         }
         Ok(())
-    }
-
-    /// Without the device manager's checkpoint the node is taken for a new one: ShouldResetExtendedResourceCapacity in
-    /// pkg/kubelet/cm/devicemanager/manager.go.
-    fn has_no_device_checkpoint(&self) -> bool {
-        !self.root.join("device-plugins/kubelet_internal_checkpoint").exists()
     }
 
     /// Registers, as often as it takes; false if the process ends first.

@@ -7,8 +7,23 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::NodeStatus;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::devicemanager::manager::Capacity;
+
 /// Amounts by resource.
 pub type Amounts = BTreeMap<String, Quantity>;
+
+/// Adds what plugins have; of what the node has no longer, nothing is there.
+pub fn add_devices(devices: &Capacity, capacity: &mut Amounts, allocatable: &mut Amounts) {
+    for (name, count) in &devices.all {
+        let healthy = devices.healthy.get(name).copied().unwrap_or_default();
+        capacity.insert(name.clone(), Quantity(count.to_string()));
+        allocatable.insert(name.clone(), Quantity(healthy.to_string()));
+    }
+    for name in &devices.removed {
+        capacity.insert(name.clone(), Quantity("0".to_owned()));
+        allocatable.insert(name.clone(), Quantity("0".to_owned()));
+    }
+}
 
 /// Capacity and allocatable: what the kubelet knows, and of the rest what the node's status said.
 pub fn merged(old: &NodeStatus, capacity: Amounts, allocatable: &Amounts) -> (Amounts, Amounts) {
@@ -37,13 +52,13 @@ pub fn at_start(old: &NodeStatus, own: &Amounts, forgotten: bool) -> Option<Node
 }
 
 /// Upstream: IsExtendedResourceName in pkg/apis/core/v1/helper/helpers.go, for names that the API server let in.
-fn is_extended(name: &str) -> bool {
+pub fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Amounts, Quantity, at_start, merged};
+    use super::{Amounts, Capacity, Quantity, add_devices, at_start, merged};
     use k8s_openapi::api::core::v1::NodeStatus;
 
     fn amounts(all: &[(&str, &str)]) -> Amounts {
@@ -69,6 +84,16 @@ mod tests {
         // An extended resource that is no longer among the capacity goes; others are not looked at.
         let expected = [("cpu", "1900m"), ("example.com/gpu", "4"), ("kubernetes.io/odd", "1")];
         assert_eq!(allocatable, amounts(&expected));
+    }
+
+    #[test]
+    fn devices_count() {
+        let count = |n| std::collections::BTreeMap::from([("a/b".to_owned(), n)]);
+        let devices = Capacity { all: count(3), healthy: count(2), removed: ["a/old".to_owned()].into() };
+        let (mut capacity, mut allocatable) = (Amounts::new(), Amounts::new());
+        add_devices(&devices, &mut capacity, &mut allocatable);
+        assert_eq!(capacity, amounts(&[("a/b", "3"), ("a/old", "0")]));
+        assert_eq!(allocatable, amounts(&[("a/b", "2"), ("a/old", "0")]));
     }
 
     #[test]

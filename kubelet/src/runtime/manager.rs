@@ -19,6 +19,7 @@ use crate::backoff::{Backoff, go_seconds};
 use crate::cgroup::manager::CgroupManager;
 use crate::container::sandbox;
 use crate::container::security::describe;
+use crate::devicemanager::DeviceManager;
 use crate::events::Events;
 use crate::image::manager::ImageManager;
 use crate::logs::pod_log_directory;
@@ -51,6 +52,8 @@ pub struct Runtime {
     pub volumes: Arc<VolumeManager>,
     /// Control groups.
     pub cgroups: CgroupManager,
+    /// Devices of plugins.
+    pub devices: Arc<DeviceManager>,
     /// Ranges of ids for pods with user namespaces.
     pub userns: UserNamespaces,
     /// The node.

@@ -1,6 +1,6 @@
 //! Asking the runtime what runs. Upstream: kuberuntime_manager.go GetPods, GetPodStatus; kuberuntime_container.go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read as _, Seek as _, SeekFrom};
 
 use cri::v1;
@@ -198,6 +198,23 @@ fn convert(runtime: &str, status: v1::ContainerStatus) -> ContainerStatus {
         sandbox_id: String::new(),
         image_runtime_handler: status.image.map(|i| i.runtime_handler).unwrap_or_default(),
         annotations,
+    }
+}
+
+/// Pod and name of all containers that run; none if the runtime does not say.
+pub async fn running(cri: &cri::Client) -> HashSet<(String, String)> {
+    let running = v1::ContainerStateValue { state: v1::ContainerState::ContainerRunning.into() };
+    let filter = v1::ContainerFilter { state: Some(running), ..v1::ContainerFilter::default() };
+    match cri.list_containers(v1::ListContainersRequest { filter: Some(filter) }).await {
+        Ok(answer) => (answer.containers.into_iter())
+            .filter_map(|mut c| {
+                Some((c.labels.remove(labels::POD_UID)?, c.labels.remove(labels::CONTAINER_NAME)?))
+            })
+            .collect(),
+        Err(error) => {
+            tracing::error!(%error, "Failed to list running containers");
+            HashSet::new()
+        }
     }
 }
 

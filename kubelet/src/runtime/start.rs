@@ -110,6 +110,7 @@ impl PodSync<'_> {
         restart_count: u32,
     ) -> Result<v1::ContainerConfig, String> {
         let (runtime, pod, container) = (self.runtime, self.pod, &start.container);
+        let devices = runtime.devices.settings(pod, container).await?;
         let env = self.environment(container, start.pod_ips).await?;
         let user = self.image_user(container).await?;
         let target = match &start.target {
@@ -124,7 +125,8 @@ impl PodSync<'_> {
         };
         let (host, domain) = hostname::hostname_and_domain(pod, &runtime.node.dns.cluster_domain)
             .map_err(|e| e.to_string())?;
-        let mounts = self.mounts(start, &env, (host, domain)).await?;
+        let mut mounts = devices.mounts.clone();
+        mounts.extend(self.mounts(start, &env, (host, domain)).await?);
         let logs = format!("{}/{}", start.sandbox.log_directory, container.name);
         make_dir(Path::new(&logs), 0o755).map_err(|e| {
             format!("create container log directory for container {} failed: {e}", container.name)
@@ -142,6 +144,7 @@ impl PodSync<'_> {
             user: &user,
             env: &env,
             mounts,
+            devices,
             target: target.as_deref(),
             userns: Some(runtime.user_namespace(pod)?),
             node: &runtime.node.limits,

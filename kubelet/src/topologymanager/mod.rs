@@ -1,7 +1,8 @@
 //! Keeping what a container gets close together: one choice of NUMA nodes for all that is given to it.
 //!
 //! Providers say where they could take from ([`hint`]), [`policy`] merges that into one choice or refuses, [`Manager::admit`]
-//! lets them take. Providers are the CPU manager and the memory manager: devices are not managed by this kubelet.
+//! lets them take. Providers are the CPU manager and the memory manager, and the device manager, whose plugins take their
+//! time: for pods that ask for devices the steps of [`Manager::admit`] are taken one by one.
 //! Upstream: pkg/kubelet/cm/topologymanager, v1.37.
 
 pub mod hint;
@@ -65,9 +66,8 @@ impl Manager {
         options: &BTreeMap<String, String>,
         machine: &Topology,
     ) -> Result<Self, String> {
-        let none = Self { policy: Policy::none(), scope: Scope::Container };
         if policy == "none" || policy.is_empty() {
-            return Ok(none);
+            return Ok(Self::none());
         }
         let options = PolicyOptions::parse(options)?;
         let policy = Policy::new(policy, options, &machine.nodes)?;
@@ -77,6 +77,11 @@ impl Manager {
             _ => return Err(format!("unknown scope: {scope:?}")),
         };
         Ok(Self { policy, scope })
+    }
+
+    /// One that keeps nothing together.
+    pub fn none() -> Self {
+        Self { policy: Policy::none(), scope: Scope::Container }
     }
 
     /// The policy.
@@ -95,21 +100,48 @@ impl Manager {
     /// The first reason why one cannot have it; what others have got then is taken back once the pod is not active.
     pub fn admit(&self, pod: &Pod, providers: &mut [&mut dyn Provider]) -> Result<(), Rejection> {
         let spec = pod.spec();
-        let merged = |hints: Vec<Vec<Vec<Hint>>>| self.policy.merge(hints).ok_or_else(not_aligned);
-        let of_pod = match (self.kind(), self.scope) {
-            (Kind::None, _) => Some(Hint { affinity: None, preferred: false }),
-            (_, Scope::Pod) => Some(merged(providers.iter_mut().map(|p| p.pod_hints(pod)).collect())?),
-            (_, Scope::Container) => None,
-        };
+        let of_pod = self.agree(pod, providers)?;
         for container in init_containers(spec).iter().chain(&spec.containers) {
-            let agreed = match of_pod {
-                Some(agreed) => agreed,
-                None => merged(providers.iter_mut().map(|p| p.hints(pod, container)).collect())?,
-            };
+            let agreed = self.agree_on(pod, container, of_pod, providers)?;
             for provider in providers.iter_mut() {
                 provider.allocate(pod, container, agreed)?;
             }
         }
         Ok(())
+    }
+
+    /// What is agreed on for a pod as a whole; none if each container is for itself.
+    ///
+    /// # Errors
+    /// If nothing suits all.
+    pub fn agree(&self, pod: &Pod, providers: &mut [&mut dyn Provider]) -> Result<Option<Hint>, Rejection> {
+        match (self.kind(), self.scope) {
+            (Kind::None, _) => Ok(Some(Hint { affinity: None, preferred: false })),
+            (_, Scope::Container) => Ok(None),
+            (_, Scope::Pod) => {
+                let hints = providers.iter_mut().map(|p| p.pod_hints(pod)).collect();
+                self.policy.merge(hints).ok_or_else(not_aligned).map(Some)
+            }
+        }
+    }
+
+    /// What is agreed on for one container.
+    ///
+    /// # Errors
+    /// If nothing suits all.
+    pub fn agree_on(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        of_pod: Option<Hint>,
+        providers: &mut [&mut dyn Provider],
+    ) -> Result<Hint, Rejection> {
+        of_pod.map_or_else(
+            || {
+                let hints = providers.iter_mut().map(|p| p.hints(pod, container)).collect();
+                self.policy.merge(hints).ok_or_else(not_aligned)
+            },
+            Ok,
+        )
     }
 }
