@@ -79,6 +79,14 @@ conformance: build ## upstream's conformance suite; FOCUS, SKIP, NODES, STORE, P
 	hack/testbase.sh $(UPSTREAM)
 	UPSTREAM=$(UPSTREAM) BIN=$(abspath $(BIN)) STORE=$(STORE) e2e/conformance.sh
 
+.PHONY: node-suite
+node-suite: build ## upstream's node suite with our kubelet; FOCUS, SKIP, P, T, OUT, KUBELET=... (root, needs Go)
+	@hack/deps.sh cluster
+	@hack/deps.sh suite
+	hack/upstream.sh $(UPSTREAM) e2e_node.test $(SUITE)
+	hack/testbase.sh $(UPSTREAM)
+	UPSTREAM=$(UPSTREAM) BIN=$(abspath $(BIN)) e2e/node-suite.sh
+
 fmt:
 	cargo fmt --all
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds upstream's v1.37.2 programs from their Go modules into a folder: hack/upstream.sh FOLDER PROGRAM...
 # They are what our daemons are compared with and judged by, never part of the product. What is there already is kept.
-# Besides the daemons, kubectl and kubectl-convert: e2e.test and ginkgo (the conformance suite), the programs inside its images (agnhost,
+# Besides the daemons, kubectl and kubectl-convert: e2e.test and ginkgo (the conformance suite), e2e_node.test (the node suite), the programs inside its images (agnhost,
 # nnp, consumer, consume-cpu, sample-apiserver, coredns, etcd, etcdctl); etcdutl restores etcd's snapshots.
 set -euo pipefail
 out=$1; shift
@@ -39,7 +39,7 @@ for p in "${missing[@]}"; do
   echo "building upstream's $p"
   case $p in
     kube-*|kubelet|kubectl|kubectl-convert) build "$p" "k8s.io/kubernetes/cmd/$p" ;;
-    e2e.test) go test -vet=off -c -o "$out/$p" k8s.io/kubernetes/test/e2e ;;
+    e2e.test|e2e_node.test) go test -vet=off -c -o "$out/$p" "k8s.io/kubernetes/test/${p%.test}" ;;
     ginkgo) build "$p" github.com/onsi/ginkgo/v2/ginkgo ;;
     agnhost) static "$p" k8s.io/kubernetes/test/images/agnhost ;;
     nnp) static "$p" k8s.io/kubernetes/test/images/nonewprivs ;;

@@ -87,8 +87,13 @@ impl File {
 }
 
 fn pause(work: &Path) -> Result<Vec<u8>> {
-    let (source, binary) = (work.join("pause.c"), work.join("pause"));
-    fs::write(&source, PAUSE_SOURCE)?;
+    compile("pause", PAUSE_SOURCE, work)
+}
+
+/// A program from one C source, for images without libraries.
+pub(crate) fn compile(name: &str, text: &str, work: &Path) -> Result<Vec<u8>> {
+    let (source, binary) = (work.join(format!("{name}.c")), work.join(name));
+    fs::write(&source, text)?;
     let status = Command::new("gcc").args(["-Os", "-static", "-s", "-o"]).arg(&binary).arg(&source).status();
     ensure!(
         status.context("running gcc (apt-get install gcc)")?.success(),

@@ -12,11 +12,24 @@ use serde_json::{Value, json};
 
 use crate::image::{self, File, Image, PATH};
 
+/// Tells the time to the millisecond, as `nmeter '%3t'` of upstream's busybox, which Debian's has not: specs about the order
+/// of containers write it into their logs.
+const NMETER_SOURCE: &str = r#"#include <stdio.h>
+#include <time.h>
+int main(void) {
+  struct timespec now; struct tm parts; char text[16];
+  clock_gettime(CLOCK_REALTIME, &now); localtime_r(&now.tv_sec, &parts);
+  strftime(text, sizeof text, "%H:%M:%S", &parts);
+  return printf("%s.%03ld\n", text, now.tv_nsec / 1000000) < 0;
+}
+"#;
+
 /// The parts that images are made of, all in one folder.
 struct Parts<'a> {
     folder: &'a Path,
     base: Rc<[u8]>,
     agnhost: Rc<[u8]>,
+    nmeter: Rc<[u8]>,
 }
 
 /// Writes the images to `archive`, unless it is there already.
@@ -28,7 +41,9 @@ pub fn build(folder: &Path, archive: &Path) -> Result<()> {
         return Ok(());
     }
     let base = read(folder, "base.tar")?.into();
-    let mut parts = Parts { folder, base, agnhost: Rc::default() };
+    let nmeter = image::compile("nmeter", NMETER_SOURCE, folder)?;
+    let nmeter = image::layer(&[File::program("usr/bin/nmeter", nmeter)])?;
+    let mut parts = Parts { folder, base, agnhost: Rc::default(), nmeter };
     parts.agnhost = agnhost(&parts)?;
     image::write(archive, &table(&parts)?)
 }
@@ -41,8 +56,11 @@ fn table(parts: &Parts<'_>) -> Result<Vec<Image>> {
     let only = |path: &str| parts.layer(&[path]);
     let mut images = vec![
         image::pause_image(&["registry.k8s.io/pause:3.10.2", "registry.k8s.io/pause:3.10"], parts.folder)?,
-        image::busybox_image(&test_image("busybox:1.37.0-2"))?,
-        tests(&["agnhost:2.66.1", "agnhost:2.55"], agnhost("pause"), vec![base(), parts.agnhost.clone()]),
+        with(image::busybox_image(&test_image("busybox:1.37.0-2"))?, &parts.nmeter),
+        with(
+            tests(&["agnhost:2.66.1", "agnhost:2.55"], agnhost("pause"), vec![base(), parts.agnhost.clone()]),
+            &parts.nmeter,
+        ),
         tests(
             &["nonroot:1.5"],
             json!({"User": "1234", "Entrypoint": ["/agnhost"], "Cmd": ["pause"], "Env": PATH}),
@@ -82,6 +100,12 @@ fn test_image(name: &str) -> String {
 
 fn tests(names: &[&str], config: Value, layers: Vec<Rc<[u8]>>) -> Image {
     Image { names: names.iter().map(|n| test_image(n)).collect(), config, layers }
+}
+
+/// The image with one more layer.
+fn with(mut image: Image, layer: &Rc<[u8]>) -> Image {
+    image.layers.push(layer.clone());
+    image
 }
 
 fn named(name: &str, config: Value, layer: Rc<[u8]>) -> Image {
