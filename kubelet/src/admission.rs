@@ -61,6 +61,7 @@ const SAFE_SYSCTLS: [&str; 14] = [
 /// The first reason against it.
 pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     sysctls(pod, node.unsafe_sysctls)?;
+    system(pod)?;
     room(pod, others, node)?;
     let predicate =
         |name: &str| Rejection { reason: name.into(), message: format!("Predicate {name} failed") };
@@ -74,6 +75,24 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejectio
         return Err(predicate("NodePorts"));
     }
     Ok(())
+}
+
+/// Whether the pod is for Linux. What counts besides the field is a label of the pod itself, as upstream.
+fn system(pod: &Pod) -> Result<(), Rejection> {
+    let refused = |reason: &str, message: &str| {
+        Err(Rejection { reason: reason.to_owned(), message: format!("Failed to admit pod as the {message}") })
+    };
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    if label.is_some_and(|label| label != "linux") {
+        return refused(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "`kubernetes.io/os` label doesn't match node label",
+        );
+    }
+    match pod.spec().os.as_ref().is_some_and(|os| os.name != "linux") {
+        true => refused("PodOSNotSupported", "OS field doesn't match node OS"),
+        false => Ok(()),
+    }
 }
 
 fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
@@ -271,6 +290,10 @@ mod tests {
             &[],
             Err(("NodeAffinity", "Predicate NodeAffinity failed")),
         );
+        check(json!({"containers": [], "os": {"name": "linux"}}), &[], Ok(()));
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        let windows = json!({"containers": [], "os": {"name": "windows"}});
+        check(windows, &[], Err(("PodOSNotSupported", message)));
         let affinity = |key: &str, operator: &str, value: &str| {
             json!({"containers": [], "affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [

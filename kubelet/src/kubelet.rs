@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Rejection};
+use crate::apparmor;
 use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::node::resources;
@@ -483,7 +484,7 @@ impl Kubelet {
             let (reason, message) = nodeshutdown::REJECTED;
             return Err(Rejection { reason: reason.to_owned(), message: message.to_owned() });
         }
-        Ok(())
+        apparmor::admit(pod, apparmor::is_enabled)
     }
 
     /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in

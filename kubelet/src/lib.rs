@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod app;
+mod apparmor;
 mod backoff;
 pub mod certificate;
 pub mod cgroup;

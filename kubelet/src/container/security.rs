@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     SecurityContext,
 };
 
+use crate::apparmor::ANNOTATION;
 use crate::pod::view::{PodView, is_sidecar};
 
 /// Settings that cannot be applied.
@@ -231,17 +232,11 @@ fn seccomp_profile(
     })
 }
 
-/// Prefix of the annotation that named a container's AppArmor profile before there was a field.
-const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
-
-fn apparmor_profile(
-    pod: &Pod,
-    container: &Container,
-) -> Result<(Option<v1::SecurityProfile>, String), Error> {
-    use v1::security_profile::ProfileType;
+/// The profile that counts for a container.
+pub fn apparmor_profile_of(pod: &Pod, container: &Container) -> Option<AppArmorProfile> {
     let own = container.security_context.as_ref().and_then(|s| s.app_armor_profile.clone());
     let annotated = || {
-        let value = pod.annotation(&format!("{APPARMOR_ANNOTATION}{}", container.name))?;
+        let value = pod.annotation(&format!("{ANNOTATION}{}", container.name))?;
         Some(match value {
             "runtime/default" => AppArmorProfile { type_: "RuntimeDefault".into(), localhost_profile: None },
             "unconfined" => AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None },
@@ -252,7 +247,15 @@ fn apparmor_profile(
         })
     };
     let of_pod = || pod.spec().security_context.as_ref().and_then(|s| s.app_armor_profile.clone());
-    let Some(given) = own.or_else(annotated).or_else(of_pod) else { return Ok((None, String::new())) };
+    own.or_else(annotated).or_else(of_pod)
+}
+
+fn apparmor_profile(
+    pod: &Pod,
+    container: &Container,
+) -> Result<(Option<v1::SecurityProfile>, String), Error> {
+    use v1::security_profile::ProfileType;
+    let Some(given) = apparmor_profile_of(pod, container) else { return Ok((None, String::new())) };
     Ok(match given.type_.as_str() {
         "RuntimeDefault" => {
             (Some(profile(ProfileType::RuntimeDefault, String::new())), "runtime/default".into())
