@@ -19,6 +19,7 @@ use crate::node::machine::disk;
 use crate::pleg::Pleg;
 use crate::pod::view::PodView;
 use crate::runtime::query::{self, PodSketch};
+use crate::worker::Workers;
 
 /// Orphans are looked for so often. Upstream: every two seconds; workers do most of it here.
 const ORPHANS: Duration = Duration::from_secs(10);
@@ -108,14 +109,15 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
         }
         kubelet.remove_traces(&uid).await;
     }
-    remove_mirrors(kubelet).await;
+    remove_mirrors(kubelet, &workers).await;
 }
 
-/// A mirror without its static pod shows something that is not there.
-async fn remove_mirrors(kubelet: &Kubelet) {
+/// A mirror without its static pod shows something that is not there, once the pod has stopped.
+async fn remove_mirrors(kubelet: &Kubelet, workers: &Workers) {
     let Some(client) = &kubelet.client else { return };
     for mirror in kubelet.pods.mirrors() {
         if kubelet.pods.source_of(&mirror).is_none()
+            && !workers.has_static(&mirror.full_name())
             && let Err(error) = crate::pod::mirror::delete(client, &mirror).await
         {
             tracing::error!(pod = mirror.log_name(), error, "Failed to delete mirror pod");

@@ -684,12 +684,15 @@ impl Steps for WorkerSteps {
     }
 
     async fn finished(&self, uid: &str) {
-        let kubelet = &self.0;
-        if kubelet.pods.get(uid).is_none()
-            && let Some(workers) = kubelet.workers()
-            && workers.forget_finished(uid)
-        {
-            kubelet.remove_traces(uid).await;
+        let (kubelet, Some(workers)) = (&self.0, self.0.workers()) else { return };
+        match kubelet.pods.get(uid) {
+            None if workers.forget_finished(uid) => kubelet.remove_traces(uid).await,
+            // Its file came again meanwhile.
+            Some(pod) if workers.comes_again(uid) => {
+                kubelet.status.forget(uid);
+                workers.update(pod);
+            }
+            _ => {}
         }
     }
 }

@@ -71,6 +71,10 @@ impl Mailbox {
         self.wake.notify_one();
     }
 
+    pub(super) fn is_killed(&self) -> bool {
+        self.state.lock().kill.is_some()
+    }
+
     pub(super) fn poke(&self) {
         self.wake.notify_one();
     }

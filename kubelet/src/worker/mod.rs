@@ -59,6 +59,8 @@ struct Entry {
     phase: Phase,
     full_name: String,
     is_static: bool,
+    /// A static pod whose file came again while it was being stopped.
+    again: bool,
 }
 
 /// All workers.
@@ -82,9 +84,10 @@ impl Workers {
     pub fn update(self: &Arc<Self>, pod: Arc<Pod>) {
         let mut entries = self.entries.lock();
         let uid = pod.uid().to_owned();
-        if let Some(entry) = entries.get(&uid) {
-            let again = entry.is_static && entry.phase == Phase::Finished && !pod.is_deleted();
-            if !again {
+        if let Some(entry) = entries.get_mut(&uid) {
+            let comes = entry.is_static && !pod.is_deleted();
+            if !comes || entry.phase != Phase::Finished {
+                entry.again |= comes && (entry.phase != Phase::Syncing || entry.mailbox.is_killed());
                 entry.mailbox.update(pod);
                 return;
             }
@@ -95,6 +98,7 @@ impl Workers {
             phase: Phase::Syncing,
             full_name: pod.full_name(),
             is_static: pod.is_static(),
+            again: false,
         };
         entries.insert(uid.clone(), entry);
         drop(entries);
@@ -144,6 +148,17 @@ impl Workers {
     /// The pod as its worker last saw it.
     pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
         self.entries.lock().get(uid).map(|entry| entry.mailbox.pod())
+    }
+
+    /// True if a finished static pod is to begin anew.
+    pub fn comes_again(&self, uid: &str) -> bool {
+        self.entries.lock().get(uid).is_some_and(|entry| entry.again && entry.phase == Phase::Finished)
+    }
+
+    /// True if a static pod of that name still has a worker.
+    pub fn has_static(&self, full_name: &str) -> bool {
+        let entries = self.entries.lock();
+        entries.values().any(|e| e.is_static && e.full_name == full_name && e.phase != Phase::Finished)
     }
 
     /// Forgets a finished worker; true if it was finished (or there was none).
@@ -327,6 +342,32 @@ mod tests {
             pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
         }
         Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[tokio::test]
+    async fn static_pods_come_again() {
+        let recorder = Arc::new(Recorder::default());
+        let workers = Workers::new(recorder.clone(), Duration::from_secs(60), CancellationToken::new());
+        let from_file = || {
+            let mut pod = Pod::clone(&pod(1, false));
+            let source = (crate::pod::view::CONFIG_SOURCE_ANNOTATION.to_owned(), "file".to_owned());
+            pod.metadata.annotations = Some([source].into());
+            Arc::new(pod)
+        };
+        workers.update(from_file());
+        recorder.done.notified().await;
+        assert!(workers.has_static("p_n") && !workers.has_static("q_n"));
+        workers.kill("u", Kill::default());
+        workers.update(from_file());
+        recorder.done.notified().await;
+        assert!(workers.comes_again("u") && !workers.has_static("p_n"));
+        workers.update(from_file());
+        recorder.done.notified().await;
+        assert!(!workers.comes_again("u") && workers.phase("u") == Some(Phase::Syncing));
+        // One that ended by itself, or was stopped for another reason, does not.
+        workers.kill("u", Kill::default());
+        recorder.done.notified().await;
+        assert!(!workers.comes_again("u"));
     }
 
     #[tokio::test]
