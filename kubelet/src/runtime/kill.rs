@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use cri::v1;
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Container, Lifecycle, Pod};
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::actions::KillReason;
 use super::labels::{self, container_info};
@@ -114,20 +115,15 @@ impl Runtime {
         if let Some(handler) =
             container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()).filter(|_| grace > 0)
         {
-            let status = query::pod_status(&self.cri, &self.name, pod.uid()).await.unwrap_or_default();
-            let ip = status.ips.first().cloned().unwrap_or_default();
-            let hook = hooks::run(&self.cri, &id.id, &pod, &container, handler, &ip);
-            match tokio::time::timeout(limit, hook).await {
-                Ok(Err(error)) => {
-                    tracing::error!(pod = pod.log_name(), container = name, error, "PreStop hook failed");
-                    self.events.container_warning(&pod, name, "FailedPreStopHook", "PreStopHook failed");
-                }
-                Ok(Ok(())) => {}
-                Err(_) => tracing::info!(
+            let mut hook = AbortOnDropHandle::new(tokio::spawn(self.pre_stop(&pod, &container, handler, id)));
+            if tokio::time::timeout(limit, &mut hook).await.is_err() {
+                tracing::info!(
                     pod = pod.log_name(),
                     container = name,
                     "PreStop hook not completed in grace period"
-                ),
+                );
+                // It goes on until its container ends.
+                hook.detach();
             }
         }
         if let Some(ordering) = ordering {
@@ -146,6 +142,32 @@ impl Runtime {
             ordering.done(name);
         }
         Ok(())
+    }
+
+    /// Runs the hook before a container's end.
+    fn pre_stop(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        handler: &LifecycleHandler,
+        id: &ContainerId,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (cri, events, runtime) = (self.cri.clone(), self.events.clone(), self.name.clone());
+        let (pod, container, handler) = (pod.clone(), container.clone(), handler.clone());
+        let id = id.id.clone();
+        async move {
+            let status = query::pod_status(&cri, &runtime, pod.uid()).await.unwrap_or_default();
+            let ip = status.ips.first().cloned().unwrap_or_default();
+            if let Err(error) = hooks::run(&cri, &id, &pod, &container, &handler, &ip).await {
+                tracing::error!(
+                    pod = pod.log_name(),
+                    container = container.name,
+                    error,
+                    "PreStop hook failed"
+                );
+                events.container_warning(&pod, &container.name, "FailedPreStopHook", "PreStopHook failed");
+            }
+        }
     }
 
     /// A pod and container with just what stopping needs, from what was left on the container.
