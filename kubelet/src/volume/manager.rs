@@ -319,7 +319,10 @@ fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Time
             if *memory && !sys::mounts::is_mounted(path)? {
                 let size = size.map(|size| format!("size={size}")).unwrap_or_default();
                 sys::mounts::tmpfs(path, &size)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode.unwrap_or(0o777)))?;
+                // Without a mode, it has the kernel's: open to all, and sticky.
+                if let Some(mode) = mode {
+                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))?;
+                }
             }
             if let Some(group) = group {
                 ownership::set_group(path, group, false, lazily)?;
@@ -331,7 +334,6 @@ fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Time
             folder(path, 0o777)?;
             if *memory && !sys::mounts::is_mounted(path)? {
                 sys::mounts::tmpfs(path, "")?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
             }
             let changed = atomic::write(path, files, now)?;
             if let Some(group) = group.filter(|_| changed) {

@@ -35,7 +35,7 @@ pub enum Error {
     #[error("failed to create subPath directory for volumeMount {volume:?} of container {container:?}")]
     MakeSubPath { volume: String, container: String },
     #[error("failed to resolve recursive read-only mode: {0}")]
-    Recursive(&'static str),
+    Recursive(String),
     #[error("cannot write {path}: {reason}")]
     File { path: String, reason: io::Error },
 }
@@ -150,18 +150,28 @@ fn sub_path(mount: &VolumeMount, env: &BTreeMap<String, String>) -> Result<Strin
     Ok(path)
 }
 
+/// Upstream: resolveRecursiveReadOnly in pkg/kubelet/kubelet_pods.go.
 fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, Error> {
-    let read_only = mount.read_only.unwrap_or(false);
-    match mount.recursive_read_only.as_deref() {
-        None | Some("Disabled") => Ok(false),
-        Some("IfPossible") if !read_only => Err(Error::Recursive("volume is not mounted as read-only")),
-        Some("IfPossible") => Ok(supported),
-        Some("Enabled") if !read_only => Err(Error::Recursive("volume is not mounted as read-only")),
-        Some("Enabled") if !supported => {
-            Err(Error::Recursive("not supported by this runtime handler of the container runtime"))
-        }
-        Some("Enabled") => Ok(true),
-        Some(_) => Err(Error::Recursive("unknown mode")),
+    let Some(mode) = mount.recursive_read_only.as_deref().filter(|mode| *mode != "Disabled") else {
+        return Ok(false);
+    };
+    let refused = |why: &str| {
+        Error::Recursive(format!(
+            "volume {:?} requested recursive read-only mode, but it is {why}",
+            mount.name
+        ))
+    };
+    if !mount.read_only.unwrap_or(false) {
+        return Err(refused("not read-only"));
+    }
+    if let Some(propagation) = mount.mount_propagation.as_deref().filter(|p| *p != "None") {
+        return Err(refused(&format!("not compatible with propagation {propagation:?}")));
+    }
+    match mode {
+        "IfPossible" => Ok(supported),
+        "Enabled" if !supported => Err(refused("not supported by the runtime")),
+        "Enabled" => Ok(true),
+        other => Err(Error::Recursive(format!("unknown recursive read-only mode {other:?}"))),
     }
 }
 
@@ -249,4 +259,36 @@ fn message_mount(inputs: &Inputs<'_>, message_path: &str) -> Result<v1::Mount, E
     let container_path =
         if message_path.starts_with('/') { message_path.to_owned() } else { format!("/{message_path}") };
     Ok(v1::Mount { container_path, host_path: path.display().to_string(), ..Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recursive_read_only_mounts() {
+        let check = |mode: &str, read_only, propagation: Option<&str>, supported| {
+            let mount = VolumeMount {
+                name: "v".to_owned(),
+                read_only: Some(read_only),
+                recursive_read_only: Some(mode.to_owned()),
+                mount_propagation: propagation.map(str::to_owned),
+                ..VolumeMount::default()
+            };
+            recursive_read_only(&mount, supported).map_err(|e| e.to_string())
+        };
+        let refused = |why: &str| {
+            let what =
+                "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode";
+            Err(format!("{what}, but it is {why}"))
+        };
+        assert_eq!(check("Disabled", false, None, false), Ok(false));
+        assert_eq!(check("IfPossible", true, Some("None"), true), Ok(true));
+        assert_eq!(check("IfPossible", true, None, false), Ok(false));
+        assert_eq!(check("Enabled", true, None, true), Ok(true));
+        assert_eq!(check("Enabled", true, None, false), refused("not supported by the runtime"));
+        assert_eq!(check("IfPossible", false, None, true), refused("not read-only"));
+        let propagated = refused("not compatible with propagation \"HostToContainer\"");
+        assert_eq!(check("Enabled", true, Some("HostToContainer"), true), propagated);
+    }
 }
