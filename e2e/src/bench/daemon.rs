@@ -1,10 +1,12 @@
-//! A daemon's process and what it costs, from `/proc`.
+//! A daemon's process and what it costs.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 
 /// What a case took.
 pub struct Measured {
@@ -39,16 +41,16 @@ impl Daemon {
         std::fs::read_to_string(&path).with_context(|| format!("reading {path}; did the daemon end?"))
     }
 
-    /// User and system time so far. The kernel counts in hundredths of a second.
+    /// User and system time so far, of threads that have ended too.
     ///
     /// # Errors
     /// When the process has ended.
     pub fn cpu(&self) -> Result<Duration> {
-        let stat = self.proc("stat")?;
-        let after = stat.rsplit_once(')').context("no command in stat")?.1;
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-        Ok(Duration::from_millis(10 * (ticks(11) + ticks(12))))
+        let pid = Pid::from_raw(i32::try_from(self.0.id())?);
+        let clock = clock_getcpuclockid(pid).and_then(ClockId::now);
+        clock
+            .map(Duration::from)
+            .with_context(|| format!("reading the clock of process {pid}; did the daemon end?"))
     }
 
     /// Peak resident memory in KiB.
