@@ -70,9 +70,6 @@ impl<'a> Scene<'a> {
     /// Makes known what plugins will ask, and lends the view.
     pub fn prepare(self, profile: &Profile, pod: &PodInfo) -> View<'a> {
         let Scene { cache, listers, nominated, groups, assumed, placement } = self;
-        for other in nominated.values().flatten() {
-            cache.know_own_keys(other);
-        }
         cache.arrange();
         cache.remember(pod);
         profile.prepare(cache, listers, pod);
@@ -125,7 +122,7 @@ pub fn schedule(
                 nodes: None,
                 limited_by: Default::default(),
             };
-            return unfit(profile, view, pod, state, &prepared, diagnosis, false, rng);
+            return unfit(profile, view, pod, state, &prepared, diagnosis, None, false, rng);
         }
     };
     let found = match feasible(profile, view, pod, &state, &prepared, memory, &mut diagnosis) {
@@ -149,7 +146,8 @@ pub fn schedule(
     match found.as_slice() {
         [] => {
             diagnosis.blame();
-            unfit(profile, view, pod, state, &prepared, diagnosis, false, rng)
+            let class = Some(memory.classes.of(profile, pod));
+            unfit(profile, view, pod, state, &prepared, diagnosis, class, false, rng)
         }
         [one] => place(one, 1),
         many => {
@@ -236,7 +234,7 @@ pub fn settle(
                 diagnosis.refuse(row.at, Arc::new(reject));
             }
         }
-        return unfit(profile, view, pod, state, &prepared, diagnosis, ask, rng);
+        return unfit(profile, view, pod, state, &prepared, diagnosis, None, ask, rng);
     }
     let mut scoring = state.clone();
     let mut scores = profile.scores(view, &mut scoring, pod, &rows, None);
@@ -357,6 +355,9 @@ fn feasible<'a>(
         looked_at += 1;
         let waited_for = !view.nominated.is_empty() && view.nominated.contains_key(&*row.name);
         let verdict = match &mut kept {
+            Some(class) if waited_for && rest.is_empty() => class
+                .verdict_with_waiting(profile, filters, view, pod, row)
+                .and_then(|()| class.verdict(profile, filters, view, pod, row)),
             // Looked at afresh, for pods that wait for the node count; the class learns the scores all the same.
             Some(class) if waited_for => {
                 let verdict = profile.filter(view, state, &prepared.active, pod, row).map_err(Arc::new);
@@ -398,6 +399,7 @@ fn unfit(
     state: CycleState,
     prepared: &Prepared,
     mut diagnosis: Diagnosis,
+    class: Option<&mut Class>,
     ask: bool,
     rng: &mut impl Rng,
 ) -> Decision {
@@ -407,7 +409,7 @@ fn unfit(
     let outcome = if profile.resources_cannot_answer(&diagnosis) {
         Preemption::Failed("not found")
     } else if profile.points.preemption {
-        preemption::preempt(profile, view, pod, &state, &prepared.active, &diagnosis, ask, rng)
+        preemption::preempt(profile, view, pod, &state, &prepared.active, &diagnosis, class, ask, rng)
     } else {
         Preemption::Off
     };

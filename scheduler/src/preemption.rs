@@ -1,6 +1,7 @@
 //! Which pods would have to go for a pod to fit. Decides only; who carries it out is `actions.rs`.
 //! Upstream: plugins/defaultpreemption/default_preemption.go, framework/preemption/preemption.go.
 
+use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use machinery::labels::Selector;
 use rand::{Rng, RngExt};
 
+use crate::cycle::Class;
 use crate::framework::{Active, Code, CycleState, Diagnosis, Profile, Reject, View};
 use crate::listers::Listers;
 use crate::model::{Cache, GroupKey, GroupObject, Groups, NodeRow, PodInfo, label_selector};
@@ -67,9 +69,9 @@ pub struct Candidate {
 }
 
 /// The candidate that costs least. Upstream: SelectCandidate.
-pub fn choose(candidates: Vec<Candidate>) -> Preemption {
-    match candidates.into_iter().min_by_key(cost) {
-        Some(best) => Preemption::Evict { node: best.node, victims: best.victims },
+pub fn choose<C: Borrow<Candidate>>(candidates: Vec<C>) -> Preemption {
+    match candidates.iter().map(Borrow::<Candidate>::borrow).min_by_key(|c| cost(c)) {
+        Some(best) => Preemption::Evict { node: best.node.clone(), victims: best.victims.clone() },
         None => Preemption::Ineligible("no candidate node for preemption"),
     }
 }
@@ -83,6 +85,7 @@ pub fn preempt(
     state: &CycleState,
     active: &Active,
     diagnosis: &Diagnosis,
+    mut class: Option<&mut Class>,
     ask: bool,
     rng: &mut impl Rng,
 ) -> Preemption {
@@ -103,9 +106,15 @@ pub fn preempt(
         let mut clean = 0;
         let budgets = Budgets::new(view.listers);
         let trial = Trial { profile, view, pod, active, budgets: &budgets };
+        class = class.filter(|_| trial.concerns_one_row());
         for i in 0..rows.len() {
             let row = rows[(offset + i) % rows.len()];
-            match victims_on(&trial, state.clone(), row.clone()) {
+            let attempt = || victims_on(&trial, state.clone(), row.clone()).map(Arc::new).map_err(Arc::new);
+            let outcome = match &mut class {
+                Some(class) => class.trial(view, pod, row, attempt),
+                None => attempt(),
+            };
+            match outcome {
                 Ok(candidate) => {
                     clean += usize::from(candidate.violations == 0);
                     candidates.push(candidate);
@@ -117,13 +126,13 @@ pub fn preempt(
                     if reject.code == Code::Error {
                         errors.push(reject.reasons.join(", "));
                     }
-                    verdicts.refuse(row.at, Arc::new(reject));
+                    verdicts.refuse(row.at, reject);
                 }
             }
         }
     }
     match candidates.is_empty() {
-        false if ask => Preemption::Ask(candidates),
+        false if ask => Preemption::Ask(candidates.into_iter().map(Arc::unwrap_or_clone).collect()),
         false => choose(candidates),
         true if !errors.is_empty() => Preemption::Broken(aggregate(errors)),
         true => Preemption::Useless(verdicts.message()),
@@ -234,6 +243,16 @@ struct Trial<'a> {
     pod: &'a PodInfo,
     active: &'a Active,
     budgets: &'a Budgets,
+}
+
+impl Trial<'_> {
+    /// Whether what comes of it for a row depends on nothing but the row, the pods that wait for it and what pods want.
+    fn concerns_one_row(&self) -> bool {
+        self.budgets.0.is_empty()
+            && self.pod.node.is_none()
+            && !self.view.groups.enabled()
+            && self.profile.all_local(self.active)
+    }
 }
 
 /// Removes all less important pods, then lets stay whom it can. `row` and `state` are copies; pods that would go

@@ -170,6 +170,8 @@ impl State {
             }
         }
         if let Some(node) = node {
+            // Cycles try out what would be if it were there.
+            self.cache.know_own_keys(info);
             self.nodes_of_nominated.insert(info.uid.clone(), node.to_string());
             self.nominated.entry(node.to_string()).or_default().push(info.clone());
         }

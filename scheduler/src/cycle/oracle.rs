@@ -3,7 +3,7 @@
 //! Recorded answers (`data/oracle.txt`, one line a cluster) are compared always. With `ORACLE_SCHEDULER` naming the
 //! binary of e2e/oracle/scheduler, `ORACLE_COUNT` clusters are asked afresh; `ORACLE_RECORD` records them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct World {
     assumed: Assumed,
     profile: Profile,
     pods: Vec<Arc<PodInfo>>,
+    /// What is found out about one pod is used for the next.
+    memory: Memory,
 }
 
 impl World {
@@ -86,7 +88,7 @@ impl World {
         let default = Default::default();
         let profile = registry::build(config.profiles.first().unwrap_or(&default), 100, &gates).unwrap();
         let pods = infos("pods").into_iter().take(PODS).collect();
-        Self { cache, listers, nominated, assumed, profile, pods }
+        Self { cache, listers, nominated, assumed, profile, pods, memory: Memory::default() }
     }
 
     /// What upstream's answer must be.
@@ -118,6 +120,8 @@ impl World {
             let by = |list: &Vec<(&'static str, i64)>| list.iter().copied().collect::<BTreeMap<_, _>>();
             answer["scores"] =
                 json!(why.scores.iter().map(|(n, s)| (n.clone(), by(s))).collect::<BTreeMap<_, _>>());
+            let fitting: BTreeSet<String> = why.scores.into_iter().map(|(node, _)| node).collect();
+            assert_eq!(self.remembered(pod), fitting, "{}", pod.key());
             return answer;
         }
         match self.decide(pod) {
@@ -127,12 +131,20 @@ impl World {
         answer
     }
 
-    fn decide(&mut self, pod: &PodInfo) -> Decision {
-        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
-        let Self { cache, listers, nominated, assumed, profile, .. } = self;
+    /// Nodes that fit as a cycle finds them, which remembers.
+    fn remembered(&mut self, pod: &PodInfo) -> BTreeSet<String> {
+        let Self { cache, listers, nominated, assumed, profile, memory, .. } = self;
         let groups = Groups::default();
         let scene = Scene { cache, listers, nominated, groups: &groups, assumed, placement: None };
-        schedule(profile, scene, pod, &mut Memory::default(), &mut rng)
+        explore(profile, scene, pod, memory).map(|e| e.nodes.into_iter().collect()).unwrap_or_default()
+    }
+
+    fn decide(&mut self, pod: &PodInfo) -> Decision {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let Self { cache, listers, nominated, assumed, profile, memory, .. } = self;
+        let groups = Groups::default();
+        let scene = Scene { cache, listers, nominated, groups: &groups, assumed, placement: None };
+        schedule(profile, scene, pod, memory, &mut rng)
     }
 
     /// What makes an attempt fail.

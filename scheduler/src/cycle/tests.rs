@@ -197,3 +197,44 @@ fn room_is_made_for_a_pod_that_is_to_grow() {
     let text = decide_with(&gate, &nodes[..1], &[(huge.clone(), "a")], &huge);
     assert_eq!(text, format!("0/1 nodes are available: 1 Insufficient cpu. {USELESS}"));
 }
+
+#[test]
+fn what_is_remembered_holds_until_rows_or_waiting_pods_change() {
+    let mut cache = Cache::new(INTERNER.with(Clone::clone));
+    [node("a", json!({})), node("b", json!({}))].into_iter().for_each(|n| cache.set_node(n));
+    let of = |name: &str, priority: i32| pod(name, "2", json!({ "priority": priority }));
+    cache.place(of("x", 1), "a", Place::Seen);
+    cache.place(of("y", 1), "b", Place::Seen);
+    let profile = registry::build(&KubeSchedulerProfile::default(), 0, &Gates::default()).unwrap();
+    let (listers, groups, assumed) = (Listers::default(), Groups::default(), Assumed::default());
+    let mut memory = Memory::default();
+    let mut ask = |cache: &mut Cache, nominated: &Nominated| {
+        let (listers, groups, assumed) = (&listers, &groups, &assumed);
+        let scene = Scene { cache, listers, nominated, groups, assumed, placement: None };
+        let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+        match schedule(&profile, scene, &of("q", 10), &mut memory, &mut rng) {
+            Decision::Place { node, .. } => node,
+            Decision::Unfit { preemption: Preemption::Evict { node, .. }, .. } => {
+                format!("make room on {node}")
+            }
+            Decision::Unfit { preemption, .. } => preemption.message(),
+            other => format!("{other:?}"),
+        }
+    };
+    let nobody = Nominated::default();
+    let first = ask(&mut cache, &nobody);
+    assert!(first.starts_with("make room on "), "{first}");
+    let wait = |name: &str| Nominated::from_iter([(name.to_string(), vec![of("p", 10)])]);
+    assert_eq!(ask(&mut cache, &wait("a")), "make room on b");
+    assert_eq!(ask(&mut cache, &wait("b")), "make room on a");
+    assert_eq!(ask(&mut cache, &nobody), first);
+    // Room is made, and another pod takes it.
+    cache.remove(&"x".into());
+    assert_eq!(ask(&mut cache, &nobody), "a");
+    assert_eq!(ask(&mut cache, &wait("a")), "make room on b");
+    cache.place(of("z", 100), "a", Place::Seen);
+    assert_eq!(ask(&mut cache, &nobody), "make room on b");
+    cache.remove(&"y".into());
+    cache.place(of("w", 10), "b", Place::Seen);
+    assert!(ask(&mut cache, &nobody).contains("No preemption victims found"));
+}

@@ -239,6 +239,23 @@ impl Profile {
         active.iter().try_for_each(|i| self.points.filter[*i].filter(view, state, pod, row))
     }
 
+    /// Pods that wait for room on a node and come before a pod.
+    pub fn waiting<'a>(
+        view: View<'a>,
+        pod: &'a PodInfo,
+        row: &NodeRow,
+    ) -> impl Iterator<Item = &'a Arc<PodInfo>> {
+        let waiting = if view.nominated.is_empty() { None } else { view.nominated.get(&*row.name) };
+        let before = |other: &&Arc<PodInfo>| other.priority >= pod.priority && other.uid != pod.uid;
+        waiting.into_iter().flatten().filter(before)
+    }
+
+    /// Whether these filters are all such as read nothing but the row and what a pod wants of it.
+    pub fn all_local(&self, active: &Active) -> bool {
+        let local = self.local_filters();
+        active.iter().all(|i| *i < local)
+    }
+
     /// Filters one node with the pods that wait for room on it, and without them: they may never come.
     /// Upstream: frameworkImpl.RunFilterPluginsWithNominatedPods.
     pub fn filter(
@@ -249,15 +266,13 @@ impl Profile {
         pod: &PodInfo,
         row: &NodeRow,
     ) -> Verdict {
-        let waiting = view.nominated.get(&*row.name).map(Vec::as_slice).unwrap_or_default();
-        let before = |other: &&Arc<PodInfo>| other.priority >= pod.priority && other.uid != pod.uid;
-        if waiting.iter().any(|w| before(&w)) {
-            let (mut state, mut row) = (state.clone(), row.clone());
-            for other in waiting.iter().filter(before) {
-                row.add(other.clone());
-                self.adjust(view, &mut state, active, pod, other, &row, 1);
+        if Self::waiting(view, pod, row).next().is_some() {
+            let (mut state, mut fuller) = (state.clone(), row.clone());
+            for other in Self::waiting(view, pod, row) {
+                fuller.add(other.clone());
+                self.adjust(view, &mut state, active, pod, other, &fuller, 1);
             }
-            self.filter_row(view, &state, active, pod, &row)?;
+            self.filter_row(view, &state, active, pod, &fuller)?;
         }
         self.filter_row(view, state, active, pod, row)
     }

@@ -318,6 +318,7 @@ impl Cache {
             return false;
         }
         *known = pod.clone();
+        self.rows[at].renewals += 1;
         placed.place = place;
         true
     }

@@ -54,6 +54,7 @@ impl<K: Eq + HashTrait, V> Table<K, V> {
 struct Tables {
     next: u64,
     wants: Table<Vec<u8>, Wants>,
+    of_rows: Table<Vec<u8>, u64>,
     labels: Table<BTreeMap<String, String>, LabelSet>,
     matchers: Table<String, Matcher>,
     names: HashMap<Arc<str>, (), Hash>,
@@ -111,6 +112,16 @@ impl Interner {
         let mut tables = self.tables.lock();
         wants.id = tables.number();
         tables.wants.put(text, wants)
+    }
+
+    /// A number for what pods want of a row, by a text that says it all.
+    pub fn of_row(&self, text: Vec<u8>) -> Arc<u64> {
+        let mut tables = self.tables.lock();
+        if let Some(known) = tables.of_rows.get(&text) {
+            return known;
+        }
+        let number = tables.number();
+        tables.of_rows.put(text, number)
     }
 
     /// A name that occurs often, such as a namespace's or a node's.

@@ -32,6 +32,8 @@ pub struct NodeRow {
     pub domains: Domains,
     /// Different after every change of any row.
     pub generation: u64,
+    /// How often a pod of it was replaced by a state that changes nothing for cycles, unless they take it away.
+    pub renewals: u64,
     /// Where the row is among all rows.
     pub at: usize,
 }

@@ -89,6 +89,9 @@ pub struct ClaimUse {
 pub struct Wants {
     /// Equal wants have the same number.
     pub id: u64,
+    /// The same of all that verdicts and scores depend on that read nothing but the row: pods may differ in their claims,
+    /// or in which pods they want to be near.
+    pub of_row: Arc<u64>,
     pub scheduler_name: String,
     pub priority: i32,
     pub never_preempts: bool,
@@ -175,6 +178,7 @@ impl Wants {
         let images = signature::images(spec);
         Self {
             id: 0,
+            of_row: interner.of_row(signature::of_row(spec, &sums)),
             scheduler_name: spec.scheduler_name.clone(),
             priority: spec.priority,
             never_preempts: spec.preemption_policy == "Never",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, PodResourceClaim, PodSchedulingGate, Toleration, TopologySpreadConstraint,
+    Affinity, NodeAffinity, PodResourceClaim, PodSchedulingGate, Toleration, TopologySpreadConstraint,
 };
 use machinery::quantity::Quantity;
 use serde::Serialize;
@@ -40,14 +40,12 @@ struct Said<'a> {
 
 pub fn of(namespace: &str, pod: &WirePod, sums: &Sums, level: Option<&Level>) -> Vec<u8> {
     let spec: &WireSpec = &pod.spec;
-    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port > 0);
     let said = Said {
         scheduler: &spec.scheduler_name,
         priority: spec.priority,
         preemption: &spec.preemption_policy,
         sums,
-        ports: ports.collect(),
+        ports: ports(spec),
         selector: &spec.node_selector,
         affinity: spec.affinity.as_ref().map(|a| (namespace, a)),
         tolerations: &spec.tolerations,
@@ -64,6 +62,34 @@ pub fn of(namespace: &str, pod: &WirePod, sums: &Sums, level: Option<&Level>) ->
     };
     // Plain data always has a text.
     serde_json::to_vec(&said).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct SaidOfRow<'a> {
+    scheduler: &'a str,
+    sums: &'a Sums,
+    ports: Vec<&'a WirePort>,
+    selector: &'a BTreeMap<String, String>,
+    affinity: Option<&'a NodeAffinity>,
+    tolerations: &'a [Toleration],
+}
+
+/// The part of it that is read with nothing but a row beside it.
+pub fn of_row(spec: &WireSpec, sums: &Sums) -> Vec<u8> {
+    let said = SaidOfRow {
+        scheduler: &spec.scheduler_name,
+        sums,
+        ports: ports(spec),
+        selector: &spec.node_selector,
+        affinity: spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref()),
+        tolerations: &spec.tolerations,
+    };
+    serde_json::to_vec(&said).unwrap_or_default()
+}
+
+fn ports(spec: &WireSpec) -> Vec<&WirePort> {
+    let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+    spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(|p| p.host_port > 0).collect()
 }
 
 fn counts(v: &WireVolume) -> bool {
