@@ -114,6 +114,12 @@ impl<K: Kept> Store<K> {
         keys.map(|k| k.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many objects an index files under a value.
+    pub fn index_len(&self, name: &str, value: &str) -> usize {
+        let inner = self.0.read();
+        inner.indexes.get(name).and_then(|i| i.values.get(value)).map_or(0, BTreeSet::len)
+    }
+
     /// The values an index has.
     pub fn index_values(&self, name: &str) -> Vec<String> {
         let inner = self.0.read();

@@ -9,8 +9,8 @@ use crate::assumed::Assumed;
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, PodInfo};
 use crate::plugins::{
-    dynamic_resources, inter_pod_affinity, pod_topology_spread, volume_binding, volume_restrictions,
-    volume_zone,
+    dynamic_resources, inter_pod_affinity, node_volume_limits, pod_topology_spread, volume_binding,
+    volume_restrictions, volume_zone,
 };
 
 type Hash = foldhash::fast::RandomState;
@@ -40,6 +40,7 @@ pub struct CycleState {
     pub affinity_score: Option<inter_pod_affinity::Scoring>,
     pub volumes: Option<Arc<volume_binding::Claims>>,
     pub zones: Option<Arc<volume_zone::Zones>>,
+    pub limited: Option<Arc<node_volume_limits::Wanted>>,
     pub exclusive: Option<volume_restrictions::Exclusive>,
     /// Shared by all clones: what is found for a node stays found.
     pub devices: Option<Arc<dynamic_resources::Devices>>,

@@ -27,6 +27,8 @@ pub struct NodeRow {
     pub requested: Resources,
     pub ranked: Resources,
     pub pods: Vec<Arc<PodInfo>>,
+    /// How many claims for volumes the pods have.
+    pub claims: usize,
     pub images: Arc<HashMap<String, i64, Hash>>,
     /// Its values of topology keys.
     pub domains: Domains,
@@ -81,6 +83,7 @@ impl NodeRow {
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
         self.ranked.add(&pod.ranked);
+        self.claims += pod.claims.len();
         self.pods.push(pod);
     }
 
@@ -90,6 +93,7 @@ impl NodeRow {
         let pod = self.pods.swap_remove(at);
         self.requested.sub(&pod.requests);
         self.ranked.sub(&pod.ranked);
+        self.claims -= pod.claims.len();
         Some(pod)
     }
 }

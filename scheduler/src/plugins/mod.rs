@@ -16,7 +16,7 @@ pub mod node_name;
 mod node_ports;
 pub mod node_resources_fit;
 mod node_unschedulable;
-mod node_volume_limits;
+pub mod node_volume_limits;
 mod pod_group_pods_count;
 pub mod pod_topology_spread;
 mod points;

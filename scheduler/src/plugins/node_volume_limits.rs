@@ -3,6 +3,7 @@
 //! Volumes that in-tree plugins hand over to a driver are not translated, so not counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use client::Meta;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -20,7 +21,7 @@ pub struct NodeVolumeLimits {
 }
 
 /// (driver, handle).
-type Volume = (String, String);
+pub type Volume = (String, String);
 
 /// Driver and handle of a claim's volume, or of the one it will get. Upstream: getCSIDriverInfo.
 fn volume(view: View<'_>, claim: &PersistentVolumeClaim) -> Option<Volume> {
@@ -34,8 +35,11 @@ fn volume(view: View<'_>, claim: &PersistentVolumeClaim) -> Option<Volume> {
     Some((class.provisioner.clone(), format!("\n{}", claim.key())))
 }
 
+/// What a pod's claims add to a node at most, or why it cannot be told.
+pub type Wanted = Result<BTreeSet<Volume>, Reject>;
+
 /// Volumes of a pod's claims. The first claim that is missing, or not the pod's own, is the error.
-fn wanted(view: View<'_>, pod: &PodInfo) -> Result<BTreeSet<Volume>, Reject> {
+fn wanted(view: View<'_>, pod: &PodInfo) -> Wanted {
     let mut volumes = BTreeSet::new();
     for (name, _) in pod.claim_names() {
         let Some(claim) = view.listers.claims.get_by(&pod.namespace, &name) else {
@@ -73,6 +77,25 @@ fn is_wanted(view: View<'_>, driver: &str, node: Option<&CSINode>) -> bool {
     !insists || node.is_some_and(|n| n.spec.drivers.iter().any(|d| d.name == driver))
 }
 
+/// Whether a node has room for the volumes whatever those are that it has: there cannot be more than claims of its pods
+/// and attachments.
+fn surely_fit(view: View<'_>, new: &BTreeSet<Volume>, limits: &BTreeMap<&str, i32>, row: &NodeRow) -> bool {
+    let there = row.claims + view.listers.attachments.index_len(NODE, &row.name);
+    limits.iter().all(|(driver, limit)| {
+        let more = of(new, driver);
+        more == 0 || more + there <= most(*limit)
+    })
+}
+
+/// How many volumes are of a driver.
+fn of(volumes: &BTreeSet<Volume>, driver: &str) -> usize {
+    volumes.iter().filter(|(d, _)| d == driver).count()
+}
+
+fn most(limit: i32) -> usize {
+    usize::try_from(limit).unwrap_or(0)
+}
+
 /// Limits by driver.
 fn limits(node: &CSINode) -> BTreeMap<&str, i32> {
     let limit =
@@ -95,12 +118,17 @@ impl Plugin for NodeVolumeLimits {
         ]
     }
 
-    fn pre_filter(&self, _view: View<'_>, pod: &PodInfo, _state: &mut CycleState) -> PreFilter {
-        if pod.claims.is_empty() { PreFilter::Skip } else { PreFilter::All }
+    fn pre_filter(&self, view: View<'_>, pod: &PodInfo, state: &mut CycleState) -> PreFilter {
+        if pod.claims.is_empty() {
+            return PreFilter::Skip;
+        }
+        state.limited = Some(Arc::new(wanted(view, pod)));
+        PreFilter::All
     }
 
-    fn filter(&self, view: View<'_>, _state: &CycleState, pod: &PodInfo, row: &NodeRow) -> Verdict {
-        let mut new = wanted(view, pod)?;
+    fn filter(&self, view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> Verdict {
+        let Some(wanted) = &state.limited else { return Ok(()) };
+        let new = (**wanted).as_ref().map_err(Reject::clone)?;
         let node = view.listers.csi_nodes.get(&row.name);
         let missing = new.iter().find(|(driver, _)| !is_wanted(view, driver, node.as_deref()));
         if let Some((driver, _)) = missing.filter(|_| self.drivers_must_run) {
@@ -108,15 +136,16 @@ impl Plugin for NodeVolumeLimits {
             return Err(Reject::unschedulable(NAME, reason));
         }
         let limits = node.as_deref().map(limits).unwrap_or_default();
-        if new.is_empty() || limits.is_empty() {
+        if new.is_empty() || surely_fit(view, new, &limits, row) {
             return Ok(());
         }
+        let mut new = new.clone();
         let mut there = in_use(view, row);
         new.retain(|v| !there.contains(v));
         there.extend(attached(view, row));
         for (driver, limit) in limits {
-            let of = |set: &BTreeSet<Volume>| set.iter().filter(|(d, _)| d == driver).count();
-            if of(&new) > 0 && of(&new) + of(&there) > usize::try_from(limit).unwrap_or(0) {
+            let more = of(&new, driver);
+            if more > 0 && more + of(&there, driver) > most(limit) {
                 return Err(Reject::unschedulable(NAME, "node(s) exceed max volume count"));
             }
         }
