@@ -12,7 +12,7 @@ use crate::framework::{
 };
 use crate::listers::Listers;
 use crate::model::{Cache, Groups, NodeRow, PodInfo};
-use crate::plugins::dynamic_resources::{Allotment, Free, Freeable};
+use crate::plugins::dynamic_resources::{self, Allotment, Free, Freeable};
 use crate::plugins::volume_binding::{self, Bindings};
 use crate::preemption::{self, Preemption};
 
@@ -130,17 +130,18 @@ pub fn schedule(
         Err(reject) => return failed(FILTER, &reject),
     };
     let evaluated = found.len() + diagnosis.nodes.len();
-    let place = |row: &NodeRow, feasible: usize| {
+    let place = |state: &CycleState, row: &NodeRow, feasible: usize| {
         if let Some(refused) = not_permitted(profile, pod, row) {
             return refused;
         }
+        let Some(allotments) = allotments(state, row) else { return not_given(row) };
         Decision::Place {
             node: row.name.to_string(),
             evaluated,
             feasible,
-            bindings: volume_binding::bindings(view, &state, pod, row),
-            allotments: allotments(&state, row),
-            free: for_group(profile, &state, pod),
+            bindings: volume_binding::bindings(view, state, pod, row),
+            allotments,
+            free: for_group(profile, state, pod),
         }
     };
     match found.as_slice() {
@@ -149,13 +150,12 @@ pub fn schedule(
             let class = Some(memory.classes.of(profile, pod));
             unfit(profile, view, pod, state, &prepared, diagnosis, class, false, rng)
         }
-        [one] => place(one, 1),
+        [one] => place(&state, one, 1),
         many => {
-            let mut scoring = state.clone();
             let class = memory.classes.of(profile, pod);
             let class = pod.node.is_none().then_some((&*class, memory.places.as_slice()));
-            let scores = profile.scores(view, &mut scoring, pod, many, class);
-            place(many[best_of(&scores, rng)], many.len())
+            let scores = profile.scores(view, &mut state, pod, many, class);
+            place(&state, many[best_of(&scores, rng)], many.len())
         }
     }
 }
@@ -246,7 +246,7 @@ pub fn settle(
         return refused;
     }
     let bindings = volume_binding::bindings(view, &state, pod, row);
-    let allotments = allotments(&state, row);
+    let Some(allotments) = allotments(&state, row) else { return not_given(row) };
     let free = for_group(profile, &state, pod);
     Decision::Place {
         node: row.name.to_string(),
@@ -276,9 +276,16 @@ fn for_group(profile: &Profile, state: &CycleState, pod: &PodInfo) -> Freeable {
     devices.map(|d| d.freeable(pod)).unwrap_or_default()
 }
 
-/// What the pod's claims get on a node.
-fn allotments(state: &CycleState, row: &NodeRow) -> Vec<Allotment> {
-    state.devices.as_ref().map(|d| d.allotments(&row.name)).unwrap_or_default()
+/// What the pod's claims get on a node that fits; none if they cannot have it after all.
+fn allotments(state: &CycleState, row: &NodeRow) -> Option<Vec<Allotment>> {
+    let Some(devices) = &state.devices else { return Some(Vec::new()) };
+    devices.settle(row).then(|| devices.allotments(&row.name))
+}
+
+/// Does not happen: what nodes have is remembered only as long as it holds.
+fn not_given(row: &NodeRow) -> Decision {
+    let message = format!("node {}: devices that were there cannot be allocated", row.name);
+    Decision::Failed { plugin: dynamic_resources::NAME, message }
 }
 
 /// How upstream speaks of a plugin that could not answer: RunPreFilterPlugins, RunFilterPlugins.

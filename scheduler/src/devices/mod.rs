@@ -31,7 +31,7 @@ use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 pub use features::Features;
 pub use pools::{device_meant, meant};
 pub use selector::Programs;
-pub use supply::{DeviceRef, Inventory, Supply, Taken, quantity};
+pub use supply::{DeviceRef, Inventory, PoolId, PoolRef, Supply, Taken, quantity};
 
 /// A node, as devices are chosen for it.
 #[derive(Clone, Copy)]
@@ -82,6 +82,15 @@ pub fn allocate(
         return Err(Problem::Node("invalid resource pools were encountered".into()));
     }
     Ok(None)
+}
+
+/// The pools that what a node would give depends on, and nothing else that is taken.
+pub fn pools(supply: &Supply, site: Site<'_>) -> Vec<Arc<PoolId>> {
+    let pools = pools::gather(supply, site);
+    let id = |p: &pools::Pool<'_>| {
+        supply.inventory.pool(supply::PoolRef { driver: p.driver, pool: p.name }).cloned()
+    };
+    pools.iter().filter_map(id).collect()
 }
 
 /// `namespace/name`, or the name alone.

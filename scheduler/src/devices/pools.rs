@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::NodeSelector as WireSelector;
 use k8s_openapi::api::resource::v1::{CounterSet, Device, ResourceSlice};
 
-use super::supply::{Inventory, Supply};
+use super::supply::{Inventory, PoolRef, Supply};
 use super::{DeviceRef, Features, Site};
 use crate::model::NodeSelector;
 
@@ -137,7 +137,7 @@ fn pool<'a>(
     }
     // The missing ones may be slices that are of no use to this node.
     let mut all = Vec::new();
-    for slice in inventory.slices_of(driver, name) {
+    for slice in inventory.slices_of(PoolRef { driver, pool: name }) {
         match slice.spec.pool.generation.cmp(&info.generation) {
             // What the node sees is being replaced.
             std::cmp::Ordering::Greater => return None,

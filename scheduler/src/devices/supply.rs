@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{Equivalent, HashMap};
 use k8s_openapi::api::resource::v1::{
@@ -61,6 +62,44 @@ impl From<DeviceRef<'_>> for DeviceId {
     }
 }
 
+/// A pool by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolRef<'a> {
+    pub driver: &'a str,
+    pub pool: &'a str,
+}
+
+/// The same, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolId {
+    driver: Box<str>,
+    pool: Box<str>,
+}
+
+impl PoolId {
+    fn borrowed(&self) -> PoolRef<'_> {
+        PoolRef { driver: &self.driver, pool: &self.pool }
+    }
+}
+
+impl Hash for PoolId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.borrowed().hash(state);
+    }
+}
+
+impl Equivalent<Arc<PoolId>> for PoolRef<'_> {
+    fn equivalent(&self, key: &Arc<PoolId>) -> bool {
+        *self == key.borrowed()
+    }
+}
+
+impl From<&PoolRef<'_>> for Arc<PoolId> {
+    fn from(r: &PoolRef<'_>) -> Self {
+        Self::new(PoolId { driver: r.driver.into(), pool: r.pool.into() })
+    }
+}
+
 /// Capacity by its name.
 pub type Amounts = BTreeMap<String, Quantity>;
 
@@ -83,23 +122,52 @@ pub struct Taken {
     /// Devices that are given away as a whole, and how often: more than once is a mistake of somebody else's.
     whole: HashMap<DeviceId, usize, Fast>,
     shared: HashMap<DeviceId, Shares, Fast>,
+    pools: HashMap<Arc<PoolId>, Holdings, Fast>,
 }
 
+/// What is held of a pool.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holdings {
+    count: usize,
+    /// No other state of any pool has it.
+    state: u64,
+}
+
+static STATES: AtomicU64 = AtomicU64::new(1);
+
 impl Taken {
+    /// A number for what is held of a pool: the same number, the same holdings, also in copies. 0: nothing is.
+    pub fn state_of(&self, pool: &Arc<PoolId>) -> u64 {
+        self.pools.get(pool).map_or(0, |held| held.state)
+    }
+
+    fn changed(&mut self, device: DeviceRef<'_>, delta: isize) {
+        let pool = PoolRef { driver: device.driver, pool: device.pool };
+        let known = self.pools.get_key_value(&pool).map(|(id, _)| id.clone());
+        let held = self.pools.entry(known.unwrap_or_else(|| (&pool).into())).or_default();
+        held.count = held.count.saturating_add_signed(delta);
+        held.state = STATES.fetch_add(1, Ordering::Relaxed);
+        if held.count == 0 {
+            self.pools.remove(&pool);
+        }
+    }
+
     pub fn take(&mut self, device: DeviceRef<'_>) {
+        self.changed(device, 1);
         *self.whole.entry(device.into()).or_default() += 1;
     }
 
     fn give_back(&mut self, device: DeviceRef<'_>) {
-        if let Some(times) = self.whole.get_mut(&device) {
-            *times -= 1;
-            if *times == 0 {
-                self.whole.remove(&device);
-            }
+        let Some(times) = self.whole.get_mut(&device) else { return };
+        *times -= 1;
+        if *times == 0 {
+            self.whole.remove(&device);
         }
+        self.changed(device, -1);
     }
 
     pub fn share(&mut self, device: DeviceRef<'_>, amounts: impl IntoIterator<Item = (String, Quantity)>) {
+        self.changed(device, 1);
         let held = self.shared.entry(device.into()).or_default();
         held.count += 1;
         for (name, amount) in amounts {
@@ -116,6 +184,7 @@ impl Taken {
         if held.count == 0 {
             self.shared.remove(&device);
         }
+        self.changed(device, -1);
     }
 
     /// Counts what an allocation holds.
@@ -172,7 +241,7 @@ pub struct Inventory {
     by_node: HashMap<String, Slices, Fast>,
     /// Slices that are not one node's.
     shared: Slices,
-    by_pool: HashMap<(String, String), Slices, Fast>,
+    by_pool: HashMap<Arc<PoolId>, Slices, Fast>,
     rules: Vec<Arc<DeviceTaintRule>>,
     classes: HashMap<String, Arc<DeviceClass>, Fast>,
 }
@@ -189,8 +258,11 @@ impl Inventory {
         };
         for slice in slices {
             let spec = &slice.spec;
-            let pool = (spec.driver.clone(), spec.pool.name.clone());
-            inventory.by_pool.entry(pool).or_default().push(slice.clone());
+            let pool = PoolRef { driver: &spec.driver, pool: &spec.pool.name };
+            match inventory.by_pool.get_mut(&pool) {
+                Some(slices) => slices.push(slice.clone()),
+                None => drop(inventory.by_pool.insert((&pool).into(), vec![slice.clone()])),
+            }
             match spec.node_name.clone().filter(|n| !n.is_empty()) {
                 Some(node) => inventory.by_node.entry(node).or_default().push(slice),
                 None => inventory.shared.push(slice),
@@ -204,8 +276,13 @@ impl Inventory {
         self.by_node.get(node).into_iter().flatten().chain(&self.shared).map(|s| &**s)
     }
 
-    pub fn slices_of(&self, driver: &str, pool: &str) -> impl Iterator<Item = &ResourceSlice> {
-        self.by_pool.get(&(driver.to_string(), pool.to_string())).into_iter().flatten().map(|s| &**s)
+    pub fn slices_of(&self, pool: PoolRef<'_>) -> impl Iterator<Item = &ResourceSlice> {
+        self.by_pool.get(&pool).into_iter().flatten().map(|s| &**s)
+    }
+
+    /// The identity of a pool, if it has slices.
+    pub fn pool(&self, pool: PoolRef<'_>) -> Option<&Arc<PoolId>> {
+        self.by_pool.get_key_value(&pool).map(|(id, _)| id)
     }
 
     pub fn class(&self, name: &str) -> Option<&Arc<DeviceClass>> {

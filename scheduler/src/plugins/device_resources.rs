@@ -19,7 +19,7 @@ use machinery::quantity::Quantity;
 use smallvec::SmallVec;
 
 use super::dynamic_resources::{self, Allotment, NAME};
-use crate::devices::{Inventory, Site, device_meant, meant, quantity};
+use crate::devices::{Inventory, PoolRef, Site, device_meant, meant, quantity};
 use crate::framework::{Code, Reject, Verdict};
 use crate::model::{NodeRow, PodInfo, Resources};
 
@@ -44,7 +44,9 @@ fn device<'a>(
     result: &DeviceRequestAllocationResult,
 ) -> Result<&'a Device, String> {
     let DeviceRequestAllocationResult { driver, pool, device: name, .. } = result;
-    for slice in inventory.slices_of(driver, pool).filter(|s| site.is_none_or(|site| is_of(s, site))) {
+    for slice in
+        inventory.slices_of(PoolRef { driver, pool }).filter(|s| site.is_none_or(|site| is_of(s, site)))
+    {
         let mut devices = slice.spec.devices.iter().flatten();
         let Some(device) = devices.find(|d| d.name == *name) else { continue };
         let by_device = slice.spec.per_device_node_selection == Some(true);

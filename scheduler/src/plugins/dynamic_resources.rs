@@ -21,12 +21,15 @@ use k8s_openapi::api::resource::v1::{
 };
 use parking_lot::Mutex;
 
+use super::device_outlook::Outlook;
 use super::device_resources;
 use super::extended_devices::{self, Made, Special};
 use super::group_claims;
 use crate::config::DynamicResourcesArgs;
 use crate::devices::{self, Features, Inventory, Problem, Programs, Site, Supply};
-use crate::framework::{Change, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize};
+use crate::framework::{
+    Change, Code, CycleState, Plugin, PreFilter, Reject, Verdict, View, default_normalize,
+};
 use crate::listers::Listers;
 use crate::model::{Groups, NodeRow, NodeSelector, PodInfo};
 
@@ -171,7 +174,9 @@ pub struct Devices {
     special: Option<Special>,
     /// What devices are chosen from, if any claim needs some.
     supply: Option<Supply>,
-    /// What was chosen, by node.
+    /// Under which number it is remembered whether nodes have such devices.
+    kind: Option<u64>,
+    /// What was chosen, by node; of a kind that is remembered nothing is.
     found: Mutex<HashMap<String, Found, foldhash::fast::RandomState>>,
     /// Claims that some node could not use.
     unavailable: Mutex<BTreeSet<usize>>,
@@ -191,6 +196,7 @@ pub struct DynamicResources {
     filter_timeout: Duration,
     programs: Arc<Programs>,
     inventory: Mutex<Option<(Versions, Arc<Inventory>)>>,
+    outlook: Outlook,
 }
 
 fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
@@ -330,6 +336,7 @@ impl DynamicResources {
             filter_timeout,
             programs: Arc::default(),
             inventory: Mutex::default(),
+            outlook: Outlook::default(),
         }
     }
 
@@ -434,7 +441,38 @@ impl DynamicResources {
             programs: self.programs.clone(),
             new_share: || uuid::Uuid::new_v4().to_string(),
         });
-        Ok(Devices { claims: uses, special, supply, found: Mutex::default(), unavailable: Mutex::default() })
+        let mut devices = Devices {
+            claims: uses,
+            special,
+            supply,
+            kind: None,
+            found: Mutex::default(),
+            unavailable: Mutex::default(),
+        };
+        devices.kind = self.kind(&devices);
+        Ok(devices)
+    }
+
+    /// Not of claims that are made up for a node, nor where more of an allocation is asked than whether there is one.
+    fn kind(&self, devices: &Devices) -> Option<u64> {
+        let supply = devices.supply.as_ref().filter(|_| devices.special.is_none() && !self.take)?;
+        let ranked = |claim: &Arc<ResourceClaim>| requests(claim).any(|r| r.exactly.is_none());
+        if devices.claims.iter().any(|used| ranked(&used.claim)) {
+            return None;
+        }
+        let asks: Vec<_> = devices.unallocated().map(|claim| &claim.spec).collect();
+        let asks = serde_json::to_vec(&asks).ok()?;
+        Some(self.outlook.kind(asks, &supply.inventory))
+    }
+
+    /// Whether a node has devices for all claims.
+    fn check(&self, devices: &Devices, supply: &Supply, kind: u64, row: &NodeRow) -> Verdict {
+        let look = || {
+            let verdict = self.choose(devices, supply, None, row).map(drop);
+            let keep = verdict.as_ref().err().is_none_or(|reject| reject.code != Code::Error);
+            (verdict, keep)
+        };
+        self.outlook.verdict(kind, supply, site(row), row, look)
     }
 
     /// For whom each of a pod's claims is reserved. Upstream: podResourceClaimBindings.
@@ -545,6 +583,18 @@ impl Devices {
     fn unallocated(&self) -> impl Iterator<Item = &Arc<ResourceClaim>> {
         let open = self.claims.iter().filter(|u| u.pending.is_none() && allocation(&u.claim).is_none());
         open.map(|u| &u.claim)
+    }
+
+    /// Finds what a node that fits gives, if that was not kept. False: it gives nothing.
+    pub fn settle(&self, row: &NodeRow) -> bool {
+        let Some(supply) = self.supply.as_ref().filter(|_| self.kind.is_some()) else { return true };
+        let wanted: Vec<_> = self.unallocated().cloned().collect();
+        let given = devices::allocate(supply, site(row), &wanted, &|| false).ok().flatten();
+        given.is_some_and(|allocations| {
+            let found = Found { allocations, special: None, takes: Vec::new() };
+            self.found.lock().insert(row.name.to_string(), found);
+            true
+        })
     }
 
     /// What is to be written for a pod that goes to a node. Upstream: Reserve.
@@ -665,7 +715,9 @@ impl Plugin for DynamicResources {
         let gone = self.gone(view, devices, pod, site(row))?;
         devices.claims.iter().try_for_each(|used| used.pending_works(site(row)))?;
         let mut found = Found { allocations: Vec::new(), special, takes: Vec::new() };
-        if let Some(supply) = &devices.supply {
+        if let Some((supply, kind)) = devices.supply.as_ref().zip(devices.kind) {
+            self.check(devices, supply, kind, row)?;
+        } else if let Some(supply) = &devices.supply {
             found.allocations = self.choose(devices, supply, found.special.as_ref(), row)?;
         }
         if self.take {
@@ -675,7 +727,7 @@ impl Plugin for DynamicResources {
             devices.unavailable.lock().extend(gone);
             return Err(Reject::unresolvable(NAME, "resourceclaim not available on the node"));
         }
-        if devices.supply.is_some() || !found.takes.is_empty() {
+        if devices.kind.is_none() && (devices.supply.is_some() || !found.takes.is_empty()) {
             devices.found.lock().insert(row.name.to_string(), found);
         }
         Ok(())

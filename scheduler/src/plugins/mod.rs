@@ -3,6 +3,7 @@
 mod balanced_allocation;
 mod default_selector;
 pub mod deferred_pod_scheduling;
+mod device_outlook;
 pub mod device_resources;
 pub mod dynamic_resources;
 pub mod extended_devices;
