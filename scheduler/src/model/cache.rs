@@ -154,6 +154,16 @@ impl Cache {
         self.topology.size(key)
     }
 
+    /// Whether every node has a value of a key.
+    pub fn all_have(&self, key: KeyId) -> bool {
+        self.topology.rows(key) == self.nodes
+    }
+
+    /// How many nodes each domain of a key has.
+    pub fn nodes_by_domain(&self, key: KeyId) -> impl Iterator<Item = u32> {
+        self.topology.rows_by_domain(key)
+    }
+
     /// Makes a topology key known: rows get a domain of it.
     pub fn know_key(&mut self, name: &str) -> KeyId {
         if let Some(known) = self.topology.key(name) {

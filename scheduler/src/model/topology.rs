@@ -26,10 +26,13 @@ struct Key {
     /// How many rows have a value, and its text.
     values: Vec<(u32, String)>,
     free: Vec<Domain>,
+    /// Rows that have the label.
+    rows: usize,
 }
 
 impl Key {
     fn enter(&mut self, value: &str) -> Domain {
+        self.rows += 1;
         if let Some(&known) = self.numbers.get(value) {
             self.values[known as usize].0 += 1;
             return known;
@@ -49,6 +52,7 @@ impl Key {
     }
 
     fn leave(&mut self, domain: Domain) {
+        self.rows -= 1;
         let (rows, value) = &mut self.values[domain as usize];
         *rows -= 1;
         if *rows == 0 {
@@ -73,8 +77,24 @@ impl Topology {
     pub fn add_key(&mut self, name: &str) -> KeyId {
         let name: Arc<str> = name.into();
         self.by_name.insert(name.clone(), self.keys.len());
-        self.keys.push(Key { name, numbers: HashMap::default(), values: Vec::new(), free: Vec::new() });
+        self.keys.push(Key {
+            name,
+            numbers: HashMap::default(),
+            values: Vec::new(),
+            free: Vec::new(),
+            rows: 0,
+        });
         self.keys.len() - 1
+    }
+
+    /// How many rows have a value of a key.
+    pub fn rows(&self, key: KeyId) -> usize {
+        self.keys[key].rows
+    }
+
+    /// How many rows have each value of a key, by its number.
+    pub fn rows_by_domain(&self, key: KeyId) -> impl Iterator<Item = u32> {
+        self.keys[key].values.iter().map(|(rows, _)| *rows)
     }
 
     /// Length of an array over the domains of a key.
@@ -123,5 +143,7 @@ mod tests {
         topology.leave_all(&b);
         assert_eq!(topology.enter_all(&labels("c"))[zone], 1);
         assert_eq!(topology.size(zone), 2);
+        // Two with "a", one with "c".
+        assert_eq!((topology.rows(zone), topology.rows_by_domain(zone).collect::<Vec<_>>()), (3, vec![2, 1]));
     }
 }

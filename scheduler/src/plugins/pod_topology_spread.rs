@@ -1,7 +1,7 @@
 //! Spreads pods evenly over domains. Upstream: plugins/podtopologyspread.
 //!
-//! How many pods of a constraint a node has is kept by the cache; a cycle adds the nodes up to domains, since which
-//! nodes count depends on the pod.
+//! How many pods of a constraint a node has is kept by the cache, and how many a domain has. Where all nodes count, a cycle
+//! reads the latter; where the pod decides which nodes count, it adds nodes up.
 
 use std::sync::Arc;
 
@@ -108,6 +108,12 @@ impl Constraint {
             && (!self.honor_taints || taint_toleration::tolerates_all(pod, row.taints()))
     }
 
+    /// Whether every node counts that has the labels.
+    fn includes_all(&self, pod: &PodInfo) -> bool {
+        let anywhere = pod.node_labels.is_none() && pod.required.is_none();
+        (!self.honor_affinity || anywhere) && !self.honor_taints
+    }
+
     /// Whether the selector chooses a pod, be it about to go or not.
     fn chooses(&self, pod: &PodInfo) -> bool {
         self.matcher.parts.iter().all(|p| p.selector.matches(&pod.labels.map))
@@ -127,6 +133,15 @@ impl<'a> Rows<'a> {
 
     fn get(&self, row: &NodeRow) -> i64 {
         self.counter.map_or(0, |c| i64::from(c.row(row.at)))
+    }
+
+    /// Matching pods of each domain; none if they are not kept.
+    fn by_domain(&self, key: KeyId) -> Option<impl Fn(usize) -> i64 + 'a> {
+        let counts = match self.counter {
+            Some(counter) => Some(counter.domains(key)?.0),
+            None => None,
+        };
+        Some(move |at: usize| counts.and_then(|c| c.get(at)).copied().map_or(0, i64::from))
     }
 }
 
@@ -156,14 +171,25 @@ fn has_all(row: &NodeRow, keys: &[KeyId]) -> bool {
     keys.iter().all(|k| domain(row, *k) != NOWHERE)
 }
 
+/// Matching pods by domain; [`OUT`] for domains without a node that counts.
+fn sums(cache: &Cache, pod: &PodInfo, constraint: &Constraint, key: KeyId, keys: &[KeyId]) -> Vec<i64> {
+    let rows = Rows::of(cache, constraint);
+    let whole = constraint.includes_all(pod) && (keys.len() == 1 || keys.iter().all(|k| cache.all_have(*k)));
+    if let Some(pods) = rows.by_domain(key).filter(|_| whole) {
+        let nodes = cache.nodes_by_domain(key).enumerate();
+        return nodes.map(|(at, nodes)| if nodes == 0 { OUT } else { pods(at) }).collect();
+    }
+    let mut domains = vec![OUT; cache.domains(key)];
+    for row in cache.rows().filter(|r| has_all(r, keys) && constraint.includes(pod, r)) {
+        let sum = &mut domains[domain(row, key) as usize];
+        *sum = (*sum).max(0) + rows.get(row);
+    }
+    domains
+}
+
 impl Hard {
     fn new(cache: &Cache, pod: &PodInfo, constraint: Constraint, key: KeyId, keys: &[KeyId]) -> Self {
-        let rows = Rows::of(cache, &constraint);
-        let mut domains = vec![OUT; cache.domains(key)];
-        for row in cache.rows().filter(|r| has_all(r, keys) && constraint.includes(pod, r)) {
-            let sum = &mut domains[domain(row, key) as usize];
-            *sum = (*sum).max(0) + rows.get(row);
-        }
+        let domains = sums(cache, pod, &constraint, key, keys);
         let (mut count, mut fewest) = (0, (i64::from(i32::MAX), NOWHERE, i64::from(i32::MAX)));
         for (number, pods) in (0_u32..).zip(&domains).filter(|(_, pods)| **pods != OUT) {
             count += 1;
@@ -214,9 +240,9 @@ impl Plugin for PodTopologySpread {
         for action in ["DoNotSchedule", "ScheduleAnyway"] {
             let interner = cache.interner().clone();
             for constraint in self.constraints((&interner, listers), pod, action) {
-                cache.know_key(&constraint.key);
+                let key = cache.know_key(&constraint.key);
                 if !constraint.nothing {
-                    cache.count(&constraint.matcher, None);
+                    cache.count(&constraint.matcher, Some(key));
                 }
             }
         }
@@ -294,10 +320,18 @@ impl Plugin for PodTopologySpread {
                 ranked.iter().for_each(|row| domains[place(row)] = 0);
                 size = domains.iter().filter(|d| **d != OUT).count();
                 let rows = Rows::of(cache, &constraint);
-                for row in cache.rows().filter(|r| counts(r)) {
-                    let place = place(row);
-                    if domains[place] != OUT && constraint.includes(pod, row) {
-                        domains[place] += rows.get(row);
+                // Nodes without the label have a sum too, but where they do not count at all.
+                let whole = constraint.includes_all(pod)
+                    && (require_all && keys.len() == 1 || keys.iter().all(|k| cache.all_have(*k)));
+                if let Some(pods) = rows.by_domain(*key).filter(|_| whole) {
+                    let found = domains.iter_mut().enumerate().filter(|(_, sum)| **sum != OUT);
+                    found.for_each(|(at, sum)| *sum = pods(at));
+                } else {
+                    for row in cache.rows().filter(|r| counts(r)) {
+                        let place = place(row);
+                        if domains[place] != OUT && constraint.includes(pod, row) {
+                            domains[place] += rows.get(row);
+                        }
                     }
                 }
             }
