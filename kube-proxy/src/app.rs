@@ -524,11 +524,25 @@ fn started_event(client: &Client, options: &Options, process: &Process) -> Serie
     };
     if options.mode_by_default {
         error!("{DEFAULT_MODE}");
-        recorder.event(&node, None, events::WARNING, "KubeProxyDefaultMode", "StartKubeProxy", DEFAULT_MODE);
+        recorder.event(
+            node.clone(),
+            None,
+            events::WARNING,
+            "KubeProxyDefaultMode",
+            "StartKubeProxy",
+            DEFAULT_MODE,
+        );
     }
     if options.config.mode == "ipvs" {
         error!("{IPVS_DEPRECATED}");
-        recorder.event(&node, None, events::WARNING, "IPVSDeprecation", "StartKubeProxy", IPVS_DEPRECATED);
+        recorder.event(
+            node.clone(),
+            None,
+            events::WARNING,
+            "IPVSDeprecation",
+            "StartKubeProxy",
+            IPVS_DEPRECATED,
+        );
     }
     if options.node_port_addresses.is_empty() {
         error!(
@@ -536,6 +550,6 @@ fn started_event(client: &Client, options: &Options, process: &Process) -> Serie
             "Kube-proxy configuration may be incomplete or incorrect"
         );
     }
-    recorder.event(&node, None, events::NORMAL, "Starting", "StartKubeProxy", "");
+    recorder.event(node, None, events::NORMAL, "Starting", "StartKubeProxy", "");
     recorder
 }

@@ -135,7 +135,7 @@ impl HealthChecks {
         };
         if let Some(recorder) = &self.recorder {
             recorder.event(
-                &service,
+                service,
                 None,
                 events::WARNING,
                 "FailedToStartServiceHealthcheck",

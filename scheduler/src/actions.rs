@@ -6,8 +6,8 @@ use std::sync::Arc;
 use client::{DeleteParams, Patch, PatchParams};
 use component::features::{self, Gate};
 use controller::{NORMAL, WARNING};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::ObjectReference;
+use machinery::proto::wire::push_field;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -91,7 +91,7 @@ fn about(pod: &PodInfo) -> ObjectReference {
 
 pub fn event(scheduler: &Scheduler, pod: &PodInfo, kind: &str, reason: &str, action: &str, note: &str) {
     if let Some(running) = scheduler.running(pod) {
-        running.recorder.event(&about(pod), None, kind, reason, action, truncated(note).as_ref());
+        running.recorder.event(about(pod), None, kind, reason, action, truncated(note).as_ref());
     }
 }
 
@@ -133,19 +133,7 @@ async fn prepare_and_bind(
 }
 
 async fn bind(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str) -> Result<(), String> {
-    let binding = Binding {
-        metadata: ObjectMeta {
-            name: Some(pod.name.to_string()),
-            namespace: Some(pod.namespace.to_string()),
-            uid: Some(pod.uid.to_string()),
-            ..ObjectMeta::default()
-        },
-        target: ObjectReference {
-            kind: Some("Node".into()),
-            name: Some(node.into()),
-            ..ObjectReference::default()
-        },
-    };
+    let binding = Bind { pod, node };
     match extended::binder(scheduler, pod) {
         Some(extender) => match Box::pin(extender.bind(pod, node)).await {
             Err(error) if extender.ignorable() => {
@@ -158,6 +146,40 @@ async fn bind(scheduler: &Scheduler, pod: &Arc<PodInfo>, node: &str) -> Result<(
             other => other,
         },
         None => post(scheduler, pod, &binding).await,
+    }
+}
+
+/// A `Binding`: which node a pod gets.
+struct Bind<'a> {
+    pod: &'a PodInfo,
+    node: &'a str,
+}
+
+impl Bind<'_> {
+    fn message(&self) -> Vec<u8> {
+        let (mut metadata, mut target) = (Vec::with_capacity(128), Vec::with_capacity(64));
+        push_field(&mut metadata, 1, self.pod.name.as_bytes());
+        push_field(&mut metadata, 3, self.pod.namespace.as_bytes());
+        push_field(&mut metadata, 5, self.pod.uid.as_bytes());
+        push_field(&mut target, 1, b"Node");
+        push_field(&mut target, 3, self.node.as_bytes());
+        let mut message = Vec::with_capacity(metadata.len() + target.len() + 8);
+        push_field(&mut message, 1, &metadata);
+        push_field(&mut message, 2, &target);
+        message
+    }
+}
+
+impl serde::Serialize for Bind<'_> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let Self { pod, node } = *self;
+        let binding = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": { "name": &*pod.name, "namespace": &*pod.namespace, "uid": &*pod.uid },
+            "target": { "kind": "Node", "name": node },
+        });
+        binding.serialize(s)
     }
 }
 
@@ -176,10 +198,13 @@ fn bound(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
     event(scheduler, pod, NORMAL, "Scheduled", "Binding", &note);
 }
 
-async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Binding) -> Result<(), String> {
+async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Bind<'_>) -> Result<(), String> {
     let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
-    let posted = api.post_unread(&pod.name, "binding", binding).await;
-    posted.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
+    let posted = async {
+        let prepared = api.prepare_message(("v1", "Binding"), binding, Bind::message)?;
+        api.post_prepared_unread(&pod.name, "binding", &prepared).await
+    };
+    posted.await.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
 }
 
 /// Tells others on which node a pod will be once volumes and devices are prepared, which may take long.
@@ -269,7 +294,7 @@ pub async fn patch_status(
 ) -> client::Result<()> {
     let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
     let patch = Patch::Strategic(json!({ "status": status }));
-    api.patch_status(&pod.name, &patch, &PatchParams::default()).await.map(drop)
+    api.patch_unread(&pod.name, "status", &patch, &PatchParams::default()).await
 }
 
 /// A condition to write; `None` if the pod says the same already.
@@ -337,7 +362,7 @@ pub async fn evict(scheduler: &Scheduler, by: &Preemptor<'_>, eviction: Eviction
             Ok(()) => {
                 let note = format!("Preempted by {} {} on node {}", by.kind, by.uid, eviction.node);
                 let recorder = &by.running.recorder;
-                recorder.event(&about(victim), Some(&by.about), NORMAL, "Preempted", "Preempting", &note);
+                recorder.event(about(victim), Some(&by.about), NORMAL, "Preempted", "Preempting", &note);
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => {
@@ -357,4 +382,23 @@ async fn evict_one(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo) 
     }
     let api = scheduler.client.namespaced::<WirePod>(&victim.namespace);
     api.delete(&victim.name, &DeleteParams::with_uid(&victim.uid)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Interner;
+
+    #[test]
+    fn a_binding_is_written_as_serde_writes_it() {
+        use k8s_openapi::api::core::v1::Binding;
+        let pod: WirePod =
+            serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" } }))
+                .unwrap();
+        let bind = Bind { pod: &PodInfo::new(&Interner::default(), &pod), node: "a" };
+        let short = machinery::proto::seal("v1", "Binding", &bind.message());
+        let short: Binding = api::decode(api::MediaType::Protobuf, &short).unwrap();
+        let long: Binding = serde_json::from_value(serde_json::to_value(&bind).unwrap()).unwrap();
+        assert_eq!(short, long);
+    }
 }

@@ -251,7 +251,7 @@ async fn untake(scheduler: &Scheduler, pod: &PodInfo) {
         "metadata": { "uid": &*pod.uid },
         "status": { "nodeAllocatableResourceClaimStatuses": [] },
     }));
-    if let Err(error) = api.patch_status(&pod.name, &patch, &PatchParams::default()).await
+    if let Err(error) = api.patch_unread(&pod.name, "status", &patch, &PatchParams::default()).await
         && !error.is_not_found()
     {
         tracing::error!(pod = pod.key(), %error, "Failed to clear NodeAllocatableResourceClaimStatuses on Unreserve");
@@ -265,7 +265,7 @@ async fn release(scheduler: &Scheduler, claim: &ResourceClaim, holder: &str) {
         "metadata": { "uid": claim.metadata.uid },
         "status": { "reservedFor": [{ "$patch": "delete", "uid": holder }] },
     }));
-    if let Err(error) = api.patch_status(claim.name(), &patch, &PatchParams::default()).await
+    if let Err(error) = api.patch_unread(claim.name(), "status", &patch, &PatchParams::default()).await
         && !error.is_not_found()
     {
         tracing::error!(claim = claim.key(), %error, "unreserve");

@@ -234,7 +234,7 @@ impl<K: Kept> Api<K> {
         Ok(Prepared { value, content_type, body })
     }
 
-    async fn send_prepared<In: Serialize + 'static>(
+    async fn send_prepared<In: Serialize>(
         &self,
         mut request: Request,
         what: &str,
@@ -394,6 +394,36 @@ impl<K: Kept> Api<K> {
         self.exchange(Method::POST, &url, &Query::default(), body, Read::All).await.map(drop)
     }
 
+    /// As [`Api::post_unread`].
+    pub async fn post_prepared_unread<In: Serialize>(
+        &self,
+        name: &str,
+        subresource: &str,
+        prepared: &Prepared<'_, In>,
+    ) -> Result<()> {
+        let url = self.item(name, subresource)?;
+        let request = self.request(Method::POST, url.clone(), Read::All);
+        self.send_prepared(request, &url, prepared).await.map(drop)
+    }
+
+    /// Puts a value into the form in which it is sent whose protobuf message its owner writes, which costs less than to go
+    /// by the type table.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub fn prepare_message<'v, In: Serialize>(
+        &self,
+        (api_version, kind): (&str, &str),
+        value: &'v In,
+        message: impl FnOnce(&In) -> Vec<u8>,
+    ) -> Result<Prepared<'v, In>> {
+        let (content_type, body) = match self.client.content_type() {
+            ContentType::Protobuf => codec::sealed(api_version, kind, &message(value)),
+            ContentType::Json => codec::encode_json(kind, value)?,
+        };
+        Ok(Prepared { value, content_type, body })
+    }
+
     /// Replaces a subresource that has a type of its own: `scale`, `ephemeralcontainers`, ...
     pub async fn replace_subresource<In: Serialize + 'static, Out: DeserializeOwned + 'static>(
         &self,
@@ -454,6 +484,13 @@ impl<K: Meta> Api<K> {
     /// It cannot be written down.
     pub fn prepare<'v>(&self, object: &'v K) -> Result<Prepared<'v, K>> {
         self.encoded(&self.collection(), object)
+    }
+
+    /// As [`Api::create_unread`].
+    pub async fn create_prepared_unread<In: Serialize>(&self, prepared: &Prepared<'_, In>) -> Result<()> {
+        let url = self.collection();
+        let request = self.request(Method::POST, url.clone(), Read::Who);
+        self.send_prepared(request, &url, prepared).await.map(drop)
     }
 
     /// As [`Api::create_for_receipt`].

@@ -115,6 +115,11 @@ pub(crate) fn encode<T: Serialize + 'static>(
     }
 }
 
+/// Puts a message into its envelope.
+pub(crate) fn sealed(api_version: &str, kind: &str, message: &[u8]) -> (&'static str, Bytes) {
+    (PROTOBUF, machinery::proto::seal(api_version, kind, message).into())
+}
+
 /// Writes JSON.
 pub(crate) fn encode_json<T: Serialize>(what: &str, value: &T) -> Result<(&'static str, Bytes)> {
     let bytes = serde_json::to_vec(value)

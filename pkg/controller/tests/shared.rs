@@ -164,7 +164,7 @@ async fn equal_events_become_one_with_a_count() {
     server.fail("create", Fault::Drop);
     for _ in 0..3 {
         recorder.event(&reference(&pod), NORMAL, "Pulled", "image");
-        series.event(&reference(&pod), None, NORMAL, "Scheduled", "Binding", "done");
+        series.event(reference(&pod), None, NORMAL, "Scheduled", "Binding", "done");
         tokio::time::sleep(Duration::from_secs(30)).await;
     }
     let events = server.objects(EVENTS);

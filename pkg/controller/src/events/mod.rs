@@ -7,6 +7,7 @@
 mod correlate;
 mod lru;
 mod series;
+mod wire;
 
 pub use correlate::{Correlated, Correlator};
 pub use series::SeriesRecorder;

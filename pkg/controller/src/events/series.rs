@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Error, Patch, PatchParams};
 use hashbrown::HashMap;
 use jiff::Timestamp;
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -16,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::wire;
 use super::{NORMAL, QUEUE, TRIES, WARNING, event_name, text};
 
 const FINISH: Duration = Duration::from_secs(360);
@@ -58,7 +61,7 @@ impl SeriesRecorder {
     /// Records an event. Never waits; events beyond the queue's bound are dropped with a log line.
     pub fn event(
         &self,
-        regarding: &ObjectReference,
+        regarding: ObjectReference,
         related: Option<&ObjectReference>,
         kind: &str,
         reason: &str,
@@ -83,7 +86,7 @@ impl SeriesRecorder {
             reporting_instance: Some(self.instance.clone()),
             action: Some(action.into()),
             reason: Some(reason.into()),
-            regarding: Some(regarding.clone()),
+            regarding: Some(regarding),
             related: related.cloned(),
             note: Some(note.into()),
             type_: Some(kind.into()),
@@ -112,23 +115,24 @@ fn key(e: &Event) -> u64 {
 /// Known events. Pure.
 #[derive(Default)]
 struct Series {
-    events: HashMap<u64, Event>,
+    events: HashMap<u64, Arc<Event>>,
     /// Their keys, oldest first; some may be gone already.
     order: VecDeque<u64>,
 }
 
 impl Series {
     /// What to write for a new event: itself, the start of a series, or nothing.
-    fn observe(&mut self, event: Event, now: Timestamp) -> Option<Event> {
+    fn observe(&mut self, event: Event, now: Timestamp) -> Option<Arc<Event>> {
         let key = key(&event);
-        if let Some(known) = self.events.get_mut(&key) {
+        if let Some(shared) = self.events.get_mut(&key) {
+            let known = Arc::make_mut(shared);
             if let Some(series) = &mut known.series {
                 series.count = series.count.saturating_add(1);
                 series.last_observed_time = MicroTime(now);
                 return None;
             }
             known.series = Some(EventSeries { count: 2, last_observed_time: MicroTime(now) });
-            return Some(known.clone());
+            return Some(shared.clone());
         }
         while self.events.len() >= ENTRIES
             && let Some(oldest) = self.order.pop_front()
@@ -136,12 +140,13 @@ impl Series {
             self.events.remove(&oldest);
         }
         self.order.push_back(key);
+        let event = Arc::new(event);
         self.events.insert(key, event.clone());
         Some(event)
     }
 
     /// Series that ended, to be written a last time; single events that are old are forgotten.
-    fn finish(&mut self, now: Timestamp) -> Vec<Event> {
+    fn finish(&mut self, now: Timestamp) -> Vec<Arc<Event>> {
         let old = |t: Timestamp| now.duration_since(t).unsigned_abs() > FINISH && t < now;
         let mut finished = Vec::new();
         self.events.retain(|_, e| {
@@ -160,7 +165,7 @@ impl Series {
         finished
     }
 
-    fn refresh(&self) -> Vec<Event> {
+    fn refresh(&self) -> Vec<Arc<Event>> {
         self.events.values().filter(|e| e.series.is_some()).cloned().collect()
     }
 }
@@ -195,7 +200,7 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: Ca
     }
 }
 
-async fn write(client: &Client, event: Event) {
+async fn write(client: &Client, event: Arc<Event>) {
     for _ in 0..TRIES {
         match write_once(client, &event).await {
             Ok(()) => return,
@@ -229,7 +234,8 @@ async fn write_once(client: &Client, event: &Event) -> Result<(), Error> {
             other => return other.map(|_| ()),
         }
     }
-    api.create_unread(event).await
+    let prepared = api.prepare_message((Event::API_VERSION, Event::KIND), event, wire::message)?;
+    api.create_prepared_unread(&prepared).await
 }
 
 #[cfg(test)]
@@ -241,7 +247,7 @@ mod tests {
         let (recorder, mut out) = SeriesRecorder::to_channel("test");
         let pod = ObjectReference { name: Some("p".into()), ..ObjectReference::default() };
         let mut make = |note: &str| {
-            recorder.event(&pod, None, WARNING, "FailedScheduling", "Scheduling", note);
+            recorder.event(pod.clone(), None, WARNING, "FailedScheduling", "Scheduling", note);
             out.try_recv().unwrap()
         };
         let (a, b, c) = (make("1"), make("2"), make("3"));
@@ -249,7 +255,7 @@ mod tests {
         let mut s = Series::default();
         assert!(s.observe(a.clone(), now).unwrap().series.is_none());
         let second = s.observe(b, now).unwrap();
-        assert_eq!((second.series.unwrap().count, &second.metadata.name), (2, &a.metadata.name));
+        assert_eq!((second.series.as_ref().unwrap().count, &second.metadata.name), (2, &a.metadata.name));
         assert!(s.observe(c, now).is_none());
         assert_eq!(s.refresh().len(), 1);
         assert!(s.finish(now + FINISH).is_empty());
