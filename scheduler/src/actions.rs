@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::extended;
 use crate::framework::Change;
-use crate::model::{PodInfo, WirePod};
+use crate::model::{PodInfo, SeenPod};
 use crate::plugins::dynamic_resources::Allotment;
 use crate::plugins::volume_binding::Bindings;
 use crate::queue::Popped;
@@ -199,7 +199,7 @@ fn bound(scheduler: &Scheduler, popped: &Popped, node: &str, started: Instant) {
 }
 
 async fn post(scheduler: &Scheduler, pod: &PodInfo, binding: &Bind<'_>) -> Result<(), String> {
-    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
+    let api = scheduler.client.namespaced::<SeenPod>(&pod.namespace);
     let posted = async {
         let prepared = api.prepare_message(("v1", "Binding"), binding, Bind::message)?;
         api.post_prepared_unread(&pod.name, "binding", &prepared).await
@@ -292,7 +292,7 @@ pub async fn patch_status(
     pod: &PodInfo,
     status: serde_json::Value,
 ) -> client::Result<()> {
-    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
+    let api = scheduler.client.namespaced::<SeenPod>(&pod.namespace);
     let patch = Patch::Strategic(json!({ "status": status }));
     api.patch_unread(&pod.name, "status", &patch, &PatchParams::default()).await
 }
@@ -380,14 +380,14 @@ async fn evict_one(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo) 
     if let Some(c) = condition(victim, "DisruptionTarget", "True", "PreemptionByScheduler", &message) {
         patch_status(scheduler, victim, json!({ "conditions": [c] })).await?;
     }
-    let api = scheduler.client.namespaced::<WirePod>(&victim.namespace);
+    let api = scheduler.client.namespaced::<SeenPod>(&victim.namespace);
     api.delete(&victim.name, &DeleteParams::with_uid(&victim.uid)).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Interner;
+    use crate::model::{Interner, WirePod};
 
     #[test]
     fn a_binding_is_written_as_serde_writes_it() {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::framework::Change;
 use crate::listers::Listers;
-use crate::model::{GroupKey, GroupObject, Interner, Place, PodInfo, WireNode, WirePod};
+use crate::model::{GroupKey, GroupObject, Place, PodInfo, SeenPod, WireNode};
 use crate::scheduler::{Scheduler, State};
 
 /// Pods that still run or will; finished ones take no room.
@@ -51,16 +51,6 @@ pub fn listers(factory: &Factory) -> Listers {
     .indexed()
 }
 
-/// Compiles a pod as it arrives, and drops what is not read again.
-fn compile(interner: &Interner, pod: &mut WirePod) {
-    pod.info = Some(Arc::new(PodInfo::new(interner, pod)));
-    let meta = &mut pod.metadata;
-    let kept = (meta.name.take(), meta.namespace.take(), meta.uid.take(), meta.resource_version.take());
-    *meta = Default::default();
-    (meta.name, meta.namespace, meta.uid, meta.resource_version) = kept;
-    (pod.spec, pod.status) = Default::default();
-}
-
 /// Subscribes to everything.
 pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     let to = scheduler.clone();
@@ -68,9 +58,7 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     let nodes = factory.informer::<WireNode>(Options::default().transform(slim));
     scheduler.keep(nodes.subscribe(move |e| node(&to, e)));
     let to = scheduler.clone();
-    let interner = scheduler.interner.clone();
-    let options = Options::default().fields(UNFINISHED).transform(move |pod| compile(&interner, pod));
-    let pods = factory.informer::<WirePod>(options);
+    let pods = factory.informer::<SeenPod>(Options::default().fields(UNFINISHED));
     scheduler.keep(pods.subscribe(move |e| pod(&to, e)));
     let to = scheduler.clone();
     let namespaces = factory.informer::<Namespace>(Options::default());
@@ -251,13 +239,11 @@ fn node(scheduler: &Scheduler, event: Event<WireNode>) {
     scheduler.poke();
 }
 
-fn pod(scheduler: &Scheduler, event: Event<WirePod>) {
-    let info = |p: &WirePod| p.info.clone();
+fn pod(scheduler: &Scheduler, event: Event<SeenPod>) {
     let (old, new) = match &event {
-        Event::Added(new) | Event::Deleted(new) => (None, info(new)),
-        Event::Updated { old, new } => (info(old), info(new)),
+        Event::Added(new) | Event::Deleted(new) => (None, new.0.clone()),
+        Event::Updated { old, new } => (Some(old.0.clone()), new.0.clone()),
     };
-    let Some(new) = new else { return };
     let mut state = scheduler.state.lock();
     match (event, old) {
         (Event::Deleted(_), _) => gone(scheduler, &mut state, &new),

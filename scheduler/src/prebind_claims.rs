@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::actions;
-use crate::model::{PodInfo, WirePod};
+use crate::model::{PodInfo, SeenPod};
 use crate::plugins::dynamic_resources::{
     Allotment, Extended, Free, is_ready, is_reserved_for, timed_out, waits,
 };
@@ -246,7 +246,7 @@ pub async fn unreserve(scheduler: &Scheduler, pod: &PodInfo, allotments: &[Allot
 /// What the pod says that its devices take is not so any more. An empty list says that it is meant so, where none may be
 /// from a client that knows no such field.
 async fn untake(scheduler: &Scheduler, pod: &PodInfo) {
-    let api = scheduler.client.namespaced::<WirePod>(&pod.namespace);
+    let api = scheduler.client.namespaced::<SeenPod>(&pod.namespace);
     let patch = Patch::Merge(json!({
         "metadata": { "uid": &*pod.uid },
         "status": { "nodeAllocatableResourceClaimStatuses": [] },

@@ -187,7 +187,7 @@ impl Scheduler {
         metrics: Metrics,
         (extenders, full_nodes): (Vec<Extender>, Store<Node>),
     ) -> Arc<Self> {
-        let interner = Interner::default();
+        let interner = Interner::shared().clone();
         let grouping = (enabled(Gate::GenericWorkload), enabled(Gate::CompositePodGroup));
         let state = State::new(interner.clone(), periods, grouping, rand::make_rng());
         Arc::new(Self {

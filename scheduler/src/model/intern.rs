@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash as HashTrait;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
 use component::features;
 use hashbrown::HashMap;
@@ -35,18 +35,22 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Eq + HashTrait, V> Table<K, V> {
-    fn get(&self, key: &K) -> Option<Arc<V>> {
+    fn get<Q: HashTrait + hashbrown::Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
         self.entries.get(key)?.upgrade()
     }
 
     fn put(&mut self, key: K, value: V) -> Arc<V> {
+        let value = Arc::new(value);
+        self.link(key, &value);
+        value
+    }
+
+    fn link(&mut self, key: K, value: &Arc<V>) {
         if self.entries.len() >= self.sweep_at {
             self.entries.retain(|_, v| v.strong_count() > 0);
             self.sweep_at = 2 * self.entries.len() + 256;
         }
-        let value = Arc::new(value);
-        self.entries.insert(key, Arc::downgrade(&value));
-        value
+        self.entries.insert(key, Arc::downgrade(value));
     }
 }
 
@@ -56,6 +60,9 @@ struct Tables {
     wants: Table<Vec<u8>, Wants>,
     of_rows: Table<Vec<u8>, u64>,
     labels: Table<BTreeMap<String, String>, LabelSet>,
+    /// The same by the bytes that they were read from.
+    wants_of_bytes: Table<Vec<u8>, Wants>,
+    labels_of_bytes: Table<Vec<u8>, LabelSet>,
     matchers: Table<String, Matcher>,
     names: HashMap<Arc<str>, (), Hash>,
 }
@@ -92,6 +99,12 @@ impl Interner {
         Self { tables: Arc::default(), levels }
     }
 
+    /// What everything in the process shares.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Interner> = LazyLock::new(Interner::default);
+        &SHARED
+    }
+
     pub fn labels(&self, map: Option<&BTreeMap<String, String>>) -> Arc<LabelSet> {
         let mut tables = self.tables.lock();
         let none = BTreeMap::new();
@@ -112,6 +125,29 @@ impl Interner {
         let mut tables = self.tables.lock();
         wants.id = tables.number();
         tables.wants.put(text, wants)
+    }
+
+    /// What a pod wants, by bytes that it was read from before.
+    pub fn wants_of_bytes(&self, bytes: &[u8]) -> Option<Arc<Wants>> {
+        self.tables.lock().wants_of_bytes.get(bytes)
+    }
+
+    pub fn learn_wants(&self, bytes: Vec<u8>, wants: &Arc<Wants>) {
+        self.tables.lock().wants_of_bytes.link(bytes, wants);
+    }
+
+    /// Labels by the bytes that they are read from.
+    pub fn labels_of_bytes<E>(
+        &self,
+        bytes: &[u8],
+        read: impl FnOnce() -> Result<BTreeMap<String, String>, E>,
+    ) -> Result<Arc<LabelSet>, E> {
+        if let Some(known) = self.tables.lock().labels_of_bytes.get(bytes) {
+            return Ok(known);
+        }
+        let labels = self.labels(Some(&read()?));
+        self.tables.lock().labels_of_bytes.link(bytes.to_vec(), &labels);
+        Ok(labels)
     }
 
     /// A number for what pods want of a row, by a text that says it all.

@@ -20,6 +20,7 @@ mod resources;
 mod selector;
 mod signature;
 mod topology;
+mod seen;
 pub mod wire;
 
 pub use cache::{Cache, Place};
@@ -33,6 +34,7 @@ pub use pod::{AffinityTerm, Owner, PodInfo, Uid};
 #[cfg(test)]
 pub use resources::Levels;
 pub use resources::Resources;
+pub use seen::SeenPod;
 pub use selector::{NodeSelector, label_selector, node_operator};
 pub use topology::{KeyId, NOWHERE};
 pub use wire::{WireNode, WirePod};

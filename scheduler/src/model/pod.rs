@@ -23,7 +23,7 @@ use crate::devices::extended::ContainerAsks;
 pub type Uid = Arc<str>;
 
 /// The condition of a pod that is to grow or shrink.
-const RESIZE_PENDING: &str = "PodResizePending";
+pub(super) const RESIZE_PENDING: &str = "PodResizePending";
 
 /// A host port that a pod occupies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,10 +276,6 @@ impl PodInfo {
         let level = Level::of(pod, interner.levels);
         let text = signature::of(&namespace, pod, &sums, level.as_ref());
         let some = |name: &str| (!name.is_empty()).then(|| interner.name(name));
-        let telling = |c: &&PodCondition| {
-            matches!(c.type_.as_str(), "DisruptionTarget" | RESIZE_PENDING)
-                || (c.type_ == "PodScheduled" && c.status != "True")
-        };
         Self {
             uid: meta.uid.as_deref().unwrap_or_default().into(),
             name: meta.name.as_deref().unwrap_or_default().into(),
@@ -294,7 +290,13 @@ impl PodInfo {
             rest: Box::new(Rest {
                 resource_version: meta.resource_version.clone().unwrap_or_default(),
                 generation: meta.generation,
-                conditions: pod.status.conditions.iter().filter(telling).cloned().collect(),
+                conditions: pod
+                    .status
+                    .conditions
+                    .iter()
+                    .filter(|c| telling(&c.type_, &c.status))
+                    .cloned()
+                    .collect(),
                 made_claims: pod.status.resource_claim_statuses.clone(),
             }),
             namespace,
@@ -327,6 +329,11 @@ impl PodInfo {
             && Arc::ptr_eq(&self.labels, &other.labels)
             && self.terminating == other.terminating
     }
+}
+
+/// Whether a condition of a kind and status says something else than that all is well.
+pub(super) fn telling(kind: &str, status: &str) -> bool {
+    matches!(kind, "DisruptionTarget" | RESIZE_PENDING) || kind == "PodScheduled" && status != "True"
 }
 
 fn owner(meta: &ObjectMeta) -> Option<Owner> {

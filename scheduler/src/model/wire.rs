@@ -1,11 +1,8 @@
 //! Pods and nodes as they are read from the API server: only fields that somebody here reads. A pod is compiled to a
-//! [`PodInfo`] when it arrives and loses everything else, so that a store of pods stays small.
+//! [`super::PodInfo`] when it arrives.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, LazyLock};
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{
     AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
     ImageVolumeSource, NodeAllocatableResourceClaimStatus, NodePodPreemptionPolicy, PodCondition,
@@ -16,87 +13,15 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 
-use super::pod::PodInfo;
-
 pub type Amounts = BTreeMap<String, Quantity>;
 
-/// A pod.
+/// A pod, as it is compiled.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WirePod {
     pub metadata: ObjectMeta,
-    pub spec: Body<WireSpec>,
-    pub status: Body<WireStatus>,
-    /// Set once compiled; the fields above are empty from then on, but for what identifies the pod.
-    #[serde(skip)]
-    pub info: Option<Arc<PodInfo>>,
-}
-
-/// A part of a pod that is dropped once it is compiled, and then takes no room; it reads as if it were empty.
-#[derive(Clone, Debug, Default)]
-pub struct Body<T>(Option<Box<T>>);
-
-/// Has an empty value that is always there.
-pub trait Empty: Default + 'static {
-    fn empty() -> &'static Self;
-}
-
-impl Empty for WireSpec {
-    fn empty() -> &'static Self {
-        static EMPTY: LazyLock<WireSpec> = LazyLock::new(WireSpec::default);
-        &EMPTY
-    }
-}
-
-impl Empty for WireStatus {
-    fn empty() -> &'static Self {
-        static EMPTY: LazyLock<WireStatus> = LazyLock::new(WireStatus::default);
-        &EMPTY
-    }
-}
-
-impl<T: Empty> Deref for Body<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        self.0.as_deref().unwrap_or_else(|| T::empty())
-    }
-}
-
-impl<T: Empty> DerefMut for Body<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.0.get_or_insert_default()
-    }
-}
-
-impl<T: Empty + Serialize> Serialize for Body<T> {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        (**self).serialize(s)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Body<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        T::deserialize(d).map(|body| Self(Some(Box::new(body))))
-    }
-}
-
-impl k8s_openapi::Resource for WirePod {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Pod";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for WirePod {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+    pub spec: WireSpec,
+    pub status: WireStatus,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
