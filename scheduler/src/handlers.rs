@@ -54,8 +54,7 @@ pub fn listers(factory: &Factory) -> Listers {
 /// Subscribes to everything.
 pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
     let to = scheduler.clone();
-    let slim = |node: &mut WireNode| node.metadata.annotations = None;
-    let nodes = factory.informer::<WireNode>(Options::default().transform(slim));
+    let nodes = factory.informer::<WireNode>(Options::default());
     scheduler.keep(nodes.subscribe(move |e| node(&to, e)));
     let to = scheduler.clone();
     let pods = factory.informer::<SeenPod>(Options::default().fields(UNFINISHED));
@@ -231,7 +230,7 @@ fn node(scheduler: &Scheduler, event: Event<WireNode>) {
             }
         }
         Event::Deleted(old) => {
-            state.cache.remove_node(old.metadata.name.as_deref().unwrap_or_default());
+            state.cache.remove_node(&old.metadata.name);
             scheduler.wake(&mut state, &Change::NodeGone);
         }
     }

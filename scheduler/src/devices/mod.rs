@@ -23,10 +23,13 @@ mod supply;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
+
+use informer::Name;
+
+use crate::model::NodeLabels;
 
 pub use features::Features;
 pub use pools::{device_meant, meant};
@@ -37,9 +40,9 @@ pub use supply::{DeviceRef, Inventory, PoolId, PoolRef, Supply, Taken, quantity}
 #[derive(Clone, Copy)]
 pub struct Site<'a> {
     pub name: &'a str,
-    pub labels: &'a BTreeMap<String, String>,
+    pub labels: &'a NodeLabels,
     /// Features that it declares.
-    pub declared: &'a [String],
+    pub declared: &'a [Name],
 }
 
 /// What nodes declare that may have less to do for a device. Upstream:

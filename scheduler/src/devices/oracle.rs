@@ -102,7 +102,7 @@ fn ours(question: &Value, programs: &Arc<Programs>) -> Value {
         new_share: || "share".to_string(),
     };
     let node: crate::model::WireNode = serde_json::from_value(question["node"].clone()).unwrap();
-    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let labels = node.metadata.labels.clone();
     let site = Site { name: "n0", labels: &labels, declared: &node.status.declared_features };
     match allocate(&supply, site, &list(question, "claims"), &|| false) {
         Ok(Some(results)) => json!({ "results": results }),

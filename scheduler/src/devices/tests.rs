@@ -85,9 +85,9 @@ fn upstreams_table() {
             new_share: || "share".to_string(),
         };
         let node: crate::model::WireNode = serde_json::from_value(case["node"].clone()).unwrap();
-        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let labels = node.metadata.labels.clone();
         let declared = &node.status.declared_features;
-        let site = Site { name: node.metadata.name.as_deref().unwrap(), labels: &labels, declared };
+        let site = Site { name: &node.metadata.name, labels: &labels, declared };
         let answer = allocate(&supply, site, &list(&case, "claims"), &|| false);
         let theirs = case["error"].as_str().unwrap_or_default();
         let (ours, error) = match answer {

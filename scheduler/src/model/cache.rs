@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use informer::Name;
 use k8s_openapi::api::resource::v1::DeviceClass;
 
 use super::backing::Backing;
@@ -46,7 +47,7 @@ pub struct Cache {
     placed: HashMap<Uid, Placed, Hash>,
     namespaces: Namespaces,
     /// On how many nodes an image is.
-    images: HashMap<String, usize, Hash>,
+    images: HashMap<Name, usize, Hash>,
     nodes: usize,
     generation: u64,
     topology: Topology,
@@ -228,12 +229,12 @@ impl Cache {
     }
 
     pub fn set_node(&mut self, node: Arc<WireNode>) {
-        let name = node.metadata.name.clone().unwrap_or_default();
+        let name = node.metadata.name.clone();
         let at = self.row_at(&name);
         let row = &mut self.rows[at];
         let before = row.images.clone();
         let new = row.node.is_none();
-        let relabelled = new || row.labels() != node.metadata.labels.as_ref().unwrap_or(&BTreeMap::new());
+        let relabelled = new || *row.labels() != node.metadata.labels;
         row.set_node(node);
         let after = row.images.clone();
         self.nodes += usize::from(new);
@@ -254,17 +255,17 @@ impl Cache {
         self.topology.leave_all(&from);
     }
 
-    fn count_images(&mut self, before: &HashMap<String, i64, Hash>, after: &HashMap<String, i64, Hash>) {
+    fn count_images(&mut self, before: &HashMap<Name, i64, Hash>, after: &HashMap<Name, i64, Hash>) {
         for name in before.keys().filter(|n| !after.contains_key(*n)) {
-            if let Some(count) = self.images.get_mut(name) {
+            if let Some(count) = self.images.get_mut(name.as_str()) {
                 *count -= 1;
                 if *count == 0 {
-                    self.images.remove(name);
+                    self.images.remove(name.as_str());
                 }
             }
         }
         for name in after.keys().filter(|n| !before.contains_key(*n)) {
-            *self.images.entry_ref(name.as_str()).or_insert(0) += 1;
+            *self.images.entry(name.clone()).or_insert(0) += 1;
         }
     }
 

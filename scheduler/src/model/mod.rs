@@ -14,13 +14,14 @@ pub mod groups;
 mod intern;
 mod matcher;
 mod node;
+mod node_labels;
 mod order;
 mod pod;
 mod resources;
+mod seen;
 mod selector;
 mod signature;
 mod topology;
-mod seen;
 pub mod wire;
 
 pub use cache::{Cache, Place};
@@ -30,6 +31,7 @@ pub use groups::{GroupKey, Groups};
 pub use intern::Interner;
 pub use matcher::Matcher;
 pub use node::{NodeRow, tolerates};
+pub use node_labels::NodeLabels;
 pub use pod::{AffinityTerm, Owner, PodInfo, Uid};
 #[cfg(test)]
 pub use resources::Levels;

@@ -1,20 +1,20 @@
 //! One node's row: what it offers and what is taken, sums kept by every change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use component::features::{self, Gate};
 use hashbrown::HashMap;
+use informer::Name;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use machinery::quantity::Quantity;
 
+use super::node_labels::{NO_LABELS, NodeLabels};
 use super::pod::{PodInfo, Uid};
 use super::resources::Resources;
 use super::topology::Domains;
 use super::wire::WireNode;
 
 type Hash = foldhash::fast::RandomState;
-static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// A node and its pods.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct NodeRow {
     pub pods: Vec<Arc<PodInfo>>,
     /// How many claims for volumes the pods have.
     pub claims: usize,
-    pub images: Arc<HashMap<String, i64, Hash>>,
+    pub images: Arc<HashMap<Name, i64, Hash>>,
     /// Its values of topology keys.
     pub domains: Domains,
     /// Different after every change of any row.
@@ -47,13 +47,13 @@ impl NodeRow {
 
     /// A row of nothing but a node.
     pub fn of(node: Arc<WireNode>) -> Self {
-        let mut row = Self::new(node.metadata.name.as_deref().unwrap_or_default());
+        let mut row = Self::new(&node.metadata.name);
         row.set_node(node);
         row
     }
 
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        self.node.as_ref().and_then(|n| n.metadata.labels.as_ref()).unwrap_or(&NO_LABELS)
+    pub fn labels(&self) -> &NodeLabels {
+        self.node.as_ref().map_or(&*NO_LABELS, |n| &n.metadata.labels)
     }
 
     pub fn taints(&self) -> &[Taint] {

@@ -1,18 +1,17 @@
 //! In which order nodes are looked at: one of each zone in turn, so that a search that ends early has seen all zones.
 //! Upstream: pkg/scheduler/backend/cache/node_tree.go.
 
-use std::collections::BTreeMap;
-
 use hashbrown::HashMap;
 
 use super::node::NodeRow;
+use super::node_labels::NodeLabels;
 
 const ZONE: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 const REGION: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
 
 /// Upstream: component-helpers/node/topology GetZoneKey.
-fn zone(labels: &BTreeMap<String, String>) -> (&str, &str) {
-    let get = |keys: [&str; 2]| keys.iter().find_map(|k| labels.get(*k)).map_or("", String::as_str);
+fn zone(labels: &NodeLabels) -> (&str, &str) {
+    let get = |keys: [&str; 2]| keys.iter().find_map(|k| labels.get(k)).unwrap_or_default();
     (get(REGION), get(ZONE))
 }
 

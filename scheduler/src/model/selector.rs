@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use machinery::labels::{Operator, Requirement, Selector};
-
-type Labels = std::collections::BTreeMap<String, String>;
+use machinery::labels::{Labels, Operator, Requirement, Selector};
 
 /// Compiled terms, any of which may match. A term that cannot be parsed, or is empty, matches nothing.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +33,7 @@ impl NodeSelector {
     }
 
     /// Whether a node with these labels and this name matches.
-    pub fn matches(&self, labels: &Labels, name: &str) -> bool {
+    pub fn matches(&self, labels: &impl Labels, name: &str) -> bool {
         self.terms.iter().any(|t| {
             t.names.iter().all(|(must, names)| names.iter().any(|n| n == name) == *must)
                 && t.labels.matches(labels)

@@ -1,11 +1,12 @@
 //! Values of the topology keys that terms and constraints speak of, as small numbers: a row knows its domain of each
 //! key, counts are arrays over domains.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+
+use super::node_labels::NodeLabels;
 
 type Hash = foldhash::fast::RandomState;
 
@@ -103,13 +104,13 @@ impl Topology {
     }
 
     /// Enters the row's value of one key.
-    pub fn enter(&mut self, key: KeyId, labels: &BTreeMap<String, String>) -> Domain {
+    pub fn enter(&mut self, key: KeyId, labels: &NodeLabels) -> Domain {
         let key = &mut self.keys[key];
-        labels.get(&*key.name).map_or(NOWHERE, |value| key.enter(value))
+        labels.get(&key.name).map_or(NOWHERE, |value| key.enter(value))
     }
 
     /// Enters a row's values of all keys.
-    pub fn enter_all(&mut self, labels: &BTreeMap<String, String>) -> Domains {
+    pub fn enter_all(&mut self, labels: &NodeLabels) -> Domains {
         (0..self.keys.len()).map(|key| self.enter(key, labels)).collect()
     }
 
@@ -129,17 +130,19 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn numbers_are_used_again() {
         let mut topology = Topology::default();
         let zone = topology.add_key("zone");
-        let labels = |v: &str| BTreeMap::from([("zone".to_string(), v.to_string())]);
+        let labels = |v: &str| NodeLabels::from(BTreeMap::from([("zone".to_string(), v.to_string())]));
         let (a, b) = (topology.enter_all(&labels("a")), topology.enter_all(&labels("b")));
         assert_eq!((a[zone], b[zone]), (0, 1));
         assert_eq!(topology.enter_all(&labels("a"))[zone], 0);
-        assert_eq!(topology.enter_all(&BTreeMap::new())[zone], NOWHERE);
+        assert_eq!(topology.enter_all(&NodeLabels::default())[zone], NOWHERE);
         topology.leave_all(&b);
         assert_eq!(topology.enter_all(&labels("c"))[zone], 1);
         assert_eq!(topology.size(zone), 2);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use client::{Kept, Named};
+use informer::{Name, Shared};
 use k8s_openapi::api::core::v1::{
     AWSElasticBlockStoreVolumeSource, Affinity, GCEPersistentDiskVolumeSource, ISCSIVolumeSource,
     ImageVolumeSource, NodeAllocatableResourceClaimStatus, NodePodPreemptionPolicy, PodCondition,
@@ -12,6 +14,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
+
+use super::node_labels::NodeLabels;
 
 pub type Amounts = BTreeMap<String, Quantity>;
 
@@ -162,13 +166,36 @@ pub struct ActualResources {
     pub requests: Option<Amounts>,
 }
 
-/// A node.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A node, as it is kept.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WireNode {
-    pub metadata: ObjectMeta,
+    pub metadata: NodeMeta,
     pub spec: WireNodeSpec,
     pub status: WireNodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeMeta {
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub resource_version: Box<str>,
+    pub labels: NodeLabels,
+}
+
+impl Kept for WireNode {
+    const TYPE: Option<(&'static str, &'static str)> = Some(("v1", "Node"));
+
+    fn named(&self) -> Named<'_> {
+        let NodeMeta { name, uid, resource_version, .. } = &self.metadata;
+        Named { namespace: "", name, uid, version: resource_version }
+    }
+
+    /// Nodes of one sort offer the same.
+    fn settle(&mut self, old: Option<&Self>) {
+        self.status.allocatable.settle(old.map(|o| &o.status.allocatable));
+    }
 }
 
 impl k8s_openapi::Resource for WireNode {
@@ -180,17 +207,7 @@ impl k8s_openapi::Resource for WireNode {
     type Scope = k8s_openapi::ClusterResourceScope;
 }
 
-impl k8s_openapi::Metadata for WireNode {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WireNodeSpec {
     pub unschedulable: bool,
@@ -198,17 +215,17 @@ pub struct WireNodeSpec {
     pub pod_preemption_policy: Option<NodePodPreemptionPolicy>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WireNodeStatus {
-    pub allocatable: Amounts,
+    pub allocatable: Shared<Amounts>,
     pub images: Vec<WireImage>,
-    pub declared_features: Vec<String>,
+    pub declared_features: Vec<Name>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WireImage {
-    pub names: Vec<String>,
+    pub names: Vec<Name>,
     pub size_bytes: i64,
 }

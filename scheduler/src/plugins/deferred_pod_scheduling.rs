@@ -55,7 +55,7 @@ impl Plugin for DeferredPodScheduling {
     }
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
-        let own = |node: &WireNode| node.metadata.name.as_deref() == pod.node.as_deref();
+        let own = |node: &WireNode| Some(&*node.metadata.name) == pod.node.as_deref();
         match change {
             Change::NodeAdded(node) => pod.deferred() && own(node) && !forbidden(node),
             Change::NodeUpdated { old, new } => {

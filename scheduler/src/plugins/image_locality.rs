@@ -27,7 +27,7 @@ impl Plugin for ImageLocality {
         let nodes = view.cache.len().max(1) as f64;
         let mut sum = 0;
         for image in &pod.images {
-            if let Some(size) = row.images.get(image) {
+            if let Some(size) = row.images.get(image.as_str()) {
                 let spread = view.cache.image_nodes(image) as f64 / nodes;
                 sum += (*size as f64 * spread) as i64;
             }

@@ -283,11 +283,8 @@ impl Plugin for InterPodAffinity {
     /// Upstream: isSchedulableAfterPodChange, isSchedulableAfterNodeChange.
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let keys = |node: &crate::model::WireNode| {
-            let labels = node.metadata.labels.as_ref();
-            pod.affinity
-                .iter()
-                .chain(&pod.anti_affinity)
-                .any(|t| labels.is_some_and(|l| l.contains_key(&*t.topology_key)))
+            let labels = &node.metadata.labels;
+            pod.affinity.iter().chain(&pod.anti_affinity).any(|t| labels.contains_key(&t.topology_key))
         };
         match change {
             Change::NodeAdded(node) => {

@@ -96,7 +96,7 @@ impl Plugin for NodeAffinity {
 
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         let fits = |node: &WireNode| {
-            let mut row = NodeRow::new(node.metadata.name.as_deref().unwrap_or_default());
+            let mut row = NodeRow::new(&node.metadata.name);
             row.node = Some(std::sync::Arc::new(node.clone()));
             allowed(pod, &row) && self.required.as_ref().is_none_or(|r| r.matches(row.labels(), &row.name))
         };

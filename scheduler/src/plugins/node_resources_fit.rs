@@ -172,11 +172,11 @@ impl Plugin for NodeResourcesFit {
     fn wakes(&self, change: &Change<'_>, pod: &PodInfo, _groups: &Groups) -> bool {
         match change {
             Change::NodeAdded(node) => {
-                concerns(pod, node.metadata.name.as_deref())
+                concerns(pod, Some(&node.metadata.name))
                     && fits_alone(pod, &NodeRow::of(std::sync::Arc::new((*node).clone())))
             }
             Change::NodeUpdated { old, new } => {
-                concerns(pod, new.metadata.name.as_deref())
+                concerns(pod, Some(&new.metadata.name))
                     && old.status.allocatable != new.status.allocatable
                     && {
                         let row = |n: &WireNode| NodeRow::of(std::sync::Arc::new(n.clone()));

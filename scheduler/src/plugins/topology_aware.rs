@@ -23,7 +23,7 @@ impl Plugin for TopologyPlacement {
         })?;
         let mut domains: BTreeMap<&str, Vec<&NodeRow>> = BTreeMap::new();
         for row in view.rows() {
-            let domain = row.labels().get(key).filter(|d| required.is_none_or(|r| r == **d));
+            let domain = row.labels().get(key).filter(|d| required.is_none_or(|r| r == *d));
             if let Some(domain) = domain {
                 domains.entry(domain).or_default().push(row);
             }

@@ -45,7 +45,9 @@ fn allowed(class: &StorageClass, row: &NodeRow) -> bool {
         || terms.iter().any(|term| {
             let expressions = term.match_label_expressions.as_deref().unwrap_or_default();
             !expressions.is_empty()
-                && expressions.iter().all(|e| row.labels().get(&e.key).is_some_and(|v| e.values.contains(v)))
+                && expressions
+                    .iter()
+                    .all(|e| row.labels().get(&e.key).is_some_and(|v| e.values.iter().any(|e| e == v)))
         })
 }
 

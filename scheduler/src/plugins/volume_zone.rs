@@ -89,12 +89,12 @@ impl Plugin for VolumeZone {
 
     fn filter(&self, _view: View<'_>, state: &CycleState, _pod: &PodInfo, row: &NodeRow) -> Verdict {
         let labels = row.labels();
-        if !KEYS.iter().any(|(key, _)| labels.contains_key(*key)) {
+        if !KEYS.iter().any(|(key, _)| labels.contains_key(key)) {
             return Ok(());
         }
         for (key, new, values) in state.zones.iter().flat_map(|z| &z.0) {
-            let here = labels.get(*key).or_else(|| labels.get(*new));
-            if !here.is_some_and(|h| values.contains(h)) {
+            let here = labels.get(key).or_else(|| labels.get(new));
+            if !here.is_some_and(|h| values.iter().any(|v| v == h)) {
                 return Err(no("node(s) had no available volume zone"));
             }
         }
