@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use client::Meta;
+use client::{Kept, Meta};
 use component::features::{self, Gate};
 use informer::{Event, Factory, Options};
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim};
 use k8s_openapi::api::scheduling::v1alpha3::CompositePodGroup;
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use tokio::time::Instant;
 
+use crate::devices::ResourceSlice;
 use crate::framework::Change;
 use crate::listers::Listers;
 use crate::model::{GroupKey, GroupObject, Place, PodInfo, SeenPod, WireNode};
@@ -104,7 +106,7 @@ pub fn subscribe(factory: &Factory, scheduler: &Arc<Scheduler>) {
 }
 
 /// Wakes pods that a new or changed object of storage may help.
-fn follow<K: client::Object>(
+fn follow<K: Kept + Resource>(
     factory: &Factory,
     scheduler: &Arc<Scheduler>,
     change: impl for<'a> Fn(Option<&'a K>, &'a K) -> Change<'a> + Send + Sync + 'static,

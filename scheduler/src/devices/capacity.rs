@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::{
-    CapacityRequestPolicy, CapacityRequestPolicyRange, CapacityRequirements, Device, DeviceCapacity,
+    CapacityRequestPolicy, CapacityRequestPolicyRange, CapacityRequirements, DeviceCapacity,
 };
 use machinery::quantity::Quantity;
 
+use super::slice::Device;
 use super::supply::{Amounts, quantity};
 
 /// The request is beyond what can be computed with: no device is tried further.

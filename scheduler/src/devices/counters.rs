@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::resource::v1::{Device, DeviceCounterConsumption};
+use k8s_openapi::api::resource::v1::DeviceCounterConsumption;
 use machinery::quantity::Quantity;
 
 use super::pools::Pool;
+use super::slice::Device;
 use super::supply::{Taken, quantity};
 
 /// Counters by set and name.

@@ -19,6 +19,7 @@ mod request;
 mod result;
 mod search;
 mod selector;
+mod slice;
 mod supply;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use crate::model::NodeLabels;
 pub use features::Features;
 pub use pools::{device_meant, meant};
 pub use selector::Programs;
+pub use slice::{Device, ResourceSlice};
 pub use supply::{DeviceRef, Inventory, PoolId, PoolRef, Supply, Taken, quantity};
 
 /// A node, as devices are chosen for it.

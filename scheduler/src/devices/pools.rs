@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::NodeSelector as WireSelector;
-use k8s_openapi::api::resource::v1::{CounterSet, Device, ResourceSlice};
+use k8s_openapi::api::resource::v1::CounterSet;
 
+use super::slice::{Device, ResourceSlice};
 use super::supply::{Inventory, PoolRef, Supply};
 use super::{DeviceRef, Features, Site};
 use crate::model::NodeSelector;
@@ -169,7 +170,7 @@ fn build<'a>(
     counting.extend(more);
     let mut pool = Pool { slices, elsewhere, ..Pool::new(driver, name, State::Usable) };
     let mut names = BTreeSet::new();
-    let unique = pool.devices().all(|(_, d)| names.insert(d.name.as_str()));
+    let unique = pool.devices().all(|(_, d)| names.insert(&*d.name));
     let mut sets = counting.iter().flat_map(|s| s.spec.shared_counters.iter().flatten());
     let distinct = sets.all(|s| pool.counters.insert(&s.name, s).is_none());
     let exist = || pool.everywhere().all(|d| counters_exist(&pool, d));

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use k8s_openapi::api::resource::v1::{
-    CapacityRequirements, Device, DeviceAttribute, DeviceTaint, DeviceToleration, ResourceClaim,
-    ResourceSlice,
+    CapacityRequirements, DeviceAttribute, DeviceTaint, DeviceToleration, ResourceClaim,
 };
 use smallvec::SmallVec;
 
@@ -15,6 +14,7 @@ use super::counters::Counters;
 use super::pools::{Pool, State, device_meant};
 use super::request::{Alternative, Wanted, no_capacity};
 use super::selector::Failed;
+use super::slice::{Device, ResourceSlice};
 use super::supply::{Amounts, Supply};
 use super::{DeviceRef, MOST_DEVICES, Problem, Site, capacity, key};
 

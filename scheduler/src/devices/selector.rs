@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 
 use cel::{Activation, Budget, DeclType, Env, EvalError, Library, MapBuilder, Program, QuantityVal};
 use cel::{Semver, Type, Val, Version};
-use k8s_openapi::api::resource::v1::{Device, DeviceAttribute};
+use k8s_openapi::api::resource::v1::DeviceAttribute;
 
 use super::constraint::{Item, Values};
+use super::slice::Device;
 use super::supply::quantity;
 
 /// Upstream: resourceapi.CELSelectorExpressionMaxCost.

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{Equivalent, HashMap};
-use k8s_openapi::api::resource::v1::{
-    AllocationResult, DeviceClass, DeviceTaint, DeviceTaintRule, ResourceSlice,
-};
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, DeviceTaint, DeviceTaintRule};
 use machinery::quantity::Quantity;
 
 use super::Features;
 use super::selector::Programs;
+use super::slice::ResourceSlice;
 
 type Fast = foldhash::fast::RandomState;
 
@@ -238,7 +237,7 @@ type Slices = Vec<Arc<ResourceSlice>>;
 
 /// Devices and classes as drivers and administrators declare them.
 pub struct Inventory {
-    by_node: HashMap<String, Slices, Fast>,
+    by_node: HashMap<Box<str>, Slices, Fast>,
     /// Slices that are not one node's.
     shared: Slices,
     by_pool: HashMap<Arc<PoolId>, Slices, Fast>,

@@ -112,11 +112,10 @@ impl Outlook {
 #[cfg(test)]
 mod tests {
     use component::features::Gates;
-    use k8s_openapi::api::resource::v1::ResourceSlice;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::devices::{DeviceRef, Features, Taken};
+    use crate::devices::{DeviceRef, Features, ResourceSlice, Taken};
 
     fn row(label: &str) -> NodeRow {
         let node = json!({ "metadata": { "name": "a", "labels": { "k": label } } });

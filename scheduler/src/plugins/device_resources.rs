@@ -11,15 +11,15 @@ use k8s_openapi::api::core::v1::{
     NodeAllocatableResourceClaimStatus as Status,
 };
 use k8s_openapi::api::resource::v1::{
-    AllocationResult, Device, DeviceRequestAllocationResult, NodeAllocatableMapping, NodeAllocatableOverhead,
-    ResourceClaim, ResourceSlice,
+    AllocationResult, DeviceRequestAllocationResult, NodeAllocatableMapping, NodeAllocatableOverhead,
+    ResourceClaim,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery::quantity::Quantity;
 use smallvec::SmallVec;
 
 use super::dynamic_resources::{self, Allotment, NAME};
-use crate::devices::{Inventory, PoolRef, Site, device_meant, meant, quantity};
+use crate::devices::{Device, Inventory, PoolRef, ResourceSlice, Site, device_meant, meant, quantity};
 use crate::framework::{Code, Reject, Verdict};
 use crate::model::{NodeRow, PodInfo, Resources};
 
@@ -48,7 +48,7 @@ fn device<'a>(
         inventory.slices_of(PoolRef { driver, pool }).filter(|s| site.is_none_or(|site| is_of(s, site)))
     {
         let mut devices = slice.spec.devices.iter().flatten();
-        let Some(device) = devices.find(|d| d.name == *name) else { continue };
+        let Some(device) = devices.find(|d| *d.name == **name) else { continue };
         let by_device = slice.spec.per_device_node_selection == Some(true);
         if by_device && site.is_some_and(|site| !device_meant(site, device)) {
             return Err(format!("device {name} does not match node"));
