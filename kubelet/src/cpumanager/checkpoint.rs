@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +45,15 @@ struct File {
     checksum: u64,
     data: String,
     data_checksum: u64,
+}
+
+/// Puts a text in a file's place as a whole: after a crash, the old or the new one is there.
+pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = file.with_file_name(format!(".{name}"));
+    fs::write(&temporary, text)?;
+    fs::File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, file)
 }
 
 /// FNV-1a, 32 bits.

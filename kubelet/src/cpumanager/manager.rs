@@ -299,11 +299,7 @@ impl Inner {
 
     fn store(&self, file: &Path) {
         let name = if self.policy.is_some() { "static" } else { "none" };
-        let temporary = file.with_file_name(format!(".{}", checkpoint::FILE));
-        let written = fs::write(&temporary, checkpoint::write(name, &self.state))
-            .and_then(|()| fs::File::open(&temporary)?.sync_all())
-            .and_then(|()| fs::rename(&temporary, file));
-        if let Err(error) = written {
+        if let Err(error) = checkpoint::replace(file, &checkpoint::write(name, &self.state)) {
             tracing::error!(%error, file = %file.display(), "Failed to save checkpoint");
         }
     }

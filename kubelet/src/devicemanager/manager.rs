@@ -21,6 +21,7 @@ use super::settings::{DeviceSettings, settings};
 use super::state::{Ids, State};
 use super::{checkpoint, hints};
 use crate::admission::Rejection;
+use crate::cpumanager::checkpoint::replace;
 use crate::metrics::devices as metrics;
 use crate::pod::resources::container_limits;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
@@ -383,11 +384,7 @@ impl DeviceManager {
 
     fn store(&self, state: &State) {
         let file = self.folder.join(checkpoint::FILE);
-        let temporary = self.folder.join(format!(".{}", checkpoint::FILE));
-        let written = fs::write(&temporary, checkpoint::write(state))
-            .and_then(|()| fs::File::open(&temporary)?.sync_all())
-            .and_then(|()| fs::rename(&temporary, &file));
-        if let Err(error) = written {
+        if let Err(error) = replace(&file, &checkpoint::write(state)) {
             tracing::error!(%error, file = %file.display(), "Failed to write checkpoint file");
         }
     }

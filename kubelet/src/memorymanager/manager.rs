@@ -20,6 +20,7 @@ use super::reserved;
 use super::state::State;
 use crate::admission::Rejection;
 use crate::config::Settings;
+use crate::cpumanager::checkpoint::replace;
 use crate::cpumanager::discover::SYSTEM;
 use crate::metrics::memory as metrics;
 use crate::pod::resources::Amounts;
@@ -161,11 +162,7 @@ impl Inner {
             return;
         }
         let name = if self.policy.is_some() { "Static" } else { "None" };
-        let temporary = self.file.with_file_name(format!(".{}", checkpoint::FILE));
-        let written = fs::write(&temporary, checkpoint::write(name, &self.state))
-            .and_then(|()| fs::File::open(&temporary)?.sync_all())
-            .and_then(|()| fs::rename(&temporary, &self.file));
-        match written {
+        match replace(&self.file, &checkpoint::write(name, &self.state)) {
             Ok(()) => self.saved = self.state.clone(),
             Err(error) => {
                 tracing::error!(%error, file = %self.file.display(), "Failed to save checkpoint");
