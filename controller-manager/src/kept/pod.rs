@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use client::{Earlier, Kept, Named};
 use controller::HasRelations;
-use k8s_openapi::NamespaceResourceScope;
 use machinery::proto::read;
 use machinery::proto::wire::{Result, Wire};
 use serde::Deserialize;
@@ -146,11 +145,4 @@ impl HasRelations for Pod {
     }
 }
 
-impl k8s_openapi::Resource for Pod {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Pod";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
-}
+client::same_resource!(Pod, k8s_openapi::api::core::v1::Pod);

@@ -2,7 +2,6 @@
 
 use client::{Kept, Named};
 use informer::Name;
-use k8s_openapi::NamespaceResourceScope;
 use serde::Deserialize;
 
 use super::Meta;
@@ -93,11 +92,4 @@ impl Kept for Service {
     }
 }
 
-impl k8s_openapi::Resource for Service {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Service";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "services";
-    type Scope = NamespaceResourceScope;
-}
+client::same_resource!(Service, k8s_openapi::api::core::v1::Service);

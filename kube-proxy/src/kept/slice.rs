@@ -4,7 +4,6 @@ use std::fmt;
 
 use client::{Kept, Named};
 use informer::Name;
-use k8s_openapi::NamespaceResourceScope;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -158,14 +157,7 @@ impl Kept for EndpointSlice {
     }
 }
 
-impl k8s_openapi::Resource for EndpointSlice {
-    const API_VERSION: &'static str = "discovery.k8s.io/v1";
-    const GROUP: &'static str = "discovery.k8s.io";
-    const KIND: &'static str = "EndpointSlice";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "endpointslices";
-    type Scope = NamespaceResourceScope;
-}
+client::same_resource!(EndpointSlice, k8s_openapi::api::discovery::v1::EndpointSlice);
 
 #[cfg(test)]
 mod tests {

@@ -90,6 +90,21 @@ impl Named<'_> {
 /// Finds the state of an object that is known already, by namespace and name.
 pub type Earlier<K> = dyn Fn(&str, &str) -> Option<Arc<K>> + Send + Sync;
 
+/// Says that a kept type is read from where another is: the same group, version, kind and path.
+#[macro_export]
+macro_rules! same_resource {
+    ($kept:ty, $of:ty) => {
+        impl ::k8s_openapi::Resource for $kept {
+            const API_VERSION: &'static str = <$of as ::k8s_openapi::Resource>::API_VERSION;
+            const GROUP: &'static str = <$of as ::k8s_openapi::Resource>::GROUP;
+            const KIND: &'static str = <$of as ::k8s_openapi::Resource>::KIND;
+            const VERSION: &'static str = <$of as ::k8s_openapi::Resource>::VERSION;
+            const URL_PATH_SEGMENT: &'static str = <$of as ::k8s_openapi::Resource>::URL_PATH_SEGMENT;
+            type Scope = <$of as ::k8s_openapi::Resource>::Scope;
+        }
+    };
+}
+
 /// What a reader keeps of the objects of a kind: the whole object ([`Meta`]), or a type of its own with the fields that
 /// are read. What such a type does not name is passed over in the message: it costs neither time nor room. It has no
 /// [`Meta`], so it cannot be written back and lose fields.

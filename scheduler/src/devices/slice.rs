@@ -151,14 +151,7 @@ impl Kept for ResourceSlice {
     }
 }
 
-impl k8s_openapi::Resource for ResourceSlice {
-    const API_VERSION: &'static str = "resource.k8s.io/v1";
-    const GROUP: &'static str = "resource.k8s.io";
-    const KIND: &'static str = "ResourceSlice";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "resourceslices";
-    type Scope = k8s_openapi::ClusterResourceScope;
-}
+client::same_resource!(ResourceSlice, k8s_openapi::api::resource::v1::ResourceSlice);
 
 #[cfg(test)]
 mod tests {

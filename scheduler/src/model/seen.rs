@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use client::{Kept, Named};
-use k8s_openapi::NamespaceResourceScope;
 use serde::{Deserialize, Deserializer};
 
 use super::intern::Interner;
@@ -39,11 +38,4 @@ impl Kept for SeenPod {
     }
 }
 
-impl k8s_openapi::Resource for SeenPod {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Pod";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
-}
+client::same_resource!(SeenPod, k8s_openapi::api::core::v1::Pod);

@@ -198,14 +198,7 @@ impl Kept for WireNode {
     }
 }
 
-impl k8s_openapi::Resource for WireNode {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Node";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "nodes";
-    type Scope = k8s_openapi::ClusterResourceScope;
-}
+client::same_resource!(WireNode, k8s_openapi::api::core::v1::Node);
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

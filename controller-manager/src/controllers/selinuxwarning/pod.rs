@@ -3,7 +3,6 @@
 
 use client::{Kept, Named};
 use controller::HasRelations;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{SELinuxOptions, Volume};
 use serde::Deserialize;
 
@@ -109,11 +108,4 @@ impl HasRelations for Pod {
     }
 }
 
-impl k8s_openapi::Resource for Pod {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Pod";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
-}
+client::same_resource!(Pod, k8s_openapi::api::core::v1::Pod);
