@@ -6,6 +6,7 @@ use std::sync::Arc;
 use client::{DeleteParams, Patch, PatchParams};
 use component::features::{self, Gate};
 use controller::{NORMAL, WARNING};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use machinery::proto::wire::push_field;
 use serde_json::json;
@@ -339,42 +340,75 @@ pub struct Preemptor<'a> {
     pub about: ObjectReference,
 }
 
-/// Sends victims away. If that fails the pod is tried again, for no deletion may wake it.
+/// Victims of one preemptor that are sent away at a time. Upstream: parallelize.DefaultParallelism.
+const EVICTIONS: usize = 16;
+
+/// Sends victims away: all but one at a time, then the last, whose end the pod waits for. If there is none to wait for,
+/// the pod is tried again.
 async fn evict_for_pod(scheduler: &Scheduler, pod: &Arc<PodInfo>, eviction: Eviction) {
     let Some(running) = scheduler.running(pod) else { return };
     let by = Preemptor { running, kind: "pod", uid: &pod.uid, about: about(pod) };
-    if !evict(scheduler, &by, eviction).await {
-        scheduler.state.lock().queue.wake_one(&pod.uid, Instant::now());
+    let last = |victim: &PodInfo| scheduler.state.lock().queue.last_victim(&pod.uid, &victim.uid);
+    let end = evict(scheduler, &by, eviction, last).await;
+    scheduler.state.lock().queue.made_room(&pod.uid, end != Evicted::Going, Instant::now());
+    if end != Evicted::Going {
         scheduler.poke();
     }
 }
 
-/// Sends victims away. False: not all could be.
-pub async fn evict(scheduler: &Scheduler, by: &Preemptor<'_>, eviction: Eviction) -> bool {
-    for other in &eviction.displaced {
+/// What came of sending victims away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// They go, the last one since now.
+    Going,
+    /// The last one was gone before: its end may have been seen already.
+    Gone,
+    /// Not all could be.
+    Failed,
+}
+
+/// Sends victims away; `on_last` is told the last one before it is.
+pub async fn evict(
+    scheduler: &Scheduler,
+    by: &Preemptor<'_>,
+    eviction: Eviction,
+    on_last: impl FnOnce(&PodInfo),
+) -> Evicted {
+    let Eviction { node, victims, displaced } = eviction;
+    for other in &displaced {
         if let Err(error) = patch_status(scheduler, other, json!({ "nominatedNodeName": null })).await {
             tracing::error!(pod = other.key(), %error, "Cannot clear 'NominatedNodeName' field");
         }
     }
-    let mut all = true;
-    for victim in eviction.victims.iter().filter(|v| !v.terminating) {
-        match evict_one(scheduler, by, victim).await {
-            Ok(()) => {
-                let note = format!("Preempted by {} {} on node {}", by.kind, by.uid, eviction.node);
-                let recorder = &by.running.recorder;
-                recorder.event(about(victim), Some(&by.about), NORMAL, "Preempted", "Preempting", &note);
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                tracing::error!(pod = victim.key(), preemptor = by.uid, %error, "Tried to preempted pod");
-                all = false;
-            }
-        }
+    let mut victims: Vec<_> = victims.into_iter().filter(|v| !v.terminating).collect();
+    // They end already, and no call of ours is needed.
+    let Some(last) = victims.pop() else { return Evicted::Going };
+    let one = async |victim: Arc<PodInfo>| evict_one(scheduler, by, &victim, &node).await;
+    let ends = stream::iter(victims).map(one).buffer_unordered(EVICTIONS);
+    if ends.any(async |end| end == Evicted::Failed).await {
+        return Evicted::Failed;
     }
-    all
+    on_last(&last);
+    evict_one(scheduler, by, &last, &node).await
 }
 
-async fn evict_one(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo) -> client::Result<()> {
+async fn evict_one(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo, node: &str) -> Evicted {
+    match condemn(scheduler, by, victim).await {
+        Ok(()) => {
+            let note = format!("Preempted by {} {} on node {node}", by.kind, by.uid);
+            let recorder = &by.running.recorder;
+            recorder.event(about(victim), Some(&by.about), NORMAL, "Preempted", "Preempting", &note);
+            Evicted::Going
+        }
+        Err(error) if error.is_not_found() => Evicted::Gone,
+        Err(error) => {
+            tracing::error!(pod = victim.key(), preemptor = by.uid, %error, "Tried to preempted pod");
+            Evicted::Failed
+        }
+    }
+}
+
+async fn condemn(scheduler: &Scheduler, by: &Preemptor<'_>, victim: &PodInfo) -> client::Result<()> {
     let name = &by.running.profile.scheduler_name;
     let message = format!("{name}: preempting to accommodate a higher priority {}", by.kind);
     if let Some(c) = condition(victim, "DisruptionTarget", "True", "PreemptionByScheduler", &message) {

@@ -262,6 +262,7 @@ fn gone(scheduler: &Scheduler, state: &mut State, info: &Arc<PodInfo>) {
     state.queue.remove(&info.uid);
     state.groups.remove(info);
     state.nominate(info, None);
+    state.queue.going(&info.uid);
     if let Some(removed) = state.cache.remove(&info.uid) {
         scheduler.wake(state, &Change::PodGone(&removed));
     }
@@ -291,6 +292,9 @@ fn placed(
     }
     state.nominate(info, None);
     state.groups.add(info);
+    if info.terminating {
+        state.queue.going(&info.uid);
+    }
     state.cache.place(info.clone(), node, Place::Seen);
     match old.filter(|o| o.node.is_some()) {
         None => scheduler.wake(state, &Change::PodAssigned(info)),

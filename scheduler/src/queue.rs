@@ -18,11 +18,13 @@ use crate::model::forest::Forest;
 use crate::model::{GroupKey, PodInfo, Uid};
 
 mod groups;
+mod making_room;
 #[cfg(test)]
 mod tests;
 
 pub use groups::{Ended, PoppedGroup};
 use groups::{Group, GroupPlace, Who};
+use making_room::MakingRoom;
 
 type Hash = foldhash::fast::RandomState;
 type ActiveKey = (Reverse<i32>, Instant, u64);
@@ -111,6 +113,7 @@ pub struct Queue {
     /// Waiting for a change, oldest first is not needed: looked through when something changes.
     unschedulable: BTreeSet<Uid>,
     gated: BTreeSet<Uid>,
+    making_room: MakingRoom,
     sequence: u64,
     next_flush: Option<Instant>,
     /// How many pods came into which queue after which event, since last taken.
@@ -143,6 +146,7 @@ impl Queue {
             backoff: BTreeMap::new(),
             unschedulable: BTreeSet::new(),
             gated: BTreeSet::new(),
+            making_room: MakingRoom::default(),
             sequence: 0,
             next_flush: None,
             incoming: BTreeMap::new(),
@@ -223,8 +227,11 @@ impl Queue {
         std::mem::take(&mut self.incoming)
     }
 
-    /// To the ready ones, or into backoff while that lasts.
+    /// To the ready ones, or into backoff while that lasts; one that makes room stays.
     fn requeue(&mut self, uid: &Uid, now: Instant, event: &'static str) {
+        if self.making_room.holds(uid) {
+            return;
+        }
         let Some(entry) = self.entries.get(uid) else { return };
         let ready = self.ready_at(entry);
         if ready <= now {
@@ -313,6 +320,7 @@ impl Queue {
     }
 
     pub fn remove(&mut self, uid: &Uid) {
+        self.making_room.end(uid);
         if self.lift(uid).is_some() {
             self.entries.remove(uid);
         }
@@ -433,6 +441,7 @@ impl Queue {
         let chosen = self
             .unschedulable
             .iter()
+            .filter(|uid| !self.making_room.holds(uid))
             .filter(|uid| self.entries.get(*uid).is_some_and(|e| helps(&e.info, &e.refused_by)));
         for uid in chosen.cloned().collect::<Vec<_>>() {
             self.requeue(&uid, now, event);
@@ -457,9 +466,25 @@ impl Queue {
         }
     }
 
-    /// One pod goes on whatever refused it.
-    pub fn wake_one(&mut self, uid: &Uid, now: Instant) {
-        if self.unschedulable.contains(uid) {
+    /// Victims of a pod are about to be sent away.
+    pub fn makes_room(&mut self, uid: &Uid) {
+        self.making_room.begin(uid);
+    }
+
+    /// Of a pod's victims only this one is left.
+    pub fn last_victim(&mut self, uid: &Uid, victim: &Uid) {
+        self.making_room.last(uid, victim);
+    }
+
+    /// A placed pod ends or is gone.
+    pub fn going(&mut self, victim: &Uid) {
+        self.making_room.going(victim);
+    }
+
+    /// The victims of a pod were told to go. With `wake` no deletion may be seen any more, so that it goes on at once.
+    pub fn made_room(&mut self, uid: &Uid, wake: bool, now: Instant) {
+        self.making_room.end(uid);
+        if wake && self.unschedulable.contains(uid) {
             self.requeue(uid, now, "ForceActivate");
         }
     }

@@ -472,6 +472,9 @@ impl Scheduler {
                 if !pod.deferred() {
                     state.nominate(pod, Some(&node));
                 }
+                if victims.iter().any(|v| !v.terminating) {
+                    state.queue.makes_room(&pod.uid);
+                }
                 (Some(node.clone()), Some(Eviction { node, victims, displaced }))
             }
         }

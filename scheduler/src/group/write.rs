@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::attempt::Status;
 use super::preemption::Answer;
-use crate::actions::{Preemptor, evict};
+use crate::actions::{Evicted, Preemptor, evict};
 use crate::model::GroupObject;
 use crate::prebind_claims;
 use crate::scheduler::{Eviction, Scheduler};
@@ -89,7 +89,7 @@ pub async fn carry_out(scheduler: &Scheduler, report: Report, started: Instant) 
     let about = about(&root);
     let by = Preemptor { running, kind: kind(&root), uid: &about.uid.clone().unwrap_or_default(), about };
     let eviction = Eviction { node: "cluster".into(), victims, displaced: Vec::new() };
-    if !evict(scheduler, &by, eviction).await {
+    if evict(scheduler, &by, eviction, |_| {}).await == Evicted::Failed {
         // No deletion may wake it.
         scheduler.state.lock().queue.wake_group(&root.key());
         scheduler.poke();

@@ -100,6 +100,52 @@ fn a_group_that_fits_nowhere_backs_off_as_one() {
     assert_eq!(next(&mut q, now).len(), 4);
 }
 
+/// A queue with a pod whose victims are being sent away.
+fn making_room(now: Instant) -> Queue {
+    let mut q = queue();
+    q.add(pod("p", 1, false), None, now);
+    assert_eq!(next(&mut q, now), ["p"]);
+    q.refused(&"p".into(), ["F"].into(), now);
+    q.makes_room(&"p".into());
+    q
+}
+
+#[test]
+fn a_pod_that_makes_room_is_not_tried_before_its_last_victim_goes() {
+    let now = Instant::now();
+    let mut q = making_room(now);
+    q.going(&"first".into());
+    q.wake(now, "AssignedPodDelete", |_, _| true);
+    assert_eq!(size(&q, "unschedulable"), 1);
+    q.last_victim(&"p".into(), &"last".into());
+    q.going(&"other".into());
+    q.wake(now, "AssignedPodDelete", |_, _| true);
+    q.flush(now + Duration::from_secs(600));
+    assert_eq!(size(&q, "unschedulable"), 1);
+    // Its end is seen before the answer to the call.
+    q.going(&"last".into());
+    q.wake(now, "AssignedPodDelete", |_, _| true);
+    assert_eq!(next(&mut q, now), ["p"]);
+}
+
+#[test]
+fn a_pod_that_cannot_make_room_goes_on() {
+    let now = Instant::now();
+    let mut q = making_room(now);
+    q.made_room(&"p".into(), true, now);
+    assert_eq!(next(&mut q, now), ["p"]);
+    let mut q = making_room(now);
+    q.made_room(&"p".into(), false, now);
+    assert_eq!(size(&q, "unschedulable"), 1);
+    q.wake(now, "AssignedPodDelete", |_, _| true);
+    assert_eq!(next(&mut q, now), ["p"]);
+    // What is left of one that goes does not hold back another of its name.
+    let mut q = making_room(now);
+    q.remove(&"p".into());
+    q.add(pod("p", 1, false), None, now);
+    assert_eq!(next(&mut q, now), ["p"]);
+}
+
 #[test]
 fn the_longest_backoff_grows_with_the_root_of_the_size() {
     let q = queue();
