@@ -198,8 +198,7 @@ impl<T: Item> WorkQueue<T> {
             let filled = self.0.filled.notified();
             {
                 let mut state = self.0.state.lock();
-                if let Some(item) = state.queue.pop_front() {
-                    self.0.taken(&mut state, &item);
+                if let Some(item) = self.take(&mut state) {
                     return Some(item);
                 }
                 if state.shut {
@@ -269,8 +268,8 @@ impl<T: Item> WorkQueue<T> {
         }
     }
 
-    /// Runs `workers` workers until the token ends or the queue is shut down. `sync` says whether to try again:
-    /// `Ok(None)` no, `Ok(Some(pause))` after a pause, `Err` after the pause that the failures call for.
+    /// Works on items, at most `workers` at a time, until the token ends or the queue is shut down. `sync` says whether to
+    /// try again: `Ok(None)` no, `Ok(Some(pause))` after a pause, `Err` after the pause that the failures call for.
     pub async fn run<F, R, E>(&self, workers: usize, token: &CancellationToken, sync: F)
     where
         F: Fn(T) -> R + Clone + Send + Sync + 'static,
@@ -278,39 +277,35 @@ impl<T: Item> WorkQueue<T> {
         E: std::fmt::Display + Send + 'static,
     {
         let mut set = tokio::task::JoinSet::new();
-        for _ in 0..workers.max(1) {
-            set.spawn(self.clone().work(sync.clone()));
-        }
-        loop {
+        let mut open = true;
+        while open || !set.is_empty() {
             tokio::select! {
                 () = token.cancelled(), if !self.is_shut() => self.shut_down(),
-                ended = set.join_next() => match ended {
-                    None => return,
-                    Some(Ok(())) => {}
-                    Some(Err(e)) => {
-                        tracing::error!(queue = self.name(), error = %e, "worker failed, starting another");
-                        set.spawn(self.clone().work(sync.clone()));
+                Some(ended) = set.join_next() => {
+                    if let Err(e) = ended {
+                        tracing::error!(queue = self.name(), error = %e, "worker failed");
                     }
+                }
+                // Dozens of queues rest most of the time: a worker is there while there is work.
+                item = self.get(), if open && set.len() < workers.max(1) => match item {
+                    Some(item) => drop(set.spawn(self.clone().work(item, sync.clone()))),
+                    None => open = false,
                 },
             }
         }
     }
 
-    async fn work<F, R, E>(self, sync: F)
+    /// Works on an item, and on what else is there by then.
+    async fn work<F, R, E>(self, first: T, sync: F)
     where
         F: Fn(T) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
     {
-        let mut worked = 0_usize;
-        while let Some(item) = self.get().await {
-            // Rounds that find nothing to do never wait, and a lease is to be renewed while thousands of them are run.
-            worked += 1;
-            if worked.is_multiple_of(TURN) {
-                tokio::task::yield_now().await;
-            }
+        let (mut worked, mut next) = (0_usize, Some(first));
+        while let Some(item) = next {
             // Gives the item back even if the work panics.
-            let _done = Done(&self, &item);
+            let done = Done(&self, &item);
             match sync(item.clone()).await {
                 Ok(None) => self.forget(&item),
                 Ok(Some(pause)) => {
@@ -323,7 +318,21 @@ impl<T: Item> WorkQueue<T> {
                     self.add_rate_limited(item.clone());
                 }
             }
+            drop(done);
+            // Rounds that find nothing to do never wait, and a lease is to be renewed while thousands of them are run.
+            worked += 1;
+            if worked.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+            next = self.take(&mut self.0.state.lock());
         }
+    }
+
+    /// The next item to work on, if there is one.
+    fn take(&self, state: &mut State<T>) -> Option<T> {
+        let item = state.queue.pop_front()?;
+        self.0.taken(state, &item);
+        Some(item)
     }
 
     fn is_shut(&self) -> bool {
@@ -486,13 +495,58 @@ mod tests {
         let (q, worked) = (WorkQueue::<usize>::new("test"), Arc::new(Mutex::new(0)));
         (0..10 * TURN).for_each(|n| q.add(n));
         let count = worked.clone();
-        let worker = tokio::spawn(q.clone().work(move |_| {
+        let first = q.get().await.expect("an item");
+        let sync = move |_| {
             *count.lock() += 1;
             async { Ok::<_, String>(None) }
-        }));
+        };
+        let worker = tokio::spawn(q.clone().work(first, sync));
         tokio::task::yield_now().await;
-        assert!((1..TURN).contains(&*worked.lock()), "{}", worked.lock());
+        assert!((1..=TURN).contains(&*worked.lock()), "{}", worked.lock());
         worker.abort();
+    }
+
+    #[tokio::test]
+    async fn workers_are_there_while_there_is_work() {
+        let (q, token) = (WorkQueue::<usize>::new("test"), CancellationToken::new());
+        let under_way = Arc::new(());
+        let (here, gate) = (under_way.clone(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let (queue, pass, stop) = (q.clone(), gate.clone(), token.clone());
+        let run = tokio::spawn(async move {
+            let sync = move |item| {
+                let (here, pass) = (here.clone(), pass.clone());
+                async move {
+                    assert!(item != 7, "planted");
+                    pass.acquire().await.expect("open").forget();
+                    drop(here);
+                    Ok::<_, String>(None)
+                }
+            };
+            queue.run(3, &stop, sync).await;
+        });
+        let until = async |count: usize| {
+            while Arc::strong_count(&under_way) != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        // The closure itself; a worker has it once more, its item a third time.
+        until(2).await;
+        (0..5).for_each(|n| q.add(n));
+        until(2 + 3 * 2).await;
+        assert_eq!(q.len(), 2);
+        gate.add_permits(5);
+        until(2).await;
+        assert!(q.is_empty());
+        // One that fails takes nothing with it.
+        q.add(7);
+        q.add(8);
+        gate.add_permits(1);
+        while !q.is_empty() || Reporter(Arc::downgrade(&q.0)).state().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        until(2).await;
+        token.cancel();
+        run.await.expect("an end");
     }
 
     #[tokio::test(start_paused = true)]
