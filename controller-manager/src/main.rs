@@ -21,5 +21,6 @@ mod validation;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    api::only_a_client();
     component::app::main::<app::KubeControllerManager>()
 }

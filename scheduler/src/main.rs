@@ -31,5 +31,6 @@ mod whyz;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    api::only_a_client();
     component::app::main::<app::KubeScheduler>()
 }

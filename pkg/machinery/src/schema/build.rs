@@ -115,6 +115,8 @@ impl Builder {
             t.flat = (from, to);
             t.wire = (wire_from, wire_to);
         }
+        self.table.fields.shrink_to_fit();
+        self.table.types.shrink_to_fit();
         self.table.lookup = super::lookup::Lookup::of(&self.table);
         self.table
     }

@@ -29,17 +29,28 @@ struct Loader {
     api_versions: Vec<&'static str>,
 }
 
-pub(super) fn parse(text: &'static str) -> Result<TypeTable, ParseError> {
+/// The lines of some packages, each with its number, from 0.
+fn lines(text: &'static str, package: impl Fn(&str) -> bool) -> impl Iterator<Item = (usize, &'static str)> {
+    let mut wanted = true;
+    text.lines().enumerate().filter(move |(_, line)| {
+        if let Some(rest) = line.strip_prefix("package ") {
+            wanted = package(rest.split(' ').next().unwrap_or_default());
+        }
+        wanted
+    })
+}
+
+pub(super) fn parse(text: &'static str, package: impl Fn(&str) -> bool) -> Result<TypeTable, ParseError> {
     let mut loader = Loader { builder: Builder::new(), package: "", api_versions: Vec::new() };
     // References go in both directions, so all names come first.
-    for line in text.lines() {
+    for (_, line) in lines(text, &package) {
         if let Some(rest) = line.strip_prefix("package ") {
             loader.start_package(rest);
         } else if let Some(rest) = line.strip_prefix("type ") {
             loader.builder.declare(Str::const_new(rest.split(' ').next().unwrap_or_default()));
         }
     }
-    let mut lines = text.lines().enumerate().peekable();
+    let mut lines = lines(text, &package).peekable();
     while let Some((n, line)) = lines.next() {
         let fail = |what, text: &str| ParseError { line: n + 1, what, text: text.to_owned() };
         if let Some(rest) = line.strip_prefix("package ") {

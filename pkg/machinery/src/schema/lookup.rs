@@ -94,6 +94,8 @@ impl Lookup {
             };
             out.parts.push(part);
         }
+        out.parts.shrink_to_fit();
+        out.texts.shrink_to_fit();
         out
     }
 

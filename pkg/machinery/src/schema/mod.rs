@@ -255,7 +255,12 @@ const UNVERSIONED_KINDS: [&str; 5] = ["Status", "APIVersions", "APIGroup", "APIG
 impl TypeTable {
     /// Reads the text form.
     pub fn parse(text: &'static str) -> Result<TypeTable, ParseError> {
-        load::parse(text)
+        load::parse(text, |_| true)
+    }
+
+    /// Reads what the text form says of some packages (`core/v1`), which may refer to no others.
+    pub fn parse_some(text: &'static str, package: impl Fn(&str) -> bool) -> Result<TypeTable, ParseError> {
+        load::parse(text, package)
     }
 
     /// Has trees keep an empty list or map of a field (by the Go name of its type) that JSON and the wire leave out:
