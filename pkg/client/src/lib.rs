@@ -5,6 +5,7 @@
 //! and read here; keeping one alive is the business of crate `informer`. Start reading at `client.rs`.
 //! Upstream: k8s.io/client-go (rest, tools/clientcmd, transport, dynamic, metadata, discovery).
 
+mod ahead;
 mod api;
 mod client;
 mod codec;

@@ -19,9 +19,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use crate::ahead::Ahead;
 use crate::config::{Config, ConfigError, Dialer};
 use crate::http2::{self, Http2};
 use crate::tls::TlsSource;
@@ -286,7 +287,7 @@ impl Transport {
             .map_err(|_| TransportError::Connect("i/o timeout".into()))?
             .map_err(|e| TransportError::Connect(e.to_string()))?;
         tcp.set_nodelay(true).map_err(|e| TransportError::Connect(e.to_string()))?;
-        Ok(Box::new(BufReader::with_capacity(READ, tcp)))
+        Ok(Box::new(Ahead::new(tcp, READ)))
     }
 
     /// Sends a request on a connection of its own that may be upgraded.

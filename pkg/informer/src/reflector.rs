@@ -144,7 +144,8 @@ impl<K: Kept> Run<'_, K> {
             continue_token: token,
             ..ListParams::default()
         };
-        match self.r.api.list(&params).await {
+        // What a call needs is not held while the watch rests: there are dozens of them.
+        match Box::pin(self.r.api.list(&params)).await {
             Ok(list) => {
                 for object in list.items {
                     self.collect(object);
@@ -185,7 +186,7 @@ impl<K: Kept> Run<'_, K> {
         };
         self.opened = Instant::now();
         self.deadline = self.opened + limit + SLACK;
-        match self.r.api.watch(&params).await {
+        match Box::pin(self.r.api.watch(&params)).await {
             Ok(stream) => {
                 let store = self.r.store.clone();
                 self.stream = Some(stream.with_earlier(move |namespace, name| store.get_by(namespace, name)));
