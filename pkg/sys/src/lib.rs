@@ -6,9 +6,12 @@
 mod beneath;
 #[allow(unsafe_code, reason = "an allocator is unsafe to implement")]
 pub mod counting;
+#[allow(unsafe_code, reason = "the allocator is not written in Rust")]
+mod heap;
 pub mod mounts;
 #[allow(unsafe_code, reason = "advice about memory is given for an address")]
 mod text;
 
 pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};
+pub use heap::collect_heap;
 pub use text::page_out_program;

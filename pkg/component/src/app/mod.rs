@@ -9,6 +9,7 @@
 
 mod check;
 mod gather;
+mod heap;
 mod notify;
 mod signals;
 mod tasks;
@@ -180,6 +181,7 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
     };
     process.notifier.start_watchdog(&process.tasks);
     process.tasks.spawn("text", release_text(shutdown.clone()));
+    process.tasks.spawn("heap", heap::tell(shutdown.clone()));
     let result = daemon.run(process.clone()).await;
     shutdown.cancel();
     process.notifier.stopping();
@@ -218,17 +220,22 @@ async fn release_text(shutdown: CancellationToken) {
 fn runtime<D: Daemon>() -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = if D::ONE_THREAD {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        if !D::GATHER.is_zero() {
+        if D::GATHER.is_zero() {
+            builder.on_thread_park(heap::before_waiting);
+        } else {
             let gather = Arc::new(gather::Gather::new(D::GATHER));
             let before = gather.clone();
-            builder.on_thread_park(move || before.before_waiting());
+            builder.on_thread_park(move || {
+                heap::before_waiting();
+                before.before_waiting();
+            });
             builder.on_thread_unpark(move || gather.after_waiting());
         }
         builder
     } else {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(cores);
+        builder.worker_threads(cores).on_thread_park(heap::before_waiting);
         builder
     };
     builder.max_blocking_threads(64).thread_name(D::COMMAND.name).enable_all().build()
