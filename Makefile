@@ -190,7 +190,7 @@ bench-scheduler: build upstream ## our scheduler beside upstream's on bare nodes
 bench-controllers: build upstream ## our controller manager beside upstream's: a Deployment of REPLICAS pods made and deleted
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-controller-manager $(BIN)/bench-controllers
 
-fault-controllers: build upstream ## one story of workloads under crashes, frozen and missed events, failing writes; FAULTS, ROUNDS, STEP
+fault-controllers: build upstream ## one story of workloads under crashes, frozen and missed events, failing writes; FAULTS, ROUNDS, FIRST, STEP
 	CORTEN_UPSTREAM_BIN=$(UPSTREAM) OURS=$(BIN)/kube-controller-manager $(BIN)/fault-controllers
 
 CEL_COUNT ?= 100000

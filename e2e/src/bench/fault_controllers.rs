@@ -2,7 +2,8 @@
 //! disturbed (`bench::proxy`); its ends must be those of the undisturbed story (`make fault-controllers`).
 //!
 //! Environment: `OURS` (our binary), `CORTEN_UPSTREAM_BIN` (folder of upstream's, with etcd), `SIDES` (`ours upstream`),
-//! `FAULTS` (`crash frozen missed storm refused`), `ROUNDS` of each but crashes, which come after every `STEP`th write.
+//! `FAULTS` (`crash frozen missed storm refused`), `ROUNDS` of each but crashes, which come after every `STEP`th write from
+//! the `FIRST` on: several runs at a time share them.
 
 mod end_state;
 mod story;
@@ -90,7 +91,10 @@ impl Test<'_> {
         let rounds = number("ROUNDS", 5);
         for name in words("FAULTS", "crash frozen missed storm refused") {
             let faults: Vec<Fault> = match name.as_str() {
-                "crash" => (1..=calm.writes).step_by(number("STEP", 1)).map(Fault::CrashAt).collect(),
+                "crash" => {
+                    let writes = number("FIRST", 1) as u64..=calm.writes;
+                    writes.step_by(number("STEP", 1)).map(Fault::CrashAt).collect()
+                }
                 "frozen" => vec![Fault::Frozen; rounds],
                 "missed" => vec![Fault::Missed; rounds],
                 "storm" => vec![Fault::Storm; rounds],
