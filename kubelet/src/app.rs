@@ -30,6 +30,7 @@ use crate::config::Settings;
 use crate::container::limits::{NodeLimits, page_size_name};
 use crate::cpumanager::CpuManager;
 use crate::devicemanager::manager::Around;
+use crate::devicemanager::registry::Registry;
 use crate::devicemanager::{self, DeviceManager};
 use crate::events::Events;
 use crate::eviction::{self, Signal};
@@ -53,6 +54,8 @@ use crate::nodeshutdown::pods::NodePods;
 use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
+use crate::pluginmanager::manager::PluginManager;
+use crate::pluginmanager::{DEVICE_PLUGIN, Handler, Handlers as PluginHandlers};
 use crate::pod::resources::Amounts;
 use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
@@ -262,6 +265,7 @@ impl Parts {
         let checks = vec![Check::ping(), Check::log(), loop_check, device_check];
         server::start(&kubelet, options, process, checks)?;
         self.start_devices(process, wake.clone()).await?;
+        self.start_plugins(process);
         let settings = &options.settings;
         let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
         let url = match address.is_empty() {
@@ -341,6 +345,16 @@ impl Parts {
         let served = served.map_err(|e| format!("failed to start device manager: {e}"))?;
         process.tasks.spawn("device-plugins", served);
         Ok(())
+    }
+
+    /// Lets plugins register by sockets of their own.
+    fn start_plugins(&self, process: &Process) {
+        let devices = Registry::new(self.kubelet.runtime.devices.clone(), process.shutdown.clone());
+        let handlers: PluginHandlers =
+            [(DEVICE_PLUGIN.to_owned(), Arc::new(devices) as Arc<dyn Handler>)].into();
+        let plugins = PluginManager::new(self.kubelet.paths.plugins_registry(), handlers);
+        plugins.show();
+        process.tasks.spawn("plugins", plugins.run(process.shutdown.clone()));
     }
 
     /// Reads the runtime's report again and again; wakes the reporter of the node's status when it is ready at last.

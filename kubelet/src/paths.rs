@@ -62,6 +62,11 @@ impl Paths {
         self.root.join("pki")
     }
 
+    /// Folder of sockets that plugins register by.
+    pub fn plugins_registry(&self) -> PathBuf {
+        self.root.join("plugins_registry")
+    }
+
     /// Folders that must exist before anything else, with their modes.
     pub fn base_dirs(&self) -> [(PathBuf, u32); 5] {
         let at = |name: &str| self.root.join(name);
@@ -69,7 +74,7 @@ impl Paths {
             (self.root.clone(), 0o750),
             (at("pods"), 0o750),
             (at("plugins"), 0o750),
-            (at("plugins_registry"), 0o750),
+            (self.plugins_registry(), 0o750),
             (PathBuf::from(&self.pod_logs), 0o750),
         ]
     }

@@ -15,7 +15,7 @@ use deviceplugin::v1beta1::{
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::DeviceManager;
@@ -23,9 +23,10 @@ use super::choose::Question;
 use super::state::Ids;
 use crate::metrics::devices as metrics;
 use crate::node::resources::is_extended;
+use crate::rpc::{dial, error_text};
 
 /// The only version of the interface.
-const VERSION: &str = "v1beta1";
+pub(super) const VERSION: &str = "v1beta1";
 /// Name of the socket to register at.
 pub const SOCKET: &str = "kubelet.sock";
 /// How long a plugin that registers may take to be reached.
@@ -63,22 +64,11 @@ impl Plugin {
         self.stopped.is_some_and(|at| now.duration_since(at) > GRACE)
     }
 
-    async fn connect(socket: &Path) -> Result<Self, Status> {
-        let failed = |e: String| Status::unknown(format!("failed to dial device plugin: {e}"));
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
-            .map_err(|e| failed(e.to_string()))?;
+    pub(super) async fn connect(socket: &Path) -> Result<Self, Status> {
         // A plugin may register before it listens.
-        let dial = async {
-            loop {
-                match endpoint.connect().await {
-                    Ok(channel) => return channel,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        let channel = tokio::time::timeout(DIAL, dial)
+        let channel = dial(socket, DIAL)
             .await
-            .map_err(|_| failed("context deadline exceeded".to_owned()))?;
+            .map_err(|e| Status::unknown(format!("failed to dial device plugin: {e}")))?;
         let mut client = DevicePluginClient::new(channel);
         let options = client.get_device_plugin_options(Empty {}).await.map_err(|e| {
             Status::unknown(format!("failed to get device plugin options: {}", error_text(&e)))
@@ -137,11 +127,6 @@ impl Plugin {
     }
 }
 
-/// As Go's library writes it.
-fn error_text(status: &Status) -> String {
-    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
-}
-
 struct Desk {
     manager: Arc<DeviceManager>,
     stop: CancellationToken,
@@ -180,7 +165,7 @@ impl Registration for Desk {
 
 /// Upstream: IsExtendedResourceName in pkg/apis/core/v1/helper/helpers.go; with the prefix that quotas give it, the name
 /// must still be one.
-fn is_valid_name(resource: &str) -> bool {
+pub(super) fn is_valid_name(resource: &str) -> bool {
     is_extended(resource) && machinery::content::qualified_name(&format!("requests.{resource}")).is_empty()
 }
 
@@ -198,7 +183,12 @@ fn inside(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Takes what the plugin says that it has until it ends.
-async fn listen(manager: Arc<DeviceManager>, resource: String, plugin: Plugin, stop: CancellationToken) {
+pub(super) async fn listen(
+    manager: Arc<DeviceManager>,
+    resource: String,
+    plugin: Plugin,
+    stop: CancellationToken,
+) {
     let Ok(mut client) = plugin.client() else { return };
     let receive = async {
         let mut stream = client.list_and_watch(Empty {}).await?.into_inner();

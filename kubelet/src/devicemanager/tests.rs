@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::manager::{Around, Capacity};
+use super::registry::Registry;
 use super::{DeviceManager, checkpoint, plugin};
+use crate::pluginmanager::{DEVICE_PLUGIN, Handler, PluginInfo};
 use crate::pod::view::PodView;
 
 const RESOURCE: &str = "example.com/gpu";
@@ -246,4 +248,37 @@ async fn refuses_what_is_no_plugin() {
     assert_eq!((old.code(), old.message()), (tonic::Code::Unknown, expected));
     let native = ask(dir.path(), "v1beta1", "cpu").await.unwrap_err();
     assert_eq!(native.message(), "the ResourceName \"cpu\" is invalid");
+}
+
+#[tokio::test]
+async fn registers_by_a_socket_of_its_own() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kubelet = Kubelet::start(dir.path(), &[], &[]);
+    let (_offer, receiver) = watch::channel(devices("1 2", "3"));
+    let socket = elsewhere.path().join("a.sock");
+    let fake = Fake { devices: receiver, calls: Arc::default(), stop: CancellationToken::new() };
+    let server = tonic::transport::Server::builder().add_service(DevicePluginServer::new(fake));
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    let plugin = |name: &str, version: &str| PluginInfo {
+        kind: DEVICE_PLUGIN.to_owned(),
+        name: name.to_owned(),
+        endpoint: socket.clone(),
+        versions: vec!["v0".to_owned(), version.to_owned()],
+    };
+    let registry = Registry::new(kubelet.manager.clone(), kubelet.stop.clone());
+    let old = registry.validate(&plugin(RESOURCE, "v1")).unwrap_err();
+    assert_eq!(old, "manager version, v1beta1, is not among plugin supported versions [v0 v1]");
+    let native = registry.validate(&plugin("cpu", "v1beta1")).unwrap_err();
+    assert_eq!(native, "invalid name of device plugin socket: the ResourceName \"cpu\" is invalid");
+    let good = plugin(RESOURCE, "v1beta1");
+    registry.validate(&good).unwrap();
+    registry.register(&good).await.unwrap();
+    kubelet.until(3, 2).await;
+    assert!(registry.register(&good).await.unwrap_err().starts_with("device plugin already connected: "));
+    // It still runs, but is not heard any more.
+    registry.deregister(&good);
+    kubelet.until(3, 0).await;
+    registry.register(&good).await.unwrap();
+    kubelet.until(3, 2).await;
 }
