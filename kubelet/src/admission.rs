@@ -3,11 +3,13 @@
 //! The scheduler has decided already, but pods may be bound by hand, and the node may have changed meanwhile.
 //! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl and the scheduler's AdmissionCheck, v1.37.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use crate::container::downward::NodeAllocatable;
+use crate::dra::resolve;
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
 
@@ -95,6 +97,23 @@ fn system(pod: &Pod) -> Result<(), Rejection> {
     }
 }
 
+/// The pod without what its claim of devices gives it in place of the node's resources. Upstream:
+/// removeMissingExtendedResources.
+fn unclaimed(pod: &Pod) -> Cow<'_, Pod> {
+    if pod.api_status().extended_resource_claim_status.is_none() {
+        return Cow::Borrowed(pod);
+    }
+    let mut out = pod.clone();
+    let spec = out.spec.get_or_insert_default();
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        let requests = container.resources.as_mut().and_then(|r| r.requests.as_mut());
+        if let Some(requests) = requests {
+            requests.retain(|name, _| !resolve::is_claimed(pod, &container.name, name));
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     let short = |name: &str, asked: i64, used: i64, capacity: i64| Rejection {
         reason: format!("OutOf{name}"),
@@ -106,7 +125,7 @@ fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     if count.saturating_add(1) > node.max_pods {
         return Err(short("pods", 1, count, node.max_pods));
     }
-    let asked = pod_requests(pod);
+    let asked = pod_requests(&unclaimed(pod));
     let taken: Vec<_> = others.iter().map(|other| pod_requests(other)).collect();
     let capacity = node.allocatable;
     let checks = [
@@ -239,6 +258,10 @@ mod tests {
     }
 
     fn check(spec: serde_json::Value, others: &[&Pod], expected: Result<(), (&str, &str)>) {
+        check_pod(&pod(spec), others, expected);
+    }
+
+    fn check_pod(pod: &Pod, others: &[&Pod], expected: Result<(), (&str, &str)>) {
         let labels =
             BTreeMap::from([("disk".to_owned(), "ssd".to_owned()), ("n".to_owned(), "5".to_owned())]);
         let node = Node {
@@ -249,7 +272,7 @@ mod tests {
             max_pods: 2,
             unsafe_sysctls: &["net.core.*".to_owned()],
         };
-        let got = admit(&pod(spec), others, &node).map_err(|r| (r.reason, r.message));
+        let got = admit(pod, others, &node).map_err(|r| (r.reason, r.message));
         assert_eq!(got.as_ref().map_err(|(r, m)| (r.as_str(), m.as_str())).copied(), expected);
     }
 
@@ -280,6 +303,15 @@ mod tests {
         check(devices("1"), &[&one], Ok(()));
         let message = "Node didn't have enough resource: example.com/a, requested: 2, used: 1, capacity: 2";
         check(devices("2"), &[&one], Err(("OutOfexample.com/a", message)));
+        let mapping = |name: &str| json!({"containerName": "c", "resourceName": name, "requestName": "r"});
+        let claimed = |name: &str| -> Pod {
+            let status = json!({"resourceClaimName": "x", "requestMappings": [mapping(name)]});
+            let mut pod = pod(devices("2"));
+            pod.status = serde_json::from_value(json!({"extendedResourceClaimStatus": status})).unwrap();
+            pod
+        };
+        check_pod(&claimed("example.com/a"), &[&one], Ok(()));
+        check_pod(&claimed("example.com/b"), &[&one], Err(("OutOfexample.com/a", message)));
         check(
             json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),
             &[&big],

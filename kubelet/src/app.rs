@@ -1,7 +1,7 @@
 //! Assembly of kubelet: options to running parts, in the order in which they start.
 //! Upstream: cmd/kubelet/app/server.go run, pkg/kubelet/kubelet.go NewMainKubelet and Run, v1.37.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,9 @@ use crate::cpumanager::CpuManager;
 use crate::devicemanager::manager::Around;
 use crate::devicemanager::registry::Registry;
 use crate::devicemanager::{self, DeviceManager};
+use crate::dra::manager::{Api, Cluster};
+use crate::dra::resolve::Gates as ClaimGates;
+use crate::dra::{DraManager, wipe};
 use crate::events::Events;
 use crate::eviction::{self, Signal};
 use crate::housekeeping;
@@ -55,7 +58,7 @@ use crate::options::{COMMAND, Options};
 use crate::paths::{Paths, make_dir, share};
 use crate::pleg::Pleg;
 use crate::pluginmanager::manager::PluginManager;
-use crate::pluginmanager::{DEVICE_PLUGIN, Handler, Handlers as PluginHandlers};
+use crate::pluginmanager::{DEVICE_PLUGIN, DRA_PLUGIN, Handler, Handlers as PluginHandlers};
 use crate::pod::resources::Amounts;
 use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
@@ -201,6 +204,7 @@ impl Parts {
             events: events.clone(),
             volumes,
             cgroups,
+            dra: claims(options, &paths, client.as_ref(), node_object.as_ref(), &stop)?,
             devices: DeviceManager::new(Path::new(devicemanager::FOLDER), numa_nodes(), Instant::now()),
             userns: user_namespaces(settings, &paths)?,
             node: node.clone(),
@@ -276,9 +280,10 @@ impl Parts {
         let workers = self.workers.clone();
         tasks.spawn("pleg", self.pleg.clone().run(move |uid| workers.poke(uid), stop.clone()));
         let (status, workers) = (kubelet.status.clone(), self.workers.clone());
+        let claims = kubelet.runtime.dra.clone();
         let status_stop = stop.clone();
         tasks.spawn("status", async move {
-            let may_run = |uid: &str| workers.may_run(uid);
+            let may_run = |uid: &str| workers.may_run(uid) || claims.has_pod(uid);
             status.run(may_run, status_stop).await;
         });
         if let Some(certificates) = &kubelet.certificates {
@@ -322,6 +327,7 @@ impl Parts {
                     memory.sources_ready();
                 }
                 kubelet.runtime.devices.sources_ready();
+                kubelet.runtime.dra.sources_ready();
                 housekeeping::run(kubelet, pleg, settings, stop).await;
             }
         });
@@ -330,13 +336,9 @@ impl Parts {
 
     /// Lets plugins of devices register.
     async fn start_devices(&self, process: &Process, report: Arc<Notify>) -> Result<(), Error> {
-        let (kubelet, workers) = (Arc::downgrade(&self.kubelet), self.workers.clone());
-        let active = move || {
-            let pods = kubelet.upgrade().map(|kubelet| kubelet.active_pods()).unwrap_or_default();
-            pods.iter().map(|pod| pod.uid().to_owned()).collect()
-        };
+        let workers = self.workers.clone();
         let around = Around {
-            active: Box::new(active),
+            active: Box::new(active(&self.kubelet)),
             changed: Box::new(move |uid| workers.poke(uid)),
             report,
             running: query::running(&self.kubelet.runtime.cri).await,
@@ -350,11 +352,18 @@ impl Parts {
     /// Lets plugins register by sockets of their own.
     fn start_plugins(&self, process: &Process) {
         let devices = Registry::new(self.kubelet.runtime.devices.clone(), process.shutdown.clone());
-        let handlers: PluginHandlers =
-            [(DEVICE_PLUGIN.to_owned(), Arc::new(devices) as Arc<dyn Handler>)].into();
+        let claims = self.kubelet.runtime.dra.clone();
+        let handlers: PluginHandlers = [
+            (DEVICE_PLUGIN.to_owned(), Arc::new(devices) as Arc<dyn Handler>),
+            (DRA_PLUGIN.to_owned(), claims.registry()),
+        ]
+        .into();
         let plugins = PluginManager::new(self.kubelet.paths.plugins_registry(), handlers);
         plugins.show();
         process.tasks.spawn("plugins", plugins.run(process.shutdown.clone()));
+        claims.show();
+        let active = active(&self.kubelet);
+        process.tasks.spawn("claims", claims.run(active, process.shutdown.clone()));
     }
 
     /// Reads the runtime's report again and again; wakes the reporter of the node's status when it is ready at last.
@@ -493,6 +502,15 @@ impl Parts {
         process
             .tasks
             .spawn("node-lease", lease::run(client.named("lease"), name, seconds, process.shutdown.clone()));
+    }
+}
+
+/// Tells the uids of pods that count.
+fn active(kubelet: &Arc<Kubelet>) -> impl Fn() -> BTreeSet<String> + Send + Sync + 'static {
+    let kubelet = Arc::downgrade(kubelet);
+    move || {
+        let pods = kubelet.upgrade().map(|kubelet| kubelet.active_pods()).unwrap_or_default();
+        pods.iter().map(|pod| pod.uid().to_owned()).collect()
     }
 }
 
@@ -834,6 +852,24 @@ fn volumes(
     let bundled = options.gates.enabled(Gate::ClusterTrustBundleProjection);
     let bundles = TrustBundles::new(client.filter(|_| bundled).cloned(), stop.clone());
     Arc::new(VolumeManager::new(paths.clone(), client.cloned(), bundles, certificates, stop))
+}
+
+/// What knows of claimed devices.
+fn claims(
+    options: &Options,
+    paths: &Paths,
+    client: Option<&Client>,
+    node: Option<&Store<Node>>,
+    stop: &CancellationToken,
+) -> Result<Arc<DraManager>, Error> {
+    let gates = ClaimGates {
+        groups: options.gates.enabled(Gate::DRAWorkloadResourceClaims),
+        optional: options.gates.enabled(Gate::DRAOptionalNodeOperations),
+    };
+    let api = client.zip(node).map(|(client, node)| -> Arc<dyn Api> {
+        Arc::new(Cluster { client: client.clone(), node: node.clone() })
+    });
+    Ok(DraManager::new(&paths.root, api, gates, wipe::DELAY, stop.clone())?)
 }
 
 /// Looks up the runtime handlers of runtime classes.

@@ -669,6 +669,8 @@ impl Steps for WorkerSteps {
                 "detected running containers after a successful KillPod, CRI violation: {running:?}"
             ));
         }
+        // After all containers have stopped, and before the API server knows: then the claims may go to others.
+        kubelet.runtime.dra.unprepare(pod).await?;
         kubelet.status.set(pod, kubelet.generate(pod, &stopped, true, eviction));
         Ok(())
     }

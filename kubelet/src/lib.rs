@@ -1,7 +1,7 @@
 //! The kubelet: runs the pods that the API server assigns to this node on a container runtime.
 //!
 //! Decisions are pure functions ([`runtime::actions`], [`status::generate`]); effects are thin shells around them. It
-//! does not contain the container runtime, dynamic resources or CSI. Start reading at
+//! does not contain the container runtime or CSI. Start reading at
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
 mod admission;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod container;
 pub mod cpumanager;
 pub mod devicemanager;
+pub mod dra;
 mod events;
 pub mod eviction;
 mod flags;

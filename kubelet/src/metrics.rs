@@ -4,6 +4,7 @@
 
 pub mod cpus;
 pub mod devices;
+pub mod dra;
 pub mod images;
 pub mod memory;
 pub mod shutdown;
@@ -103,6 +104,7 @@ pub fn install(node: &str) {
     families();
     cpus::install();
     devices::install();
+    dra::install();
     images::install();
     memory::install();
     shutdown::install();

@@ -107,7 +107,7 @@ fn checksum(data: &Data) -> Result<u64, String> {
 }
 
 /// As Go's encoder, which keeps such signs out of web pages.
-fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

@@ -22,6 +22,7 @@ use super::state::{Ids, State};
 use super::{checkpoint, hints};
 use crate::admission::Rejection;
 use crate::cpumanager::checkpoint::replace;
+use crate::dra::resolve::is_claimed;
 use crate::metrics::devices as metrics;
 use crate::pod::resources::container_limits;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
@@ -286,7 +287,7 @@ impl DeviceManager {
         }
         let limits = container_limits(container);
         let mut changed = false;
-        for resource in limits.0.keys().filter(|name| !of_claim(pod, &container.name, name)) {
+        for resource in limits.0.keys().filter(|name| !is_claimed(pod, &container.name, name)) {
             let count = usize::try_from(limits.whole(resource)).unwrap_or_default();
             let wish = Wish {
                 uid: pod.uid(),
@@ -394,13 +395,6 @@ impl std::fmt::Debug for DeviceManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeviceManager").field("folder", &self.folder).finish_non_exhaustive()
     }
-}
-
-/// True if a claim of devices serves what looks like a plugin's resource.
-fn of_claim(pod: &Pod, container: &str, resource: &str) -> bool {
-    let status = pod.api_status().extended_resource_claim_status.as_ref();
-    let mut mappings = status.into_iter().flat_map(|s| &s.request_mappings);
-    mappings.any(|m| m.container_name == container && m.resource_name == resource)
 }
 
 /// Nothing is given away while it lasts.

@@ -20,6 +20,7 @@ use crate::cgroup::manager::CgroupManager;
 use crate::container::sandbox;
 use crate::container::security::describe;
 use crate::devicemanager::DeviceManager;
+use crate::dra::DraManager;
 use crate::events::Events;
 use crate::image::manager::ImageManager;
 use crate::logs::pod_log_directory;
@@ -54,6 +55,8 @@ pub struct Runtime {
     pub cgroups: CgroupManager,
     /// Devices of plugins.
     pub devices: Arc<DeviceManager>,
+    /// Claims of devices.
+    pub dra: Arc<DraManager>,
     /// Ranges of ids for pods with user namespaces.
     pub userns: UserNamespaces,
     /// The node.
@@ -223,7 +226,12 @@ impl PodSync<'_> {
         if plan.create_sandbox {
             outcome.acted = true;
             match self.create_sandbox(plan.attempt).await {
-                Ok(made) => sandbox = made,
+                Ok(Some(made)) => sandbox = made,
+                // Its claims are not prepared: the next look at the pod comes as late as if all were well, as upstream.
+                Ok(None) => {
+                    outcome.acted = false;
+                    return outcome;
+                }
                 Err(error) => {
                     outcome.errors.push(error);
                     return outcome;
@@ -309,10 +317,16 @@ impl PodSync<'_> {
         }
     }
 
-    /// Makes a sandbox; its id and addresses.
-    async fn create_sandbox(&self, attempt: u32) -> Result<(String, Vec<String>), String> {
+    /// Makes a sandbox; its id and addresses. None if the pod's claims cannot be prepared.
+    async fn create_sandbox(&self, attempt: u32) -> Result<Option<(String, Vec<String>)>, String> {
         let pod = self.pod;
         work::pod_starts();
+        if let Err(error) = self.runtime.dra.prepare(pod).await {
+            let message = format!("Failed to prepare dynamic resources: {error}");
+            self.runtime.events.warning(pod, "FailedPrepareDynamicResources", &message);
+            tracing::error!(pod = pod.log_name(), error, "Failed to prepare dynamic resources");
+            return Ok(None);
+        }
         let made = self.try_create_sandbox(attempt).await;
         let id = made.map_err(|error| {
             work::pod_failed();
@@ -325,7 +339,7 @@ impl PodSync<'_> {
             )
         })?;
         if pod.is_host_network() {
-            return Ok((id, self.node_ips()));
+            return Ok(Some((id, self.node_ips())));
         }
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: false };
         let status = self.runtime.cri.pod_sandbox_status(request).await.map_err(|error| {
@@ -337,7 +351,7 @@ impl PodSync<'_> {
             let more = network.additional_ips.into_iter().map(|ip| ip.ip);
             std::iter::once(network.ip).chain(more).filter(|ip| !ip.is_empty()).collect()
         });
-        Ok((id, ips.unwrap_or_default()))
+        Ok(Some((id, ips.unwrap_or_default())))
     }
 
     fn node_ips(&self) -> Vec<String> {

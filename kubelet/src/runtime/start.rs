@@ -110,7 +110,9 @@ impl PodSync<'_> {
         restart_count: u32,
     ) -> Result<v1::ContainerConfig, String> {
         let (runtime, pod, container) = (self.runtime, self.pod, &start.container);
-        let devices = runtime.devices.settings(pod, container).await?;
+        let claimed = runtime.dra.devices(pod, container)?;
+        let mut devices = runtime.devices.settings(pod, container).await?;
+        devices.cdi_devices.splice(..0, claimed);
         let env = self.environment(container, start.pod_ips).await?;
         let user = self.image_user(container).await?;
         let target = match &start.target {
