@@ -64,6 +64,7 @@ use crate::pod::source::{file, url};
 use crate::pod::store::PodStore;
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::podcertificate::manager::PodCertificates;
+use crate::podresources;
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::runtime::query;
@@ -270,6 +271,7 @@ impl Parts {
         server::start(&kubelet, options, process, checks)?;
         self.start_devices(process, wake.clone()).await?;
         self.start_plugins(process);
+        self.start_pod_resources(options, process)?;
         let settings = &options.settings;
         let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
         let url = match address.is_empty() {
@@ -364,6 +366,16 @@ impl Parts {
         claims.show();
         let active = active(&self.kubelet);
         process.tasks.spawn("claims", claims.run(active, process.shutdown.clone()));
+    }
+
+    /// Tells agents on the node what containers were given.
+    fn start_pod_resources(&self, options: &Options, process: &Process) -> Result<(), Error> {
+        let failed = |e| format!("failed to create listener for podResources endpoint: {e}");
+        let listener = podresources::server::open(&self.kubelet.paths.pod_resources()).map_err(failed)?;
+        let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
+        let only_active = options.gates.enabled(Gate::KubeletPodResourcesListUseActivePods);
+        process.tasks.spawn("pod-resources", podresources::server::serve(node, only_active, listener, stop));
+        Ok(())
     }
 
     /// Reads the runtime's report again and again; wakes the reporter of the node's status when it is ready at last.

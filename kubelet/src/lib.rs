@@ -36,6 +36,7 @@ mod pleg;
 pub mod pluginmanager;
 pub mod pod;
 pub mod podcertificate;
+pub mod podresources;
 pub mod probe;
 mod rpc;
 pub mod runtime;

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod dra;
 pub mod images;
 pub mod memory;
+pub mod podresources;
 pub mod shutdown;
 pub mod volumes;
 pub mod work;
@@ -107,6 +108,7 @@ pub fn install(node: &str) {
     dra::install();
     images::install();
     memory::install();
+    podresources::install();
     shutdown::install();
     volumes::install();
     work::install();

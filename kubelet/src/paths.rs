@@ -67,6 +67,11 @@ impl Paths {
         self.root.join("plugins_registry")
     }
 
+    /// Folder of the socket that tells what containers were given.
+    pub fn pod_resources(&self) -> PathBuf {
+        self.root.join("pod-resources")
+    }
+
     /// Folders that must exist before anything else, with their modes.
     pub fn base_dirs(&self) -> [(PathBuf, u32); 5] {
         let at = |name: &str| self.root.join(name);

@@ -186,6 +186,16 @@ impl CpuManager {
             .map(ToString::to_string)
     }
 
+    /// A container's own processors.
+    pub fn own(&self, uid: &str, container: &str) -> CpuSet {
+        self.inner.lock().state.get(uid, container).cloned().unwrap_or_default()
+    }
+
+    /// Processors that containers may have for themselves. Upstream: GetAllocatableCPUs.
+    pub fn usable(&self) -> CpuSet {
+        self.inner.lock().policy.as_ref().map(StaticPolicy::usable).unwrap_or_default()
+    }
+
     /// True if a container has processors of its own.
     pub fn is_exclusive(&self, uid: &str, container: &str) -> bool {
         self.inner.lock().state.get(uid, container).is_some_and(|cpus| !cpus.is_empty())

@@ -76,6 +76,11 @@ impl StaticPolicy {
         Ok(policy)
     }
 
+    /// Processors that are not reserved.
+    pub fn usable(&self) -> CpuSet {
+        self.topology.details.cpus().difference(&self.reserved)
+    }
+
     /// Begins with an empty state, or checks the one that was read.
     ///
     /// # Errors

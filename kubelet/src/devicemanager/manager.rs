@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::choose::{Next, Wish, begin};
 use super::plugin::{self, Plugin};
 use super::settings::{DeviceSettings, settings};
-use super::state::{Ids, State};
+use super::state::{Held, Ids, State};
 use super::{checkpoint, hints};
 use crate::admission::Rejection;
 use crate::cpumanager::checkpoint::replace;
@@ -235,6 +235,21 @@ impl DeviceManager {
         let has_some = inner.state.pods.contains_key(uid);
         let used = inner.state.allocated.iter().filter(|_| has_some);
         used.map(|(name, ids)| (name.clone(), ids.len())).collect()
+    }
+
+    /// Takes devices back from pods that are over.
+    pub fn refresh(&self) {
+        self.take_back(&mut self.inner.lock().state);
+    }
+
+    /// All that a container holds.
+    pub fn held_by(&self, uid: &str, container: &str) -> Vec<Held> {
+        self.inner.lock().state.held_by(uid, container)
+    }
+
+    /// All devices that work.
+    pub fn usable(&self) -> Vec<Held> {
+        self.inner.lock().state.usable()
     }
 
     /// Says of a pod's containers whether their devices work.

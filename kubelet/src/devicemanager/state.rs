@@ -29,6 +29,17 @@ impl Given {
     }
 }
 
+/// A device as it is shown to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The resource.
+    pub resource: String,
+    /// The device.
+    pub id: String,
+    /// NUMA nodes that it is near to; absent if nothing is known of that.
+    pub nodes: Option<Vec<i64>>,
+}
+
 /// By container, then by resource.
 pub type OfPod = BTreeMap<String, BTreeMap<String, Given>>;
 
@@ -58,6 +69,43 @@ impl State {
     /// What a container holds of a resource.
     pub fn given(&self, uid: &str, container: &str, resource: &str) -> Option<&Given> {
         self.pods.get(uid)?.get(container)?.get(resource)
+    }
+
+    /// All that a container holds. Upstream: getContainerDevices in pod_devices.go.
+    pub fn held_by(&self, uid: &str, container: &str) -> Vec<Held> {
+        let mut all: BTreeMap<(&String, &String), Option<Vec<i64>>> = BTreeMap::new();
+        for (resource, given) in
+            self.pods.get(uid).and_then(|of_pod| of_pod.get(container)).into_iter().flatten()
+        {
+            for (node, ids) in &given.by_node {
+                for id in ids {
+                    let nodes = all.entry((resource, id)).or_default();
+                    if *node != NO_NODE {
+                        nodes.get_or_insert_default().push(*node);
+                    }
+                }
+            }
+        }
+        let held = |((resource, id), nodes): ((&String, &String), _)| Held {
+            resource: resource.clone(),
+            id: id.clone(),
+            nodes,
+        };
+        all.into_iter().map(held).collect()
+    }
+
+    /// All devices that work. Upstream: GetAllocatableDevices in manager.go.
+    pub fn usable(&self) -> Vec<Held> {
+        let healthy = |(resource, ids): (&String, &Ids)| -> Vec<Held> {
+            let known = self.devices.get(resource).into_iter().flatten().filter(|(id, _)| ids.contains(*id));
+            let held = |(id, device): (&String, &Device)| Held {
+                resource: resource.clone(),
+                id: id.clone(),
+                nodes: device.topology.as_ref().map(|t| t.nodes.iter().map(|node| node.id).collect()),
+            };
+            known.map(held).collect()
+        };
+        self.healthy.iter().flat_map(healthy).collect()
     }
 
     /// What all containers of a pod hold of a resource.
@@ -196,6 +244,7 @@ fn set_health(container: &mut ContainerStatus, new: ResourceStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use deviceplugin::v1beta1::{NumaNode, TopologyInfo};
     use serde_json::json;
 
     fn device(id: &str, health: &str) -> Device {
@@ -217,6 +266,27 @@ mod tests {
         let shown = serde_json::to_value(&status.container_statuses.unwrap()[0].allocated_resources_status);
         let expected = json!([{"name": "a/b", "resources": [{"resourceID": "1", "health": "Unhealthy"}]}]);
         assert_eq!(shown.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_others_are_shown() {
+        let mut state = State::default();
+        let near = |id: &str, nodes: &[i64]| {
+            let nodes = nodes.iter().map(|id| NumaNode { id: *id }).collect();
+            Device { topology: Some(TopologyInfo { nodes }), ..device(id, HEALTHY) }
+        };
+        state.offered(
+            "a/b",
+            vec![near("1", &[0, 1]), device("2", HEALTHY), device("3", "bad"), near("4", &[])],
+        );
+        let ids = ["1".to_owned(), "2".to_owned()].into();
+        state.give(("u", "c"), "a/b", &ids, ContainerAllocateResponse::default());
+        let show = |all: Vec<Held>| {
+            all.into_iter().map(|h| format!("{} {} {:?}", h.resource, h.id, h.nodes)).collect::<Vec<_>>()
+        };
+        assert_eq!(show(state.held_by("u", "c")), ["a/b 1 Some([0, 1])", "a/b 2 None"]);
+        assert!(state.held_by("u", "d").is_empty());
+        assert_eq!(show(state.usable()), ["a/b 1 Some([0, 1])", "a/b 2 None", "a/b 4 Some([])"]);
     }
 
     #[test]

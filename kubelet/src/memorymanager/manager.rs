@@ -17,7 +17,7 @@ use super::checkpoint;
 use super::discover::discover;
 use super::policy_static::StaticPolicy;
 use super::reserved;
-use super::state::State;
+use super::state::{Block, State};
 use crate::admission::Rejection;
 use crate::config::Settings;
 use crate::cpumanager::checkpoint::replace;
@@ -110,6 +110,17 @@ impl MemoryManager {
             inner.state.get(uid, container)?.iter().flat_map(|b| b.numa_affinity.clone()).collect();
         let text: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         (!text.is_empty()).then(|| text.join(","))
+    }
+
+    /// A container's own memory.
+    pub fn own(&self, uid: &str, container: &str) -> Vec<Block> {
+        self.inner.lock().state.get(uid, container).cloned().unwrap_or_default()
+    }
+
+    /// Memory that containers may have for themselves. Upstream: GetAllocatableMemory.
+    pub fn usable(&self) -> Vec<Block> {
+        let inner = self.inner.lock();
+        if inner.policy.is_some() { inner.state.usable() } else { Vec::new() }
     }
 
     /// A container starts, so the init containers before it have ended and need their memory no more.

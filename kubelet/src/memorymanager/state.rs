@@ -74,6 +74,20 @@ impl State {
         self.assignments.get(uid)?.get(container)
     }
 
+    /// What there is for containers, by node and kind.
+    pub fn usable(&self) -> Vec<Block> {
+        let of_node = |(id, node): (&u32, &NodeState)| -> Vec<Block> {
+            let some = node.memory_map.iter().filter(|(_, table)| table.allocatable > 0);
+            let block = |(kind, table): (&String, &MemoryTable)| Block {
+                numa_affinity: vec![*id],
+                r#type: kind.clone(),
+                size: table.allocatable,
+            };
+            some.map(block).collect()
+        };
+        self.machine.iter().flat_map(of_node).collect()
+    }
+
     /// Gives a container blocks.
     pub fn set(&mut self, uid: &str, container: &str, blocks: Vec<Block>) {
         self.assignments.entry(uid.to_owned()).or_default().insert(container.to_owned(), blocks);
