@@ -364,6 +364,8 @@ impl Parts {
         plugins.show();
         process.tasks.spawn("plugins", plugins.run(process.shutdown.clone()));
         claims.show();
+        let workers = self.workers.clone();
+        claims.tell(move |uid| workers.poke(uid));
         let active = active(&self.kubelet);
         process.tasks.spawn("claims", claims.run(active, process.shutdown.clone()));
     }
@@ -877,6 +879,8 @@ fn claims(
     let gates = ClaimGates {
         groups: options.gates.enabled(Gate::DRAWorkloadResourceClaims),
         optional: options.gates.enabled(Gate::DRAOptionalNodeOperations),
+        health: options.gates.enabled(Gate::ResourceHealthStatus),
+        messages: options.gates.enabled(Gate::ResourceHealthStatusMessage),
     };
     let api = client.zip(node).map(|(client, node)| -> Arc<dyn Api> {
         Arc::new(Cluster { client: client.clone(), node: node.clone() })

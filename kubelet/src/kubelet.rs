@@ -153,6 +153,7 @@ impl Kubelet {
         });
         if component::features::enabled(Gate::ResourceHealthStatus) {
             self.runtime.devices.show_health(pod.uid(), &mut status);
+            self.runtime.dra.show_health(pod, &mut status, Timestamp::now());
         }
         status
     }

@@ -17,6 +17,9 @@ use pluginapi::dra::v1::{
     NodeUnprepareResourcesRequest,
 };
 use pluginapi::dra::v1beta1::dra_plugin_client::DraPluginClient as OldClient;
+use pluginapi::health::v1::dra_resource_health_client::DraResourceHealthClient;
+use pluginapi::health::v1::{NodeWatchResourcesRequest, NodeWatchResourcesResponse};
+use pluginapi::health::v1alpha1::dra_resource_health_client::DraResourceHealthClient as OldHealthClient;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -32,10 +35,25 @@ const CALL: Duration = Duration::from_secs(45);
 const SERVICES: [(&str, Version); 2] =
     [("v1.DRAPlugin", Version::V1), ("v1beta1.DRAPlugin", Version::V1beta1)];
 
+/// Names of the versions in which a driver may tell how its devices are, the newest one first.
+const HEALTH: [(&str, Version); 2] =
+    [("v1.DRAResourceHealth", Version::V1), ("v1alpha1.DRAResourceHealth", Version::V1beta1)];
+/// Pause after a driver has stopped telling.
+const HEALTH_PAUSE: Duration = Duration::from_secs(5);
+
+/// Hears how devices are.
+pub trait Listener: Send + Sync {
+    /// A driver tells how all its devices are.
+    fn report(&self, driver: &str, report: NodeWatchResourcesResponse);
+    /// A driver tells no more.
+    fn silent(&self, driver: &str);
+}
+
 /// A version of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1,
+    /// The one before it.
     V1beta1,
 }
 
@@ -114,18 +132,57 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Hears how the devices are until the driver says no more.
+    async fn hear(&self, version: Version, listener: &dyn Listener) -> Result<(), Status> {
+        let channel = self.link.channel().await?;
+        let request = NodeWatchResourcesRequest {};
+        let answer = match version {
+            Version::V1 => DraResourceHealthClient::new(channel).node_watch_resources(request).await,
+            Version::V1beta1 => OldHealthClient::new(channel).node_watch_resources(request).await,
+        };
+        let mut stream = answer?.into_inner();
+        while let Some(report) = stream.message().await? {
+            listener.report(&self.name, report);
+        }
+        Ok(())
+    }
+
+    /// Hears how the devices are until `stop`, unless the driver cannot tell after all.
+    async fn keep_hearing(self: Arc<Self>, version: Version, to: Arc<dyn Listener>, stop: CancellationToken) {
+        let hear = async {
+            loop {
+                let result = self.hear(version, to.as_ref()).await;
+                to.silent(&self.name);
+                if let Err(status) = result {
+                    let error = error_text(&status);
+                    tracing::debug!(driver = self.name, error, "WatchResources health stream has ended");
+                    if status.code() == tonic::Code::Unimplemented {
+                        return;
+                    }
+                }
+                tokio::time::sleep(HEALTH_PAUSE).await;
+            }
+        };
+        stop.run_until_cancelled(hear).await;
+        to.silent(&self.name);
+    }
+}
+
 /// All drivers.
 pub struct Drivers {
     /// By name, in the order in which they came.
     all: Mutex<BTreeMap<String, Vec<Arc<Driver>>>>,
     wiper: Arc<Wiper>,
+    /// Hears how devices are; absent if nobody wants to know.
+    listener: Option<Arc<dyn Listener>>,
     stop: CancellationToken,
 }
 
 impl Drivers {
     /// Connections are kept until `stop`.
-    pub fn new(wiper: Arc<Wiper>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { all: Mutex::default(), wiper, stop })
+    pub fn new(wiper: Arc<Wiper>, listener: Option<Arc<dyn Listener>>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { all: Mutex::default(), wiper, listener, stop })
     }
 
     /// The driver to ask: the last one that came, of those that can be reached if there are some.
@@ -152,7 +209,8 @@ impl Drivers {
 
     fn add(self: &Arc<Self>, plugin: &PluginInfo, version: Version) -> Result<(), String> {
         let (name, endpoint) = (plugin.name.clone(), plugin.endpoint.clone());
-        let link = Link::new(&endpoint, self.stop.child_token());
+        let stop = self.stop.child_token();
+        let link = Link::new(&endpoint, stop.clone());
         let driver = Arc::new(Driver {
             name: name.clone(),
             endpoint: endpoint.clone(),
@@ -171,6 +229,10 @@ impl Drivers {
             known.push(driver.clone());
         }
         self.look(&name);
+        let tells = HEALTH.iter().find(|(name, _)| plugin.versions.iter().any(|v| v == name));
+        if let Some(((_, version), listener)) = tells.zip(self.listener.clone()) {
+            tokio::spawn(driver.clone().keep_hearing(*version, listener, stop));
+        }
         let this = Arc::downgrade(self);
         tokio::spawn(link.keep(move |connected| {
             tracing::info!(driver = name, endpoint = %endpoint.display(), connected, "Connection changed");

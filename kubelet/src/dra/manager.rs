@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,14 +12,17 @@ use client::{Client, DeleteParams, ListParams};
 use component::metrics::default_registry;
 use cri::v1;
 use informer::Store;
-use k8s_openapi::api::core::v1::{Container, Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, PodStatus};
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
+use pluginapi::health::v1::NodeWatchResourcesResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::checkpoint;
 use super::claims::{ClaimInfo, Claims, Plan, unknown, unprepared};
-use super::drivers::{Driver, Drivers, Registry};
+use super::drivers::{Driver, Drivers, Listener, Registry};
+use super::health::{self, HealthStore};
 use super::resolve::{self, Gates};
 use super::wipe::{Wiper, selector};
 use crate::cpumanager::checkpoint::replace;
@@ -63,10 +66,36 @@ impl Api for Cluster {
     }
 }
 
+/// Called with a pod.
+type Changed = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Hears how devices are.
+pub(super) struct Ear {
+    store: HealthStore,
+    claims: Arc<Mutex<Claims>>,
+    /// Called with pods whose devices are no longer as they were.
+    changed: OnceLock<Changed>,
+}
+
+impl Listener for Ear {
+    fn report(&self, driver: &str, report: NodeWatchResourcesResponse) {
+        let devices = self.store.report(driver, report);
+        let users = health::users(&self.claims.lock(), driver, &devices);
+        if let Some(changed) = self.changed.get() {
+            users.iter().for_each(|uid| changed(uid));
+        }
+    }
+
+    fn silent(&self, driver: &str) {
+        self.store.clear(driver);
+    }
+}
+
 /// All claims of the node's pods, and their drivers.
 pub struct DraManager {
     file: PathBuf,
-    claims: Mutex<Claims>,
+    claims: Arc<Mutex<Claims>>,
+    pub(super) health: Arc<Ear>,
     api: Option<Arc<dyn Api>>,
     pub(super) drivers: Arc<Drivers>,
     wiper: Arc<Wiper>,
@@ -104,11 +133,16 @@ impl DraManager {
             Err(error) => return Err(failed(error.to_string())),
         };
         let wiper = Wiper::new(api.clone(), delay, stop.clone());
+        let claims = Arc::new(Mutex::new(claims));
+        let store = HealthStore::new(root);
+        let health = Arc::new(Ear { store, claims: claims.clone(), changed: OnceLock::new() });
+        let listener = gates.health.then(|| health.clone() as Arc<dyn Listener>);
         Ok(Arc::new(Self {
             file,
-            claims: Mutex::new(claims),
+            claims,
+            health,
             api,
-            drivers: Drivers::new(wiper.clone(), stop),
+            drivers: Drivers::new(wiper.clone(), listener, stop),
             wiper,
             gates,
             complete: AtomicBool::new(false),
@@ -128,6 +162,17 @@ impl DraManager {
             let (all, by_driver) = claims.in_use();
             out.push(metrics::in_use(all, &by_driver));
         }));
+    }
+
+    /// Calls `changed` with pods whose devices are no longer as they were, for the rest of the process.
+    pub fn tell(&self, changed: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.health.changed.set(Box::new(changed));
+    }
+
+    /// Says of a pod's containers how their claimed devices are.
+    pub fn show_health(&self, pod: &Pod, status: &mut PodStatus, now: Timestamp) {
+        let healths = self.health.store.get();
+        health::show(pod, status, &self.claims.lock(), &healths, self.gates.messages, now);
     }
 
     /// All sources of pods have spoken: what other pods hold is taken back from now on.

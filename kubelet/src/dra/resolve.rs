@@ -26,6 +26,10 @@ pub struct Gates {
     pub groups: bool,
     /// DRAOptionalNodeOperations: devices may need no preparation.
     pub optional: bool,
+    /// ResourceHealthStatus: drivers are heard of how their devices are.
+    pub health: bool,
+    /// ResourceHealthStatusMessage: what they say about it is shown.
+    pub messages: bool,
 }
 
 /// A claim of a pod.

@@ -3,27 +3,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use pluginapi::dra::v1::dra_plugin_server::{DraPlugin, DraPluginServer};
 use pluginapi::dra::v1::*;
 use pluginapi::dra::v1beta1::dra_plugin_server::{DraPlugin as OldPlugin, DraPluginServer as OldServer};
+use pluginapi::health::v1::*;
+use pluginapi::health::v1alpha1::dra_resource_health_server::{
+    DraResourceHealth as OldHealth, DraResourceHealthServer as OldHealthServer,
+};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::drivers::Listener;
 use super::manager::Api;
 use super::resolve::Gates;
-use super::{DraManager, checkpoint, wipe};
+use super::{DraManager, checkpoint, health, wipe};
 use crate::pluginmanager::{DRA_PLUGIN, PluginInfo};
 use crate::pod::view::PodView;
 
@@ -207,6 +215,9 @@ struct Outcome {
     calls: Vec<String>,
     cdi: Vec<String>,
     infos: Vec<String>,
+    told: Vec<String>,
+    status: Vec<ResourceStatus>,
+    healths: Value,
     might: bool,
 }
 
@@ -219,10 +230,35 @@ struct Step {
     pod: Option<Pod>,
     container: String,
     active: BTreeSet<String>,
+    report: Vec<Reported>,
     file: String,
     kept: Value,
     #[serde(flatten)]
     outcome: Outcome,
+}
+
+/// How a driver says that a device is.
+#[derive(Clone, Deserialize)]
+struct Reported {
+    pool: String,
+    device: String,
+    health: String,
+    #[serde(default)]
+    timeout: i64,
+    #[serde(default)]
+    message: String,
+}
+
+impl From<Reported> for DeviceHealth {
+    fn from(said: Reported) -> Self {
+        Self {
+            device: Some(DeviceIdentifier { pool_name: said.pool, device_name: said.device }),
+            health: HealthStatus::from_str_name(&said.health).unwrap().into(),
+            health_check_timeout_seconds: said.timeout,
+            message: said.message,
+            ..Self::default()
+        }
+    }
 }
 
 /// A node.
@@ -232,13 +268,17 @@ struct World {
     gates: Gates,
     manager: Arc<DraManager>,
     drivers: BTreeMap<String, Fake>,
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
     fn new(dir: &Path, gates: Gates) -> Self {
         let api = Arc::new(FakeApi::default());
         let manager = manager(dir, &api, gates, wipe::DELAY);
-        Self { dir: dir.to_owned(), api, gates, manager, drivers: BTreeMap::new() }
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let to = told.clone();
+        manager.tell(move |uid| to.lock().push(uid.to_owned()));
+        Self { dir: dir.to_owned(), api, gates, manager, drivers: BTreeMap::new(), told }
     }
 
     fn plugin(&self, does: &Does) -> PluginInfo {
@@ -284,11 +324,35 @@ impl World {
                 let claims = self.manager.claims_of(pod, container)?;
                 outcome.infos = claims.into_iter().map(|c| format!("{}/{}", c.namespace, c.name)).collect();
             }
+            "report" => {
+                let devices = step.report.iter().cloned().map(Into::into).collect();
+                self.manager.health.report(&step.driver.name, NodeWatchResourcesResponse { devices });
+            }
+            "silent" => self.manager.health.silent(&step.driver.name),
+            "status" => {
+                let mut status = pod.status.clone().unwrap();
+                self.manager.show_health(pod, &mut status, Timestamp::now());
+                let first = status.container_statuses.unwrap().remove(0);
+                outcome.status = first.allocated_resources_status.unwrap_or_default();
+                outcome.status.sort_by(|a, b| a.name.cmp(&b.name));
+            }
             "restart" => self.manager = manager(&self.dir, &self.api, self.gates, wipe::DELAY),
             "reconcile" => self.manager.reconcile(&step.active).await,
             other => panic!("unknown {other}"),
         }
         Ok(())
+    }
+
+    /// What is kept of devices' health, without the times; nothing if it is nothing.
+    fn healths(&self) -> Value {
+        let text = std::fs::read_to_string(self.dir.join(health::FILE)).unwrap_or_else(|_| "{}".to_owned());
+        let mut all: Value = serde_json::from_str(&text).unwrap();
+        for driver in all.as_object_mut().unwrap().values_mut() {
+            for device in driver["Devices"].as_object_mut().unwrap().values_mut() {
+                device.as_object_mut().unwrap().remove("LastUpdated").unwrap();
+            }
+        }
+        if all == json!({}) { Value::Null } else { all }
     }
 }
 
@@ -306,6 +370,8 @@ async fn does_what_upstreams_does() {
         let gates = Gates {
             groups: story.gates.contains("DRAWorkloadResourceClaims"),
             optional: story.gates.contains("DRAOptionalNodeOperations"),
+            health: true,
+            messages: true,
         };
         let mut world = World::new(dir.path(), gates);
         for (index, step) in story.steps.iter().enumerate() {
@@ -316,6 +382,8 @@ async fn does_what_upstreams_does() {
             for fake in world.drivers.values() {
                 outcome.calls.append(&mut fake.0.lock().calls);
             }
+            outcome.told.append(&mut world.told.lock());
+            outcome.healths = world.healths();
             outcome.might = step.pod.as_ref().is_some_and(|pod| world.manager.has_pod(pod.uid()));
             let at = format!("{}, step {index}: {}", story.name, step.op);
             assert_eq!(outcome, step.outcome, "{at}");
@@ -334,6 +402,11 @@ async fn does_what_upstreams_does() {
     assert!(same_files > 50, "{same_files}");
 }
 
+/// What comes next; nothing takes that long.
+async fn next(from: &mut mpsc::UnboundedReceiver<String>) -> String {
+    tokio::time::timeout(Duration::from_secs(20), from.recv()).await.expect("nothing came").unwrap()
+}
+
 fn plugin(name: &str, endpoint: &Path) -> PluginInfo {
     let versions = vec!["v1.DRAPlugin".to_owned()];
     PluginInfo { kind: DRA_PLUGIN.to_owned(), name: name.to_owned(), endpoint: endpoint.to_owned(), versions }
@@ -347,16 +420,16 @@ async fn what_a_driver_offers_goes_when_it_stays_away() {
     let manager = manager(dir.path(), &api, Gates::default(), Duration::from_millis(100));
     let stop = CancellationToken::new();
     let running = tokio::spawn(manager.clone().run(BTreeSet::new, stop.clone()));
-    assert_eq!(deleted.recv().await.unwrap(), "spec.nodeName=node", "nobody has come yet");
+    assert_eq!(next(&mut deleted).await, "spec.nodeName=node", "nobody has come yet");
     let (socket, fake) = (dir.path().join("d.sock"), Fake::default());
     let serving = fake.serve(&socket);
     let registry = manager.registry();
     registry.register(&plugin("d", &socket)).await.unwrap();
     // Its process ends without a word; another one that never listened is away from the start.
     registry.register(&plugin("e", &dir.path().join("e.sock"))).await.unwrap();
-    assert_eq!(deleted.recv().await.unwrap(), "spec.driver=e,spec.nodeName=node");
+    assert_eq!(next(&mut deleted).await, "spec.driver=e,spec.nodeName=node");
     serving.cancel();
-    assert_eq!(deleted.recv().await.unwrap(), "spec.driver=d,spec.nodeName=node");
+    assert_eq!(next(&mut deleted).await, "spec.driver=d,spec.nodeName=node");
     // It comes back, and is connected without being called; then it deregisters.
     std::fs::remove_file(&socket).unwrap();
     let _again = fake.serve(&socket);
@@ -371,7 +444,7 @@ async fn what_a_driver_offers_goes_when_it_stays_away() {
     };
     assert!(driver.prepare(Vec::new()).await.unwrap().is_empty());
     registry.deregister(&plugin("d", &socket));
-    assert_eq!(deleted.recv().await.unwrap(), "spec.driver=d,spec.nodeName=node");
+    assert_eq!(next(&mut deleted).await, "spec.driver=d,spec.nodeName=node");
     stop.cancel();
     running.await.unwrap();
 }
@@ -391,6 +464,71 @@ async fn calls_reach_a_driver_that_just_came_back() {
     assert!(error.starts_with(&expected), "{error}");
     let _serving = Fake::default().serve(&socket);
     driver.prepare(Vec::new()).await.unwrap();
+}
+
+type Reports = Pin<Box<dyn Stream<Item = Result<NodeWatchResourcesResponse, Status>> + Send>>;
+
+/// Says once that device `x` is as it should be, and then nothing more.
+struct Teller;
+
+#[tonic::async_trait]
+impl OldHealth for Teller {
+    type NodeWatchResourcesStream = Reports;
+
+    async fn node_watch_resources(
+        &self,
+        _: Request<NodeWatchResourcesRequest>,
+    ) -> Result<Response<Reports>, Status> {
+        let (pool, device, health) = ("pool".to_owned(), "x".to_owned(), "HEALTHY".to_owned());
+        let said = Reported { pool, device, health, timeout: 0, message: "fine".to_owned() };
+        let once =
+            futures::stream::once(async { Ok(NodeWatchResourcesResponse { devices: vec![said.into()] }) });
+        Ok(Response::new(Box::pin(once.chain(futures::stream::pending()))))
+    }
+}
+
+#[tokio::test]
+async fn hears_how_devices_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Arc::new(FakeApi::default());
+    let claim = json!({"metadata": {"namespace": "n", "name": "a", "uid": "ua"}, "spec": {}, "status": {
+        "reservedFor": [{"resource": "pods", "name": "p", "uid": "p"}],
+        "allocation": {"devices": {"results": [{"driver": "d", "pool": "pool", "device": "x", "request": "r"}]}}}});
+    api.claims.lock().insert("n/a".to_owned(), serde_json::from_value(claim).unwrap());
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "n", "name": "p", "uid": "p"},
+        "spec": {"resourceClaims": [{"name": "my", "resourceClaimName": "a"}],
+            "containers": [{"name": "c", "resources": {"claims": [{"name": "my"}]}}]},
+        "status": {"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0}]}}))
+    .unwrap();
+    let gates = Gates { health: true, ..Gates::default() };
+    let manager = manager(dir.path(), &api, gates, wipe::DELAY);
+    let (sender, mut told) = mpsc::unbounded_channel();
+    manager.tell(move |uid| sender.send(uid.to_owned()).unwrap());
+    let made = Made { pool: "pool".to_owned(), device: "x".to_owned(), ..Made::default() };
+    let fake = Fake::default();
+    let answer = Answer { devices: vec![made], ..Answer::default() };
+    fake.0.lock().does.prepare.insert("ua".to_owned(), answer);
+    let socket = dir.path().join("d.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_service(DraPluginServer::new(fake))
+        .add_service(OldHealthServer::new(Teller));
+    let mut info = plugin("d", &socket);
+    info.versions.push("v1alpha1.DRAResourceHealth".to_owned());
+    tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    // What it says before anybody uses the device changes no pod, so it is prepared first.
+    manager.registry().register(&plugin("d", &socket)).await.unwrap();
+    manager.prepare(&pod).await.unwrap();
+    manager.registry().deregister(&info);
+    manager.registry().register(&info).await.unwrap();
+    assert_eq!(next(&mut told).await, "p");
+    let mut status = pod.status.clone().unwrap();
+    manager.show_health(&pod, &mut status, Timestamp::now());
+    let shown =
+        serde_json::to_value(&status.container_statuses.unwrap()[0].allocated_resources_status).unwrap();
+    let expected =
+        json!([{"name": "claim:my", "resources": [{"resourceID": "d/pool/x", "health": "Healthy"}]}]);
+    assert_eq!(shown, expected);
 }
 
 #[test]
