@@ -168,6 +168,9 @@ func told() []Story {
 			register(good("d", "ua")), put(claim("a", "ua", both, result("r", "d"))), on("prepare", p), {Op: "restart"}, on("resources", p), on("prepare", p), on("unprepare", p),
 			register(good("d", "ua")), on("prepare", p), on("resources", p), {Op: "restart"}, register(good("d", "ua")), on("unprepare", p),
 		}},
+		{Name: "prepared again", Steps: []Step{
+			register(good("d", "ua")), put(claim("a", "ua", both, result("r", "d"))), on("prepare", p), {Op: "restart"}, register(good("d", "ua")), on("prepare", p), on("resources", p),
+		}},
 		{Name: "several", Steps: []Step{
 			register(good("d", "ua", "ub")), register(good("e", "ub")), put(claim("a", "ua", both, result("r", "d"))), put(claim("b", "ub", both, result("r", "d"), result("s", "e"))),
 			on("prepare", pod("p", named("a", "b"), use{"my-a", ""}, use{"my-b", ""})), on("resources", pod("p", named("a", "b"), use{"my-b", "r"})),
