@@ -339,6 +339,23 @@ impl<'t, 'de> Repeated<'_, 't, 'de> {
         }
         Ok(Some(One { table: self.table, f: self.f, shape, raw, depth: self.depth + 1, skip: self.skip }))
     }
+
+    /// How many are left. A list that is told takes no more memory than its elements need, and is never moved.
+    fn count(&self) -> usize {
+        let (mut ahead, mut wire, mut count) = (*self.from, self.wire, 0);
+        while let Some(kind) = wire.take() {
+            // What is broken is found when it is read.
+            if ahead.skip(kind).is_err() {
+                break;
+            }
+            count += 1;
+            wire = (!ahead.is_empty())
+                .then(|| ahead.tag().ok())
+                .flatten()
+                .and_then(|(tag, kind)| (tag == self.f.tag).then_some(kind));
+        }
+        count
+    }
 }
 
 impl<'de> Deserializer<'de> for &mut Repeated<'_, '_, 'de> {
@@ -378,6 +395,10 @@ impl<'de> SeqAccess<'de> for &mut Repeated<'_, '_, 'de> {
             Some(one) => seed.deserialize(one).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.count())
     }
 }
 
@@ -630,7 +651,8 @@ mod tests {
             inner: Some("i".into()),
             count: Some(5),
         };
-        assert_eq!(direct::<Thing>(&table, &sealed(raw), ManagedFields::Read).expect("direct"), wanted);
+        let read = direct::<Thing>(&table, &sealed(raw), ManagedFields::Read).expect("direct");
+        assert_eq!((read.names.capacity(), &read), (2, &wanted));
         // Zeros that JSON leaves out are left out.
         let zero = Thing { api_version: "x/v1".into(), ..Thing::default() };
         assert_eq!(
