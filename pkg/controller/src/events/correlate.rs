@@ -2,6 +2,7 @@
 //! and a source that talks too much about one object is filtered. Pure.
 //! Upstream: client-go/tools/record/events_cache.go.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use client::limiter::Bucket;
@@ -21,7 +22,8 @@ const SPAM_BURST: u32 = 25;
 const SPAM_QPS: f64 = 1.0 / 300.0;
 
 struct Similar {
-    messages: HashSet<String>,
+    /// Hashes of them.
+    messages: HashSet<u64>,
     last: Duration,
 }
 
@@ -60,35 +62,40 @@ impl Default for Correlator {
     }
 }
 
-fn object_key(e: &Event) -> Vec<&str> {
+/// What events are equal by: the source, the object and the type, and more.
+fn key(e: &Event, more: [Option<&String>; 3]) -> u64 {
     let (source, object) = (e.source.as_ref(), &e.involved_object);
-    vec![
-        text(source.and_then(|s| s.component.as_ref())),
-        text(source.and_then(|s| s.host.as_ref())),
-        text(object.kind.as_ref()),
-        text(object.namespace.as_ref()),
-        text(object.name.as_ref()),
-        text(object.uid.as_ref()),
-        text(object.api_version.as_ref()),
-        text(e.type_.as_ref()),
-    ]
+    let mut hasher = DefaultHasher::new();
+    let always = [
+        source.and_then(|s| s.component.as_ref()),
+        source.and_then(|s| s.host.as_ref()),
+        object.kind.as_ref(),
+        object.namespace.as_ref(),
+        object.name.as_ref(),
+        object.uid.as_ref(),
+        object.api_version.as_ref(),
+        e.type_.as_ref(),
+    ];
+    always.into_iter().chain(more).for_each(|part| text(part).hash(&mut hasher));
+    hasher.finish()
 }
 
-fn event_key(e: &Event) -> String {
-    let mut key = object_key(e);
-    key.extend([
-        text(e.involved_object.field_path.as_ref()),
-        text(e.reason.as_ref()),
-        text(e.message.as_ref()),
-    ]);
-    key.join("\0")
+fn object_key(e: &Event) -> u64 {
+    key(e, [None; 3])
 }
 
-fn similar_key(e: &Event) -> String {
-    let mut key = object_key(e);
-    let reporter = [text(e.reporting_component.as_ref()), text(e.reporting_instance.as_ref())];
-    key.extend([text(e.reason.as_ref()), reporter[0], reporter[1]]);
-    key.join("\0")
+fn event_key(e: &Event) -> u64 {
+    key(e, [e.involved_object.field_path.as_ref(), e.reason.as_ref(), e.message.as_ref()])
+}
+
+fn similar_key(e: &Event) -> u64 {
+    key(e, [e.reason.as_ref(), e.reporting_component.as_ref(), e.reporting_instance.as_ref()])
+}
+
+fn hash(message: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Correlator {
@@ -103,22 +110,22 @@ impl Correlator {
     }
 
     /// Upstream: EventAggregator.EventAggregate.
-    fn aggregate(&mut self, event: Event, elapsed: Duration, now: Timestamp) -> (Event, String) {
+    fn aggregate(&mut self, event: Event, elapsed: Duration, now: Timestamp) -> (Event, u64) {
         let key = similar_key(&event);
         let fresh = || Similar { messages: HashSet::new(), last: elapsed };
-        let mut record = match self.similar.get(&key) {
+        let mut record = match self.similar.get(key) {
             Some(s) if elapsed.saturating_sub(s.last) <= AGGREGATE_WITHIN => std::mem::replace(s, fresh()),
             _ => fresh(),
         };
-        record.messages.insert(text(event.message.as_ref()).to_string());
+        record.messages.insert(hash(text(event.message.as_ref())));
         record.last = elapsed;
         let many = record.messages.len() >= AGGREGATE_AFTER;
         if many {
             // The set never grows beyond what decides.
-            let any = record.messages.iter().next().cloned();
+            let any = record.messages.iter().next().copied();
             any.map(|m| record.messages.remove(&m));
         }
-        self.similar.put(key.clone(), record);
+        self.similar.put(key, record);
         if !many {
             let own = event_key(&event);
             return (event, own);
@@ -147,8 +154,8 @@ impl Correlator {
     }
 
     /// Upstream: eventLogger.eventObserve.
-    fn count(&mut self, mut event: Event, key: String) -> (Event, Option<serde_json::Value>) {
-        let before = self.written.get(&key).cloned().filter(|w| w.count > 0);
+    fn count(&mut self, mut event: Event, key: u64) -> (Event, Option<serde_json::Value>) {
+        let before = self.written.get(key).cloned().filter(|w| w.count > 0);
         let mut patch = None;
         if let Some(w) = before {
             event.metadata.name = w.name;
@@ -167,11 +174,11 @@ impl Correlator {
 
     /// Upstream: EventSourceObjectSpamFilter.Filter.
     fn is_spam(&mut self, event: &Event, elapsed: Duration) -> bool {
-        let key = object_key(event).join("\0");
-        if self.spam.get(&key).is_none() {
-            self.spam.put(key.clone(), Bucket::new(SPAM_QPS, SPAM_BURST));
+        let key = object_key(event);
+        if self.spam.get(key).is_none() {
+            self.spam.put(key, Bucket::new(SPAM_QPS, SPAM_BURST));
         }
-        self.spam.get(&key).is_some_and(|bucket| !bucket.try_take(elapsed))
+        self.spam.get(key).is_some_and(|bucket| !bucket.try_take(elapsed))
     }
 
     /// The server stored this event. Upstream: eventLogger.updateState.

@@ -1,13 +1,14 @@
-//! A small map that forgets what was not used for longest.
+//! A small map that forgets what was not used for longest. Its keys are hashes of what they stand for: texts as keys would
+//! take ten times the memory of what is remembered under them.
 
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
 pub(crate) struct Lru<V> {
     bound: usize,
-    entries: HashMap<String, (V, u64)>,
+    entries: HashMap<u64, (V, u64)>,
     /// Uses in order; entries with an older number are stale.
-    uses: VecDeque<(String, u64)>,
+    uses: VecDeque<(u64, u64)>,
     clock: u64,
 }
 
@@ -17,19 +18,19 @@ impl<V> Lru<V> {
     }
 
     /// The value of a key, which counts as a use.
-    pub fn get(&mut self, key: &str) -> Option<&mut V> {
+    pub fn get(&mut self, key: u64) -> Option<&mut V> {
         self.clock += 1;
         let clock = self.clock;
-        let entry = self.entries.get_mut(key)?;
+        let entry = self.entries.get_mut(&key)?;
         entry.1 = clock;
-        self.uses.push_back((key.to_string(), clock));
+        self.uses.push_back((key, clock));
         self.trim();
-        self.entries.get_mut(key).map(|e| &mut e.0)
+        self.entries.get_mut(&key).map(|e| &mut e.0)
     }
 
-    pub fn put(&mut self, key: String, value: V) {
+    pub fn put(&mut self, key: u64, value: V) {
         self.clock += 1;
-        self.entries.insert(key.clone(), (value, self.clock));
+        self.entries.insert(key, (value, self.clock));
         self.uses.push_back((key, self.clock));
         self.trim();
     }
@@ -58,14 +59,14 @@ mod tests {
     #[test]
     fn forgets_the_least_used() {
         let mut l = Lru::new(2);
-        l.put("a".into(), 1);
-        l.put("b".into(), 2);
+        l.put(10, 1);
+        l.put(20, 2);
         for _ in 0..10 {
-            assert!(l.get("a").is_some());
+            assert!(l.get(10).is_some());
         }
-        l.put("c".into(), 3);
-        assert!(l.get("b").is_none());
-        assert_eq!((l.get("a").copied(), l.get("c").copied()), (Some(1), Some(3)));
+        l.put(30, 3);
+        assert!(l.get(20).is_none());
+        assert_eq!((l.get(10).copied(), l.get(30).copied()), (Some(1), Some(3)));
         assert!(l.uses.len() <= 4);
     }
 }
