@@ -360,11 +360,7 @@ fn folder(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Removes all mounts below a folder, deepest first.
 fn unmount_below(dir: &Path) -> io::Result<()> {
-    let mut targets: Vec<PathBuf> = sys::mounts::list()?
-        .into_iter()
-        .map(|m| m.target)
-        .filter(|t| t.starts_with(dir) && t != dir)
-        .collect();
+    let mut targets = sys::mounts::below(dir)?;
     targets.sort();
     targets.iter().rev().try_for_each(|target| match sys::mounts::unmount(target) {
         // Listed, but below another mount: nothing can be seen there.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 /// One line of `/proc/self/mountinfo`.
@@ -27,6 +28,16 @@ pub struct Mount {
 /// If the kernel's list cannot be read.
 pub fn list() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+}
+
+/// Where something is mounted below a folder, the folder itself left out.
+///
+/// # Errors
+/// If the kernel's list cannot be read.
+pub fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let targets = text.lines().filter_map(parse_line).map(|mount| mount.target);
+    Ok(targets.filter(|target| target.starts_with(dir) && target != dir).collect())
 }
 
 /// Reads the kernel's list; lines it cannot read are left out.
@@ -71,9 +82,25 @@ fn unescape(text: &str) -> String {
 /// True if something is mounted exactly there.
 ///
 /// # Errors
-/// If the kernel's list cannot be read.
+/// If the kernel does not tell.
 pub fn is_mounted(target: &Path) -> io::Result<bool> {
+    if let Some(known) = is_mount_root(target) {
+        return Ok(known);
+    }
     Ok(list()?.iter().any(|mount| mount.target == target))
+}
+
+/// What the kernel says of one place, which is far less than its list where pods have hundreds of mounts. Nothing from
+/// kernels before 5.8, and of places that cannot be looked at, such as those of servers that are gone.
+fn is_mount_root(target: &Path) -> Option<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(CWD, target, flags, StatxFlags::empty()) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            Some(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Some(false),
+        _ => None,
+    }
 }
 
 /// Mounts a memory file system, with `options` such as `size=1000`.
@@ -134,5 +161,21 @@ mod tests {
         };
         assert_eq!(parse(text), [expected]);
         assert!(list().unwrap().iter().any(|m| m.target == Path::new("/")));
+    }
+
+    #[test]
+    fn finds_mounts_with_and_without_the_list() {
+        for there in ["/", "/proc"] {
+            assert!(is_mounted(Path::new(there)).unwrap(), "{there}");
+            assert_ne!(is_mount_root(Path::new(there)), Some(false), "{there}");
+        }
+        for not in ["/proc/self", "/proc/self/exe", "/nonexistent/x", "/proc/version/x"] {
+            assert!(!is_mounted(Path::new(not)).unwrap(), "{not}");
+            assert_ne!(is_mount_root(Path::new(not)), Some(true), "{not}");
+        }
+        let all: Vec<_> = list().unwrap().into_iter().map(|mount| mount.target).collect();
+        assert!(all.contains(&"/proc".into()));
+        assert!(below(Path::new("/")).unwrap().contains(&"/proc".into()));
+        assert!(!below(Path::new("/proc")).unwrap().contains(&"/proc".into()));
     }
 }
