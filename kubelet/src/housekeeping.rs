@@ -18,7 +18,8 @@ use crate::logs::rotate;
 use crate::node::machine::disk;
 use crate::pleg::Pleg;
 use crate::pod::view::PodView;
-use crate::runtime::query::{self, PodSketch};
+use crate::runtime::query;
+use crate::runtime::sketch::{PodSketch, SketchContainer};
 use crate::worker::Workers;
 
 /// Orphans are looked for so often. Upstream: every two seconds; workers do most of it here.
@@ -45,7 +46,7 @@ pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, sto
             _ = containers.tick() => collect_containers(&kubelet, &pleg).await,
             _ = classes.tick() => update_classes(&kubelet).await,
             _ = images.tick() => collect_images(&kubelet, &settings, &mut usage).await,
-            _ = logs.tick() => rotate_logs(&kubelet, &settings).await,
+            _ = logs.tick() => rotate_logs(&kubelet, &pleg, &settings).await,
         }
     }
 }
@@ -71,15 +72,18 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
     }
     let wanted: HashSet<String> = kubelet.pods.list().iter().map(|p| p.uid().to_owned()).collect();
     let busy: HashSet<String> = workers.known().into_iter().collect();
-    let running = pleg.last();
-    let mut found: HashSet<String> = running.keys().cloned().collect();
-    found.extend(kubelet.runtime.cgroups.pods());
-    let folders = std::fs::read_dir(kubelet.paths.pods()).into_iter().flatten().flatten();
-    found.extend(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    for uid in found {
-        if wanted.contains(&uid) {
-            continue;
+    let mut found = HashSet::new();
+    pleg.each(|uid, _| {
+        if !wanted.contains(uid) {
+            found.insert(uid.to_owned());
         }
+    });
+    let folders = std::fs::read_dir(kubelet.paths.pods()).into_iter().flatten().flatten();
+    let folders = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    found.extend(
+        kubelet.runtime.cgroups.pods().into_iter().chain(folders).filter(|uid| !wanted.contains(uid)),
+    );
+    for uid in found {
         if busy.contains(&uid) {
             // A pod that vanished from its source: the worker stops it, then its traces go.
             if workers.forget_finished(&uid) {
@@ -129,41 +133,43 @@ async fn remove_mirrors(kubelet: &Kubelet, workers: &Workers) {
 fn garbage(pod: &PodSketch, keep_all: bool) -> (Vec<String>, Vec<String>) {
     let exited = i32::from(v1::ContainerState::ContainerExited);
     let mut by_name: BTreeMap<&str, Vec<(i64, &String)>> = BTreeMap::new();
-    for (id, container) in pod.containers.iter().filter(|(_, c)| c.state == exited) {
-        by_name.entry(&container.name).or_default().push((container.created_at, id));
+    for container in pod.containers.iter().filter(|c| c.state == exited) {
+        by_name.entry(&container.name).or_default().push((container.created_at, &container.id));
     }
     let mut containers = Vec::new();
     for (name, mut dead) in by_name {
         dead.sort_unstable_by(|a, b| b.cmp(a));
-        let alive = pod.containers.values().any(|c| c.name == name && c.state != exited);
+        let alive = pod.containers.iter().any(|c| c.name == name && c.state != exited);
         // The newest dead one tells how the container ended, unless another one has taken its place.
         let keep = if keep_all { dead.len() } else { KEEP + usize::from(!alive) };
         containers.extend(dead.into_iter().skip(keep).map(|(_, id)| id.clone()));
     }
-    let newest = pod.sandboxes.values().map(|(_, created)| *created).max();
-    let sandboxes = pod.sandboxes.iter().filter(|(id, (ready, created))| {
-        let used = pod.containers.values().any(|c| c.sandbox == **id);
-        !ready && !used && Some(*created) != newest
+    let newest = pod.sandboxes.iter().map(|s| s.created_at).max();
+    let sandboxes = pod.sandboxes.iter().filter(|sandbox| {
+        let used = pod.containers.iter().any(|c| c.sandbox == sandbox.id);
+        !sandbox.ready && !used && Some(sandbox.created_at) != newest
     });
-    (containers, sandboxes.map(|(id, _)| id.clone()).collect())
+    (containers, sandboxes.map(|s| s.id.clone()).collect())
 }
 
 async fn collect_containers(kubelet: &Kubelet, pleg: &Pleg) {
-    for (uid, pod) in pleg.last() {
-        if kubelet.pods.get(&uid).is_none() {
-            continue;
+    let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+    pleg.each(|uid, pod| {
+        if kubelet.pods.get(uid).is_some() {
+            let found = garbage(pod, false);
+            containers.extend(found.0);
+            sandboxes.extend(found.1);
         }
-        let (containers, sandboxes) = garbage(&pod, false);
-        for id in containers {
-            let log = log_of(kubelet, &id).await;
-            match kubelet.runtime.remove_container(&id).await {
-                Ok(()) => remove_log(log),
-                Err(error) => tracing::warn!(error, "Failed to collect container"),
-            }
+    });
+    for id in containers {
+        let log = log_of(kubelet, &id).await;
+        match kubelet.runtime.remove_container(&id).await {
+            Ok(()) => remove_log(log),
+            Err(error) => tracing::warn!(error, "Failed to collect container"),
         }
-        for id in sandboxes {
-            kubelet.runtime.remove_sandbox(&id).await;
-        }
+    }
+    for id in sandboxes {
+        kubelet.runtime.remove_sandbox(&id).await;
     }
 }
 
@@ -236,37 +242,28 @@ async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usag
 }
 
 /// Rotates the logs of running containers that have grown too large.
-async fn rotate_logs(kubelet: &Kubelet, settings: &Settings) {
-    let filter = v1::ContainerFilter {
-        state: Some(v1::ContainerStateValue { state: v1::ContainerState::ContainerRunning.into() }),
-        ..Default::default()
-    };
-    let request = v1::ListContainersRequest { filter: Some(filter) };
-    let Ok(running) = kubelet.runtime.cri.list_containers(request).await else { return };
-    for container in running.containers {
-        let Some(log) = guess_log(kubelet, &container) else { continue };
+async fn rotate_logs(kubelet: &Kubelet, pleg: &Pleg, settings: &Settings) {
+    let running = i32::from(v1::ContainerState::ContainerRunning);
+    let mut logs = Vec::new();
+    pleg.each(|uid, pod| {
+        let containers = pod.containers.iter().filter(|c| c.state == running);
+        logs.extend(containers.map(|c| (c.id.clone(), guess_log(kubelet, uid, pod, c))));
+    });
+    for (id, log) in logs {
         let large = std::fs::metadata(&log).is_ok_and(|m| m.len() >= settings.log_max_size());
         if !large {
             continue;
         }
-        if let Err(error) = rotate_log(kubelet, &container.id, &log, settings.container_log_max_files).await {
+        if let Err(error) = rotate_log(kubelet, &id, &log, settings.container_log_max_files).await {
             tracing::error!(path = %log.display(), %error, "Failed to rotate log for container");
         }
     }
 }
 
 /// A container's log, without asking the runtime.
-fn guess_log(kubelet: &Kubelet, container: &v1::Container) -> Option<PathBuf> {
-    use crate::runtime::labels;
-    let label = |key: &str| container.labels.get(key).map(String::as_str);
-    let directory = crate::logs::pod_log_directory(
-        &kubelet.paths.pod_logs,
-        label(labels::POD_NAMESPACE)?,
-        label(labels::POD_NAME)?,
-        label(labels::POD_UID)?,
-    );
-    let metadata = container.metadata.as_ref()?;
-    Some(Path::new(&directory).join(crate::container::config::log_path(&metadata.name, metadata.attempt)))
+fn guess_log(kubelet: &Kubelet, uid: &str, pod: &PodSketch, container: &SketchContainer) -> PathBuf {
+    let directory = crate::logs::pod_log_directory(&kubelet.paths.pod_logs, &pod.namespace, &pod.name, uid);
+    Path::new(&directory).join(crate::container::config::log_path(&container.name, container.attempt))
 }
 
 async fn rotate_log(kubelet: &Kubelet, id: &str, log: &Path, max_files: usize) -> std::io::Result<()> {
@@ -293,25 +290,27 @@ async fn rotate_log(kubelet: &Kubelet, id: &str, log: &Path, max_files: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::query::SketchContainer;
+    use crate::runtime::sketch::SketchSandbox;
 
     #[test]
     fn keeps_what_tells_something() {
-        let container = |state: v1::ContainerState, created_at, sandbox: &str| SketchContainer {
+        let container = |id: &str, state: v1::ContainerState, created_at| SketchContainer {
+            id: id.into(),
             state: state.into(),
             name: "c".into(),
             created_at,
-            sandbox: sandbox.into(),
-            image: String::new(),
+            sandbox: "new".into(),
+            ..SketchContainer::default()
         };
         let dead = v1::ContainerState::ContainerExited;
-        let sandboxes = BTreeMap::from([("old".into(), (false, 1)), ("new".into(), (true, 2))]);
+        let sandbox = |id: &str, ready, created_at| SketchSandbox { id: id.into(), ready, created_at };
+        let sandboxes = vec![sandbox("new", true, 2), sandbox("old", false, 1)];
         let mut pod = PodSketch { sandboxes, ..PodSketch::default() };
         for (id, created) in [("1", 1), ("2", 2), ("3", 3)] {
-            pod.containers.insert(id.into(), container(dead, created, "new"));
+            pod.containers.push(container(id, dead, created));
         }
         assert_eq!(garbage(&pod, false), (vec!["1".into()], vec!["old".into()]));
-        pod.containers.insert("4".into(), container(v1::ContainerState::ContainerRunning, 4, "new"));
+        pod.containers.push(container("4", v1::ContainerState::ContainerRunning, 4));
         assert_eq!(garbage(&pod, false).0, ["2", "1"]);
     }
 }

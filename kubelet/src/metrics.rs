@@ -20,7 +20,7 @@ use component::metrics::{
 };
 use cri::v1;
 
-use crate::runtime::query::PodSketch;
+use crate::runtime::sketch::PodSketch;
 
 struct Families {
     operations: Family<Counter>,
@@ -145,8 +145,8 @@ pub fn running<'a>(pods: impl Iterator<Item = &'a PodSketch>) {
     ];
     let mut ready = 0u32;
     for pod in pods {
-        ready += u32::from(pod.sandboxes.values().any(|(is_ready, _)| *is_ready));
-        for container in pod.containers.values() {
+        ready += u32::from(pod.sandboxes.iter().any(|sandbox| sandbox.ready));
+        for container in &pod.containers {
             for (_, state, count) in &mut counts {
                 *count += u32::from(*state == container.state);
             }

@@ -4,7 +4,6 @@
 //! guards against lost events; otherwise everything is compared every second. Either way a worker asks the runtime
 //! itself before it acts, so nothing here has to be complete. Upstream: pkg/kubelet/pleg, v1.37.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::work;
 use crate::runtime::labels;
-use crate::runtime::query::{PodSketch, sketch};
+use crate::runtime::sketch::{PodSketch, Sketches, sketch, update};
 
 /// Comparison without events, as upstream.
 const RELIST: Duration = Duration::from_secs(1);
@@ -29,7 +28,7 @@ const UNHEALTHY: Duration = Duration::from_secs(180);
 /// Watches the runtime.
 pub struct Pleg {
     cri: cri::Client,
-    last: Mutex<HashMap<String, PodSketch>>,
+    last: Mutex<Sketches>,
     compared: Mutex<Option<Instant>>,
 }
 
@@ -39,9 +38,9 @@ impl Pleg {
         Self { cri, last: Mutex::default(), compared: Mutex::default() }
     }
 
-    /// What was last seen, by pod.
-    pub fn last(&self) -> HashMap<String, PodSketch> {
-        self.last.lock().clone()
+    /// Shows what was last seen of each pod, with the pod's id. Nothing changes meanwhile, so `show` must be quick.
+    pub fn each(&self, mut show: impl FnMut(&str, &PodSketch)) {
+        self.last.lock().iter().for_each(|(uid, pod)| show(uid, pod));
     }
 
     /// Why the node cannot be trusted to notice changes, if so.
@@ -120,15 +119,8 @@ impl Pleg {
         let at = Timestamp::now().as_second() as f64;
         work::relisted(at, last.map(|last| last.elapsed()), begin.elapsed());
         crate::metrics::running(now.values());
-        let before = std::mem::replace(&mut *self.last.lock(), now.clone());
-        for (uid, pod) in &now {
-            if before.get(uid) != Some(pod) {
-                changed(uid);
-            }
-        }
-        for uid in before.keys().filter(|uid| !now.contains_key(*uid)) {
-            changed(uid);
-        }
+        let differ = update(&mut self.last.lock(), now);
+        differ.iter().for_each(|uid| changed(uid));
         Ok(())
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
+use crate::brief;
+use crate::brief::runtime_service_client::RuntimeServiceClient as BriefClient;
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::{Error, Result, v1};
@@ -20,6 +22,7 @@ pub type Events = Streaming<v1::ContainerEventResponse>;
 #[derive(Clone, Debug)]
 pub struct Client {
     runtime: RuntimeServiceClient<Channel>,
+    brief: BriefClient<Channel>,
     image: ImageServiceClient<Channel>,
     timeout: Duration,
 }
@@ -62,6 +65,7 @@ impl Client {
 
     fn over(runtime: Channel, image: Channel, timeout: Duration) -> Self {
         Self {
+            brief: BriefClient::new(runtime.clone()).max_decoding_message_size(GRPC_MESSAGE_LIMIT),
             runtime: RuntimeServiceClient::new(runtime).max_decoding_message_size(GRPC_MESSAGE_LIMIT),
             image: ImageServiceClient::new(image).max_decoding_message_size(GRPC_MESSAGE_LIMIT),
             timeout,
@@ -123,6 +127,28 @@ impl Client {
         remove_image: image.remove_image(RemoveImageRequest) -> RemoveImageResponse;
         /// Usage of the file systems that hold images and container layers.
         image_fs_info: image.image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
+    }
+
+    /// All sandboxes, in short.
+    ///
+    /// # Errors
+    /// As the runtime answers, or when it takes longer than the connection's deadline.
+    pub async fn sandboxes(&self) -> Result<Vec<brief::PodSandbox>> {
+        let mut request = Request::new(brief::ListPodSandboxRequest {});
+        request.set_timeout(self.timeout);
+        let answer = observed("list_pod_sandbox", self.brief.clone().list_pod_sandbox(request)).await?;
+        Ok(answer.into_inner().items)
+    }
+
+    /// All containers, in short.
+    ///
+    /// # Errors
+    /// As the runtime answers, or when it takes longer than the connection's deadline.
+    pub async fn containers(&self) -> Result<Vec<brief::Container>> {
+        let mut request = Request::new(brief::ListContainersRequest {});
+        request.set_timeout(self.timeout);
+        let answer = observed("list_containers", self.brief.clone().list_containers(request)).await?;
+        Ok(answer.into_inner().containers)
     }
 
     /// Creates and starts a sandbox. Setting up its network may be slow, so it gets twice the usual deadline.
@@ -272,6 +298,47 @@ mod tests {
         for good in ["unix:///run/x.sock", "/run/x.sock"] {
             assert!(Client::connect(good, Duration::from_secs(1)).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn short_lists_skip_the_rest() {
+        use prost::Message as _;
+        let sandbox = crate::v1::PodSandbox {
+            id: "s".into(),
+            metadata: Some(crate::v1::PodSandboxMetadata {
+                name: "p".into(),
+                uid: "u".into(),
+                namespace: "n".into(),
+                attempt: 1,
+            }),
+            state: crate::v1::PodSandboxState::SandboxNotready.into(),
+            created_at: 7,
+            labels: [("a".into(), "b".into())].into(),
+            annotations: [("c".into(), "d".into())].into(),
+            runtime_handler: "h".into(),
+        };
+        let container = crate::v1::Container {
+            id: "c".into(),
+            pod_sandbox_id: "s".into(),
+            metadata: Some(crate::v1::ContainerMetadata { name: "m".into(), attempt: 3 }),
+            image: Some(crate::v1::ImageSpec { image: "i".into(), ..Default::default() }),
+            image_ref: "r".into(),
+            state: crate::v1::ContainerState::ContainerRunning.into(),
+            created_at: 9,
+            labels: [("a".into(), "b".into())].into(),
+            annotations: [("c".into(), "d".into())].into(),
+            image_id: "x".into(),
+        };
+        let list = crate::v1::ListPodSandboxResponse { items: vec![sandbox] }.encode_to_vec();
+        let read = brief::ListPodSandboxResponse::decode(&*list).unwrap().items.remove(0);
+        let who = read.metadata.unwrap();
+        assert_eq!((&*read.id, read.state, read.created_at), ("s", 1, 7));
+        assert_eq!((&*who.name, &*who.uid, &*who.namespace), ("p", "u", "n"));
+        let list = crate::v1::ListContainersResponse { containers: vec![container] }.encode_to_vec();
+        let read = brief::ListContainersResponse::decode(&*list).unwrap().containers.remove(0);
+        let who = read.metadata.unwrap();
+        assert_eq!((&*read.id, &*read.pod_sandbox_id, &*read.image_ref), ("c", "s", "r"));
+        assert_eq!((read.state, read.created_at, &*who.name, who.attempt), (1, 9, "m", 3));
     }
 
     #[tokio::test]

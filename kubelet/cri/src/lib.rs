@@ -20,5 +20,15 @@ pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
+/// Lists of which only what tells that something changed is read, generated from `proto/brief.proto`.
+#[expect(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from the interface definition"
+)]
+pub mod brief {
+    include!(concat!(env!("OUT_DIR"), "/brief/runtime.v1.rs"));
+}
+
 pub use client::{Client, Events, GRPC_MESSAGE_LIMIT, Observer, observe};
 pub use error::{Error, Result};

@@ -12,4 +12,5 @@ pub mod manager;
 pub mod model;
 pub mod query;
 pub mod resize;
+pub mod sketch;
 mod start;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::kubelet::Kubelet;
 use crate::pod::view::PodView;
-use crate::runtime::query::sketch;
+use crate::runtime::sketch::sketch;
 use cri::v1;
 
 fn list_of(items: Vec<Value>) -> Response<Body> {
@@ -50,7 +50,7 @@ pub(super) async fn running(kubelet: &Kubelet) -> Response<Body> {
     };
     let items = pods.into_iter().filter_map(|(uid, found)| {
         let running = i32::from(v1::ContainerState::ContainerRunning);
-        let containers: Vec<Container> = (found.containers.values())
+        let containers: Vec<Container> = (found.containers.iter())
             .filter(|c| c.state == running)
             .map(|c| Container { name: c.name.clone(), image: Some(c.image.clone()), ..Container::default() })
             .collect();
