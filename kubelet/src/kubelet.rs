@@ -142,7 +142,7 @@ impl Kubelet {
         let mut status = pod_status(&Inputs {
             pod,
             runtime,
-            old: old.as_ref().unwrap_or(fallback),
+            old: old.as_deref().unwrap_or(fallback),
             start_failures: &failures,
             probes: self.probes.as_ref(),
             host_ips: &self.node.host_ips.read().clone(),
@@ -260,8 +260,9 @@ impl Kubelet {
 
     /// Notes how long a pod took until it ran, when it does for the first time.
     fn observe_start(&self, pod: &Pod, api: &ApiPodStatus, now: Timestamp) {
-        let before = self.status.get(pod.uid()).and_then(|status| status.phase);
-        if before.as_deref() != Some("Pending") || api.phase.as_deref() != Some("Running") {
+        let before = self.status.get(pod.uid());
+        let before = before.as_ref().and_then(|status| status.phase.as_deref());
+        if before != Some("Pending") || api.phase.as_deref() != Some("Running") {
             return;
         }
         let seen =
@@ -321,8 +322,9 @@ impl Kubelet {
 
     fn past_deadline(&self, pod: &Pod, now: Timestamp) -> Option<Eviction> {
         let limit = pod.spec().active_deadline_seconds?;
-        let start =
-            self.status.get(pod.uid()).and_then(|s| s.start_time).or(pod.api_status().start_time.clone())?;
+        let status = self.status.get(pod.uid());
+        let known = status.as_ref().and_then(|status| status.start_time.as_ref());
+        let start = known.or(pod.api_status().start_time.as_ref())?;
         if now.duration_since(start.0).as_secs() < limit {
             return None;
         }
@@ -417,7 +419,8 @@ impl Kubelet {
     pub fn active_pods(&self) -> Vec<Arc<Pod>> {
         let workers = self.workers();
         let active = |pod: &Arc<Pod>| {
-            let status = self.status.get(pod.uid()).unwrap_or_else(|| pod.api_status().clone());
+            let status = self.status.get(pod.uid());
+            let status = status.as_deref().unwrap_or(pod.api_status());
             let ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
             let stopping = workers.as_ref().is_some_and(|w| w.may_run(pod.uid()));
             !(ended || pod.is_api_terminal()) || stopping
@@ -625,7 +628,10 @@ fn deadline_left(pod: &Pod, now: Timestamp) -> Option<Duration> {
 }
 
 impl Surroundings for Kubelet {
-    fn status(&self, uid: &str) -> Option<ApiPodStatus> {
+    fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.workers()?.pod(uid)
+    }
+    fn status(&self, uid: &str) -> Option<Arc<ApiPodStatus>> {
         self.status.get(uid)
     }
     fn changed(&self, uid: &str) {

@@ -96,8 +96,8 @@ pub(super) async fn container_logs(
     if pod.find_container(container).is_none() {
         return text(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {name:?}\n"));
     }
-    let status = kubelet.status.get(pod.uid()).unwrap_or_else(|| pod.api_status().clone());
-    let id = match choose(&status, name, container, options.previous) {
+    let status = kubelet.status.get(pod.uid());
+    let id = match choose(status.as_deref().unwrap_or(pod.api_status()), name, container, options.previous) {
         Ok(id) => id,
         Err(message) => return text(StatusCode::BAD_REQUEST, message),
     };

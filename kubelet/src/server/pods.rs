@@ -35,7 +35,7 @@ pub(super) fn list(kubelet: &Arc<Kubelet>) -> Response<Body> {
     let items = pods.iter().map(|pod| {
         let mut pod = Pod::clone(pod);
         if let Some(status) = kubelet.status.get(pod.uid()) {
-            pod.status = Some(status);
+            pod.status = Some(status.as_ref().clone());
         }
         plain(&pod)
     });

@@ -217,7 +217,7 @@ impl Stats {
         let now = view.now;
         let (namespace, name, uid) = pod;
         let usage = self.pod(&self.kubelet.pods, uid).unwrap_or_else(|| sum(containers));
-        let started = self.kubelet.status.get(uid).and_then(|s| s.start_time).map(|t| t.0);
+        let started = self.kubelet.status.get(uid).and_then(|s| s.start_time.as_ref().map(|t| t.0));
         let layers = containers.iter().map(|c| (c.name.clone(), c.layer())).collect();
         let volumes = self.kubelet.runtime.volumes.stats.latest(uid);
         let used = storage::total(&layers, files, volumes.as_ref());

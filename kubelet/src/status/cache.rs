@@ -4,6 +4,7 @@
 //! Upstream: pkg/kubelet/status/status_manager.go, v1.37.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus as ApiPodStatus,
@@ -19,8 +20,8 @@ use crate::pod::view::{PodView, init_containers, is_sidecar};
 /// The latest status of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What the API server is to show.
-    pub status: ApiPodStatus,
+    /// What the API server is to show. Shared: readers ask often, and it is large.
+    pub status: Arc<ApiPodStatus>,
     /// Grows with every change.
     pub version: u64,
     /// True once the pod's containers, volumes and cgroups are gone.
@@ -75,8 +76,8 @@ impl StatusCache {
 
     /// Marks a pod as gone from the node: whatever was not seen to end is reported as failed.
     pub fn terminate(&mut self, pod: &Pod, mirror: Option<&ApiPodStatus>, now: Timestamp) -> bool {
-        let last = self.entries.get(pod.uid()).map_or_else(|| pod.api_status().clone(), |e| e.status.clone());
-        let status = terminated(pod, last);
+        let last = self.entries.get(pod.uid()).map_or(pod.api_status(), |e| &e.status);
+        let status = terminated(pod, last.clone());
         self.update(pod, status, mirror, now, true, true)
     }
 
@@ -100,11 +101,11 @@ impl StatusCache {
         status.start_time = old.start_time.clone().or(status.start_time).or(Some(Time(now)));
         status.observed_generation = status.observed_generation.max(old.observed_generation);
         normalize(pod, &mut status);
-        if !force && cached.is_some_and(|e| e.status == status) {
+        if !force && cached.is_some_and(|e| *e.status == status) {
             return false;
         }
         let entry = Entry {
-            status,
+            status: Arc::new(status),
             version: cached.map_or(1, |e| e.version + 1),
             finished,
             namespace: pod.namespace().to_owned(),

@@ -43,7 +43,7 @@ impl StatusManager {
     }
 
     /// The latest status of a pod.
-    pub fn get(&self, uid: &str) -> Option<ApiPodStatus> {
+    pub fn get(&self, uid: &str) -> Option<Arc<ApiPodStatus>> {
         self.cache.lock().get(uid).map(|entry| entry.status.clone())
     }
 
