@@ -153,7 +153,8 @@ fn transition_times(status: &mut ApiPodStatus, old: &ApiPodStatus, now: Timestam
     }
 }
 
-/// Brings a status into the form in which it comes back from the API server: whole seconds, bounded messages.
+/// Brings a status into the form in which it comes back from the API server, so that the two are equal once they are the
+/// same: whole seconds, bounded messages, states that are empty rather than absent.
 fn normalize(pod: &Pod, status: &mut ApiPodStatus) {
     let limit = MESSAGES_LIMIT / pod.all_containers().count().max(1);
     let whole = |time: &mut Option<Time>| {
@@ -174,7 +175,8 @@ fn normalize(pod: &Pod, status: &mut ApiPodStatus) {
         &mut status.ephemeral_container_statuses,
     ];
     for container in lists.into_iter().flat_map(|list| list.iter_mut().flatten()) {
-        for state in [&mut container.state, &mut container.last_state].into_iter().flatten() {
+        for state in [&mut container.state, &mut container.last_state] {
+            let state = state.get_or_insert_default();
             if let Some(running) = &mut state.running {
                 whole(&mut running.started_at);
             }
@@ -290,6 +292,9 @@ pub fn can_be_deleted(pod: &Pod, finished: bool) -> bool {
 
 /// The strategic merge patch from one status to another, bound to the pod's id; `None` if they are equal.
 pub fn patch(uid: &str, old: &ApiPodStatus, new: &ApiPodStatus) -> Option<Value> {
+    if old == new {
+        return None;
+    }
     let (Ok(Value::Object(old)), Ok(Value::Object(new))) =
         (serde_json::to_value(old), serde_json::to_value(new))
     else {
@@ -380,6 +385,28 @@ mod tests {
         assert_eq!(entry.status.start_time, Some(Time(at(10))));
         assert_eq!(entry.status.observed_generation, Some(3));
         assert_eq!(entry.version, 2);
+    }
+
+    #[test]
+    fn what_comes_back_is_the_same() {
+        let pod = pod(json!({"metadata": {"uid": "u"}, "spec": {"containers": [{"name": "c"}]}}));
+        let with = |container: Value| {
+            let mut whole =
+                json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0});
+            whole.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+            status(
+                json!({"startTime": "2026-01-01T00:00:01Z", "containerStatuses": [whole], "conditions": []}),
+            )
+        };
+        let sent = with(json!({"state": {"running": {"startedAt": "2026-01-01T00:00:01.5Z"}}}));
+        // Neither state is a pointer at the API server, so both are there.
+        let back =
+            with(json!({"state": {"running": {"startedAt": "2026-01-01T00:00:01Z"}}, "lastState": {}}));
+        let mut cache = StatusCache::default();
+        cache.set(&pod, sent, None, Timestamp::UNIX_EPOCH);
+        let shown = Pod { status: Some(back.clone()), ..pod };
+        let entry = cache.get("u").unwrap();
+        assert_eq!(patch("u", &back, &merge(&shown, &entry.status, true)), None);
     }
 
     #[test]

@@ -18,14 +18,25 @@ use crate::pod::view::PodView;
 /// Everything is compared with the API server so often, as upstream.
 const RECONCILE: Duration = Duration::from_secs(10);
 
+/// What was compared last for a pod, and has since been sent if it differed.
+#[derive(Debug, PartialEq, Eq)]
+struct Compared {
+    /// Version of our status.
+    version: u64,
+    /// Version of the API server's pod.
+    with: String,
+    /// What [`merge`] was told about containers.
+    may_run: bool,
+}
+
 /// Keeps the API server's statuses up to date.
 pub struct StatusManager {
     client: Option<Client>,
     pods: Arc<PodStore>,
     cache: Mutex<StatusCache>,
-    /// What the API server last answered, which may be newer than what the watch has brought.
+    /// What the API server last answered where the watch has not brought it yet, without specs.
     answered: Mutex<HashMap<String, Arc<Pod>>>,
-    sent: Mutex<HashMap<String, u64>>,
+    compared: Mutex<HashMap<String, Compared>>,
     wake: Notify,
 }
 
@@ -37,7 +48,7 @@ impl StatusManager {
             pods,
             cache: Mutex::default(),
             answered: Mutex::default(),
-            sent: Mutex::default(),
+            compared: Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -68,7 +79,7 @@ impl StatusManager {
     pub fn forget(&self, uid: &str) {
         self.cache.lock().remove(uid);
         self.answered.lock().remove(uid);
-        self.sent.lock().remove(uid);
+        self.compared.lock().remove(uid);
     }
 
     /// Looks at all pods again soon, because one changed on the API server.
@@ -90,10 +101,10 @@ impl StatusManager {
                 _ = tick.tick() => true,
             };
             let due: Vec<(String, Entry)> = {
-                let (cache, sent) = (self.cache.lock(), self.sent.lock());
+                let (cache, compared) = (self.cache.lock(), self.compared.lock());
                 (cache.iter())
                     .filter(|(uid, entry)| {
-                        all || entry.finished || sent.get(*uid).is_none_or(|v| *v < entry.version)
+                        all || entry.finished || compared.get(*uid).is_none_or(|c| c.version < entry.version)
                     })
                     .map(|(uid, entry)| (uid.clone(), entry.clone()))
                     .collect()
@@ -106,19 +117,22 @@ impl StatusManager {
 
     async fn send(&self, uid: &str, entry: &Entry, may_run: bool) {
         let Some(client) = &self.client else { return };
-        let known = self.newest(uid);
-        let pods = client.namespaced::<Pod>(&entry.namespace);
-        let pod = match known {
-            Some(pod) => pod,
-            // A pod that the watch no longer shows, or a static one without mirror: nothing to tell.
-            None => return,
+        // A pod that the watch no longer shows, or a static one without mirror: nothing to tell.
+        let Some(mut pod) = self.newest(uid) else { return };
+        let compared = Compared {
+            version: entry.version,
+            with: pod.metadata.resource_version.clone().unwrap_or_default(),
+            may_run,
         };
+        if !entry.finished && self.compared.lock().get(uid) == Some(&compared) {
+            return;
+        }
         let merged = merge(&pod, &entry.status, may_run);
-        let mut pod = pod;
+        let pods = client.namespaced::<Pod>(&entry.namespace).without_managed_fields();
         if let Some(change) = patch(pod.uid(), pod.api_status(), &merged) {
             match pods.patch_status(&entry.name, &Patch::Strategic(change), &PatchParams::default()).await {
                 Ok(answer) => {
-                    pod = Arc::new(answer);
+                    pod = Arc::new(Pod { spec: None, ..answer });
                     self.answered.lock().insert(uid.to_owned(), pod.clone());
                 }
                 Err(error) if error.is_not_found() || error.is_conflict() => {
@@ -131,7 +145,8 @@ impl StatusManager {
                 }
             }
         }
-        self.sent.lock().insert(uid.to_owned(), entry.version);
+        // If the API server made something else of it, its answer has another version, and that is compared next time.
+        self.compared.lock().insert(uid.to_owned(), compared);
         if can_be_deleted(&pod, entry.finished) {
             let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::with_uid(pod.uid()) };
             match pods.delete(&entry.name, &params).await {
@@ -150,11 +165,78 @@ impl StatusManager {
         };
         let answered = self.answered.lock().get(uid).cloned();
         match answered.filter(|a| a.uid() == watched.uid() && version(a) > version(&watched)) {
-            Some(answered) => Some(answered),
+            Some(answered) => {
+                let spec = watched.spec.clone();
+                Some(Arc::new(Pod { spec, ..answered.as_ref().clone() }))
+            }
             None => {
                 self.answered.lock().remove(uid);
                 Some(watched)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::{Config, ContentType, Options};
+    use serde_json::{Value, json};
+    use testing::fake_api::FakeApi;
+
+    const PODS: &str = "/api/v1/pods";
+
+    fn client(server: &FakeApi) -> Client {
+        let mut config = Config::new("http://fake");
+        let server = server.clone();
+        config.dialer = Some(Arc::new(move || {
+            let io: Box<dyn client::transport::Io> = Box::new(server.connect());
+            Box::pin(async move { Ok(io) })
+        }));
+        let options = Options { qps: -1.0, content_type: ContentType::Json, ..Options::default() };
+        Client::new(config, options).unwrap()
+    }
+
+    fn patches(server: &FakeApi) -> usize {
+        server.seen().iter().filter(|request| request.starts_with("patch ")).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn compares_again_what_changed_on_either_side() {
+        let (server, store) = (FakeApi::new(), Arc::new(PodStore::default()));
+        let with = |phase: &str| json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": {"containers": []}, "status": {"phase": phase}});
+        let watched = |object: Value| {
+            let pod: Arc<Pod> = Arc::new(serde_json::from_value(object).unwrap());
+            store.set(pod.clone());
+            pod
+        };
+        let pod = watched(server.put(PODS, with("Pending")));
+        let manager = Arc::new(StatusManager::new(Some(client(&server)), store.clone()));
+        let stop = CancellationToken::new();
+        let run = {
+            let (manager, stop) = (manager.clone(), stop.clone());
+            tokio::spawn(async move { manager.run(|_| true, stop).await })
+        };
+        let phase = || server.objects(PODS)["n/p"]["status"]["phase"].clone();
+        let running: ApiPodStatus = serde_json::from_value(
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+        )
+        .unwrap();
+        manager.set(&pod, running.clone());
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        assert_eq!((phase(), patches(&server)), (json!("Running"), 1));
+        // The watch brings what was answered, and later what somebody else made of it.
+        watched(server.objects(PODS)["n/p"].clone());
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        assert_eq!((manager.answered.lock().len(), patches(&server)), (0, 1));
+        watched(server.put(PODS, with("Pending")));
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        assert_eq!((phase(), manager.answered.lock().len()), (json!("Running"), 1));
+        assert_eq!(patches(&server), 2);
+        manager.set(&pod, ApiPodStatus { message: Some("new".into()), ..running });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(patches(&server), 3);
+        stop.cancel();
+        run.await.unwrap();
     }
 }
