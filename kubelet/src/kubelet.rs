@@ -239,8 +239,9 @@ impl Kubelet {
             tracing::error!(pod = pod.log_name(), err = message, "Error syncing pod, skipping");
             return Ok(Synced { again: Some(Duration::from_secs(1)), ..Synced::default() });
         }
-        self.prepare_cgroup(pod, &runtime).await?;
-        self.reconcile_mirror(pod).await;
+        // Boxed, as is what follows: most of the time a sync waits for the runtime's state only, and many may wait at once.
+        Box::pin(self.prepare_cgroup(pod, &runtime)).await?;
+        Box::pin(self.reconcile_mirror(pod)).await;
         for dir in self.paths.pod_dirs(pod.uid()) {
             make_dir(&dir, 0o750).map_err(|error| {
                 let message = format!("error making pod data directories: {error}");
@@ -248,14 +249,14 @@ impl Kubelet {
                 message
             })?;
         }
-        let volumes = self.mount(pod, &runtime.ips, now).await?;
-        let secrets = self.pull_secrets(pod).await;
+        let volumes = Box::pin(self.mount(pod, &runtime.ips, now)).await?;
+        let secrets = Box::pin(self.pull_secrets(pod)).await;
         let around: Arc<dyn Surroundings> = self.clone();
         self.probes.add(pod, &around, &self.stop);
         let sync =
             PodSync { runtime: &self.runtime, pod, status: &runtime, volumes: &volumes, secrets: &secrets };
-        let outcome = sync.run(self.probes.as_ref(), restart_all).await;
-        self.after_sync(pod, outcome, now).await
+        let outcome = Box::pin(sync.run(self.probes.as_ref(), restart_all)).await;
+        Box::pin(self.after_sync(pod, outcome, now)).await
     }
 
     /// Notes how long a pod took until it ran, when it does for the first time.

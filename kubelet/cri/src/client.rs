@@ -1,10 +1,11 @@
 //! The connection and one method per call that the kubelet makes.
 
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::brief;
 use crate::brief::runtime_service_client::RuntimeServiceClient as BriefClient;
@@ -36,8 +37,8 @@ macro_rules! calls {
         pub async fn $name(&self, message: v1::$request) -> Result<v1::$response> {
             let mut request = Request::new(message);
             request.set_timeout(self.timeout);
-            let answer = observed(stringify!($name), self.$service.clone().$call(request)).await;
-            Ok(answer?.into_inner())
+            let mut service = self.$service.clone();
+            observed(stringify!($name), Box::pin(async move { service.$call(request).await })).await
         })*
     };
 }
@@ -136,8 +137,9 @@ impl Client {
     pub async fn sandboxes(&self) -> Result<Vec<brief::PodSandbox>> {
         let mut request = Request::new(brief::ListPodSandboxRequest {});
         request.set_timeout(self.timeout);
-        let answer = observed("list_pod_sandbox", self.brief.clone().list_pod_sandbox(request)).await?;
-        Ok(answer.into_inner().items)
+        let mut service = self.brief.clone();
+        let call = Box::pin(async move { service.list_pod_sandbox(request).await });
+        Ok(observed("list_pod_sandbox", call).await?.items)
     }
 
     /// All containers, in short.
@@ -147,8 +149,9 @@ impl Client {
     pub async fn containers(&self) -> Result<Vec<brief::Container>> {
         let mut request = Request::new(brief::ListContainersRequest {});
         request.set_timeout(self.timeout);
-        let answer = observed("list_containers", self.brief.clone().list_containers(request)).await?;
-        Ok(answer.into_inner().containers)
+        let mut service = self.brief.clone();
+        let call = Box::pin(async move { service.list_containers(request).await });
+        Ok(observed("list_containers", call).await?.containers)
     }
 
     /// Creates and starts a sandbox. Setting up its network may be slow, so it gets twice the usual deadline.
@@ -161,7 +164,8 @@ impl Client {
     ) -> Result<v1::RunPodSandboxResponse> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout.saturating_mul(2));
-        Ok(observed("run_pod_sandbox", self.runtime.clone().run_pod_sandbox(request)).await?.into_inner())
+        let mut service = self.runtime.clone();
+        observed("run_pod_sandbox", Box::pin(async move { service.run_pod_sandbox(request).await })).await
     }
 
     /// Stops a container, first politely for `grace`, then by force. The call may take that long plus the usual deadline.
@@ -173,8 +177,9 @@ impl Client {
         let mut request =
             Request::new(v1::StopContainerRequest { container_id: id.to_owned(), timeout: seconds });
         request.set_timeout(self.timeout.saturating_add(grace));
-        observed("stop_container", self.runtime.clone().stop_container(request)).await?;
-        Ok(())
+        let mut service = self.runtime.clone();
+        let call = Box::pin(async move { service.stop_container(request).await });
+        observed("stop_container", call).await.map(drop)
     }
 
     /// Runs a command in a container to its end; `limit` of zero means no limit.
@@ -194,7 +199,8 @@ impl Client {
         if !limit.is_zero() {
             request.set_timeout(self.timeout.saturating_add(limit));
         }
-        Ok(observed("exec_sync", self.runtime.clone().exec_sync(request)).await?.into_inner())
+        let mut service = self.runtime.clone();
+        observed("exec_sync", Box::pin(async move { service.exec_sync(request).await })).await
     }
 
     /// Pulls an image. Pulls have no deadline: a large image over a slow line is not an error.
@@ -202,7 +208,8 @@ impl Client {
     /// # Errors
     /// As the runtime answers.
     pub async fn pull_image(&self, message: v1::PullImageRequest) -> Result<v1::PullImageResponse> {
-        Ok(observed("pull_image", self.image.clone().pull_image(Request::new(message))).await?.into_inner())
+        let mut service = self.image.clone();
+        observed("pull_image", Box::pin(async move { service.pull_image(message).await })).await
     }
 
     /// Container lifecycle events; runtimes without them answer `Unimplemented`.
@@ -229,8 +236,9 @@ impl Client {
         } else {
             self.timeout.saturating_add(timeout)
         });
-        observed("checkpoint_container", self.runtime.clone().checkpoint_container(request)).await?;
-        Ok(())
+        let mut service = self.runtime.clone();
+        let call = Box::pin(async move { service.checkpoint_container(request).await });
+        observed("checkpoint_container", call).await.map(drop)
     }
 }
 
@@ -244,16 +252,16 @@ pub fn observe(observer: Observer) {
     OBSERVER.get_or_init(|| observer);
 }
 
-async fn observed<T>(
-    call: &'static str,
-    work: impl Future<Output = std::result::Result<T, Status>>,
-) -> std::result::Result<T, Status> {
+/// A call under way. It is boxed because it is far larger than all else that its callers, and theirs, keep meanwhile.
+type Call<T> = Pin<Box<dyn Future<Output = std::result::Result<Response<T>, Status>> + Send>>;
+
+async fn observed<T>(call: &'static str, work: Call<T>) -> Result<T> {
     let begin = Instant::now();
     let answer = work.await;
     if let Some(observer) = OBSERVER.get() {
         observer(operation(call), begin.elapsed(), answer.is_err());
     }
-    answer
+    Ok(answer?.into_inner())
 }
 
 /// Upstream's name where it differs from the call's.

@@ -196,7 +196,8 @@ impl Runtime {
 }
 
 impl PodSync<'_> {
-    /// Brings the pod to its desired state, as far as one step can.
+    /// Brings the pod to its desired state, as far as one step can. Steps that are rarely taken are boxed: a pod that is as
+    /// it should be, which is looked at again and again, needs no room for them.
     pub async fn run(&self, probes: &(dyn Probes + Sync), restart_all: bool) -> Outcome {
         let mut plan = actions::plan(self.pod, self.status, probes, restart_all);
         let resizes = if plan.kill_pod || restart_all {
@@ -210,14 +211,14 @@ impl PodSync<'_> {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             self.runtime.events.normal(self.pod, "SandboxChanged", message);
         }
-        if let Err(error) = self.stop(&plan, &mut outcome).await {
+        if let Err(error) = Box::pin(self.stop(&plan, &mut outcome)).await {
             outcome.errors.push(error);
             return outcome;
         }
         self.prune_init_containers().await;
         if !resizes.is_empty() {
             outcome.resized = true;
-            if let Err(error) = self.runtime.resize(self.pod, &resizes).await {
+            if let Err(error) = Box::pin(self.runtime.resize(self.pod, &resizes)).await {
                 self.runtime.events.warning(self.pod, "ResizeError", &format!("Pod resize error: {error}"));
                 outcome.resize_error = Some(error);
             }
@@ -225,7 +226,7 @@ impl PodSync<'_> {
         let mut sandbox = (plan.sandbox_id.clone(), self.status.ips.clone());
         if plan.create_sandbox {
             outcome.acted = true;
-            match self.create_sandbox(plan.attempt).await {
+            match Box::pin(self.create_sandbox(plan.attempt)).await {
                 Ok(Some(made)) => sandbox = made,
                 // Its claims are not prepared: the next look at the pod comes as late as if all were well, as upstream.
                 Ok(None) => {
@@ -242,7 +243,9 @@ impl PodSync<'_> {
             return outcome;
         }
         match self.runtime.sandbox_config(self.pod, plan.attempt) {
-            Ok(config) => self.start_all(&plan, &sandbox.0, &config, &sandbox.1, &mut outcome).await,
+            Ok(config) => {
+                Box::pin(self.start_all(&plan, &sandbox.0, &config, &sandbox.1, &mut outcome)).await;
+            }
             Err(error) => {
                 let pod = describe(self.pod);
                 outcome.errors.push(format!("GeneratePodSandboxConfig for pod {pod:?} failed: {error}"));
