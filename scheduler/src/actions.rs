@@ -101,11 +101,7 @@ fn truncated(note: &str) -> std::borrow::Cow<'_, str> {
     if note.len() <= NOTE {
         return note.into();
     }
-    let mut end = NOTE - 4;
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{} ...", &note[..end]).into()
+    format!("{} ...", &note[..note.floor_char_boundary(NOTE - 4)]).into()
 }
 
 async fn prepare_and_bind(

@@ -1,8 +1,9 @@
 //! Devices of plugins: who offers which, and which container has been given which.
 //!
-//! Plugins register at a socket, or by a socket of their own ([`registry`]), and say what they have ([`plugin`]). Before a pod is admitted its containers get devices
-//! ([`choose`] decides, [`manager`] asks the plugin), near to their processors if so configured ([`hints`]); what a plugin
-//! answers goes into the containers ([`settings`]). What was given survives a restart ([`checkpoint`]).
+//! Plugins register at a socket, or by a socket of their own ([`registry`]), and say what they have ([`plugin`]). Before a
+//! pod is admitted its containers get devices ([`choose`] decides, [`manager`] asks the plugin), near to their processors if
+//! so configured ([`hints`]); what a plugin answers goes into the containers ([`settings`]). What was given survives a restart
+//! ([`checkpoint`]).
 //! Start reading at [`state::State`] and [`manager::DeviceManager::allocate`]. Upstream: pkg/kubelet/cm/devicemanager, v1.37.
 
 pub mod checkpoint;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, Pod, PodStatus, ResourceHealth, ResourceStatus,
 };
 use k8s_openapi::jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pluginapi::health::v1;
 use serde::{Deserialize, Serialize};
 
@@ -93,11 +93,7 @@ fn cut(message: String) -> String {
     if message.len() <= MESSAGE {
         return message;
     }
-    let mut end = MESSAGE - CUT.len();
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{CUT}", &message[..end])
+    format!("{}{CUT}", &message[..message.floor_char_boundary(MESSAGE - CUT.len())])
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,9 +267,9 @@ impl HealthStore {
         Self { file, all: Mutex::new(all) }
     }
 
-    /// What is known now.
-    pub fn get(&self) -> Healths {
-        self.all.lock().clone()
+    /// What is known now; it stays as it is while it is held.
+    pub fn get(&self) -> MutexGuard<'_, Healths> {
+        self.all.lock()
     }
 
     /// Takes a report; gives the devices that changed.
