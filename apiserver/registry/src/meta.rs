@@ -130,11 +130,7 @@ const MAX_GENERATED_BASE: usize = 63 - 5;
 /// Upstream's `SimpleNameGenerator`: base cut to 58 bytes, then five random characters.
 pub fn generated_name(base: &str) -> String {
     use rand::RngExt;
-    let mut end = base.len().min(MAX_GENERATED_BASE);
-    while !base.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut out = base[..end].to_owned();
+    let mut out = base[..base.floor_char_boundary(MAX_GENERATED_BASE)].to_owned();
     let mut rng = rand::rng();
     for _ in 0..5 {
         out.push(ALPHANUMS[rng.random_range(0..ALPHANUMS.len())] as char);

@@ -113,8 +113,7 @@ fn event(call: &Call, level: Level, authenticated: bool) -> Event {
     let info = &call.info;
     let mut user_agent = call.user_agent().to_owned();
     if user_agent.len() > MAX_USER_AGENT {
-        let end = (0..=MAX_USER_AGENT).rev().find(|i| user_agent.is_char_boundary(*i)).unwrap_or(0);
-        user_agent.truncate(end);
+        user_agent.truncate(user_agent.floor_char_boundary(MAX_USER_AGENT));
         user_agent.push_str("...TRUNCATED");
     }
     let object_ref = info.is_resource_request.then(|| ObjectReference {

@@ -168,10 +168,7 @@ fn split_line(width: usize, slop: usize, text: &str) -> (&str, &str) {
     if width + slop > text.len() {
         return (text, "");
     }
-    let mut limit = width;
-    while !text.is_char_boundary(limit) {
-        limit -= 1;
-    }
+    let limit = text.floor_char_boundary(width);
     match text[..limit].rfind([' ', '\t', '\n']) {
         None | Some(0) => (text, ""),
         Some(at) => match text[..limit].rfind('\n') {

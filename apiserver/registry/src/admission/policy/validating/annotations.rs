@@ -63,8 +63,7 @@ pub(super) struct Annotations(BTreeMap<String, Vec<String>>);
 impl Annotations {
     pub(super) fn add(&mut self, key: String, mut value: String) {
         if value.len() > MAX_VALUE {
-            let end = (0..=MAX_VALUE).rev().find(|i| value.is_char_boundary(*i)).unwrap_or(0);
-            value.truncate(end);
+            value.truncate(value.floor_char_boundary(MAX_VALUE));
         }
         let values = self.0.entry(key).or_default();
         if !values.contains(&value) {
