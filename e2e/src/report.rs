@@ -51,7 +51,7 @@ struct Failure {
 /// Reads `folder/r.json`, writes `folder/table.txt`, prints totals by group and the failures; `logs` is the cluster's folder.
 ///
 /// # Errors
-/// When a file cannot be read, or a spec failed.
+/// When a file cannot be read, a spec failed, or none ran.
 pub fn report(folder: &Path, baseline: &Path, logs: &Path) -> Result<()> {
     let path = folder.join("r.json");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -72,6 +72,11 @@ pub fn report(folder: &Path, baseline: &Path, logs: &Path) -> Result<()> {
     }
     let new =
         failed.iter().filter(|s| before.get(&s.name).is_none_or(|(state, _)| state == "passed")).count();
+    ensure!(
+        !specs.is_empty(),
+        "no spec ran; what {} says in the end may tell why",
+        folder.join("log").display()
+    );
     ensure!(new == 0, "{new} specs failed that pass on upstream's daemons, or that those did not run");
     Ok(())
 }
@@ -193,6 +198,18 @@ mod tests {
         let specs = specs(RUN)?;
         assert_eq!(table(&specs), "failed\t1.0\t[sig-apps] Job ends\npassed\t3.0\t[sig-apps] Job runs\n");
         assert_eq!(specs[0].namespace.as_deref(), Some("job-12"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_without_specs_is_no_success() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("baseline"), "")?;
+        for (run, good) in [(RUN.replace("\"failed\"", "\"passed\""), true), ("[]".to_owned(), false)] {
+            fs::write(at("r.json"), run)?;
+            assert_eq!(report(folder.path(), &at("baseline"), folder.path()).is_ok(), good);
+        }
         Ok(())
     }
 
