@@ -7,7 +7,7 @@ mkdir -p "$out/files"
 if [ ! -f "$out/base.tar" ]; then
   command -v debootstrap >/dev/null || { echo "there is no debootstrap on this machine (apt-get install debootstrap)" >&2; exit 1; }
   tree=$(mktemp -d); trap 'rm -rf "$tree"' EXIT
-  tools=curl,dnsutils,netcat-openbsd,iproute2,iperf,bash,socat,nginx-light,stress,iptables
+  tools=curl,wget,dnsutils,netcat-openbsd,iproute2,iperf,bash,socat,nginx-light,stress,iptables
   debootstrap --variant=minbase --include=$tools bookworm "$tree" > "$out/base.log" 2>&1 ||
     { echo "debootstrap failed; its last lines:" >&2; tail -5 "$out/base.log" >&2; exit 1; }
   tar --exclude=./var/cache/apt --exclude=./var/lib/apt/lists --exclude=./usr/share/doc --exclude=./usr/share/locale \
