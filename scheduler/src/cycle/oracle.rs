@@ -161,11 +161,19 @@ fn sorted(mut list: Vec<String>) -> Vec<String> {
     list
 }
 
+/// Which of two resources is named when both exceed what the pod as a whole may have: upstream takes the first of a map,
+/// by chance (nodeallocatabledynamicresources.go, validatePodLevelResourcesCoverDRA).
+fn without_chance(text: &str) -> String {
+    ["limit", "request"].iter().fold(text.to_owned(), |text, what| {
+        text.replace(&format!("pod level {what} for memory is"), &format!("pod level {what} for cpu is"))
+    })
+}
+
 /// Upstream's answer without what may differ: the order of reasons, scores of 0, which of several equal nodes is freed.
 fn plain(mut answer: Value) -> Value {
     let sort = |refusal: &mut Value| {
         let list =
-            refusal["reasons"].as_array().into_iter().flatten().map(|r| r.as_str().unwrap().to_string());
+            refusal["reasons"].as_array().into_iter().flatten().map(|r| without_chance(r.as_str().unwrap()));
         refusal["reasons"] = json!(sorted(list.collect()));
     };
     if let Some(refusal) = answer.get_mut("preFilter") {
@@ -185,10 +193,12 @@ fn plain(mut answer: Value) -> Value {
     {
         scores.as_object_mut().unwrap().retain(|_, s| *s != json!(0));
     }
-    if let Some(message) = answer.get("message").and_then(Value::as_str).map(str::to_string)
-        && let Some((before, _)) = message.split_once("found a potential placement for pod on node ")
-    {
-        answer["message"] = before.into();
+    if let Some(message) = answer.get("message").and_then(Value::as_str).map(str::to_string) {
+        let (before, _) =
+            message.split_once("found a potential placement for pod on node ").unwrap_or((&message, ""));
+        // Chance differs from node to node, so these are counted apart or together.
+        let by_chance = before.find("pod level ").and_then(|_| before.find(". preemption: ")).unwrap_or(0);
+        answer["message"] = before[by_chance..].into();
     }
     let fields = answer.as_object_mut().unwrap();
     fields.remove("total");
