@@ -26,6 +26,7 @@ use crate::cleanup::{self, Leftovers};
 use crate::generation::Generation;
 use crate::health_check::HealthChecks;
 use crate::iptables::command::Iptables;
+use crate::iptables::nfacct::{self, Accounts};
 use crate::ipvs::netlink::Ipvs;
 use crate::kept::{self, EndpointSlice, Service};
 use crate::metrics::Metrics;
@@ -163,7 +164,10 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
     let status = Arc::new(Status::new(counters.clone(), options.health_timeout()));
     let cell: NodeCell = Arc::new(RwLock::new(node.map(Arc::new)));
     let factory = Factory::new(client.clone());
-    let lanes: Vec<Lane> = families.iter().map(|f| Lane::new(&options, *f, &cell, &status)).collect();
+    let accounts = if options.config.mode == "iptables" { nfacct::ensure() } else { Accounts::default() };
+    crate::metrics::register_accounts(accounts);
+    let lanes: Vec<Lane> =
+        families.iter().map(|f| Lane::new(&options, *f, &cell, &status, accounts)).collect();
     let views = lanes.iter().map(|l| l.view(&options, &status, cell.read().as_deref())).collect();
     let guarded = server::guarded(&client, views)?;
     pages(&options, &process, server::health_pages(&status, &cell, &counters), guarded)?;
@@ -323,15 +327,27 @@ struct Lane {
     family: Family,
     inbox: Arc<Inbox>,
     settings: watch::Sender<Settings>,
+    accounts: Accounts,
 }
 
 impl Lane {
-    fn new(options: &Options, family: Family, cell: &NodeCell, status: &Arc<Status>) -> Self {
-        let settings = settings(options, family, cell.read().as_deref(), Vec::new());
+    fn new(
+        options: &Options,
+        family: Family,
+        cell: &NodeCell,
+        status: &Arc<Status>,
+        accounts: Accounts,
+    ) -> Self {
+        let node = cell.read();
+        let node_ports = NodePortAddresses::new(family, &node_port_ranges(options, node.as_deref()));
+        let localhost = accounts.localhost_accepted && localhost_node_ports(options, family, &node_ports);
+        let settings =
+            Settings { localhost_accounted: localhost, ..settings(options, family, node.as_deref()) };
         Self {
             family,
             inbox: Inbox::new(Table::new(family, &options.node, Timestamp::now()), status.clone()),
             settings: watch::Sender::new(settings),
+            accounts,
         }
     }
 
@@ -343,6 +359,7 @@ impl Lane {
             localhost_node_ports: localhost_node_ports(options, self.family, &node_ports),
             node_ports,
             conntrack_tcp_liberal: sysctl::tcp_liberal(),
+            invalid_accounted: self.accounts.invalid_dropped,
         }
     }
 
@@ -419,14 +436,15 @@ fn ipvs_config(options: &Options) -> ipvs::ruleset::Config {
     ipvs::ruleset::Config::new(&options.config.ipvs.scheduler, options.excluded_cidrs())
 }
 
-fn settings(options: &Options, family: Family, node: Option<&Node>, service_cidrs: Vec<String>) -> Settings {
+fn settings(options: &Options, family: Family, node: Option<&Node>) -> Settings {
     Settings {
         place: Place { node: options.node.clone(), zone: node::zone(node) },
         node_ip: node::address(options, node, family),
         masquerade_all: options.config.masquerade_all(),
         detector: node::detector(options, node, family),
         external_ips: options.gates.enabled(Gate::AllowServiceExternalIPs),
-        service_cidrs,
+        service_cidrs: Vec::new(),
+        localhost_accounted: false,
     }
 }
 
@@ -503,7 +521,11 @@ fn follow_node(factory: &Factory, options: &Options, lanes: &[Lane], cell: &Node
         let node = (!matches!(event, Event::Deleted(_))).then(|| event.object().clone());
         if let Some(node) = &node {
             for (family, sender) in &senders {
-                change(sender, |old| settings(&options, *family, Some(node), old.service_cidrs.clone()));
+                change(sender, |old| Settings {
+                    service_cidrs: old.service_cidrs.clone(),
+                    localhost_accounted: old.localhost_accounted,
+                    ..settings(&options, *family, Some(node))
+                });
             }
         }
         *cell.write() = node;

@@ -115,7 +115,13 @@ impl Backend {
     pub async fn look(&mut self) -> Result<Kernel> {
         self.looked = self.generation.look();
         let rules = match &self.mode {
-            Mode::Iptables(program, _) => Rules::Iptables(program.saved().await?),
+            Mode::Iptables(program, _) => {
+                if self.common.invalid_accounted {
+                    // Rules name them; whoever flushed tables may have removed counters, too.
+                    iptables::nfacct::ensure();
+                }
+                Rules::Iptables(program.saved().await?)
+            }
             Mode::Nftables(program, _) => Rules::Nftables(program.existing().await?),
             Mode::Ipvs(hand, _) => Rules::Ipvs(hand.look(&self.common).await?),
         };

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use component::metrics::{Counter, Family, Gauge, Histogram, Opts, exponential_buckets};
+use component::metrics::{
+    Counter, Family, Gauge, Histogram, Kind, Metrics as Collected, Opts, Sample, default_registry,
+    exponential_buckets,
+};
+
+use crate::iptables::nfacct::{self, Accounts};
 
 /// Shared handles; clones count together.
 #[derive(Clone, Debug)]
@@ -123,6 +128,37 @@ impl Metrics {
             healthz: counter("kubeproxy_proxy_healthz_total", "Answers of /healthz", &["code"]),
             livez: counter("kubeproxy_proxy_livez_total", "Answers of /livez", &["code"]),
         }
+    }
+}
+
+/// Adds what the kernel counts for rules, asked at each scrape.
+pub fn register_accounts(accounts: Accounts) {
+    let shown = [
+        (
+            accounts.invalid_dropped,
+            nfacct::INVALID_DROPPED,
+            "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
+            "[ALPHA] Packets dropped as conntrack holds them for invalid",
+        ),
+        (
+            accounts.localhost_accepted,
+            nfacct::LOCALHOST_ACCEPTED,
+            "kubeproxy_iptables_localhost_nodeports_accepted_packets_total",
+            "[ALPHA] Packets to node ports on loopback that were let through",
+        ),
+    ];
+    for (_, counter, name, help) in shown.into_iter().filter(|(there, ..)| *there) {
+        let collect = move |out: &mut Vec<Collected>| match nfacct::packets(counter) {
+            // Packets of a lifetime are fewer than a double is exact for.
+            Ok(count) => out.push(Collected {
+                name: name.into(),
+                help: help.into(),
+                kind: Kind::Counter,
+                samples: vec![Sample::number(&[], count as f64)],
+            }),
+            Err(error) => tracing::warn!(counter, %error, "Reading a counter of the kernel's failed"),
+        };
+        default_registry().register_collector(Arc::new(collect));
     }
 }
 

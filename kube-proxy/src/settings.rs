@@ -56,6 +56,8 @@ pub struct Settings {
     pub external_ips: bool,
     /// Ranges that cluster addresses of Services come from, of this family.
     pub service_cidrs: Vec<String>,
+    /// Packets to node ports on loopback are counted (iptables, IPv4).
+    pub localhost_accounted: bool,
 }
 
 /// What does not change while we run.
@@ -68,6 +70,8 @@ pub struct Common {
     pub localhost_node_ports: bool,
     /// The kernel tolerates out-of-window packets, so they need no rule that drops them.
     pub conntrack_tcp_liberal: bool,
+    /// Those that the rule drops are counted (iptables).
+    pub invalid_accounted: bool,
 }
 
 impl Common {

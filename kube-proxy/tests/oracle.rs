@@ -45,6 +45,7 @@ struct Setup {
     detect_by: String,
     node_port_addresses: Vec<String>,
     localhost_node_ports: bool,
+    accounts: bool,
     node: String,
     zone: String,
     #[serde(rename = "nodeIP")]
@@ -104,6 +105,7 @@ impl Rig {
                 && family == Family::V4,
             node_ports,
             conntrack_tcp_liberal: false,
+            invalid_accounted: setup.accounts,
         };
         let own = |range: &&String| range.contains(':') == (family == Family::V6);
         let settings = Settings {
@@ -118,6 +120,7 @@ impl Rig {
             },
             external_ips: true,
             service_cidrs: setup.service_cidrs.iter().filter(own).cloned().collect(),
+            localhost_accounted: setup.accounts && common.localhost_node_ports,
         };
         let kernel = match setup.mode.as_str() {
             "iptables" => {

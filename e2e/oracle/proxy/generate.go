@@ -33,7 +33,7 @@ func generate(mode string, seed int64) (*testCase, *generator) {
 	v4 := g.family == v1.IPv4Protocol
 	s := setup{
 		Mode: mode, Family: string(g.family), MasqueradeAll: g.chance(8), MasqueradeBit: pick(g, int32(14), 14, 14, 5, 31),
-		LocalhostNodePorts: g.chance(2), Node: "here", Zone: pick(g, "a", "a", "b", ""),
+		LocalhostNodePorts: g.chance(2), Accounts: mode == "iptables" && seed%2 == 0, Node: "here", Zone: pick(g, "a", "a", "b", ""),
 		NodeIP: choose(v4, "192.0.2.1", "2001:db8::1"),
 	}
 	s.Detect = pick(g, "", "cidr", "cidr", "bridge", "prefix")

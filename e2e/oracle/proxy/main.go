@@ -31,6 +31,7 @@ import (
 	"k8s.io/kubernetes/pkg/proxy"
 	"k8s.io/kubernetes/pkg/proxy/apis/config"
 	"k8s.io/kubernetes/pkg/proxy/iptables"
+	"k8s.io/kubernetes/pkg/proxy/metrics"
 	"k8s.io/kubernetes/pkg/proxy/nftables"
 	proxyutil "k8s.io/kubernetes/pkg/proxy/util"
 	iptablestest "k8s.io/kubernetes/pkg/util/iptables/testing"
@@ -46,6 +47,7 @@ type setup struct {
 	DetectBy           string   `json:"detectBy,omitempty"`
 	NodePortAddresses  []string `json:"nodePortAddresses,omitempty"`
 	LocalhostNodePorts bool     `json:"localhostNodePorts,omitempty"`
+	Accounts           bool     `json:"accounts,omitempty"` // the kernel counts packets by name (nfacct)
 	Node               string   `json:"node"`
 	Zone               string   `json:"zone,omitempty"`
 	NodeIP             string   `json:"nodeIP"`
@@ -123,8 +125,10 @@ func start(s setup, kernel *ipvsKernel) (proxier, func() []string) {
 		sysctl := sysctltest.NewFake()
 		sysctl.Settings["net/ipv4/conf/all/route_localnet"] = 1
 		p := must(iptables.NewProxier(ctx, c, family, fake, sysctl, detector, s.Node, net.ParseIP(s.NodeIP), nil, nil, false))
-		// Counters of the kernel's nfacct, whose presence depends on the machine.
-		field(p, "nfAcctCounters").Set(reflect.ValueOf(map[string]bool{}))
+		// Whether the kernel has nfacct is the case's to say, not this machine's.
+		field(p, "nfacct").SetZero()
+		field(p, "nfAcctCounters").Set(reflect.ValueOf(map[string]bool{
+			metrics.IPTablesCTStateInvalidDroppedNFAcctCounter: s.Accounts, metrics.LocalhostNodePortAcceptedNFAcctCounter: s.Accounts}))
 		return p, func() []string {
 			var b bytes.Buffer
 			must(0, fake.SaveInto("", &b))

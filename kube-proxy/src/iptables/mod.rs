@@ -8,6 +8,7 @@ pub mod chain;
 pub mod cleanup;
 pub mod command;
 pub mod jumps;
+pub mod nfacct;
 pub mod render;
 pub mod ruleset;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::chain::{self, Kind};
+use super::nfacct;
 use crate::model::endpoint::Endpoint;
 use crate::model::service::ServicePort;
 use crate::model::traffic::{Choice, choose};
@@ -69,7 +70,7 @@ pub fn render(
         targets.external_ips(&mut block);
     }
     targets.balancer_ips(&mut block);
-    targets.node_port(&mut block);
+    targets.node_port(&mut block, settings);
     targets.health_check(&mut block);
     if targets.choice.any && service.externally_accessible() {
         block.chains.push(targets.external_chain(settings));
@@ -182,18 +183,24 @@ impl<'a> Targets<'a> {
         }
     }
 
-    fn node_port(&self, block: &mut Block) {
+    fn node_port(&self, block: &mut Block, settings: &Settings) {
         if self.service.node_port == 0 {
             return;
         }
-        let to = format!("-m {0} -p {0} --dport {1}", self.protocol, self.service.node_port);
+        let port = self.service.node_port;
+        let to = format!("-m {0} -p {0} --dport {port}", self.protocol);
         if self.choice.any {
             let chain = self.chain(Kind::External);
-            block.nat.push(format!(
-                "-A {} -m comment --comment \"{}\" {to} -j {chain}",
-                chain::NODEPORTS,
-                self.name
-            ));
+            let comment = format!("-A {} -m comment --comment \"{}\"", chain::NODEPORTS, self.name);
+            if settings.localhost_accounted {
+                // Before the rule for all addresses, also where lines are added one by one: see `Section::differences`.
+                block.nat.push(format!(
+                    "{comment} -m {0} -p {0} -d 127.0.0.0/8 --dport {port} -m nfacct --nfacct-name {1} -j {chain}",
+                    self.protocol,
+                    nfacct::LOCALHOST_ACCEPTED
+                ));
+            }
+            block.nat.push(format!("{comment} {to} -j {chain}"));
         }
         if !self.has_external {
             block

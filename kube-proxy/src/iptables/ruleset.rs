@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::chain;
 use super::jumps::{JUMPS, Jump};
+use super::nfacct;
 use super::render::{Block, Comments, render};
 use crate::model::table::{Entry, Table};
 use crate::model::{Family, ServiceKey};
@@ -276,7 +277,8 @@ impl Section {
             (old.into_iter().collect(), new.into_iter().collect());
         for line in new_set.difference(&old_set) {
             self.count += 1;
-            // At the front: in KUBE-SERVICES the last rule must stay the last.
+            // At the front: in KUBE-SERVICES the last rule must stay the last. The last of the order comes first, which
+            // is where a rule for loopback (-d) must be, before that for all addresses (--dport).
             let _ = writeln!(self.rules, "-I {}", line.strip_prefix("-A ").unwrap_or(line));
         }
         for line in old_set.difference(&new_set) {
@@ -332,7 +334,9 @@ impl Common {
         }
         let forward = chain::FORWARD;
         if !self.conntrack_tcp_liberal {
-            filter.rule(&format!("-A {forward} -m conntrack --ctstate INVALID -j DROP"));
+            let count = format!(" -m nfacct --nfacct-name {}", nfacct::INVALID_DROPPED);
+            let count = if self.invalid_accounted { count.as_str() } else { "" };
+            filter.rule(&format!("-A {forward} -m conntrack --ctstate INVALID{count} -j DROP"));
         }
         let mark = self.mark();
         filter.rule(&format!(

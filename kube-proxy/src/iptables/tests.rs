@@ -22,6 +22,7 @@ fn settings() -> Settings {
         detector: LocalDetector::Cidr("10.0.0.0/8".parse().expect("a CIDR")),
         external_ips: true,
         service_cidrs: Vec::new(),
+        localhost_accounted: false,
     }
 }
 
@@ -32,7 +33,37 @@ fn common() -> Common {
         localhost_node_ports: false,
         node_ports: NodePortAddresses::new(Family::V4, &[]),
         conntrack_tcp_liberal: false,
+        invalid_accounted: false,
     }
+}
+
+#[test]
+fn loopback_is_counted_before_all_addresses() {
+    let spec = json!({"clusterIP": "172.30.0.41", "type": "NodePort",
+        "ports": [{"name": "p80", "port": 80, "protocol": "TCP", "nodePort": 30080}]});
+    let settings = Settings { localhost_accounted: true, ..settings() };
+    let common = Common { invalid_accounted: true, localhost_node_ports: true, ..common() };
+    let mut table = Table::new(Family::V4, "here", Timestamp::UNIX_EPOCH);
+    table.set_service("ns1/svc1", Some(&service(&spec)));
+    table.set_slice(&slice(&json!([{"addresses": ["10.0.1.1"], "conditions": {"ready": true}}])));
+    let mut rules = Ruleset::default();
+    let changes = table.take_changes();
+    let added = rules.incremental(&settings, &table, &changes.before).text;
+    let all = rules.full(&common, &settings, &table, &Saved::default(), &[]).text;
+    let port = "KUBE-NODEPORTS -m comment --comment \"ns1/svc1:p80\" -m tcp -p tcp";
+    let chain = chain::of_port(
+        Kind::External,
+        &PortId { service: "ns1/svc1".into(), port: "p80".into(), protocol: Protocol::Tcp },
+    );
+    let counted = format!(
+        "{port} -d 127.0.0.0/8 --dport 30080 -m nfacct --nfacct-name localhost_nps_accepted_pkts -j {chain}"
+    );
+    let plain = format!("{port} --dport 30080 -j {chain}");
+    // What is inserted last stands first.
+    assert!(added.contains(&format!("-I {plain}\n-I {counted}\n")), "{added}");
+    assert!(all.contains(&format!("-A {counted}\n-A {plain}\n")), "{all}");
+    let dropped = "--ctstate INVALID -m nfacct --nfacct-name ct_state_invalid_dropped_pkts -j DROP";
+    assert!(all.contains(dropped), "{all}");
 }
 
 fn full(rules: &mut Ruleset, table: &Table) -> Load {

@@ -44,6 +44,7 @@ impl Rig {
             node_ports: NodePortAddresses::new(Family::V4, &[]),
             localhost_node_ports: false,
             conntrack_tcp_liberal: false,
+            invalid_accounted: false,
         };
         let settings = Settings {
             place: Place { node: "here".into(), zone: String::new() },
@@ -52,6 +53,7 @@ impl Rig {
             detector: LocalDetector::None,
             external_ips: true,
             service_cidrs: Vec::new(),
+            localhost_accounted: false,
         };
         let table = Table::new(Family::V4, "here", Timestamp::UNIX_EPOCH);
         Self { common, settings, table, rules: Ruleset::new(Config::new("", Vec::new())) }

@@ -20,6 +20,7 @@ fn settings() -> Settings {
         detector: LocalDetector::None,
         external_ips: true,
         service_cidrs: Vec::new(),
+        localhost_accounted: false,
     }
 }
 
@@ -30,6 +31,7 @@ fn common() -> Common {
         localhost_node_ports: false,
         node_ports: NodePortAddresses::new(Family::V4, &[]),
         conntrack_tcp_liberal: false,
+        invalid_accounted: false,
     }
 }
 

@@ -82,6 +82,7 @@ impl Rig {
             detector: LocalDetector::None,
             external_ips: true,
             service_cidrs: Vec::new(),
+            localhost_accounted: false,
         };
         let common = Common {
             family: Family::V4,
@@ -89,6 +90,7 @@ impl Rig {
             localhost_node_ports: false,
             node_ports: NodePortAddresses::new(Family::V4, &[]),
             conntrack_tcp_liberal: false,
+            invalid_accounted: false,
         };
         // Names are the process's.
         static METRICS: OnceLock<Metrics> = OnceLock::new();
