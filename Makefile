@@ -87,6 +87,14 @@ node-suite: build ## upstream's node suite with our kubelet; FOCUS, SKIP, P, T, 
 	hack/testbase.sh $(UPSTREAM)
 	UPSTREAM=$(UPSTREAM) BIN=$(abspath $(BIN)) e2e/node-suite.sh
 
+.PHONY: node-suite-vm
+node-suite-vm: build ## a slice of it in a machine with systemd and cgroup v2: FOCUS, SKIP, P, T, OUT, KUBELET=... (root, QEMU, needs Go)
+	@hack/deps.sh suite
+	@hack/deps.sh vm
+	hack/upstream.sh $(UPSTREAM) e2e_node.test $(SUITE)
+	hack/testbase.sh $(UPSTREAM)
+	UPSTREAM=$(UPSTREAM) BIN=$(abspath $(BIN)) e2e/node-suite-vm.sh
+
 fmt:
 	cargo fmt --all
 

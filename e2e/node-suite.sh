@@ -5,7 +5,8 @@
 # compared with conformance/node.txt, a run with upstream's kubelet (another's: BASELINE). KEEP=1 leaves logs in CORTEN_DIR.
 #
 # The suite wants a machine for itself: the kubelet's folder, the roots of control groups, a unit of systemd. It gets
-# namespaces of its own, in which this script is process 1: what is left behind ends with it.
+# namespaces of its own, in which this script is process 1: what is left behind ends with it. node-suite-vm.sh gives it a
+# machine (OWN_MACHINE=1), where systemd is process 1 and control groups are of version 2.
 set -euo pipefail
 self=$(readlink -f "$0"); here=$(dirname "$self")
 dir=${CORTEN_DIR:-/var/tmp/node-suite}; name=$(basename "$dir"); out=${OUT:-$dir-results}
@@ -58,13 +59,13 @@ machine() {
   done < "$dir/hierarchies"
   ip link set lo up; ip link add node0 type veth peer name node0-peer; ip link set node0-peer up
   ip addr add 10.199.0.1/24 dev node0; ip link set node0 up; ip route add default dev node0
-  echo '{"cniVersion": "1.0.0", "name": "node", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-    {"type": "portmap", "capabilities": {"portMappings": true}}]}' > /etc/cni/net.d/10-node.conflist
 }
 
 runtime() {
-  mkdir -p "$dir/certs.d/_default" "$dir/log"
+  mkdir -p "$dir/certs.d/_default" "$dir/log" /etc/cni/net.d
+  echo '{"cniVersion": "1.0.0", "name": "node", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}]}' > /etc/cni/net.d/10-node.conflist
   printf '[host."http://127.0.0.1:5000"]\n  capabilities = ["pull", "resolve"]\n' > "$dir/certs.d/_default/hosts.toml"
   cat > "$dir/containerd.toml" <<TOML
 version = 2
@@ -75,6 +76,10 @@ state = "$dir/run"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "registry.k8s.io/pause:3.10.2"
   restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+  SystemdCgroup = $([ -n "${OWN_MACHINE:-}" ] && echo true || echo false)
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "/usr/lib/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
@@ -90,10 +95,11 @@ TOML
 programs() {
   mkdir -p "$dir/bin" "$dir/shims" "$dir/work"
   ln -sf "$KUBELET" "$dir/bin/kubelet"; ln -sf "$UPSTREAM/e2e_node.test" "$dir/bin/"
-  printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -p) shift 2 ;; -*) shift ;; *) exec "$@" ;; esac; done\n' > "$dir/shims/systemd-run"
-  printf '#!/bin/sh\ncase $1 in kill|stop) exec kill $(pidof -s kubelet) ;; *) exit 1 ;; esac\n' > "$dir/shims/systemctl"
-  chmod +x "$dir/shims/"*
-  printf '%s\n' 'apiVersion: kubelet.config.k8s.io/v1beta1' 'kind: KubeletConfiguration' 'failCgroupV1: false' 'cgroupDriver: cgroupfs' \
+  [ -n "${OWN_MACHINE:-}" ] || printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -p) shift 2 ;; -*) shift ;; *) exec "$@" ;; esac; done\n' > "$dir/shims/systemd-run"
+  [ -n "${OWN_MACHINE:-}" ] || printf '#!/bin/sh\ncase $1 in kill|stop) exec kill $(pidof -s kubelet) ;; *) exit 1 ;; esac\n' > "$dir/shims/systemctl"
+  chmod -R +x "$dir/shims"
+  printf '%s\n' 'apiVersion: kubelet.config.k8s.io/v1beta1' 'kind: KubeletConfiguration' 'failCgroupV1: false' \
+    "cgroupDriver: $([ -n "${OWN_MACHINE:-}" ] && echo systemd || echo cgroupfs)" \
     'cgroupRoot: /' 'failSwapOn: false' 'serializeImagePulls: false' 'volumeStatsAggPeriod: 10s' 'fileCheckFrequency: 10s' \
     'podCIDR: 10.244.0.0/24' 'evictionPressureTransitionPeriod: 30s' 'imageGCHighThresholdPercent: 99' \
     'evictionHard: {memory.available: 250Mi, nodefs.available: 2%, imagefs.available: 2%}' > "$dir/kubelet.yaml"
@@ -101,8 +107,14 @@ programs() {
   echo 'os: Linux' > "$dir/system.yaml"
 }
 
+# Under emulation a pull takes longer than specs wait for a pod: nearly all images share the layer of this one.
+pulled() { ctr -a "$dir/containerd.sock" -n k8s.io images pull --hosts-dir "$dir/certs.d" registry.k8s.io/e2e-test-images/agnhost:2.66.1; }
+
 inside() {
-  machine; runtime; programs; cd "$dir/work"
+  [ -n "${OWN_MACHINE:-}" ] || machine
+  runtime
+  [ -z "${OWN_MACHINE:-}" ] || pulled > "$dir/log/pull.log"
+  programs; cd "$dir/work"
   PATH=$dir/shims:/usr/sbin:/usr/bin:/sbin:/bin timeout "${T:-7200}" "$UPSTREAM/ginkgo" --procs="${P:-3}" --no-color --silence-skips \
     --timeout="${T:-7200}s" --focus="${FOCUS:-\[NodeConformance\]}" --skip="${SKIP:-\[Serial\]|\[Slow\]|\[Flaky\]}" \
     --output-dir="$OUT" --json-report=r.json "$dir/bin/e2e_node.test" -- --prepull-images=false \

@@ -53,7 +53,7 @@ INIT
   chmod +x "$early/init"
   cp -r "$early" "$root/early"; chroot "$root" sh -c 'cd /early && find . | cpio --quiet -o -H newc' > "$VM/initrd"; rm -rf "$root/early"
   cp "$root"/boot/vmlinuz-* "$VM/kernel"
-  truncate -s 4G "$VM/disk.partial"; mke2fs -q -F -t ext4 -d "$root" "$VM/disk.partial"; mv "$VM/disk.partial" "$VM/disk"
+  truncate -s 8G "$VM/disk.partial"; mke2fs -q -F -t ext4 -d "$root" "$VM/disk.partial"; mv "$VM/disk.partial" "$VM/disk"
 }
 [ -e "$VM/disk" ] || machine
 
