@@ -1,7 +1,7 @@
-//! Whether this node takes a pod: room, labels, ports, sysctls.
+//! Whether this node takes a pod: room, labels, ports. Kernel parameters: [`crate::sysctl`].
 //!
 //! The scheduler has decided already, but pods may be bound by hand, and the node may have changed meanwhile.
-//! Upstream: pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl and the scheduler's AdmissionCheck, v1.37.
+//! Upstream: pkg/kubelet/lifecycle/predicate.go and the scheduler's AdmissionCheck, v1.37.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,34 +35,13 @@ pub struct Node<'a> {
     pub extended: &'a BTreeMap<String, i64>,
     /// Most pods.
     pub max_pods: i64,
-    /// Sysctls, or patterns that end in `*`, allowed besides the safe ones.
-    pub unsafe_sysctls: &'a [String],
 }
-
-/// Sysctls that touch nothing but the pod's own namespaces.
-const SAFE_SYSCTLS: [&str; 14] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
-];
 
 /// Decides whether the node takes the pod beside `others`.
 ///
 /// # Errors
 /// The first reason against it.
 pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
-    sysctls(pod, node.unsafe_sysctls)?;
     system(pod)?;
     room(pod, others, node)?;
     let predicate =
@@ -145,38 +124,6 @@ fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
         let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(a.whole(name)));
         if asked.whole(name) > capacity.saturating_sub(used) {
             return Err(short(name, asked.whole(name), used, *capacity));
-        }
-    }
-    Ok(())
-}
-
-/// Whether the pod sets only kernel parameters that it may set.
-///
-/// # Errors
-/// The first one that it may not.
-pub fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Rejection> {
-    let spec = pod.spec();
-    let forbidden = |message: String| Rejection { reason: "SysctlForbidden".to_owned(), message };
-    for sysctl in spec.security_context.iter().flat_map(|s| s.sysctls.iter().flatten()) {
-        // Slashes and dots mean the same, as for the sysctl tool.
-        let name = sysctl.name.replace('/', ".");
-        let network = name.starts_with("net.");
-        let ipc = name.starts_with("kernel.shm")
-            || name.starts_with("kernel.msg")
-            || name.starts_with("fs.mqueue.")
-            || name == "kernel.sem";
-        if network && pod.is_host_network() {
-            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowed with host net enabled")));
-        }
-        if ipc && spec.host_ipc == Some(true) {
-            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowed with host ipc enabled")));
-        }
-        let listed = allowed.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => *pattern == name,
-        });
-        if !SAFE_SYSCTLS.contains(&name.as_str()) && !(listed && (network || ipc)) {
-            return Err(forbidden(format!("forbidden sysctl: {name:?} not allowlisted")));
         }
     }
     Ok(())
@@ -270,7 +217,6 @@ mod tests {
             allocatable: &NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
             extended: &BTreeMap::from([("example.com/a".to_owned(), 2)]),
             max_pods: 2,
-            unsafe_sysctls: &["net.core.*".to_owned()],
         };
         let got = admit(pod, others, &node).map_err(|r| (r.reason, r.message));
         assert_eq!(got.as_ref().map_err(|(r, m)| (r.as_str(), m.as_str())).copied(), expected);
@@ -333,25 +279,5 @@ mod tests {
         };
         check(affinity("n", "Gt", "4"), &[], Ok(()));
         check(affinity("n", "Lt", "4"), &[], Err(("NodeAffinity", "Predicate NodeAffinity failed")));
-    }
-
-    #[test]
-    fn unsafe_sysctls_are_refused() {
-        let with = |name: &str, host: bool| json!({"containers": [], "hostNetwork": host, "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
-        check(with("kernel.shm_rmid_forced", false), &[], Ok(()));
-        check(with("net.core.somaxconn", false), &[], Ok(()));
-        check(
-            with("kernel.msgmax", false),
-            &[],
-            Err(("SysctlForbidden", "forbidden sysctl: \"kernel.msgmax\" not allowlisted")),
-        );
-        check(
-            with("net.ipv4.tcp_syncookies", true),
-            &[],
-            Err((
-                "SysctlForbidden",
-                "forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host net enabled",
-            )),
-        );
     }
 }

@@ -70,6 +70,7 @@ use crate::runtime::manager::{Handlers, Runtime};
 use crate::runtime::query;
 use crate::server;
 use crate::status::manager::StatusManager;
+use crate::sysctl::Allowlist;
 use crate::userns::{self, UserNamespaces};
 use crate::volume::manager::VolumeManager;
 use crate::volume::trust_bundle::TrustBundles;
@@ -230,7 +231,7 @@ impl Parts {
             client,
             node_object,
             max_pods: settings.max_pods,
-            unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
+            sysctls: Allowlist::new(&settings.allowed_unsafe_sysctls)?,
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
@@ -753,6 +754,7 @@ fn facts(
     let period = i64::try_from(settings.cpu_cfs_quota_period.to_std().as_micros()).unwrap_or(100_000);
     Ok(NodeFacts {
         name: hostname.to_owned(),
+        pod_sysctls: settings.default_pod_sysctls.clone(),
         limits: NodeLimits {
             cgroup_v2: v2,
             cpu_cfs_quota: settings.cpu_cfs_quota,

@@ -36,6 +36,7 @@ use crate::runtime::query;
 use crate::runtime::resize;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
+use crate::sysctl::Allowlist;
 use crate::topologymanager::{Manager as TopologyManager, Provider};
 use crate::volume::manager::{Context, Volumes, remove_pod_dir};
 use crate::worker::{Kill, Steps, Synced, Workers};
@@ -96,8 +97,8 @@ pub struct Kubelet {
     pub node_object: Option<Store<Node>>,
     /// Most pods on this node.
     pub max_pods: i64,
-    /// Sysctls allowed besides the safe ones.
-    pub unsafe_sysctls: Vec<String>,
+    /// Kernel parameters that pods may set.
+    pub sysctls: Allowlist,
     /// Why the runtime's network is not ready, if so.
     pub network_error: RwLock<Option<String>>,
     /// What is done before the machine is shut down; absent if nothing is.
@@ -434,7 +435,7 @@ impl Kubelet {
     /// # Errors
     /// The reason why it does not.
     pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        admission::sysctls(pod, &self.unsafe_sysctls)?;
+        self.sysctls.admit(pod)?;
         if let Some(cpus) = &self.node.limits.cpus {
             let active = self.active_pods();
             let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
@@ -448,7 +449,7 @@ impl Kubelet {
     /// # Errors
     /// The reason why the node does not take the pod.
     pub async fn admit_with_devices(&self, pod: &Pod) -> Result<(), Rejection> {
-        admission::sysctls(pod, &self.unsafe_sysctls)?;
+        self.sysctls.admit(pod)?;
         let _turn = self.runtime.devices.turn().await;
         let begin = Instant::now();
         let result = self.allocate_devices(pod).await;
@@ -538,7 +539,6 @@ impl Kubelet {
                 allocatable: &self.node.allocatable,
                 extended: &extended,
                 max_pods: self.max_pods,
-                unsafe_sysctls: &self.unsafe_sysctls,
             },
         )
     }

@@ -42,6 +42,7 @@ mod rpc;
 pub mod runtime;
 pub mod server;
 pub mod status;
+mod sysctl;
 pub mod topologymanager;
 pub mod userns;
 pub mod volume;

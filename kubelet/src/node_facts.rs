@@ -1,5 +1,6 @@
 //! What the rest of the kubelet needs to know about its node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -17,6 +18,8 @@ pub struct NodeFacts {
     pub limits: NodeLimits,
     /// What the node has for pods.
     pub allocatable: NodeAllocatable,
+    /// Kernel parameters of pods that do not set them.
+    pub pod_sysctls: BTreeMap<String, String>,
     /// Containers without a seccomp profile get the runtime's.
     pub seccomp_default: bool,
     /// Folder of localhost seccomp profiles.

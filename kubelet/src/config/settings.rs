@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use component::duration::GoDuration;
+use component::features::{Gate, Gates};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -102,6 +103,7 @@ pub struct Settings {
     pub kube_reserved: BTreeMap<String, String>,
     pub enforce_node_allocatable: Vec<String>,
     pub allowed_unsafe_sysctls: Vec<String>,
+    pub default_pod_sysctls: BTreeMap<String, String>,
     #[serde(rename = "providerID")]
     pub provider_id: String,
     pub crash_loop_back_off: CrashLoopBackOff,
@@ -242,6 +244,13 @@ impl Settings {
             Err(error) => problems.push(error),
         }
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// Whether a gate is on; what is wrong with the gates themselves is told when they are installed.
+    pub fn is_on(&self, gate: Gate) -> bool {
+        let mut gates = Gates::default();
+        let set = gates.set_map(&self.feature_gates);
+        set.is_ok() && gates.enabled(gate)
     }
 
     /// Image pulls that may run at once; zero for no limit.

@@ -39,7 +39,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         "configMapAndSecretChangeDetectionStrategy",
         Only(&["\"Watch\""], "objects that pods refer to are always watched"),
     ),
-    ("defaultPodSysctls", Only(&[], "DefaultPodSysctls is not supported by this kubelet yet")),
     (
         "volumePluginDir",
         NoEffect("flexVolume plugins are not supported; pods with such volumes wait with FailedMount"),

@@ -4,6 +4,7 @@
 //! ValidateKubeletConfiguration in pkg/kubelet/apis/config/validation/validation.go, v1.37.
 
 use component::duration::GoDuration;
+use component::features::Gate;
 use serde_json::Value;
 
 use super::Settings;
@@ -11,6 +12,7 @@ use super::load::get;
 use super::settings::cpu_count;
 use crate::image::pullmanager::policy::{self, Policy};
 use crate::memorymanager::reserved;
+use crate::sysctl;
 
 /// Names what is reserved for whom.
 static ENFORCEMENTS: [&str; 4] =
@@ -72,6 +74,7 @@ fn limits(settings: &Settings, document: &Value, out: &mut Problems) {
     out.refuse(low >= high, || {
         format!("imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) {high}")
     });
+    sysctls(settings, out);
     let GoDuration(least) = settings.image_minimum_gc_age;
     let GoDuration(most) = settings.image_maximum_gc_age;
     for (name, age) in [
@@ -105,6 +108,20 @@ fn limits(settings: &Settings, document: &Value, out: &mut Problems) {
     out.within("oomScoreAdj (--oom-score-adj)", settings.oom_score_adj, (-1000, 1000));
     out.not_negative("podsPerCore (--pods-per-core)", settings.pods_per_core);
     out.within("port (--port)", i64::from(settings.port), (1, 65_535));
+}
+
+fn sysctls(settings: &Settings, out: &mut Problems) {
+    let defaults = &settings.default_pod_sysctls;
+    if !defaults.is_empty() && !settings.is_on(Gate::DefaultPodSysctls) {
+        out.refuse(true, || {
+            "DefaultPodSysctls feature gate is required for Kubelet configuration option defaultPodSysctls"
+                .to_owned()
+        });
+        return;
+    }
+    for problem in sysctl::problems(defaults) {
+        out.refuse(true, || problem);
+    }
 }
 
 fn images(settings: &Settings, out: &mut Problems) {

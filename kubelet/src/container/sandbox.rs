@@ -2,7 +2,7 @@
 //!
 //! Upstream: pkg/kubelet/kuberuntime/kuberuntime_sandbox.go generatePodSandboxConfig, v1.37.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -11,6 +11,7 @@ use super::limits::NodeLimits;
 use super::security;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::runtime::labels;
+use crate::sysctl;
 
 /// What is known when a sandbox is about to be created.
 pub struct Inputs<'a> {
@@ -28,6 +29,8 @@ pub struct Inputs<'a> {
     pub cgroup_parent: String,
     /// User namespace of the pod.
     pub userns: Option<v1::UserNamespace>,
+    /// Kernel parameters of pods that do not set them.
+    pub sysctls: &'a BTreeMap<String, String>,
     /// Facts about the node.
     pub node: &'a NodeLimits,
 }
@@ -38,10 +41,6 @@ pub struct Inputs<'a> {
 /// If its security settings cannot be applied.
 pub fn sandbox_config(inputs: Inputs<'_>) -> Result<v1::PodSandboxConfig, security::Error> {
     let pod = inputs.pod;
-    let sysctls: HashMap<String, String> = (pod.spec().security_context.iter())
-        .flat_map(|s| s.sysctls.iter().flatten())
-        .map(|s| (s.name.clone(), s.value.clone()))
-        .collect();
     Ok(v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: pod.name().to_owned(),
@@ -58,7 +57,7 @@ pub fn sandbox_config(inputs: Inputs<'_>) -> Result<v1::PodSandboxConfig, securi
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: inputs.cgroup_parent,
             security_context: Some(security::sandbox_security(pod, inputs.userns)?),
-            sysctls,
+            sysctls: sysctl::of_sandbox(inputs.sysctls, pod),
             overhead: Some(inputs.node.overhead(pod)),
             resources: Some(inputs.node.sandbox(pod)),
         }),

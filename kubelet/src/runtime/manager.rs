@@ -189,6 +189,7 @@ impl Runtime {
             log_directory: pod_log_directory(&self.paths.pod_logs, pod.namespace(), pod.name(), pod.uid()),
             cgroup_parent: self.cgroups.parent(pod),
             userns: Some(self.user_namespace(pod)?),
+            sysctls: &self.node.pod_sysctls,
             node: &self.node.limits,
         })
         .map_err(|e| e.to_string())
