@@ -765,6 +765,9 @@ fn facts(
             huge_page_sizes: machine.huge_pages.iter().map(|(size, _)| page_size_name(*size)).collect(),
             limited_swap: (settings.memory_swap.swap_behavior == "LimitedSwap").then_some(machine.swap),
             memory_qos: v2 && options.gates.enabled(Gate::MemoryQoS),
+            protects_memory: v2
+                && options.gates.enabled(Gate::MemoryQoS)
+                && settings.memory_reservation_policy == "TieredReservation",
             throttling: settings.memory_throttling_factor,
             allocatable_memory: allocatable.memory,
             cpus: Some(Arc::new(cpus)),

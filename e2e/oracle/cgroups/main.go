@@ -1,4 +1,5 @@
-// Records how upstream names control groups and which properties of systemd units it sets for their limits.
+// Records how upstream names control groups, which properties of systemd units it sets for their limits, and what service
+// classes get.
 //
 //	go run ./cgroups ../../kubelet/src/cgroup/testdata
 package main
@@ -184,7 +185,7 @@ func names(dir string) error {
 
 func main() {
 	dir := os.Args[1]
-	for _, record := range []func(string) error{names, properties} {
+	for _, record := range []func(string) error{names, properties, classes, reserved} {
 		if err := record(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

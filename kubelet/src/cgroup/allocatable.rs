@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component::app::Error;
+use component::features::Gate;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tokio_util::sync::CancellationToken;
 
+use super::classes::{self, Policy, Reserve as MemoryReserve};
 use super::fs::Hierarchy;
 use super::manager::{CgroupManager, Driver, Settings as TreeSettings};
 use crate::config::Settings;
@@ -42,7 +44,11 @@ pub async fn build(
         root: settings.cgroup_root.clone(),
         allocatable: of_pods(settings, &node.limits, machine),
         pod_pids: Some(settings.pod_pids_limit).filter(|n| *n > 0),
-        page_sizes: node.limits.huge_page_sizes.clone(),
+        classes: Policy {
+            page_sizes: node.limits.huge_page_sizes.clone(),
+            protects_memory: node.limits.protects_memory,
+            reserve: reserve(settings, &node.limits),
+        },
     };
     let cgroups = CgroupManager::new(hierarchy, driver, tree);
     let failed = |e: &str| format!("failed to start ContainerManager: {e}");
@@ -72,6 +78,15 @@ pub async fn enforce(kubelet: Arc<Kubelet>, stop: CancellationToken) {
         }
     }
     kubelet.events.node(&name, false, ENFORCED, "Updated Node Allocatable limit across pods");
+}
+
+/// Memory that classes may not take from those above them.
+fn reserve(settings: &Settings, node: &NodeLimits) -> Option<MemoryReserve> {
+    // What is wrong with it was told when the configuration was read.
+    let percent = classes::reserved_percent(&settings.qos_reserved).ok().flatten();
+    let allocatable = (node.memory_capacity - settings.reserved_milli("memory") / 1000).max(0);
+    let reserve = percent.map(|percent| MemoryReserve { percent, allocatable });
+    reserve.filter(|_| settings.is_on(Gate::QOSReserved))
 }
 
 /// All that the machine has, without what is reserved if that is enforced. Evictions work below this limit, so the reserve
@@ -182,6 +197,16 @@ mod tests {
         );
         let free = of_pods(&Settings::default(), &node, &machine);
         assert_eq!((free.shares, free.memory, free.pids), (Some(2048), Some(8 << 30), Some(1000)));
+        assert_eq!(reserve(&settings, &node), None);
+        let reserved = Settings {
+            qos_reserved: BTreeMap::from([("memory".to_owned(), "50%".to_owned())]),
+            feature_gates: BTreeMap::from([("QOSReserved".to_owned(), true)]),
+            ..settings.clone()
+        };
+        let expected = MemoryReserve { percent: 50, allocatable: 6 << 30 };
+        assert_eq!(reserve(&reserved, &node), Some(expected));
+        let gated = Settings { feature_gates: BTreeMap::new(), ..reserved };
+        assert_eq!(reserve(&gated, &node), None);
         let found = reserves(&settings, &node);
         assert_eq!((found[0].path.as_str(), found[0].limits.shares), ("/system.slice", Some(512)));
         assert_eq!((found[0].limits.memory, found[0].limits.pids), (Some(1 << 30), Some(100)));

@@ -232,6 +232,13 @@ impl Hierarchy {
         })
     }
 
+    /// Bytes of memory that the group has; `None` if that cannot be read.
+    pub fn memory_usage(&self, path: &str) -> Option<i64> {
+        let file = if self.is_v2() { "memory.current" } else { "memory.usage_in_bytes" };
+        let text = fs::read_to_string(self.controller_dir("memory", path)?.join(file)).ok()?;
+        text.trim().parse().ok()
+    }
+
     /// True if anything of the group is there, in any tree.
     pub fn is_present(&self, path: &str) -> bool {
         self.dirs(path).iter().any(|dir| dir.exists())

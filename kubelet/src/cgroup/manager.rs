@@ -3,24 +3,22 @@
 //! Start reading at [`CgroupManager::create_tree`]. Upstream: pkg/kubelet/cm/{cgroup,node_container,qos_container,
 //! pod_container}_manager_linux.go, v1.37.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::classes::{self, Limited, Requests};
 use super::fs::{self, Hierarchy};
 use super::name::CgroupName;
 use super::systemd::{self, Systemd};
 use super::{property, tree};
-use crate::container::limits::{CgroupLimits, NodeLimits, milli_to_shares};
-use crate::metrics::work;
+use crate::container::limits::{CgroupLimits, NodeLimits};
+use crate::metrics::{self, work};
 use crate::pod::qos::{QosClass, qos_class};
-use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
 
 const CLASSES: [QosClass; 3] = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
-/// Huge pages of groups that are not to limit them.
-const UNBOUNDED: u64 = 1 << 62;
 
 /// A group that could not be handled.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +54,8 @@ pub struct Settings {
     pub allocatable: CgroupLimits,
     /// Most processes of one pod; `None` for no limit.
     pub pod_pids: Option<i64>,
-    /// Sizes of huge pages, as the kernel names them.
-    pub page_sizes: Vec<String>,
+    /// How service classes are treated.
+    pub classes: classes::Policy,
 }
 
 /// Makes and removes the groups.
@@ -179,9 +177,8 @@ impl CgroupManager {
         self.hierarchy
             .validate(&self.path(&pods))
             .map_err(|error| format!("error validating root container {:?} : {error}", self.path(&pods)))?;
-        for class in [QosClass::Burstable, QosClass::BestEffort] {
+        for (class, limits) in classes::first(&self.settings.classes) {
             let name = tree::class(&self.root, class);
-            let limits = self.class_limits(class, None);
             let (made, what) = match self.hierarchy.exists(&self.path(&name)) {
                 true => (self.limit(&name, &limits).await, "update"),
                 false => (self.create(&name, &limits).await, "create"),
@@ -189,20 +186,6 @@ impl CgroupManager {
             made.map_err(|e| format!("failed to {what} top level {} QOS cgroup : {e}", class.as_str()))?;
         }
         Ok(())
-    }
-
-    /// Limits of a service class's group. What an earlier kubelet protected of its memory is protected no more.
-    fn class_limits(&self, class: QosClass, requested: Option<i64>) -> CgroupLimits {
-        let shares = match class {
-            QosClass::BestEffort => Some(milli_to_shares(0)),
-            _ => requested.map(milli_to_shares),
-        };
-        let unified = match class {
-            QosClass::Burstable => BTreeMap::from([("memory.low", "0".to_owned())]),
-            _ => BTreeMap::new(),
-        };
-        let pages = self.settings.page_sizes.iter().map(|size| (size.clone(), UNBOUNDED));
-        CgroupLimits { shares, huge_pages: Some(pages.collect()), unified, ..CgroupLimits::default() }
     }
 
     /// Limits the group of all pods to what pods may have.
@@ -213,8 +196,11 @@ impl CgroupManager {
         if !self.settings.per_qos {
             return Ok(());
         }
-        let reset = ["memory.min", "memory.low"].map(|file| (file, "0".to_owned()));
-        let limits = CgroupLimits { unified: reset.into(), ..self.settings.allocatable.clone() };
+        let mut limits = self.settings.allocatable.clone();
+        if !self.settings.classes.protects_memory {
+            // What an earlier kubelet protected.
+            limits.unified = ["memory.min", "memory.low"].map(|file| (file, "0".to_owned())).into();
+        }
         self.limit(&tree::pods(&self.root), &limits).await
     }
 
@@ -228,7 +214,7 @@ impl CgroupManager {
         self.limit(&name, limits).await.map_err(|e| e.to_string())
     }
 
-    /// Gives the burstable class the weight of what its pods ask for.
+    /// Gives the classes what their pods ask for.
     ///
     /// # Errors
     /// If the kernel or systemd refuses.
@@ -236,14 +222,29 @@ impl CgroupManager {
         if !self.settings.per_qos {
             return Ok(());
         }
-        let requested = (pods.filter(|pod| qos_class(pod) == QosClass::Burstable))
-            .fold(0i64, |sum, pod| sum.saturating_add(pod_requests(pod).milli("cpu")));
-        for class in [QosClass::Burstable, QosClass::BestEffort] {
-            let limits =
-                CgroupLimits { unified: BTreeMap::new(), ..self.class_limits(class, Some(requested)) };
-            self.limit(&tree::class(&self.root, class), &limits).await?;
+        let (policy, requests) = (&self.settings.classes, Requests::of(pods));
+        if policy.protects_memory {
+            metrics::memory::kept(requests.guaranteed, requests.burstable);
         }
-        Ok(())
+        let mut all = classes::limits(policy, requests);
+        let first = self.limit_classes(&all).await;
+        if first.is_err() && policy.reserve.is_some() {
+            // A class that has more than it may cannot be limited to less.
+            let usage = |class| self.hierarchy.memory_usage(&self.path(&tree::class(&self.root, class)));
+            classes::yield_to(usage, &mut all);
+            return self.limit_classes(&all).await;
+        }
+        first
+    }
+
+    /// All of them, as far as possible.
+    async fn limit_classes(&self, all: &[Limited]) -> Result<(), Error> {
+        let mut result = Ok(());
+        for (class, limits) in all {
+            let done = self.limit(&tree::class(&self.root, *class), limits).await;
+            result = result.and(done);
+        }
+        result
     }
 
     fn pod_name(&self, pod: &Pod) -> CgroupName {

@@ -1,10 +1,11 @@
 //! Control groups: the tree of service classes, one group per pod, and their limits.
 //!
-//! Start at [`manager`]. [`tree`] says which groups there are and [`name`] how each driver spells them; [`fs`] makes, limits
-//! and removes them on both hierarchies; with the systemd driver [`systemd`] does it first, told by [`property`]. [`detect`]
+//! Start at [`manager`]. [`tree`] says which groups there are, [`classes`] what those of service classes get and [`name`]
+//! how each driver spells them; [`fs`] makes, limits and removes them on both hierarchies; with the systemd driver [`systemd`] does it first, told by [`property`]. [`detect`]
 //! asks the runtime for its driver. Containers' own groups are made by the runtime. Upstream: pkg/kubelet/cm, v1.37.
 
 pub mod allocatable;
+pub mod classes;
 pub mod detect;
 pub mod fs;
 pub mod manager;

@@ -150,6 +150,8 @@ pub struct Settings {
     pub enable_system_log_query: bool,
     pub enable_debug_flags_handler: bool,
     pub memory_throttling_factor: Option<f64>,
+    pub memory_reservation_policy: String,
+    pub qos_reserved: BTreeMap<String, String>,
     /// The eviction thresholds, read from the fields above.
     #[serde(skip)]
     pub thresholds: Vec<Threshold>,
@@ -232,6 +234,9 @@ impl Settings {
             .map_err(|e| vec![format!("invalid kubelet configuration: {e}")])?;
         let mut problems = super::validation::problems(&settings, document);
         problems.extend(super::support::problems(document));
+        if let Err(error) = crate::cgroup::classes::reserved_percent(&settings.qos_reserved) {
+            problems.push(format!("--qos-reserved value failed to parse: {error}"));
+        }
         let source = Source {
             hard: settings.eviction_hard.as_ref(),
             soft: &settings.eviction_soft,

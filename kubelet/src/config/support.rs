@@ -25,7 +25,6 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("enableContentionProfiling", NoEffect(GO)),
     ("enableProfilingHandler", NoEffect(GO)),
     ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
-    ("qosReserved", Only(&[], "reserving memory for service classes is not supported by this kubelet")),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
     ("runOnce", Only(&["false"], "Runonce mode has been deprecated and should not be set")),
     (
@@ -51,10 +50,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         ),
     ),
     ("tracing", Only(&[], "tracing is not supported by this kubelet")),
-    (
-        "memoryReservationPolicy",
-        Only(&["\"None\""], "reserving memory by cgroup is not supported by this kubelet yet"),
-    ),
     ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
 ];
 
@@ -182,13 +177,13 @@ mod tests {
     #[test]
     fn refuses_clearly() {
         assert_eq!(
-            problems(&json!({"memoryReservationPolicy": "None", "systemCgroups": "", "tracing": {}})),
+            problems(&json!({"enableControllerAttachDetach": true, "systemCgroups": "", "tracing": {}})),
             [""; 0]
         );
-        let found = problems(&json!({"memoryReservationPolicy": "x", "systemCgroups": "/x"}));
+        let found = problems(&json!({"enableControllerAttachDetach": false, "tracing": {"endpoint": "x"}}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[1].starts_with("invalid configuration: memoryReservationPolicy: \"x\": reserving"),
+            found[0].starts_with("invalid configuration: enableControllerAttachDetach: false: volumes are"),
             "{found:?}"
         );
     }

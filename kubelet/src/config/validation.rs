@@ -277,11 +277,7 @@ fn reserves(settings: &Settings, document: &Value, out: &mut Problems) {
     for problem in reserved::problems(&settings.reserved_memory) {
         out.refuse(true, || problem);
     }
-    if let Some(factor) = settings.memory_throttling_factor {
-        out.refuse(factor <= 0.0 || factor > 1.0, || {
-            format!("memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0")
-        });
-    }
+    memory(settings, out);
     out.refuse(!matches!(settings.authorization.mode.as_str(), "AlwaysAllow" | "Webhook"), || {
         "authorization.mode must be AlwaysAllow or Webhook".to_owned()
     });
@@ -290,6 +286,30 @@ fn reserves(settings: &Settings, document: &Value, out: &mut Problems) {
     out.refuse(!known, || "contentType (--kube-api-content-type) must be application/vnd.kubernetes.protobuf or application/json".to_owned());
     out.refuse(get(document, "containerRuntimeEndpoint").is_none_or(|v| v == ""), || {
         "the containerRuntimeEndpoint was not specified or empty".to_owned()
+    });
+}
+
+fn memory(settings: &Settings, out: &mut Problems) {
+    let on = settings.is_on(Gate::MemoryQoS);
+    if let Some(factor) = settings.memory_throttling_factor {
+        #[expect(
+            clippy::float_cmp,
+            reason = "what was the default of earlier versions, to the bit, may stand in files"
+        )]
+        let given = factor != 0.9;
+        out.refuse(!on && given, || {
+            "memoryThrottlingFactor must not be set when MemoryQoS feature gate is disabled".to_owned()
+        });
+        out.refuse(factor <= 0.0 || factor > 1.0, || {
+            format!("memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0")
+        });
+    }
+    let policy = settings.memory_reservation_policy.as_str();
+    out.refuse(!on && policy == "TieredReservation", || {
+        format!("memoryReservationPolicy {policy:?} requires MemoryQoS feature gate to be enabled")
+    });
+    out.refuse(!matches!(policy, "None" | "TieredReservation"), || {
+        format!("option {policy:?} specified for memoryReservationPolicy. Valid options are \"None\" or \"TieredReservation\"")
     });
 }
 

@@ -45,6 +45,8 @@ pub struct NodeLimits {
     pub limited_swap: Option<i64>,
     /// True if the kernel is told how to treat containers' memory below the limit (v2 only).
     pub memory_qos: bool,
+    /// True if the kernel is told to keep the memory that pods ask for (with `memory_qos`).
+    pub protects_memory: bool,
     /// Share of what is between request and limit from which on a container's memory is reclaimed eagerly.
     pub throttling: Option<f64>,
     /// Memory that pods may have, in bytes.
@@ -129,7 +131,8 @@ impl NodeLimits {
         }
         let whole_pod = limits.whole("memory") == 0 && of_pod.whole("memory") != 0;
         let (request, limit) = (requests.whole("memory"), limits.whole("memory"));
-        self.memory_protection(&mut out.unified, request, limit, whole_pod);
+        let kept = self.kept(pod, request);
+        self.memory_protection(&mut out.unified, kept, (request, limit), whole_pod);
         out
     }
 
@@ -152,13 +155,23 @@ impl NodeLimits {
         share
     }
 
-    /// Nothing is reserved; from `memory.high` on, memory is reclaimed. Where the pod's group throttles (`whole_pod`),
+    /// Memory that the kernel keeps for a pod or one of its containers: for guaranteed pods in any case, for others as long
+    /// as it finds some elsewhere.
+    fn kept(&self, pod: &Pod, request: i64) -> Option<(&'static str, String)> {
+        let file = match qos_class(pod) {
+            QosClass::Guaranteed => "memory.min",
+            _ => "memory.low",
+        };
+        (self.protects_memory && request > 0).then(|| (file, request.to_string()))
+    }
+
+    /// What is kept, if anything; from `memory.high` on, memory is reclaimed. Where the pod's group throttles (`whole_pod`),
     /// the container's does not. Without memory QoS an old value is taken back.
     fn memory_protection(
         &self,
         unified: &mut HashMap<String, String>,
-        request: i64,
-        limit: i64,
+        kept: Option<(&'static str, String)>,
+        (request, limit): (i64, i64),
         whole_pod: bool,
     ) {
         if !self.memory_qos {
@@ -167,8 +180,9 @@ impl NodeLimits {
             }
             return;
         }
-        unified.insert("memory.min".to_owned(), "0".to_owned());
-        unified.insert("memory.low".to_owned(), "0".to_owned());
+        let nothing = [("memory.min", "0".to_owned()), ("memory.low", "0".to_owned())];
+        let kept = kept.map_or_else(|| nothing.to_vec(), |kept| vec![kept]);
+        unified.extend(kept.into_iter().map(|(file, value)| (file.to_owned(), value)));
         let Some(factor) = self.throttling.filter(|_| !whole_pod && (request != limit || request == 0))
         else {
             return;
@@ -228,16 +242,13 @@ impl NodeLimits {
     /// Limits of a pod's own cgroup when it is made.
     pub fn new_pod_cgroup(&self, pod: &Pod) -> CgroupLimits {
         let requests = pod_requests(pod);
-        CgroupLimits {
-            huge_pages: Some(self.page_limits(&requests)),
-            unified: self.pod_memory_high(pod, &requests),
-            ..self.pod_cgroup(pod)
-        }
+        CgroupLimits { huge_pages: Some(self.page_limits(&requests)), ..self.pod_cgroup(pod) }
     }
 
-    /// Where the memory of a pod with resources of its own is reclaimed. Upstream: ApplyPodLevelMemoryHigh.
-    fn pod_memory_high(&self, pod: &Pod, requests: &Amounts) -> BTreeMap<&'static str, String> {
-        let mut out = BTreeMap::new();
+    /// What of a pod's memory is kept, and, if it has resources of its own, where it is reclaimed. Upstream:
+    /// ResourceConfigForPod and ApplyPodLevelMemoryHigh.
+    fn pod_memory(&self, pod: &Pod, requests: &Amounts) -> BTreeMap<&'static str, String> {
+        let mut out: BTreeMap<_, _> = self.kept(pod, requests.whole("memory")).into_iter().collect();
         let spec = pod.spec();
         let of_pod = Amounts::of(spec.resources.as_ref().and_then(|r| r.limits.as_ref()));
         let mut containers = init_containers(spec).iter().chain(&spec.containers);
@@ -275,15 +286,19 @@ impl NodeLimits {
         let cpu = Some((quota, self.cpu_period_us));
         let memory = Some(limits.whole("memory"));
         let shares = Some(milli_to_shares(requests.milli("cpu")));
+        let unified = self.pod_memory(pod, &requests);
         match qos_class(pod) {
-            QosClass::Guaranteed => CgroupLimits { shares, quota: cpu, memory, ..Default::default() },
+            QosClass::Guaranteed => {
+                CgroupLimits { shares, quota: cpu, memory, unified, ..Default::default() }
+            }
             QosClass::Burstable => CgroupLimits {
                 shares,
                 quota: cpu.filter(|_| all("cpu")),
                 memory: memory.filter(|_| all("memory")),
+                unified,
                 ..Default::default()
             },
-            QosClass::BestEffort => CgroupLimits { shares: Some(MIN_SHARES), ..Default::default() },
+            QosClass::BestEffort => CgroupLimits { shares: Some(MIN_SHARES), unified, ..Default::default() },
         }
     }
 }
@@ -372,6 +387,33 @@ mod tests {
         let node = NodeLimits { throttling: Some(0.5), memory_qos: true, ..node() };
         assert_eq!(node.new_pod_cgroup(&whole).unified["memory.high"], (3u64 << 30).to_string());
         assert_eq!(node.new_pod_cgroup(&pod).unified.len(), 0);
+    }
+
+    #[test]
+    fn keeps_memory() {
+        let node = NodeLimits { cgroup_v2: true, memory_qos: true, protects_memory: true, ..node() };
+        let check = |resources: &str, container: &[(&str, &str)], pod: &[(&str, &str)]| {
+            let resources: serde_json::Value = serde_json::from_str(resources).unwrap();
+            let spec = json!({"containers": [{"name": "a", "resources": resources}]});
+            let object: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let mut found = node.container(&object, &object.spec().containers[0]).unified;
+            found.remove("memory.oom.group");
+            let found: BTreeMap<_, _> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert_eq!(found, container.iter().copied().collect(), "{resources}");
+            let found = node.new_pod_cgroup(&object).unified;
+            let found: Vec<_> = found.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            assert_eq!(found, pod, "{resources}");
+            assert_eq!(node.pod_cgroup(&object).unified, node.new_pod_cgroup(&object).unified);
+        };
+        let nothing = [("memory.min", "0"), ("memory.low", "0")];
+        check(r#"{}"#, &nothing, &[]);
+        check(r#"{"requests": {"cpu": "1"}}"#, &nothing, &[]);
+        let low = [("memory.low", "1024")];
+        check(r#"{"requests": {"memory": "1Ki"}}"#, &low, &low);
+        check(r#"{"requests": {"memory": "1Ki"}, "limits": {"memory": "2Ki"}}"#, &low, &low);
+        let min = [("memory.min", "1024")];
+        let both = r#"{"cpu": "1", "memory": "1Ki"}"#;
+        check(&format!(r#"{{"requests": {both}, "limits": {both}}}"#), &min, &min);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Memory of their own for containers. Upstream: pkg/kubelet/metrics/metrics.go, v1.37.
+//! Memory of their own for containers, and memory that is kept for pods. Upstream: pkg/kubelet/metrics/metrics.go, v1.37.
 
 use std::sync::OnceLock;
 
-use component::metrics::{Counter, Family, Opts, default_registry};
+use component::features::{self, Gate};
+use component::metrics::{Counter, Family, Gauge, Opts, default_registry};
 
 struct Families {
     requests: Family<Counter>,
@@ -32,6 +33,34 @@ pub fn install() {
     // Upstream's show zero from the start.
     all.requests.one();
     all.errors.one();
+    if features::enabled(Gate::MemoryQoS) {
+        kept(0, 0);
+    }
+}
+
+fn gauges() -> &'static (Family<Gauge>, Family<Gauge>) {
+    static GAUGES: OnceLock<(Family<Gauge>, Family<Gauge>)> = OnceLock::new();
+    GAUGES.get_or_init(|| {
+        let gauge = |name, help| Family::registered(Opts::new(name, help), &[], default_registry());
+        (
+            gauge(
+                "kubelet_memory_qos_node_memory_min_bytes",
+                "Total cgroup v2 memory.min in bytes for Guaranteed pods. This memory is hard-reserved and never reclaimed by the kernel.",
+            ),
+            gauge(
+                "kubelet_memory_qos_node_memory_low_bytes",
+                "Total cgroup v2 memory.low in bytes for Burstable pods. This memory is soft-reserved and may be reclaimed under extreme pressure.",
+            ),
+        )
+    })
+}
+
+/// Bytes that the kernel keeps for guaranteed and, as long as it can, for burstable pods.
+#[expect(clippy::cast_precision_loss, reason = "metrics are of that type")]
+pub fn kept(guaranteed: i64, burstable: i64) {
+    let (min, low) = gauges();
+    min.one().set(guaranteed as f64);
+    low.one().set(burstable as f64);
 }
 
 /// Notes that a container was to get memory of its own.

@@ -108,7 +108,7 @@ fn manager(dir: &Path, patience: usize) -> (Arc<Fake>, CgroupManager) {
         root: "/".into(),
         allocatable: CgroupLimits { shares: Some(2048), memory: Some(1 << 30), ..CgroupLimits::default() },
         pod_pids: Some(100),
-        page_sizes: Vec::new(),
+        classes: classes::Policy::default(),
     };
     let driver = Driver::Systemd(Systemd::peer(&socket));
     (fake, CgroupManager::new(Hierarchy::V1(mounts.into()), driver, settings))
