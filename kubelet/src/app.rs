@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificate::bootstrap;
+use crate::cgroup::daemons::Daemons;
 use crate::cgroup::fs::Hierarchy;
 use crate::cgroup::{allocatable as reserve, detect};
 use crate::config::Settings;
@@ -119,17 +120,6 @@ fn adjust_oom_score(score: i64) {
     }
 }
 
-/// Upstream: ensureProcessInContainerWithOOMScore in pkg/kubelet/cm/container_manager_linux.go, which goes on like this if
-/// it fails.
-fn enter_own_group(hierarchy: &Hierarchy, group: &str) {
-    if group.is_empty() {
-        return;
-    }
-    if let Err(error) = hierarchy.enter(group, std::process::id()) {
-        tracing::error!(%error, "Failed to move the kubelet into its own cgroup");
-    }
-}
-
 /// Brings the kernel and this process into the state that pods need, or says what is not as it must be.
 fn prepare_node(settings: &Settings) -> Result<(), Error> {
     if settings.fail_swap_on && tunables::swap_is_on() {
@@ -149,6 +139,7 @@ struct Parts {
     workers: Arc<Workers>,
     factory: Option<Factory>,
     pleg: Arc<Pleg>,
+    daemons: Daemons,
     machine: Machine,
     hostname: String,
     runtime_version: String,
@@ -185,7 +176,9 @@ impl Parts {
         let events = Events::new(recorder);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
-        enter_own_group(&hierarchy, &settings.kubelet_cgroups);
+        let daemons = Daemons::new(hierarchy.clone(), settings)?;
+        // Before anything is limited: its own group may be one of those that Kubernetes' daemons are limited by.
+        daemons.place_kubelet();
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
@@ -247,6 +240,7 @@ impl Parts {
             workers,
             factory,
             pleg: Arc::new(Pleg::new(cri)),
+            daemons,
             machine,
             hostname,
             runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
@@ -302,6 +296,7 @@ impl Parts {
         let (volumes, period) = (kubelet.runtime.volumes.stats.clone(), settings.volume_stats_agg_period);
         metrics::default_registry().register_collector(volumes.clone());
         tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
+        tasks.spawn("daemon-groups", self.daemons.clone().run(stop.clone()));
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let eviction = eviction::manager::run(
             kubelet.clone(),

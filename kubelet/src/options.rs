@@ -35,6 +35,8 @@ pub struct Options {
     pub hostname: Option<String>,
     /// `--cloud-provider=external`.
     pub external_cloud: bool,
+    /// `--runtime-cgroups`; empty if it is not known.
+    pub runtime_cgroups: String,
     /// `--node-ip`.
     pub node_ips: Vec<String>,
     /// `--root-dir`.
@@ -112,6 +114,7 @@ impl Options {
                 .zip(text("image-credential-provider-bin-dir")),
             hostname: text("hostname-override"),
             external_cloud: flags.string("cloud-provider") == "external",
+            runtime_cgroups: flags.string("runtime-cgroups").to_owned(),
             node_ips: text("node-ip")
                 .map(|ips| ips.split(',').map(|ip| ip.trim().to_owned()).collect())
                 .unwrap_or_default(),

@@ -21,6 +21,7 @@ import (
 var changes = []string{
 	`{}`,
 	`{"nodeLeaseDurationSeconds": -1}`,
+	`{"systemCgroups": "/system"}`, `{"systemCgroups": "/system", "cgroupRoot": "/"}`, `{"systemCgroups": "/", "cgroupRoot": "/"}`,
 	`{"eventBurst": -1}`, `{"eventRecordQPS": -1}`,
 	`{"cpuCFSQuotaPeriod": "1ms"}`, `{"cpuCFSQuotaPeriod": "1s"}`,
 	`{"imageGCHighThresholdPercent": 101}`, `{"imageGCLowThresholdPercent": 101}`, `{"imageGCLowThresholdPercent": 85}`,

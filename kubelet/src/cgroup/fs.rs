@@ -147,6 +147,18 @@ impl Hierarchy {
         self.dirs(path).into_iter().try_for_each(write).map_err(failed)
     }
 
+    /// Processes in no group but the root. Of version 1, what the tree of devices says counts, as upstream (GetPids in
+    /// pkg/kubelet/cm/util): everything is in it.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn ungrouped(&self) -> io::Result<Vec<u32>> {
+        let root = self.controller_dir("devices", "");
+        let root = root.ok_or_else(|| io::Error::other("mountpoint for devices not found"))?;
+        let text = fs::read_to_string(root.join("cgroup.procs"))?;
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
     /// Sets the limits that are given, as many as the kernel takes.
     ///
     /// # Errors

@@ -58,6 +58,7 @@ pub struct Settings {
     pub image_pull_credentials_verification_policy: String,
     pub preloaded_images_verification_allowlist: Vec<String>,
     pub kubelet_cgroups: String,
+    pub system_cgroups: String,
     pub cgroup_root: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,

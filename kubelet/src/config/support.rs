@@ -24,7 +24,6 @@ const GO: &str = "there is no Go runtime to profile";
 pub const FIELDS: &[(&str, Support)] = &[
     ("enableContentionProfiling", NoEffect(GO)),
     ("enableProfilingHandler", NoEffect(GO)),
-    ("systemCgroups", Only(&[], "moving the system's processes is not supported by this kubelet yet")),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
     ("runOnce", Only(&["false"], "Runonce mode has been deprecated and should not be set")),
     (
@@ -70,7 +69,6 @@ pub const FLAGS: &[(&str, Support)] = &[
         "minimum-container-ttl-duration",
         Only(&["0s"], "dead containers are removed once there is a newer one"),
     ),
-    ("runtime-cgroups", NoEffect("the summary shows no figures of the runtime's own cgroup")),
 ];
 
 fn is_empty(value: &Value) -> bool {
@@ -176,10 +174,7 @@ mod tests {
 
     #[test]
     fn refuses_clearly() {
-        assert_eq!(
-            problems(&json!({"enableControllerAttachDetach": true, "systemCgroups": "", "tracing": {}})),
-            [""; 0]
-        );
+        assert_eq!(problems(&json!({"enableControllerAttachDetach": true, "tracing": {}})), [""; 0]);
         let found = problems(&json!({"enableControllerAttachDetach": false, "tracing": {"endpoint": "x"}}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(

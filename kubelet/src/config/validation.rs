@@ -61,6 +61,10 @@ fn limits(settings: &Settings, document: &Value, out: &mut Problems) {
     out.refuse(settings.node_lease_duration_seconds <= 0, || {
         "nodeLeaseDurationSeconds must be greater than 0".to_owned()
     });
+    out.refuse(!settings.system_cgroups.is_empty() && settings.cgroup_root.is_empty(), || {
+        "systemCgroups (--system-cgroups) was specified and cgroupRoot (--cgroup-root) was not specified"
+            .to_owned()
+    });
     out.not_negative("eventBurst (--event-burst)", settings.event_burst);
     out.not_negative("eventRecordQPS (--event-qps)", settings.event_record_qps);
     let period = settings.cpu_cfs_quota_period;

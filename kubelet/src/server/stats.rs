@@ -34,6 +34,9 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Stats {
     kubelet: Arc<Kubelet>,
     root: PathBuf,
+    /// Groups of the container runtime and of the rest of the system, if they are known.
+    runtime_group: String,
+    system_group: String,
 }
 
 /// Figures of one container or group.
@@ -75,7 +78,9 @@ struct View {
 
 impl Stats {
     pub(super) fn new(kubelet: Arc<Kubelet>, options: &Options) -> Self {
-        Self { kubelet, root: PathBuf::from(&options.root_dir) }
+        let root = PathBuf::from(&options.root_dir);
+        let runtime_group = options.runtime_cgroups.clone();
+        Self { kubelet, root, runtime_group, system_group: options.settings.system_cgroups.clone() }
     }
 
     async fn containers(&self) -> cri::Result<Vec<Container>> {
@@ -173,12 +178,18 @@ impl Stats {
         self.kubelet.runtime.cgroups.hierarchy()
     }
 
-    /// The groups of all pods and of the kubelet itself.
+    /// The groups of all pods, of the kubelet itself, of the runtime and of the rest.
     fn system_containers(&self, now: Timestamp) -> Vec<Value> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let kubelet = own_group(&own).filter(|path| *path != "/");
         let pods = format!("/{}", self.kubelet.runtime.cgroups.all_pods_path());
-        let groups = [("kubelet", kubelet.map(str::to_owned)), ("pods", Some(pods))];
+        let [runtime, misc] = [&self.runtime_group, &self.system_group].map(|group| {
+            let path = Path::new("/").join(group).display().to_string();
+            Some(path)
+                .filter(|_| !group.is_empty() && self.hierarchy().is_present(group.trim_start_matches('/')))
+        });
+        let kubelet = kubelet.map(str::to_owned);
+        let groups = [("kubelet", kubelet), ("runtime", runtime), ("misc", misc), ("pods", Some(pods))];
         let one = |(name, path): (&str, Option<String>)| {
             let path = path?;
             let usage = self.group(path.trim_start_matches('/'));
