@@ -35,6 +35,8 @@ pub struct Node<'a> {
     pub extended: &'a BTreeMap<String, i64>,
     /// Most pods.
     pub max_pods: i64,
+    /// True if the runtime keeps to a pod's supplemental groups.
+    pub keeps_groups: bool,
 }
 
 /// Decides whether the node takes the pod beside `others`.
@@ -43,6 +45,7 @@ pub struct Node<'a> {
 /// The first reason against it.
 pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     system(pod)?;
+    groups(pod, node.keeps_groups)?;
     room(pod, others, node)?;
     let predicate =
         |name: &str| Rejection { reason: name.into(), message: format!("Predicate {name} failed") };
@@ -72,6 +75,19 @@ fn system(pod: &Pod) -> Result<(), Rejection> {
     }
     match pod.spec().os.as_ref().is_some_and(|os| os.name != "linux") {
         true => refused("PodOSNotSupported", "OS field doesn't match node OS"),
+        false => Ok(()),
+    }
+}
+
+/// Whether the pod's processes can be kept to its own groups, if it wants that.
+fn groups(pod: &Pod, keeps: bool) -> Result<(), Rejection> {
+    let context = pod.spec().security_context.as_ref();
+    let policy = context.and_then(|context| context.supplemental_groups_policy.as_deref());
+    match policy == Some("Strict") && !keeps {
+        true => Err(Rejection {
+            reason: "SupplementalGroupsPolicyNotSupported".to_owned(),
+            message: "SupplementalGroupsPolicy=Strict is not supported in this node".to_owned(),
+        }),
         false => Ok(()),
     }
 }
@@ -217,6 +233,7 @@ mod tests {
             allocatable: &NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
             extended: &BTreeMap::from([("example.com/a".to_owned(), 2)]),
             max_pods: 2,
+            keeps_groups: false,
         };
         let got = admit(pod, others, &node).map_err(|r| (r.reason, r.message));
         assert_eq!(got.as_ref().map_err(|(r, m)| (r.as_str(), m.as_str())).copied(), expected);
@@ -272,6 +289,12 @@ mod tests {
         let message = "Failed to admit pod as the OS field doesn't match node OS";
         let windows = json!({"containers": [], "os": {"name": "windows"}});
         check(windows, &[], Err(("PodOSNotSupported", message)));
+        let groups =
+            |policy: &str| json!({"containers": [], "securityContext": {"supplementalGroupsPolicy": policy}});
+        check(groups("Merge"), &[], Ok(()));
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        check(groups("Strict"), &[], Err(("SupplementalGroupsPolicyNotSupported", message)));
+        assert_eq!(super::groups(&pod(groups("Strict")), true), Ok(()));
         let affinity = |key: &str, operator: &str, value: &str| {
             json!({"containers": [], "affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [

@@ -16,7 +16,7 @@ use component::{features, logs, metrics};
 use controller::EventRecorder;
 use cri::v1;
 use informer::{Event, Factory, Options as InformerOptions, Store};
-use k8s_openapi::api::core::v1::{Node, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, Pod, Service, Taint};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, Taint};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -180,6 +180,8 @@ impl Parts {
         // Before anything is limited: its own group may be one of those that Kubernetes' daemons are limited by.
         daemons.place_kubelet();
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
+        // What it can do is known before the first pod is judged by it.
+        node.note(&runtime_health(cri.status(v1::StatusRequest::default()).await).0);
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
@@ -386,12 +388,7 @@ impl Parts {
                 let answer = kubelet.runtime.cri.status(v1::StatusRequest::default()).await;
                 let (mut now, network) = runtime_health(answer);
                 now.errors.extend(pleg.problem());
-                let able = |can: fn(&NodeRuntimeHandlerFeatures) -> Option<bool>| -> Vec<String> {
-                    let can = |h: &&NodeRuntimeHandler| h.features.as_ref().and_then(can).unwrap_or(false);
-                    now.handlers.iter().filter(can).filter_map(|h| h.name.clone()).collect()
-                };
-                *kubelet.node.recursive_read_only.write() = able(|f| f.recursive_read_only_mounts);
-                *kubelet.node.user_namespaces.write() = able(|f| f.user_namespaces);
+                kubelet.node.note(&now);
                 *kubelet.network_error.write() = network;
                 let ready = now.errors.is_empty();
                 *health.write() = now;
@@ -781,6 +778,7 @@ fn facts(
         host_ips: RwLock::new(Arc::new(ips)),
         recursive_read_only: RwLock::default(),
         user_namespaces: RwLock::default(),
+        groups_policy: RwLock::default(),
     })
 }
 

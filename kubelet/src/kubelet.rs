@@ -539,8 +539,17 @@ impl Kubelet {
                 allocatable: &self.node.allocatable,
                 extended: &extended,
                 max_pods: self.max_pods,
+                keeps_groups: self.keeps_groups(object.as_deref()),
             },
         )
+    }
+
+    /// Whether the runtime keeps to a pod's supplemental groups; if it has not said, as the node's status shows.
+    fn keeps_groups(&self, node: Option<&Node>) -> bool {
+        let status = node.and_then(|node| node.status.as_ref()?.features.as_ref());
+        let shown = || status.and_then(|features| features.supplemental_groups_policy);
+        let said = *self.node.groups_policy.read();
+        said.or_else(shown).unwrap_or(false)
     }
 
     /// What the node has of resources that plugins or administrators brought. A pod that has devices may keep them when

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::{NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use parking_lot::RwLock;
 
 use crate::container::downward::{Addresses, NodeAllocatable};
 use crate::container::limits::NodeLimits;
 use crate::network::dns;
+use crate::node::health::RuntimeHealth;
 
 /// Facts that do not change while the kubelet runs, and the few that do.
 #[derive(Debug)]
@@ -34,9 +36,24 @@ pub struct NodeFacts {
     pub recursive_read_only: RwLock<Vec<String>>,
     /// Runtime handlers that can make user namespaces; "" is the default one.
     pub user_namespaces: RwLock<Vec<String>>,
+    /// Whether the runtime keeps to a pod's supplemental groups; `None` if it has not said.
+    pub groups_policy: RwLock<Option<bool>>,
 }
 
 impl NodeFacts {
+    /// Takes note of what the runtime says it can do.
+    pub fn note(&self, health: &RuntimeHealth) {
+        let able = |can: fn(&NodeRuntimeHandlerFeatures) -> Option<bool>| -> Vec<String> {
+            let can = |h: &&NodeRuntimeHandler| h.features.as_ref().and_then(can).unwrap_or(false);
+            health.handlers.iter().filter(can).filter_map(|h| h.name.clone()).collect()
+        };
+        *self.recursive_read_only.write() = able(|f| f.recursive_read_only_mounts);
+        *self.user_namespaces.write() = able(|f| f.user_namespaces);
+        if let Some(keeps) = health.supplemental_groups_policy {
+            *self.groups_policy.write() = Some(keeps);
+        }
+    }
+
     /// Addresses for the downward API.
     pub fn addresses(&self, pod_ips: &[String]) -> Addresses {
         Addresses { host_ips: self.host_ips.read().to_vec(), pod_ips: pod_ips.to_vec() }

@@ -20,8 +20,8 @@ pub struct RuntimeHealth {
     pub errors: Vec<String>,
     /// Handlers and what they can do.
     pub handlers: Vec<NodeRuntimeHandler>,
-    /// True if the runtime keeps to a pod's supplemental groups.
-    pub supplemental_groups_policy: bool,
+    /// Whether the runtime keeps to a pod's supplemental groups; `None` if it does not say.
+    pub supplemental_groups_policy: Option<bool>,
 }
 
 impl RuntimeHealth {
@@ -34,7 +34,7 @@ impl RuntimeHealth {
     }
 
     fn bad(errors: Vec<String>) -> Self {
-        Self { errors, handlers: Vec::new(), supplemental_groups_policy: false }
+        Self { errors, handlers: Vec::new(), supplemental_groups_policy: None }
     }
 }
 
@@ -81,7 +81,7 @@ pub fn runtime_health(answer: Result<v1::StatusResponse, cri::Error>) -> (Runtim
     let health = RuntimeHealth {
         errors,
         handlers: handlers.collect(),
-        supplemental_groups_policy: answer.features.is_some_and(|f| f.supplemental_groups_policy),
+        supplemental_groups_policy: answer.features.map(|features| features.supplemental_groups_policy),
     };
     (health, network)
 }
@@ -101,6 +101,20 @@ mod tests {
         ] {
             assert_eq!(next_look(ready, once, up), expected, "{ready} {once} {up:?}");
         }
+    }
+
+    #[test]
+    fn a_runtime_may_say_nothing_about_groups() {
+        let said = |features| {
+            let answer = v1::StatusResponse { features, ..v1::StatusResponse::default() };
+            runtime_health(Ok(answer)).0.supplemental_groups_policy
+        };
+        let features =
+            |keeps| v1::RuntimeFeatures { supplemental_groups_policy: keeps, ..Default::default() };
+        assert_eq!(
+            [None, Some(features(false)), Some(features(true))].map(said),
+            [None, Some(false), Some(true)]
+        );
     }
 
     #[test]

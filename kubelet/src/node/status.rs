@@ -41,8 +41,8 @@ pub struct Inputs<'a> {
     pub images: Vec<ContainerImage>,
     /// Handlers of the runtime.
     pub handlers: Vec<NodeRuntimeHandler>,
-    /// True if the runtime keeps to a pod's supplemental groups.
-    pub supplemental_groups_policy: bool,
+    /// Whether the runtime keeps to a pod's supplemental groups; `None` if it does not say, and what it said before stays.
+    pub supplemental_groups_policy: Option<bool>,
     /// Why the node is not ready; empty if it is.
     pub not_ready: &'a [String],
     /// Which resources are short: `memory.available` and so on.
@@ -87,8 +87,9 @@ pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
         Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(inputs.port) }) });
     status.images = (!inputs.images.is_empty()).then_some(inputs.images);
     status.runtime_handlers = (!inputs.handlers.is_empty()).then_some(inputs.handlers);
-    status.features =
-        Some(NodeFeatures { supplemental_groups_policy: Some(inputs.supplemental_groups_policy) });
+    if let Some(keeps) = inputs.supplemental_groups_policy {
+        status.features = Some(NodeFeatures { supplemental_groups_policy: Some(keeps) });
+    }
     status.node_info = Some(NodeSystemInfo {
         machine_id: machine.machine_id.clone(),
         system_uuid: machine.system_uuid.clone(),
@@ -276,6 +277,16 @@ mod tests {
     }
 
     fn status_of(cloud: (bool, bool), now: i64, errors: &[String], old: &NodeStatus) -> NodeStatus {
+        status_with(None, cloud, now, errors, old)
+    }
+
+    fn status_with(
+        groups: Option<bool>,
+        cloud: (bool, bool),
+        now: i64,
+        errors: &[String],
+        old: &NodeStatus,
+    ) -> NodeStatus {
         node_status(
             Inputs {
                 machine: &Machine::default(),
@@ -290,13 +301,25 @@ mod tests {
                 port: 10250,
                 images: vec![],
                 handlers: vec![],
-                supplemental_groups_policy: false,
+                supplemental_groups_policy: groups,
                 not_ready: errors,
                 pressure: Pressure::default(),
                 now: Timestamp::from_second(now).unwrap(),
             },
             old,
         )
+    }
+
+    #[test]
+    fn features_are_what_the_runtime_says() {
+        let with = |groups, old: &NodeStatus| {
+            let status = status_with(groups, (false, false), 1, &[], old);
+            status.features.map(|features| features.supplemental_groups_policy)
+        };
+        let before = status_with(Some(true), (false, false), 1, &[], &NodeStatus::default());
+        assert_eq!(with(None, &NodeStatus::default()), None);
+        assert_eq!(with(None, &before), Some(Some(true)));
+        assert_eq!(with(Some(false), &before), Some(Some(false)));
     }
 
     #[test]
