@@ -44,6 +44,7 @@ use crate::image::provider::Providers;
 use crate::image::pullmanager::policy::Policy;
 use crate::image::pullmanager::{Listed, PullManager};
 use crate::kubelet::{Kubelet, WorkerSteps};
+use crate::lockfile;
 use crate::memorymanager::MemoryManager;
 use crate::network::{self, dns};
 use crate::node::health::{RuntimeHealth, next_look, runtime_health};
@@ -102,6 +103,11 @@ impl Shell for Daemon {
         metrics::default_registry().configure(self.options.metrics.clone());
         metrics::register_process(metrics::default_registry(), self.options.gates);
         metrics::rest_client::install();
+        if let Some(wanted) = &self.options.lock_file
+            && !take_lock(wanted, &process).await?
+        {
+            return Ok(());
+        }
         adjust_oom_score(self.options.settings.oom_score_adj);
         crate::config::support::remark(&self.options.document, &process.flags);
         prepare_node(&self.options.settings)?;
@@ -111,6 +117,25 @@ impl Shell for Daemon {
         process.shutdown.cancelled().await;
         Ok(())
     }
+}
+
+/// Makes this the only kubelet, which ends when another one comes if that is wanted; false if it is to end before.
+async fn take_lock((path, exit): &(String, bool), process: &Process) -> Result<bool, Error> {
+    let Some(lock) = lockfile::acquire(path, &process.shutdown).await? else { return Ok(false) };
+    // Kept until the process has gone: what it drains may still be at work.
+    std::mem::forget(lock);
+    if *exit {
+        let watch = lockfile::Watch::new(path)
+            .map_err(|error| format!("unable to watch lock file {path:?}: {error}"))?;
+        let shutdown = process.shutdown.clone();
+        process.tasks.spawn("lock-file", async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = watch.contended() => shutdown.cancel(),
+            }
+        });
+    }
+    Ok(true)
 }
 
 /// A low score keeps the kubelet alive when memory is short; without the right to set it, that is said once.

@@ -23,6 +23,7 @@ mod housekeeping;
 mod http_get;
 pub mod image;
 pub mod kubelet;
+mod lockfile;
 pub mod logs;
 pub mod memorymanager;
 mod metrics;

@@ -35,6 +35,8 @@ pub struct Options {
     pub hostname: Option<String>,
     /// `--cloud-provider=external`.
     pub external_cloud: bool,
+    /// `--lock-file`, and whether to end when another kubelet wants it (`--exit-on-lock-contention`).
+    pub lock_file: Option<(String, bool)>,
     /// `--runtime-cgroups`; empty if it is not known.
     pub runtime_cgroups: String,
     /// `--node-ip`.
@@ -81,6 +83,9 @@ impl Options {
         }
         problems.extend(config::support::flag_problems(flags));
         let given = |name: &str| flags.non_empty(name).is_some();
+        if flags.bool("exit-on-lock-contention") && !given("lock-file") {
+            problems.push("cannot exit on lock file contention: no lock file specified".into());
+        }
         if given("image-credential-provider-config") != given("image-credential-provider-bin-dir") {
             problems.push("--image-credential-provider-config and --image-credential-provider-bin-dir must be set together".into());
         }
@@ -114,6 +119,7 @@ impl Options {
                 .zip(text("image-credential-provider-bin-dir")),
             hostname: text("hostname-override"),
             external_cloud: flags.string("cloud-provider") == "external",
+            lock_file: text("lock-file").map(|path| (path, flags.bool("exit-on-lock-contention"))),
             runtime_cgroups: flags.string("runtime-cgroups").to_owned(),
             node_ips: text("node-ip")
                 .map(|ips| ips.split(',').map(|ip| ip.trim().to_owned()).collect())

@@ -55,14 +55,12 @@ pub const FIELDS: &[(&str, Support)] = &[
 /// Flags that belong to no field and that nothing reads.
 pub const FLAGS: &[(&str, Support)] = &[
     ("cloud-provider", Only(&["", "external"], "in-tree cloud providers are gone; use external")),
-    ("exit-on-lock-contention", Only(&["false"], "lock files are not supported by this kubelet")),
     (
         "experimental-allocatable-ignore-eviction",
         Only(&["false"], "eviction thresholds always reduce what is allocatable"),
     ),
     ("experimental-mounter-path", Only(&[""], "the kubelet mounts by itself; use CSI")),
     ("housekeeping-interval", NoEffect("containers are measured when somebody asks")),
-    ("lock-file", Only(&[""], "lock files are not supported by this kubelet")),
     ("maximum-dead-containers", Only(&["-1"], "dead containers are kept one per name")),
     ("maximum-dead-containers-per-container", Only(&["1"], "dead containers are kept one per name")),
     (
