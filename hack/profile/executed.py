@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Prints the names of the functions that a running process executes within some seconds: executed.py PID SECONDS
+Or runs a program, and adds to a file when which functions were first executed: executed.py --all FILE PROGRAM ARGUMENT...
 
 Puts a breakpoint on the entry of every function of its program, and takes each away when it is reached: what is executed often
-costs nothing more. Unlike counters compiled in, this tells of the program as it is released. x86-64, root."""
+costs nothing more. Unlike counters compiled in, this tells of the program as it is released. x86-64, root.
+
+With --all this process stands in for the program: it ends with it, and passes on the signals that ask to end. Lines of the
+file are seconds since the program was started, and names."""
 import ctypes
 import errno
 import os
@@ -12,7 +16,8 @@ import sys
 import time
 
 SEIZE, INTERRUPT, DETACH, CONT, GETREGS, SETREGS = 0x4206, 0x4207, 17, 7, 12, 13
-TRACE_CLONE = 0x8
+TRACE_ME, SET_OPTIONS = 0, 0x4200
+TRACE_CLONE, EXIT_KILL = 0x8, 0x100000
 ALL_KINDS = 0x40000000
 BREAKPOINT = b"\xcc"
 RIP = 16
@@ -57,11 +62,17 @@ class Traced:
         base = load_address(pid, program)
         self.pid, self.names = pid, {base + at: names for at, names in functions(program).items()}
         self.memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
-        self.threads, self.reached = set(), []
-        for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        self.threads, self.reached, self.status = set(), [], None
+
+    def attach(self):
+        """To a process that runs."""
+        for thread in map(int, os.listdir(f"/proc/{self.pid}/task")):
             ptrace(SEIZE, thread, TRACE_CLONE)
             self.threads.add(thread)
         self.stop_all()
+        self.break_everywhere()
+
+    def break_everywhere(self):
         self.before = {at: os.pread(self.memory, 1, at) for at in self.names}
         for at in self.names:
             os.pwrite(self.memory, BREAKPOINT, at)
@@ -96,6 +107,8 @@ class Traced:
     def handle(self, thread, status):
         if not os.WIFSTOPPED(status):
             self.threads.discard(thread)
+            if thread == self.pid:
+                self.status = status
             return
         self.threads.add(thread)
         event, stopped_by, deliver = status >> 16, os.WSTOPSIG(status), 0
@@ -108,7 +121,7 @@ class Traced:
 
     def run(self, seconds):
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.status is None:
             thread, status = os.waitpid(-1, ALL_KINDS | os.WNOHANG)
             if thread:
                 self.handle(thread, status)
@@ -130,8 +143,35 @@ class Traced:
                     raise
 
 
-def main(pid, seconds):
+class Started(Traced):
+    """A program from its first instruction to its end."""
+
+    def __init__(self, file, command):
+        pid = os.fork()
+        if pid == 0:
+            ptrace(TRACE_ME, 0)
+            os.execv(command[0], command)
+        os.waitpid(pid, 0)
+        super().__init__(pid)
+        self.file = open(file, "a", buffering=1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: os.kill(pid, number))
+        ptrace(SET_OPTIONS, pid, TRACE_CLONE | EXIT_KILL)
+        self.threads.add(pid)
+        self.start = time.monotonic()
+        self.break_everywhere()
+
+    def step_back(self, thread):
+        known = len(self.reached)
+        ours = super().step_back(thread)
+        for at in self.reached[known:]:
+            print(f"{time.monotonic() - self.start:.2f}", *self.names[at], file=self.file)
+        return ours
+
+
+def running(pid, seconds):
     traced = Traced(pid)
+    traced.attach()
     try:
         traced.run(seconds)
     finally:
@@ -140,4 +180,8 @@ def main(pid, seconds):
         print("\n".join(traced.names[at]))
 
 
-main(int(sys.argv[1]), float(sys.argv[2]))
+if sys.argv[1] == "--all":
+    started = Started(sys.argv[2], sys.argv[3:])
+    started.run(float("inf"))
+    sys.exit(os.waitstatus_to_exitcode(started.status) % 256)
+running(int(sys.argv[1]), float(sys.argv[2]))

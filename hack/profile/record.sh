@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Records what the daemons execute, for the release build (hack/profile/README.md): instrumented daemons run the seed flow on
-# both stores and carry some load; then daemons as they are released rest, and are looked at by kubectl. Rewrites
-# daemons.profdata.gz and order.txt.gz beside this script. Root, as `make up`.
+# both stores and carry some load; then daemons as they are released rest, are looked at by kubectl, start and carry the load.
+# Rewrites daemons.profdata.gz and order.txt.gz beside this script. Root, as `make up`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${PROFILE_DIR:-$PWD/target/profile} here=$PWD/hack/profile
@@ -33,12 +33,13 @@ clean "$instrumented"
 "$tools/llvm-profdata" merge -sparse -o "$work/daemons.profdata" "$raw"/*.profraw
 gzip -9nc "$work/daemons.profdata" > "$here/daemons.profdata.gz"
 
-# What is executed at rest is asked of the released code, which is inlined differently.
+# What is executed when is asked of the released code, which is inlined differently.
 hack/release.sh --bins
 released=${CARGO_TARGET_DIR:-$PWD/target}/release
+daemons="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy"
 executed() { # NAME SECONDS: what every daemon executes, as NAME-DAEMON.txt
   local daemon pid
-  for daemon in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
+  for daemon in $daemons; do
     pid=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$CORTEN_DIR/run/$daemon.json")
     hack/profile/executed.py "$pid" "$2" > "$work/$1-$daemon.txt" &
   done
@@ -53,5 +54,19 @@ for what in pods nodes deployments,services,configmaps; do k get $what -A -o wid
 k describe pods >/dev/null
 wait
 clean "$released"
+
+# From their first instruction on, and under load.
+traced=$work/traced
+mkdir -p "$traced"
+rm -f "$work"/all-*.txt
+cp "$released/cluster" "$traced"
+for daemon in $daemons; do
+  printf '#!/bin/bash\nexec %q --all %q %q "$@"\n' "$here/executed.py" "$work/all-$daemon.txt" "$released/$daemon" > "$traced/$daemon"
+  chmod +x "$traced/$daemon"
+done
+up "$traced"
+sleep 30
+hack/profile/load.sh "$kubectl"
+clean "$traced"
 PROFDATA=$tools/llvm-profdata hack/profile/order.py "$work" > "$work/order.txt"
 gzip -9nc "$work/order.txt" > "$here/order.txt.gz"
