@@ -14,4 +14,4 @@ mod text;
 
 pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};
 pub use heap::collect_heap;
-pub use text::page_out_program;
+pub use text::{ProgramUse, look_at_program, page_out_program};

@@ -1,6 +1,7 @@
-//! Giving back memory that holds the running program's own text and constants.
+//! Memory that holds the running program's own text and constants: how much of it is used, and giving it back.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 use std::path::Path;
 
@@ -16,7 +17,8 @@ pub fn page_out_program() -> io::Result<usize> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let program = std::fs::read_link("/proc/self/exe")?;
     let mut bytes = 0;
-    for range in program_ranges(&maps, &program) {
+    for line in maps.lines() {
+        let Some(range) = program_range(line, &program) else { continue };
         bytes += range.len();
         let start = std::ptr::with_exposed_provenance_mut(range.start);
         // SAFETY: the range is a mapping of a file that nobody writes through; after the call it has the same content.
@@ -25,33 +27,70 @@ pub fn page_out_program() -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// Mappings of a program's text and constants, from /proc/PID/maps (proc_pid_maps(5)). Constants behind the text hold
-/// addresses: where the program is linked to fixed ones, the loader has not written to them and the file has them.
-fn program_ranges(maps: &str, program: &Path) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some(mode)) = (fields.next(), fields.next()) else { continue };
-        if fields.nth(3).map(Path::new) != Some(program) {
-            continue;
-        }
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        if let Some((Some(start), Some(end))) = range.split_once('-').map(|(a, b)| (number(a), number(b)))
-            && matches!(mode, "r--p" | "r-xp")
-        {
-            found.push(start..end);
+/// How much of the running program's text and constants is in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramUse {
+    /// Bytes that are there.
+    pub resident: u64,
+    /// Bytes of them that were used since the last look.
+    pub referenced: u64,
+}
+
+/// Looks which of the running program's text and constants was used since the last look, and begins to count anew. Pages of
+/// files that anybody else follows in this process (`/proc/PID/clear_refs`) count anew, too.
+///
+/// # Errors
+/// If the kernel does not tell, or the user may not ask.
+pub fn look_at_program() -> io::Result<ProgramUse> {
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let seen = program_use(BufReader::with_capacity(4096, File::open("/proc/self/smaps")?), &program)?;
+    // "3" is for pages of files (proc_pid_clear_refs(5)).
+    std::fs::write("/proc/self/clear_refs", "3")?;
+    Ok(seen)
+}
+
+/// A program's share of smaps (proc_pid_smaps(5)). The kernel walks through mappings as they are read, and a program lies
+/// below its heap, which may be large: nothing behind it is read.
+fn program_use(smaps: impl BufRead, program: &Path) -> io::Result<ProgramUse> {
+    let (mut found, mut inside, mut met) = (ProgramUse::default(), false, false);
+    for line in smaps.lines() {
+        let line = line?;
+        if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
+            let its = line.split_ascii_whitespace().nth(5).map(Path::new) == Some(program);
+            if met && !its {
+                break;
+            }
+            (met, inside) = (its, program_range(&line, program).is_some());
+        } else if inside && let Some((name, amount)) = line.split_once(':') {
+            let bytes = || amount.trim().strip_suffix(" kB").and_then(|n| n.parse().ok()).unwrap_or(0) << 10;
+            match name {
+                "Rss" => found.resident += bytes(),
+                "Referenced" => found.referenced += bytes(),
+                _ => {}
+            }
         }
     }
-    found
+    Ok(found)
+}
+
+/// The mapping of a line of /proc/PID/maps (proc_pid_maps(5)), if it is one of the program's text or constants. Constants
+/// behind the text hold addresses: where the program is linked to fixed ones, the loader has not written to them and the
+/// file has them.
+fn program_range(line: &str, program: &Path) -> Option<Range<usize>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, mode) = (fields.next()?, fields.next()?);
+    if fields.nth(3).map(Path::new) != Some(program) || !matches!(mode, "r--p" | "r-xp") {
+        return None;
+    }
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    range.split_once('-').and_then(|(a, b)| Some(number(a)?..number(b)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn ranges() {
-        let maps = "\
+    const MAPS: &str = "\
 55e0a000-55e0f000 r--p 00000000 fe:00 77 /usr/bin/kubelet
 55e0f000-55e2f000 r-xp 00005000 fe:00 77 /usr/bin/kubelet
 55e2f000-55e30000 r--p 00025000 fe:00 77 /usr/bin/kubelet
@@ -59,16 +98,51 @@ mod tests {
 7f000000-7f001000 r-xp 00000000 fe:00 78 /usr/lib/libc.so.6
 7f001000-7f002000 rw-p 00000000 00:00 0
 ";
+
+    #[test]
+    fn ranges() {
+        let of = |program: &str| -> Vec<_> {
+            MAPS.lines().filter_map(|l| program_range(l, Path::new(program))).collect()
+        };
         assert_eq!(
-            program_ranges(maps, Path::new("/usr/bin/kubelet")),
+            of("/usr/bin/kubelet"),
             [0x55e0_a000..0x55e0_f000, 0x55e0_f000..0x55e2_f000, 0x55e2_f000..0x55e3_0000]
         );
-        assert!(program_ranges(maps, Path::new("/usr/bin/other")).is_empty());
+        assert!(of("/usr/bin/other").is_empty());
+    }
+
+    #[test]
+    fn text_and_constants_are_added_up() {
+        let smaps: String = MAPS
+            .lines()
+            .enumerate()
+            .map(|(i, line)| format!("{line}\nSize: 9 kB\nRss:   {} kB\nReferenced:  {i} kB\n", 10 * i))
+            .collect();
+        let of = |program: &str| program_use(smaps.as_bytes(), Path::new(program)).unwrap();
+        assert_eq!(of("/usr/bin/kubelet"), ProgramUse { resident: 30 << 10, referenced: 3 << 10 });
+        assert_eq!(of("/usr/bin/other"), ProgramUse::default());
+    }
+
+    #[test]
+    fn what_is_behind_the_program_is_not_read() {
+        struct Rest;
+        impl io::Read for Rest {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("read on"))
+            }
+        }
+        let smaps = BufReader::new(io::Read::chain(MAPS.as_bytes(), Rest));
+        assert!(program_use(smaps, Path::new("/usr/bin/kubelet")).is_ok());
+        let smaps = BufReader::new(io::Read::chain(MAPS.as_bytes(), Rest));
+        assert!(program_use(smaps, Path::new("/usr/bin/other")).is_err());
     }
 
     #[test]
     fn the_program_goes_on() {
+        let first = look_at_program().unwrap();
+        assert!(first.resident > 0 && first.referenced > 0, "{first:?}");
         assert!(page_out_program().unwrap() > 0);
         ranges();
+        assert!(look_at_program().unwrap().resident > 0);
     }
 }

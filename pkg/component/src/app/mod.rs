@@ -13,6 +13,7 @@ mod heap;
 mod notify;
 mod signals;
 mod tasks;
+mod text;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -180,7 +181,7 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
         started: Instant::now(),
     };
     process.notifier.start_watchdog(&process.tasks);
-    process.tasks.spawn("text", release_text(shutdown.clone()));
+    process.tasks.spawn("text", text::release(shutdown.clone()));
     process.tasks.spawn("heap", heap::tell(shutdown.clone()));
     let result = daemon.run(process.clone()).await;
     shutdown.cancel();
@@ -191,30 +192,6 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
 
 /// When a daemon has started and caught up with its cluster.
 const SETTLED: Duration = Duration::from_secs(30);
-
-/// Gives back the text that only the start executed, and then, ever more rarely, what was only executed since; what is
-/// executed at rest stands together (hack/profile) and is soon read again. Most of a daemon's resident memory is text.
-async fn release_text(shutdown: CancellationToken) {
-    let mut age = SETTLED;
-    let mut wait = SETTLED;
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        match tokio::task::spawn_blocking(sys::page_out_program).await {
-            Ok(Ok(bytes)) => tracing::debug!(bytes, "Gave back the program's text"),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "The program's text stays in memory");
-                return;
-            }
-            Err(_) => return,
-        }
-        // Each time when the daemon is twice as old.
-        wait = age;
-        age += wait;
-    }
-}
 
 /// One worker per core, or one thread for all; blocking work is rare and short, so few threads for it.
 fn runtime<D: Daemon>() -> std::io::Result<tokio::runtime::Runtime> {
