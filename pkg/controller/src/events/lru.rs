@@ -4,6 +4,9 @@
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
+/// Stale uses that are not worth looking for.
+const SPARE: usize = 16;
+
 pub(crate) struct Lru<V> {
     bound: usize,
     entries: HashMap<u64, (V, u64)>,
@@ -36,18 +39,17 @@ impl<V> Lru<V> {
     }
 
     fn trim(&mut self) {
-        while self.entries.len() > self.bound || self.uses.len() > 2 * self.bound {
-            let Some((key, number)) = self.uses.pop_front() else { return };
+        while self.entries.len() > self.bound
+            && let Some((key, number)) = self.uses.pop_front()
+        {
             if self.entries.get(&key).is_some_and(|e| e.1 == number) {
-                if self.entries.len() > self.bound {
-                    self.entries.remove(&key);
-                } else {
-                    self.uses.push_back((key, number));
-                    self.uses.make_contiguous().sort_by_key(|u| u.1);
-                    let entries = &self.entries;
-                    self.uses.retain(|(k, n)| entries.get(k).is_some_and(|e| e.1 == *n));
-                }
+                self.entries.remove(&key);
             }
+        }
+        // Few entries that are used all the time leave as few numbers behind.
+        if self.uses.len() > 2 * self.entries.len() + SPARE {
+            let entries = &self.entries;
+            self.uses.retain(|(key, number)| entries.get(key).is_some_and(|e| e.1 == *number));
         }
     }
 }
@@ -67,6 +69,18 @@ mod tests {
         l.put(30, 3);
         assert!(l.get(20).is_none());
         assert_eq!((l.get(10).copied(), l.get(30).copied()), (Some(1), Some(3)));
-        assert!(l.uses.len() <= 4);
+    }
+
+    #[test]
+    fn few_entries_take_little_however_often_they_are_used() {
+        let mut l = Lru::new(4096);
+        l.put(10, 1);
+        l.put(20, 2);
+        for _ in 0..10_000 {
+            assert!(l.get(10).is_some());
+            assert!(l.uses.len() <= 4 + SPARE);
+        }
+        assert_eq!(l.uses.iter().filter(|u| u.0 == 20).count(), 1);
+        assert!(l.uses.capacity() < 100, "{}", l.uses.capacity());
     }
 }
