@@ -2,6 +2,7 @@
 //! Upstream: dynamic-resource-allocation/cel/compile.go.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -24,7 +25,8 @@ type Known = Mutex<HashMap<String, Compiled, foldhash::fast::RandomState>>;
 
 /// Compiled expressions, each compiled once.
 pub struct Programs {
-    env: Env,
+    /// Most clusters have no expressions.
+    env: LazyLock<Env>,
     selectors: Known,
     /// What computes attributes.
     deriving: Known,
@@ -35,7 +37,7 @@ type Judge = fn(&Type) -> Option<String>;
 
 impl Default for Programs {
     fn default() -> Self {
-        Self { env: environment(), selectors: Known::default(), deriving: Known::default() }
+        Self { env: LazyLock::new(environment), selectors: Known::default(), deriving: Known::default() }
     }
 }
 
