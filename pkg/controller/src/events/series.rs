@@ -2,7 +2,6 @@
 //! six minutes after the last one. Upstream: client-go/tools/events/event_broadcaster.go.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,14 @@ use jiff::Timestamp;
 use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::wire;
+use super::wire::{Draft, with_series};
 use super::{NORMAL, QUEUE, TRIES, WARNING, event_name, text};
 
 const FINISH: Duration = Duration::from_secs(360);
@@ -29,10 +29,31 @@ const ENTRIES: usize = 2048;
 /// Writes under way at a time.
 const WRITES: usize = 32;
 
+/// An event as it waits and is kept, which is for six minutes at least: its message, and what is asked about it.
+struct Noted {
+    key: u64,
+    namespace: Box<str>,
+    name: Box<str>,
+    time: Timestamp,
+    message: Box<[u8]>,
+}
+
+impl Noted {
+    fn new(draft: &Draft<'_>) -> Self {
+        Self {
+            key: draft.key(),
+            namespace: draft.namespace.into(),
+            name: draft.name.into(),
+            time: draft.time,
+            message: draft.message().into(),
+        }
+    }
+}
+
 /// Records events.k8s.io/v1 events. Clones share the queue.
 #[derive(Clone)]
 pub struct SeriesRecorder {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Arc<Noted>>,
     controller: String,
     instance: String,
 }
@@ -46,7 +67,8 @@ impl SeriesRecorder {
     }
 
     /// A recorder whose events go to the returned receiver, for tests.
-    pub fn to_channel(controller: &str) -> (Self, mpsc::Receiver<Event>) {
+    #[cfg(test)]
+    fn to_channel(controller: &str) -> (Self, mpsc::Receiver<Arc<Noted>>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         (Self { queue, controller: controller.into(), instance: controller.into() }, waiting)
     }
@@ -73,104 +95,89 @@ impl SeriesRecorder {
             return;
         }
         let now = Timestamp::now();
-        let namespace =
-            regarding.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".into());
-        let event = Event {
-            metadata: ObjectMeta {
-                name: Some(event_name(text(regarding.name.as_ref()), now)),
-                namespace: Some(namespace),
-                ..ObjectMeta::default()
-            },
-            event_time: Some(MicroTime(now)),
-            reporting_controller: Some(self.controller.clone()),
-            reporting_instance: Some(self.instance.clone()),
-            action: Some(action.into()),
-            reason: Some(reason.into()),
-            regarding: Some(regarding),
-            related: related.cloned(),
-            note: Some(note.into()),
-            type_: Some(kind.into()),
-            ..Event::default()
+        let namespace = regarding.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
+        let draft = Draft {
+            name: &event_name(text(regarding.name.as_ref()), now),
+            namespace,
+            time: now,
+            controller: &self.controller,
+            instance: &self.instance,
+            action,
+            reason,
+            regarding: &regarding,
+            related,
+            note,
+            kind,
         };
+        let event = Arc::new(Noted::new(&draft));
         if self.queue.try_send(event).is_err() {
             tracing::error!(reason, note, "Unable to record event: too many queued events, dropped event");
         }
     }
 }
 
-/// Events that differ only in their note and time are one series. Upstream: getKey.
-fn key(e: &Event) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let texts = [&e.type_, &e.action, &e.reason, &e.reporting_controller, &e.reporting_instance];
-    texts.hash(&mut hasher);
-    for reference in [&e.regarding, &e.related] {
-        let Some(r) = reference else { continue };
-        let parts =
-            [&r.api_version, &r.kind, &r.namespace, &r.name, &r.uid, &r.resource_version, &r.field_path];
-        parts.hash(&mut hasher);
-    }
-    hasher.finish()
+/// An event that is known, and how often it happened if that was more than once.
+#[derive(Clone)]
+struct Known {
+    event: Arc<Noted>,
+    series: Option<EventSeries>,
 }
 
 /// Known events. Pure.
 #[derive(Default)]
 struct Series {
-    events: HashMap<u64, Arc<Event>>,
+    events: HashMap<u64, Known>,
     /// Their keys, oldest first; some may be gone already.
     order: VecDeque<u64>,
 }
 
 impl Series {
     /// What to write for a new event: itself, the start of a series, or nothing.
-    fn observe(&mut self, event: Event, now: Timestamp) -> Option<Arc<Event>> {
-        let key = key(&event);
-        if let Some(shared) = self.events.get_mut(&key) {
-            let known = Arc::make_mut(shared);
+    fn observe(&mut self, event: Arc<Noted>, now: Timestamp) -> Option<Known> {
+        if let Some(known) = self.events.get_mut(&event.key) {
             if let Some(series) = &mut known.series {
                 series.count = series.count.saturating_add(1);
                 series.last_observed_time = MicroTime(now);
                 return None;
             }
             known.series = Some(EventSeries { count: 2, last_observed_time: MicroTime(now) });
-            return Some(shared.clone());
+            return Some(known.clone());
         }
         while self.events.len() >= ENTRIES
             && let Some(oldest) = self.order.pop_front()
         {
             self.events.remove(&oldest);
         }
-        self.order.push_back(key);
-        let event = Arc::new(event);
-        self.events.insert(key, event.clone());
-        Some(event)
+        self.order.push_back(event.key);
+        let known = Known { event, series: None };
+        self.events.insert(known.event.key, known.clone());
+        Some(known)
     }
 
     /// Series that ended, to be written a last time; single events that are old are forgotten.
-    fn finish(&mut self, now: Timestamp) -> Vec<Arc<Event>> {
+    fn finish(&mut self, now: Timestamp) -> Vec<Known> {
         let old = |t: Timestamp| now.duration_since(t).unsigned_abs() > FINISH && t < now;
         let mut finished = Vec::new();
-        self.events.retain(|_, e| {
-            let last = match &e.series {
-                Some(s) => Some(s.last_observed_time.0),
-                None => e.event_time.as_ref().map(|t| t.0),
-            };
-            let keep = !last.is_some_and(old);
-            if !keep && e.series.is_some() {
-                finished.push(e.clone());
+        self.events.retain(|_, known| {
+            let keep = !old(known.series.as_ref().map_or(known.event.time, |s| s.last_observed_time.0));
+            if !keep && known.series.is_some() {
+                finished.push(known.clone());
             }
             keep
         });
         let events = &self.events;
         self.order.retain(|k| events.contains_key(k));
+        self.events.shrink_to(2 * self.events.len());
+        self.order.shrink_to(2 * self.order.len());
         finished
     }
 
-    fn refresh(&self) -> Vec<Arc<Event>> {
-        self.events.values().filter(|e| e.series.is_some()).cloned().collect()
+    fn refresh(&self) -> Vec<Known> {
+        self.events.values().filter(|known| known.series.is_some()).cloned().collect()
     }
 }
 
-async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: CancellationToken) {
+async fn write_all(client: Client, mut waiting: mpsc::Receiver<Arc<Noted>>, token: CancellationToken) {
     let mut known = Series::default();
     let start = tokio::time::Instant::now();
     let mut finish = tokio::time::interval_at(start + FINISH, FINISH);
@@ -200,7 +207,7 @@ async fn write_all(client: Client, mut waiting: mpsc::Receiver<Event>, token: Ca
     }
 }
 
-async fn write(client: &Client, event: Arc<Event>) {
+async fn write(client: &Client, event: Known) {
     for _ in 0..TRIES {
         match write_once(client, &event).await {
             Ok(()) => return,
@@ -225,17 +232,30 @@ async fn write(client: &Client, event: Arc<Event>) {
     tracing::error!("Unable to write event (retry limit exceeded!)");
 }
 
-async fn write_once(client: &Client, event: &Event) -> Result<(), Error> {
-    let api = client.namespaced::<Event>(text(event.metadata.namespace.as_ref()));
-    if let Some(series) = &event.series {
+async fn write_once(client: &Client, known: &Known) -> Result<(), Error> {
+    let Known { event, series } = known;
+    let api = client.namespaced::<Event>(&event.namespace);
+    if let Some(series) = series {
         let patch = Patch::Strategic(json!({ "series": series }));
-        match api.patch(text(event.metadata.name.as_ref()), &patch, &PatchParams::default()).await {
+        match api.patch(&event.name, &patch, &PatchParams::default()).await {
             Err(e) if e.is_not_found() => {}
             other => return other.map(|_| ()),
         }
     }
-    let prepared = api.prepare_message((Event::API_VERSION, Event::KIND), event, wire::message)?;
+    let message = |known: &Known| with_series(&known.event.message, known.series.as_ref());
+    let prepared = api.prepare_message((Event::API_VERSION, Event::KIND), known, message)?;
     api.create_prepared_unread(&prepared).await
+}
+
+/// For servers that take no protobuf: as the type that the message is of.
+impl Serialize for Known {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let message = with_series(&self.event.message, self.series.as_ref());
+        let sealed = machinery::proto::seal(Event::API_VERSION, Event::KIND, &message);
+        let event: Event =
+            api::decode(api::MediaType::Protobuf, &sealed).map_err(serde::ser::Error::custom)?;
+        event.serialize(to)
+    }
 }
 
 #[cfg(test)]
@@ -251,16 +271,18 @@ mod tests {
             out.try_recv().unwrap()
         };
         let (a, b, c) = (make("1"), make("2"), make("3"));
-        let now = a.event_time.clone().unwrap().0;
+        let (now, name) = (a.time, a.name.clone());
         let mut s = Series::default();
-        assert!(s.observe(a.clone(), now).unwrap().series.is_none());
+        assert!(s.observe(a, now).unwrap().series.is_none());
         let second = s.observe(b, now).unwrap();
-        assert_eq!((second.series.as_ref().unwrap().count, &second.metadata.name), (2, &a.metadata.name));
+        assert_eq!((second.series.as_ref().unwrap().count, &second.event.name), (2, &name));
+        let written = serde_json::to_value(&second).unwrap();
+        assert_eq!((&written["note"], &written["series"]["count"]), (&json!("1"), &json!(2)), "{written}");
         assert!(s.observe(c, now).is_none());
         assert_eq!(s.refresh().len(), 1);
         assert!(s.finish(now + FINISH).is_empty());
         let last = s.finish(now + FINISH + Duration::from_secs(1));
         assert_eq!(last[0].series.as_ref().unwrap().count, 3);
-        assert!(s.events.is_empty());
+        assert!(s.events.is_empty() && s.events.capacity() == 0);
     }
 }
