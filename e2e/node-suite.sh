@@ -10,6 +10,8 @@
 set -euo pipefail
 self=$(readlink -f "$0"); here=$(dirname "$self")
 dir=${CORTEN_DIR:-/var/tmp/node-suite}; name=$(basename "$dir"); out=${OUT:-$dir-results}
+own_machine=${OWN_MACHINE:-} driver=cgroupfs
+[ -z "$own_machine" ] || driver=systemd
 hierarchies() { awk '$3 ~ /^cgroup/ && $2 ~ "^/sys/fs/cgroup" {print $3, $2, $4}' /proc/mounts; }
 
 outside() {
@@ -79,7 +81,7 @@ state = "$dir/run"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-  SystemdCgroup = $([ -n "${OWN_MACHINE:-}" ] && echo true || echo false)
+  SystemdCgroup = $([ $driver = systemd ] && echo true || echo false)
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "/usr/lib/cni"
 [plugins."io.containerd.grpc.v1.cri".registry]
@@ -91,15 +93,20 @@ TOML
   echo "containerd does not start:"; tail "$dir/log/containerd.log"; return 1
 }
 
-# The suite takes the kubelet that lies beside it. In place of systemd's unit there is a process in the foreground.
+# In place of systemd's unit there is a process in the foreground.
+shims() {
+  mkdir -p "$dir/shims"
+  printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -p) shift 2 ;; -*) shift ;; *) exec "$@" ;; esac; done\n' > "$dir/shims/systemd-run"
+  printf '#!/bin/sh\ncase $1 in kill|stop) exec kill $(pidof -s kubelet) ;; *) exit 1 ;; esac\n' > "$dir/shims/systemctl"
+  chmod +x "$dir/shims/"*
+}
+
+# The suite takes the kubelet that lies beside it.
 programs() {
-  mkdir -p "$dir/bin" "$dir/shims" "$dir/work"
+  mkdir -p "$dir/bin" "$dir/work"
   ln -sf "$KUBELET" "$dir/bin/kubelet"; ln -sf "$UPSTREAM/e2e_node.test" "$dir/bin/"
-  [ -n "${OWN_MACHINE:-}" ] || printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -p) shift 2 ;; -*) shift ;; *) exec "$@" ;; esac; done\n' > "$dir/shims/systemd-run"
-  [ -n "${OWN_MACHINE:-}" ] || printf '#!/bin/sh\ncase $1 in kill|stop) exec kill $(pidof -s kubelet) ;; *) exit 1 ;; esac\n' > "$dir/shims/systemctl"
-  chmod -R +x "$dir/shims"
   printf '%s\n' 'apiVersion: kubelet.config.k8s.io/v1beta1' 'kind: KubeletConfiguration' 'failCgroupV1: false' \
-    "cgroupDriver: $([ -n "${OWN_MACHINE:-}" ] && echo systemd || echo cgroupfs)" \
+    "cgroupDriver: $driver" \
     'cgroupRoot: /' 'failSwapOn: false' 'serializeImagePulls: false' 'volumeStatsAggPeriod: 10s' 'fileCheckFrequency: 10s' \
     'podCIDR: 10.244.0.0/24' 'evictionPressureTransitionPeriod: 30s' 'imageGCHighThresholdPercent: 99' \
     'evictionHard: {memory.available: 250Mi, nodefs.available: 2%, imagefs.available: 2%}' > "$dir/kubelet.yaml"
@@ -111,9 +118,9 @@ programs() {
 pulled() { ctr -a "$dir/containerd.sock" -n k8s.io images pull --hosts-dir "$dir/certs.d" registry.k8s.io/e2e-test-images/agnhost:2.66.1; }
 
 inside() {
-  [ -n "${OWN_MACHINE:-}" ] || machine
+  if [ -z "$own_machine" ]; then machine; shims; fi
   runtime
-  [ -z "${OWN_MACHINE:-}" ] || pulled > "$dir/log/pull.log"
+  [ -z "$own_machine" ] || pulled > "$dir/log/pull.log"
   programs; cd "$dir/work"
   PATH=$dir/shims:/usr/sbin:/usr/bin:/sbin:/bin timeout "${T:-7200}" "$UPSTREAM/ginkgo" --procs="${P:-3}" --no-color --silence-skips \
     --timeout="${T:-7200}s" --focus="${FOCUS:-\[NodeConformance\]}" --skip="${SKIP:-\[Serial\]|\[Slow\]|\[Flaky\]}" \
