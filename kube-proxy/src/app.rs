@@ -164,7 +164,8 @@ async fn serve(options: Options, process: Process) -> Result<(), Error> {
     let status = Arc::new(Status::new(counters.clone(), options.health_timeout()));
     let cell: NodeCell = Arc::new(RwLock::new(node.map(Arc::new)));
     let factory = Factory::new(client.clone());
-    let accounts = if options.config.mode == "iptables" { nfacct::ensure() } else { Accounts::default() };
+    let accounts =
+        if options.config.mode == "iptables" { nfacct::ensure().await } else { Accounts::default() };
     crate::metrics::register_accounts(accounts);
     let lanes: Vec<Lane> =
         families.iter().map(|f| Lane::new(&options, *f, &cell, &status, accounts)).collect();

@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::generation::Generation;
 use crate::iptables::chain::CANARY;
 use crate::iptables::command::Iptables;
+use crate::iptables::nfacct;
 use crate::iptables::ruleset::Saved;
 use crate::ipvs::netlink::Ipvs;
 use crate::model::ServiceKey;
@@ -118,7 +119,7 @@ impl Backend {
             Mode::Iptables(program, _) => {
                 if self.common.invalid_accounted {
                     // Rules name them; whoever flushed tables may have removed counters, too.
-                    iptables::nfacct::ensure();
+                    nfacct::ensure().await;
                 }
                 Rules::Iptables(program.saved().await?)
             }

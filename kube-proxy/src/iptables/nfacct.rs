@@ -32,8 +32,12 @@ pub struct Accounts {
     pub localhost_accepted: bool,
 }
 
-/// Makes the counters that are not there yet. Says once what the kernel says where it cannot have them.
-pub fn ensure() -> Accounts {
+/// Makes the counters that are not there yet; logs what the kernel says where it cannot have them.
+pub async fn ensure() -> Accounts {
+    tokio::task::spawn_blocking(make_all).await.unwrap_or_default()
+}
+
+fn make_all() -> Accounts {
     let made = |name| {
         make(name)
             .inspect_err(
@@ -46,16 +50,13 @@ pub fn ensure() -> Accounts {
 }
 
 /// Makes a counter unless it is there.
-///
-/// # Errors
-/// What the kernel says.
-pub fn make(name: &str) -> io::Result<()> {
+fn make(name: &str) -> io::Result<()> {
     // Of a counter that is there the kernel says that it is busy.
     let request = netlink::Request::new(message(NEW, name)).flags(NLM_F_CREATE).forgive(libc::EBUSY);
     netlink::send(NETLINK_NETFILTER, vec![request])
 }
 
-/// Packets counted so far.
+/// Packets counted so far. Blocks for a moment.
 ///
 /// # Errors
 /// What the kernel says; `NotFound` without such a counter.
