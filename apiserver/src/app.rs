@@ -25,13 +25,14 @@ use registry::gates::Gates;
 use registry::{ApiRegistry, Settings};
 use storage::Store;
 use tokio_util::sync::CancellationToken;
+use traces::Traces;
 
 use crate::aggregator::{self, Aggregator};
 use crate::assemble::audiences::AudienceAgnostic;
 use crate::assemble::authorization::{self, Authorization};
 use crate::assemble::token_cache::TokenCache;
 use crate::assemble::tokens::{Objects, TokenService};
-use crate::assemble::{admission, auditor, files, followers, reload, store};
+use crate::assemble::{self, admission, auditor, files, followers, reload, store};
 use crate::chain;
 use crate::chain::authenticate::{Anonymous, Authentication, SharedBundle};
 use crate::chain::in_flight::InFlight;
@@ -77,13 +78,17 @@ impl Daemon for ApiServer {
         }
         let secure = &self.config.serving;
         let listener = Listener::bind(secure.address, secure.port, secure.bind)?;
-        let store = store::open(&self.config).await?;
-        let running = build(self.config, store, listener, &process).await?;
+        let traces = assemble::traces::start(&self.config)?;
+        let store = store::open(&self.config, traces.as_ref()).await?;
+        let running = build(self.config, store, listener, traces, &process).await?;
         process.notifier.ready();
         running.serve().await;
         Ok(())
     }
 }
+
+/// How long the end of the server waits for a collector of traces.
+const LAST_TRACES: Duration = Duration::from_secs(3);
 
 /// A server that is ready to accept connections.
 pub struct Running {
@@ -98,7 +103,7 @@ impl Running {
     /// Serves until shutdown, then drains.
     pub async fn serve(self) {
         let Self { server, mut secure, config, presence, shutdown } = self;
-        let auditor = server.auditor.clone();
+        let (auditor, traces) = (server.auditor.clone(), server.traces.clone());
         let lifecycle = server.lifecycle.clone();
         let certificates = secure.certificates.watch(shutdown.clone());
         secure.options.drain = config.shutdown.http_timeout(config.limits.request_timeout);
@@ -116,6 +121,9 @@ impl Running {
         tokio::join!(serving, end, certificates);
         if let Some(auditor) = auditor {
             auditor.finish().await;
+        }
+        if let Some(traces) = traces {
+            traces.finish(LAST_TRACES).await;
         }
     }
 }
@@ -278,6 +286,7 @@ pub async fn build(
     config: Config,
     store: Arc<dyn Store>,
     listener: Listener,
+    traces: Option<Traces>,
     process: &Process,
 ) -> Result<Running, Error> {
     let metrics = component::metrics::default_registry();
@@ -351,6 +360,7 @@ pub async fn build(
     let server = Arc::new(Server {
         registry: resources,
         auditor,
+        traces,
         authentication: Authentication {
             client_ca,
             front_proxy: config.front_proxy.clone(),

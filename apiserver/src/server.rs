@@ -59,6 +59,8 @@ pub struct Server {
     pub authentication: Authentication,
     /// What is recorded of it; `None` for nothing.
     pub auditor: Option<Arc<audit::Auditor>>,
+    /// Where spans of requests go; `None` for nowhere.
+    pub traces: Option<traces::Traces>,
     /// May they.
     pub authorizer: Arc<dyn Authorizer>,
     /// `--cors-allowed-origins`

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use component::app::Process;
 use component::serving::{BindOptions, Listener};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use kube_apiserver::app;
 use kube_apiserver::options::{Config, flags};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use testing::collector::{Collector, Span};
 use tokio::net::TcpStream;
+use traces::{Configuration, Traces};
 
 struct Cluster {
     address: std::net::SocketAddr,
@@ -44,6 +46,10 @@ fn leaf(issuer: &Issuer<'_, KeyPair>, name: &str, group: &str) -> (String, Strin
 }
 
 async fn start() -> Cluster {
+    start_with(None).await
+}
+
+async fn start_with(traces: Option<Traces>) -> Cluster {
     let files = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| -> String {
         let path = files.path().join(name);
@@ -73,7 +79,7 @@ async fn start() -> Cluster {
     let store = storage::Embedded::open(storage::embedded::Options::new(files.path().join("data"))).unwrap();
     let process = Process::detached(set);
     let stop = process.shutdown.clone();
-    let running = app::build(config, Arc::new(store), listener, &process).await.unwrap();
+    let running = app::build(config, Arc::new(store), listener, traces, &process).await.unwrap();
     tokio::spawn(running.serve());
     Cluster {
         address,
@@ -101,6 +107,17 @@ async fn send_accepting(
     path: &str,
     accept: &str,
 ) -> http::Response<hyper::body::Incoming> {
+    exchange(cluster, who, method, path, &[("accept", accept)], "").await
+}
+
+async fn exchange(
+    cluster: &Cluster,
+    who: Option<&(String, String)>,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> http::Response<hyper::body::Incoming> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(cluster.ca.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -122,14 +139,11 @@ async fn send_accepting(
     let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost")
-        .header("accept", accept)
-        .body(Empty::<bytes::Bytes>::new())
-        .unwrap();
-    sender.send_request(request).await.unwrap()
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.send_request(request.body(Full::new(bytes::Bytes::from(body))).unwrap()).await.unwrap()
 }
 
 async fn ask(cluster: &Cluster, who: Option<&(String, String)>, method: &str, path: &str) -> (u16, String) {
@@ -272,5 +286,132 @@ async fn priority_and_fairness() {
         "apiserver_flowcontrol_dispatched_requests_total{flow_schema=\"exempt\",priority_level=\"exempt\"} ",
     ] {
         assert!(metrics.contains(line), "{line}");
+    }
+}
+
+/// The spans at and below those of a parent: kind and name, indented.
+fn tree(spans: &[Span], parent: &str, depth: usize, out: &mut Vec<String>) {
+    for span in spans.iter().filter(|s| s.parent == parent) {
+        out.push(format!("{}{} {}", " ".repeat(depth), &span.kind[..1], span.name));
+        tree(spans, &span.id, depth + 1, out);
+    }
+}
+
+/// Attributes of every request's span, and of a verb's.
+const OF_REQUESTS: [&str; 13] = [
+    "audit-id",
+    "client.address",
+    "http.request.method",
+    "http.response.body.size",
+    "http.response.status_code",
+    "http.target",
+    "network.peer.address",
+    "network.peer.port",
+    "network.protocol.version",
+    "server.address",
+    "url.path",
+    "url.scheme",
+    "user_agent.original",
+];
+const OF_VERBS: [&str; 14] = [
+    "accept",
+    "api-group",
+    "api-version",
+    "audit-id",
+    "client",
+    "name",
+    "namespace",
+    "protocol",
+    "resource",
+    "scope",
+    "subresource",
+    "url",
+    "user-agent",
+    "verb",
+];
+
+/// What upstream's server with the same flags told of the same requests, but for calls to etcd. A get and a list are
+/// answered as there; an update reads in the span of the update.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_told_as_spans() {
+    const CHAIN: [&str; 4] = ["audit", "constrainedimpersonation", "priorityandfairness", "authorization"];
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    let collector = Collector::start().await;
+    let config = Configuration {
+        endpoint: Some(collector.endpoint.clone()),
+        sampling_rate_per_million: Some(1_000_000),
+    };
+    let traces = Traces::start(&config, &[("service.name", "apiserver")]).unwrap();
+    let cluster = start_with(Some(traces.clone())).await;
+    let admin = Some(&cluster.admin);
+    let object = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":"y"}}"#;
+    let json = ("content-type", "application/json");
+    let merge = ("content-type", "application/merge-patch+json");
+    let name = "/api/v1/namespaces/{:namespace}/configmaps";
+    let one = format!("{MAPS}/a");
+    let made = [" Create", "  Create etcd3", "  SerializeObject"];
+    let changed = [" Patch", "  GuaranteedUpdate etcd3", "  SerializeObject"];
+    let read = [" Get", "  Get etcd3", "  SerializeObject"];
+    let listed = [" List", "  cacher.GetList", "  SerializeObject"];
+    let gone = [" Delete", "  Get etcd3", "  SerializeObject"];
+    let cases = [
+        ("create", "POST", MAPS, json, object, 201, format!("POST {name}"), made),
+        ("get", "GET", &*one, json, "", 200, format!("GET {name}/{{:name}}"), read),
+        ("list", "GET", MAPS, json, "", 200, format!("GET {name}"), listed),
+        (
+            "patch",
+            "PATCH",
+            &*one,
+            merge,
+            r#"{"data":{"x":"z"}}"#,
+            200,
+            format!("PATCH {name}/{{:name}}"),
+            changed,
+        ),
+        ("delete", "DELETE", &*one, json, "", 200, format!("DELETE {name}/{{:name}}"), gone),
+        ("missing", "GET", &*one, json, "", 404, format!("GET {name}/{{:name}}"), read),
+    ];
+    for (agent, method, path, kind, body, code, ..) in &cases {
+        // Namespaces are made while the server starts.
+        let response = loop {
+            let response =
+                exchange(&cluster, admin, method, path, &[*kind, ("user-agent", agent)], body).await;
+            if *agent != "create" || response.status() != 404 {
+                break response;
+            }
+        };
+        assert_eq!(response.status().as_u16(), *code, "{agent}");
+        response.into_body().collect().await.unwrap();
+    }
+    // What waits is sent when the server ends.
+    drop(cluster._stop);
+    for (agent, _, _, _, body, code, span, below) in cases {
+        let told = format!("user_agent.original={agent}");
+        let mine = |s: &&Span| {
+            s.attributes.contains(&told)
+                && s.attributes.contains(&format!("http.response.status_code={code}"))
+        };
+        let spans = collector
+            .until(|spans| spans.iter().find(mine).is_some_and(|s| spans.iter().any(|p| p.id == s.parent)));
+        let spans = spans.await;
+        let server = spans.iter().find(mine).unwrap();
+        let trace: Vec<Span> = spans.iter().filter(|s| s.trace == server.trace).cloned().collect();
+        let mut found = Vec::new();
+        tree(&trace, "", 0, &mut found);
+        let mut want = vec!["i authentication".to_owned(), format!(" s {span}")];
+        want.extend(CHAIN.iter().zip(2..).map(|(step, depth)| format!("{}i {step}", " ".repeat(depth))));
+        for line in below {
+            let text = line.trim_start();
+            want.push(format!("{}i {text}", " ".repeat(5 + line.len() - text.len())));
+        }
+        assert_eq!(found, want, "{agent}");
+        let mut keys = OF_REQUESTS.to_vec();
+        if !body.is_empty() {
+            keys.insert(2, "http.request.body.size");
+        }
+        assert_eq!(server.keys(), keys, "{agent}");
+        let verb = trace.iter().find(|s| s.name == below[0].trim_start()).unwrap();
+        assert_eq!(verb.keys(), OF_VERBS, "{agent}");
+        assert!(verb.attributes.iter().any(|kv| kv.starts_with("audit-id=") && kv.len() == 45), "{verb:?}");
     }
 }

@@ -163,7 +163,7 @@ impl Default for Settings {
 /// The registry's state, shared by every request.
 pub struct Core {
     pub(crate) store: Arc<dyn Store>,
-    prefix: String,
+    pub(crate) prefix: String,
     resources: Vec<Arc<Resource>>,
     index: HashMap<(&'static str, &'static str, &'static str), usize>,
     /// The first version of each resource that is served.

@@ -23,6 +23,7 @@ mod qos;
 pub mod registry;
 mod services;
 mod shape;
+mod spans;
 mod store;
 mod store_errors;
 mod strategies;

@@ -91,11 +91,23 @@ async fn pass(host: &str, pool: &Arc<Pool>, mut call: Call, body: Upload) -> Res
     let body = body::boxed(body);
     let mut request = request.body(body).map_err(|e| e.to_string())?;
     *request.headers_mut() = headers;
-    let mut response = pool.exchange(request).await?;
+    let whole = request.uri().clone();
+    let url = || format!("https://{host}{whole}");
+    let span = traces::http::outgoing(request.method().clone(), url, request.headers_mut());
+    let mut response = match pool.exchange(request).await {
+        Ok(response) => response,
+        Err(why) => {
+            traces::http::failed(&span, &why);
+            return Err(why);
+        }
+    };
+    traces::http::received(&span, response.status().as_u16());
     let mut headers = std::mem::take(response.headers_mut());
     forward::strip(&mut headers, false);
     let (parts, body) = response.into_parts();
-    let mut out = Response::new(body::boxed(body));
+    let body = body::boxed(body);
+    // The span ends with the body.
+    let mut out = Response::new(if span.is_recording() { body::held(body, span) } else { body });
     *out.status_mut() = parts.status;
     *out.headers_mut() = headers;
     Ok(out)

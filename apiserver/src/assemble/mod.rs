@@ -10,3 +10,4 @@ pub(crate) mod reload;
 pub(crate) mod store;
 pub(crate) mod token_cache;
 pub(crate) mod tokens;
+pub(crate) mod traces;

@@ -8,6 +8,7 @@ use component::app::Tasks;
 use encryption::{Current, Encrypted};
 use storage::etcd::{Etcd, EtcdOptions};
 use storage::{Routed, Store};
+use traces::Traces;
 
 use crate::options::{Config, EtcdConfig, Override, StoreConfig};
 
@@ -23,7 +24,7 @@ pub(crate) async fn encrypted(
 }
 
 /// Opens it; reading a directory takes a while, so off the runtime's threads.
-pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, String> {
+pub(crate) async fn open(config: &Config, traces: Option<&Traces>) -> Result<Arc<dyn Store>, String> {
     match &config.store {
         StoreConfig::Embedded(dir) => {
             let options = storage::embedded::Options::with_prefix(dir.clone(), &config.prefix);
@@ -32,25 +33,35 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Store>, String> {
             Ok(Arc::new(store))
         }
         StoreConfig::Etcd(etcd) => {
-            let main = connect(config, etcd, &etcd.servers).await?;
-            let parts = elsewhere(config, etcd).await?;
+            let main = connect(config, etcd, &etcd.servers, traces).await?;
+            let parts = elsewhere(config, etcd, traces).await?;
             Ok(if parts.is_empty() { main } else { Arc::new(Routed::new(main, parts)) })
         }
     }
 }
 
-async fn connect(config: &Config, etcd: &EtcdConfig, servers: &[String]) -> Result<Arc<dyn Store>, String> {
+async fn connect(
+    config: &Config,
+    etcd: &EtcdConfig,
+    servers: &[String],
+    traces: Option<&Traces>,
+) -> Result<Arc<dyn Store>, String> {
     let mut options = EtcdOptions::new(servers.iter().cloned());
     options.ca_file.clone_from(&etcd.ca);
     (options.cert_file, options.key_file) = etcd.client.clone().unzip();
     options.prefix.clone_from(&config.prefix);
     options.compaction = etcd.compaction;
+    options.traces = traces.cloned();
     Ok(Arc::new(Etcd::connect(options).await.map_err(|e| e.to_string())?))
 }
 
 /// The stores of `--etcd-servers-overrides`, one per set of servers. Resources that are stored as others (events of
 /// events.k8s.io) are where those are.
-async fn elsewhere(config: &Config, etcd: &EtcdConfig) -> Result<Vec<(String, Arc<dyn Store>)>, String> {
+async fn elsewhere(
+    config: &Config,
+    etcd: &EtcdConfig,
+    traces: Option<&Traces>,
+) -> Result<Vec<(String, Arc<dyn Store>)>, String> {
     let mut stores: Vec<(BTreeSet<&String>, Arc<dyn Store>)> = Vec::new();
     let mut parts = Vec::new();
     for Override { group, resource, servers } in &etcd.overrides {
@@ -67,7 +78,7 @@ async fn elsewhere(config: &Config, etcd: &EtcdConfig) -> Result<Vec<(String, Ar
         let store = match stores.iter().find(|(known, _)| *known == set) {
             Some((_, store)) => store.clone(),
             None => {
-                let store = connect(config, etcd, servers).await?;
+                let store = connect(config, etcd, servers, traces).await?;
                 stores.push((set, store.clone()));
                 store
             }

@@ -153,7 +153,7 @@ fn received(started: Instant) -> Timestamp {
 }
 
 /// Proxies that the request passed, and the peer. Upstream: `utilnet.SourceIPs`.
-fn source_ips(call: &Call) -> Vec<String> {
+pub(super) fn source_ips(call: &Call) -> Vec<String> {
     let parse = |text: &str| text.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
     let mut ips: Vec<IpAddr> = call.header("x-forwarded-for").split(',').filter_map(parse).collect();
     if let Some(ip) = parse(call.header("x-real-ip")).filter(|ip| !ips.contains(ip)) {

@@ -13,12 +13,14 @@ mod deadline;
 pub(crate) mod http_log;
 pub(crate) mod impersonate;
 pub(crate) mod in_flight;
+pub(crate) mod spans;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, RETRY_AFTER,
 };
@@ -35,6 +37,7 @@ use crate::flowcontrol::filter;
 use crate::lifecycle::{Asked, Refusal};
 use crate::metrics::Labels;
 use crate::server::{Call, Connection, Limiter, Server};
+use crate::web::negotiate::JSON;
 use crate::web::query::Query;
 use crate::web::{Response, Upload, body, info, respond};
 
@@ -238,8 +241,19 @@ async fn admit(server: Arc<Server>, call: Call, body: Upload) -> Response {
     response
 }
 
+/// Authentication, and the rest, in spans of their own if there are traces.
+async fn identified(server: Arc<Server>, call: Call, body: Upload) -> Response {
+    if server.traces.is_none() {
+        return known(server, call, body).await;
+    }
+    // Boxed, so that requests without traces keep no room for it.
+    let span = spans::authentication(&server);
+    let work: BoxFuture<'static, Response> = Box::pin(known(server, call, body));
+    span.run(work).await
+}
+
 /// Authentication, then the rest under the eyes of the auditor.
-async fn identified(server: Arc<Server>, mut call: Call, body: Upload) -> Response {
+async fn known(server: Arc<Server>, mut call: Call, body: Upload) -> Response {
     let started = Instant::now();
     let Some(user) = server.authentication.authenticate(&mut call).await else {
         let error = ApiError::unauthorized();
@@ -249,15 +263,36 @@ async fn identified(server: Arc<Server>, mut call: Call, body: Upload) -> Respon
     };
     let authentication = started.elapsed();
     call.user = user;
-    let rest = |call| permitted(server.clone(), call, body);
-    audit::recorded(&server, call, authentication, rest).await
+    let Some(traces) = &server.traces else {
+        let rest = |call| permitted(server.clone(), call, body);
+        return audit::recorded(&server, call, authentication, rest).await;
+    };
+    let span = spans::request(traces, &call);
+    let work: BoxFuture<'_, Response> = Box::pin(traced(&server, call, body, authentication));
+    let response = span.run(work).await;
+    spans::end(response, span)
 }
 
-/// Impersonation, priority and fairness (or requests in flight), then the rest.
+/// The rest under the eyes of the auditor, in the spans of the next two steps.
+async fn traced(server: &Arc<Server>, call: Call, body: Upload, authentication: Duration) -> Response {
+    let rest = |call| async move {
+        let work = permitted(server.clone(), call, body);
+        spans::step("constrainedimpersonation").run(work).await
+    };
+    spans::step("audit").run(audit::recorded(server, call, authentication, rest)).await
+}
+
+/// Impersonation, then the rest.
 async fn permitted(server: Arc<Server>, mut call: Call, body: Upload) -> Response {
     if let Err(error) = impersonate::apply(&server, &mut call).await {
         return audit::error(&error, &call);
     }
+    let span = spans::step("priorityandfairness");
+    span.run(admitted(server, call, body)).await
+}
+
+/// Priority and fairness (or requests in flight), then the rest.
+async fn admitted(server: Arc<Server>, call: Call, body: Upload) -> Response {
     match server.limiter {
         Limiter::Flows(ref controller) => match filter::enter(controller, &server, &call).await {
             Err(refused) => {
@@ -295,11 +330,19 @@ fn too_many(retry_after: u64) -> Response {
     response
 }
 
-/// Authorization, endpoint.
+/// Authorization, endpoint, in a span of their own.
 async fn authorized(server: Arc<Server>, call: Call, body: Upload) -> Response {
+    spans::step("authorization").run(allowed(server, call, body)).await
+}
+
+/// Authorization, endpoint.
+async fn allowed(server: Arc<Server>, call: Call, body: Upload) -> Response {
     match call.audit.timed(Layer::Authorization, authorize::check(&server, &call)).await {
         Ok(()) => endpoints::route(server.clone(), call, body).await,
-        Err(authorize::Refusal::Forbidden(error)) => audit::error(&error, &call),
+        Err(authorize::Refusal::Forbidden(error)) => {
+            let _span = spans::response("SerializeObject", &call, JSON);
+            audit::error(&error, &call)
+        }
         Err(authorize::Refusal::Failed(why)) => internal(&call.parts.uri, why),
     }
 }

@@ -156,7 +156,7 @@ impl IdentityLease {
 
 /// The server's name among API servers (`NewConfig` of apiserver/pkg/server/config.go): a hash of the host and of what it is,
 /// each with its length before it.
-fn identity(host: &str) -> String {
+pub(super) fn identity(host: &str) -> String {
     let mut hash = Sha256::new();
     for part in [host, SERVER] {
         hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());

@@ -23,7 +23,7 @@ use crate::local::Local;
 use crate::options::Config;
 
 pub(crate) use authentication_config::Bundles;
-pub(crate) use presence::Presence;
+pub(crate) use presence::{Presence, identity};
 
 /// Runs `work` until it succeeds or the server stops.
 fn run<F, Fut>(tasks: &Tasks, health: &Health, name: &'static str, work: F)

@@ -7,7 +7,7 @@ use component::app::Tasks;
 use component::features::Gate;
 use storage::Store;
 
-use super::identity_lease::IdentityLease;
+use super::identity_lease::{self, IdentityLease};
 use super::kubernetes_service::KubernetesService;
 use super::run;
 use crate::endpoints::health::Health;
@@ -18,6 +18,19 @@ use crate::options::Config;
 pub(crate) struct Presence {
     kubernetes: Arc<KubernetesService>,
     identity: Option<Arc<IdentityLease>>,
+}
+
+/// The host by whose name this server is told from others; `None` when servers have no identity.
+fn host(config: &Config) -> Option<String> {
+    config.gates.enabled(Gate::APIServerIdentity).then(|| {
+        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        host.unwrap_or_default()
+    })
+}
+
+/// This server's name among API servers.
+pub(crate) fn identity(config: &Config) -> Option<String> {
+    host(config).map(|host| identity_lease::identity(&host))
 }
 
 impl Presence {
@@ -31,10 +44,7 @@ impl Presence {
         store: Arc<dyn Store>,
         address: SocketAddr,
     ) -> Result<Self, String> {
-        let identity = config.gates.enabled(Gate::APIServerIdentity).then(|| {
-            let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-            Arc::new(IdentityLease::new(local, host.unwrap_or_default()))
-        });
+        let identity = host(config).map(|host| Arc::new(IdentityLease::new(local, host)));
         Ok(Self { kubernetes: Arc::new(KubernetesService::new(config, local, store, address)?), identity })
     }
 

@@ -257,6 +257,8 @@ pub struct Config {
     pub metrics: component::metrics::Options,
     /// `--profiling`: `/debug/flags` is served.
     pub profiling: bool,
+    /// `--tracing-config-file`
+    pub tracing: Option<PathBuf>,
     /// What is to be said about flags without effect.
     pub notes: Vec<String>,
     /// Feature gates.
@@ -311,6 +313,7 @@ impl Config {
             ),
             metrics,
             profiling: flags.bool("profiling"),
+            tracing: path(flags, "tracing-config-file"),
             audit,
             encryption,
             notes,

@@ -50,7 +50,6 @@ const TABLE: &[(&str, Unbuilt)] = &[
     ("runtime-config-emulation-forward-compatible", Refused(EMULATION)),
     ("service-account-signing-endpoint", Refused("use --service-account-signing-key-file")),
     ("storage-initialization-timeout", Inert("the server answers before the store does, and /readyz tells")),
-    ("tracing-config-file", Refused("traces are not exported")),
     ("watch-cache", Refused("reads are always served from the watch cache")),
     ("watch-cache-sizes", Inert("watch caches are sized automatically")),
 ];
@@ -88,8 +87,9 @@ mod tests {
 
     #[test]
     fn refused_noted_and_default() {
-        let (problems, notes) = checked(&["--tracing-config-file=/x", "--contention-profiling"]);
-        assert_eq!(problems, ["--tracing-config-file=/x is not implemented: traces are not exported"]);
+        let (problems, notes) = checked(&["--debug-socket-path=/x", "--contention-profiling"]);
+        let why = "there is no Go runtime to profile; remove the flag";
+        assert_eq!(problems, [format!("--debug-socket-path=/x is not implemented: {why}")]);
         assert_eq!(notes, ["--contention-profiling=true has no effect: there is no Go runtime to profile"]);
         assert_eq!(
             checked(&["--profiling=true", "--watch-cache=true", "--peer-ca-file="]),

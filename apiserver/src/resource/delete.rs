@@ -6,7 +6,7 @@ use registry::api::{DeleteOptions, Deleted, DeletionState, MediaType, RequestCon
 use registry::errors::{ApiError, Cause};
 
 use super::{Target, context, encode, read_body};
-use crate::chain::audit;
+use crate::chain::{audit, spans};
 use crate::server::{Call, Server};
 use crate::web::{Response, Upload, negotiate, query, respond};
 
@@ -84,15 +84,23 @@ pub(super) async fn one(
     let (options, dry_run) = options(server, call, body).await?;
     let orphan = options.orphan_dependents;
     let context = RequestContext { dry_run, ..context(call) };
-    match server.registry.delete(&context, options).await? {
+    traces::event("About to delete object from database", Vec::new);
+    let deleted = server.registry.delete(&context, options).await?;
+    traces::event("Object deleted from database", Vec::new);
+    match deleted {
         Deleted::Object(object, state) => {
             let accepted = state == DeletionState::Pending && orphan == Some(false);
             let code = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
             encode::object(code, call, &output, &object)
         }
         Deleted::Status { name, uid, kind, group } => {
+            traces::event("About to write a response", Vec::new);
+            let span = spans::response("SerializeObject", call, output.content_type());
             let bytes = success(output.media, &name, &group, &kind, &uid);
             let response = respond::document(StatusCode::OK, &output, &call.parts.headers, vec![bytes]);
+            spans::wrote(&span, &response);
+            drop(span);
+            traces::event("Writing http response done", Vec::new);
             if !call.audit.enabled() {
                 return Ok(response);
             }
@@ -121,5 +129,8 @@ pub(super) async fn collection(
     query::check_delete_collection(&options)?;
     let context = RequestContext { dry_run, ..context(call) };
     let list = server.registry.delete_collection(&context, options, &list_options).await?;
-    encode::list(call, &output, list)
+    traces::event("About to write a response", Vec::new);
+    let response = encode::list(call, &output, list);
+    traces::event("Writing http response done", Vec::new);
+    response
 }

@@ -9,6 +9,7 @@ use registry::errors::ApiError;
 
 use super::framing;
 use super::stream::{Body, Style, Written};
+use crate::chain::spans;
 use crate::server::Call;
 use crate::tables;
 use crate::web::negotiate::{self, Output, Transform};
@@ -72,6 +73,8 @@ pub(super) fn object(
     output: &Output,
     object: &ObjectRef,
 ) -> Result<Response, ApiError> {
+    traces::event("About to write a response", Vec::new);
+    let span = spans::response("SerializeObject", call, output.content_type());
     let bytes = bytes_for(output, &call.query, object)?;
     if call.audit.wants_response() {
         call.audit.response_document(match output.media {
@@ -82,11 +85,21 @@ pub(super) fn object(
             _ => bytes.clone(),
         });
     }
-    finish(code, call, output, vec![bytes])
+    let response = finish(code, call, output, vec![bytes])?;
+    spans::wrote(&span, &response);
+    traces::event("Writing http response done", Vec::new);
+    Ok(response)
 }
 
 /// A list as a response.
 pub(super) fn list(call: &Call, output: &Output, list: List) -> Result<Response, ApiError> {
+    let span = spans::response("SerializeObject", call, output.content_type());
+    let response = list_response(call, output, list)?;
+    spans::wrote(&span, &response);
+    Ok(response)
+}
+
+fn list_response(call: &Call, output: &Output, list: List) -> Result<Response, ApiError> {
     if call.audit.wants_response() {
         // A second time, as JSON and whole: the event holds it all.
         let json = Output { media: MediaType::Json, ..output.clone() };

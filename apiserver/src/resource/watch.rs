@@ -13,8 +13,10 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use registry::api::{Format, ListOptions, MediaType, ObjectRef, WatchEvent, WatchStream};
 use registry::errors::ApiError;
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use traces::Span;
 
 use super::{Target, context, encode, framing};
+use crate::chain::spans;
 use crate::flowcontrol::controller::Watching;
 use crate::flowcontrol::filter::Initializing;
 use crate::lifecycle::{Lifecycle, OpenWatch};
@@ -183,7 +185,12 @@ fn respond(
     let _running = Labels::of(&call.info, &call.parts.method, false, false).running();
     let framer = Framer { output, table, sent, _running, query: call.query.clone() };
     let (initializing, life) = (call.claim.take(), Life::new(&server.lifecycle));
-    let frames = Frames { events, framer, life, ended: false, initializing, _watching: None };
+    let span = match traces::is_on().then(|| call.query.flag("sendInitialEvents")).flatten() {
+        Some(true) => spans::response("WatchServer.HandleHTTP", call, framer.output.content_type()),
+        _ => Span::none(),
+    };
+    span.event("About to start writing response", Vec::new);
+    let frames = Frames { events, framer, life, ended: false, initializing, _watching: None, span };
     let mut response = Response::new(body::stream(frames));
     let content_type = match media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -233,6 +240,8 @@ struct Frames {
     /// Seats, until the events there are have been sent: nothing more is ready then.
     initializing: Option<Initializing>,
     _watching: Option<Watching>,
+    /// Of the events there are, until they have been sent.
+    span: Span,
 }
 
 impl Frames {
@@ -263,6 +272,10 @@ impl Stream for Frames {
             && let Some(initializing) = this.initializing.take()
         {
             this._watching = initializing.initialized();
+        }
+        if next.is_pending() && this.span.is_recording() {
+            this.span.event("Writing initial events done", Vec::new);
+            this.span = Span::none();
         }
         let Some(event) = ready!(next) else { return Poll::Ready(None) };
         let first = this.frame(&event);

@@ -146,7 +146,15 @@ impl Backend for Http {
         if let Some(identity) = &server.identity {
             identity.apply(request.headers_mut()).await.map_err(|e| failed(e.to_string()))?;
         }
+        let url = || format!("{}{uri}", server.base);
+        let span = traces::http::outgoing(request.method().clone(), url, request.headers_mut());
         let sent = tokio::time::timeout(timeout, server.pool.send(request, MAX_ANSWER)).await;
+        match &sent {
+            Ok(Ok(answer)) => traces::http::received(&span, answer.status),
+            Ok(Err(why)) => traces::http::failed(&span, why),
+            Err(_) => traces::http::failed(&span, &"context deadline exceeded"),
+        }
+        drop(span);
         let why = match sent {
             Ok(Ok(answer)) if (200..300).contains(&answer.status) => return Ok(answer.body),
             Ok(Ok(answer)) => {

@@ -127,9 +127,9 @@ pub fn answered(span: &Span, status: u16, read: u64, written: u64) {
 }
 
 /// A request to another server on behalf of the current span; see [`call`].
-pub fn outgoing(method: Method, url: &str, headers: &mut HeaderMap) -> Span {
+pub fn outgoing(method: Method, url: impl FnOnce() -> String, headers: &mut HeaderMap) -> Span {
     match crate::span::current_traces() {
-        Some(traces) => call(&traces, &method, url, headers),
+        Some(traces) => call(&traces, &method, &url(), headers),
         None => Span::none(),
     }
 }
@@ -165,7 +165,7 @@ pub fn received(span: &Span, status: u16) {
 
 /// Tells a client's span that there is no answer.
 pub fn failed(span: &Span, why: &dyn std::fmt::Display) {
-    span.set(|| vec![KeyValue::new("error.type", "*url.Error")]);
+    span.set(|| vec![KeyValue::new("error.type", "*net.OpError")]);
     span.fail(|| why.to_string());
 }
 

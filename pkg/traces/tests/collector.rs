@@ -51,8 +51,11 @@ async fn what_is_below_what() {
                 tokio::task::yield_now().await;
                 event("happened", Vec::new);
                 let mut headers = HeaderMap::new();
-                let call =
-                    traces::http::outgoing(http::Method::POST, "https://hook.n.svc:443/x", &mut headers);
+                let call = traces::http::outgoing(
+                    http::Method::POST,
+                    || "https://hook.n.svc:443/x".to_owned(),
+                    &mut headers,
+                );
                 assert!(headers["traceparent"].to_str().unwrap().ends_with("-01"));
                 traces::http::received(&call, 500);
             })

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::admission::webhook::{Backend, ClientConfig, Target};
 use crate::meta;
+use crate::spans;
 
 /// Upstream's default of HTTP clients of webhooks.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +24,8 @@ pub(crate) type Way = Arc<OnceLock<Arc<dyn Backend>>>;
 
 /// The conversion webhook of a definition.
 pub(crate) struct Webhook {
+    /// The definition's name.
+    definition: String,
     client: ClientConfig,
     review_versions: Vec<String>,
     way: Way,
@@ -56,6 +59,7 @@ impl Webhook {
         let bundle = config.ca_bundle.as_ref().map(|b| b.0.clone()).unwrap_or_default();
         let blank = bundle.iter().all(u8::is_ascii_whitespace);
         Some(Webhook {
+            definition: definition.metadata.name.clone().unwrap_or_default(),
             client: ClientConfig {
                 target: service.or(url).unwrap_or(Target::None),
                 ca_bundle: if blank { Vec::new() } else { bundle },
@@ -83,8 +87,12 @@ impl Webhook {
         let version = self.review_versions.iter().find(|v| matches!(v.as_str(), "v1" | "v1beta1"));
         let version = version.ok_or("no supported conversion review versions")?;
         let uid = uuid::Uuid::new_v4().to_string();
+        let span = spans::conversion(&self.definition, api_version, &uid);
+        let current = span.enter();
         let answer =
             self.ask(&review(version, &uid, api_version, object)).map_err(|e| failed("failed", e))?;
+        drop(current);
+        span.event("Request completed", Vec::new);
         let all = converted_objects(version, &uid, answer).map_err(|e| failed("failed", e))?;
         let [converted] = &all[..] else {
             let text = format!("returned {} objects, expected 1", all.len());
@@ -251,7 +259,8 @@ mod tests {
         let backend: Arc<dyn Backend> = Arc::new(Fake(change));
         assert!(way.set(backend).is_ok());
         let client = ClientConfig { target: Target::None, ca_bundle: Vec::new() };
-        let webhook = Webhook { client, review_versions: vec!["v1".into()], way };
+        let webhook =
+            Webhook { definition: "foos.ex.com".into(), client, review_versions: vec!["v1".into()], way };
         let object = Value::from(json!({"apiVersion": "ex.com/v1", "kind": "Foo",
             "metadata": {"name": "a", "uid": "u", "labels": {"x": "y"}}, "spec": {}}));
         webhook.convert(&object, "ex.com/v2")

@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::errors::ApiError;
 use crate::managed_fields;
 use crate::meta;
+use crate::spans;
 use crate::store_errors;
 use crate::strategy::Call;
 
@@ -124,7 +125,8 @@ async fn validate_and_store(call: &Call<'_>, mut object: Value) -> Result<Value,
     before::before_create(call, &mut object)?;
     let attributes = Attributes::new(call, Operation::Create, Some(object.clone()), None);
     call.core.admission.validate(&attributes).await?;
-    store_new(call, object).await
+    let span = spans::write("Create etcd3", call, meta::name(&object));
+    span.run(store_new(call, object)).await
 }
 
 /// Whether a resource version says anything: what is no number is taken for none, and so is 0.

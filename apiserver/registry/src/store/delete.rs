@@ -16,6 +16,7 @@ use crate::api::{DeleteOptions, List, ListOptions, RequestContext};
 use crate::errors::ApiError;
 use crate::meta;
 use crate::object::Owned;
+use crate::spans;
 use crate::store_errors;
 use crate::strategy::{Call, DeleteStep as Step};
 
@@ -62,7 +63,7 @@ pub async fn delete(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Res
     let row = call.resource.row;
     let key = call.core.key(row, &call.request.info.namespace, name)?;
     let mut options = options.clone();
-    let got = call.stored(call.core.store.get(&key, 0)).await;
+    let got = spans::get(call, &key).run(call.stored(call.core.store.get(&key, 0))).await;
     let mut current = got.map_err(|e| store_errors::delete(e, row, name))?.kv;
     let mut marked: Option<Value> = None;
     loop {
@@ -111,7 +112,7 @@ fn refuse_to_ignore(call: &Call<'_>, name: &str, key: &str, options: &DeleteOpti
 }
 
 async fn reread(call: &Call<'_>, key: &str, name: &str) -> Result<Option<KeyValue>, ApiError> {
-    let got = call.stored(call.core.store.get(key, 0)).await;
+    let got = spans::get(call, key).run(call.stored(call.core.store.get(key, 0))).await;
     Ok(got.map_err(|e| store_errors::delete(e, call.resource.row, name))?.kv)
 }
 
@@ -310,7 +311,8 @@ async fn mark(
     if call.request.dry_run || bytes == kv.value {
         return Ok(Ok(object));
     }
-    match call.stored(call.core.store.update(key, bytes, kv.mod_revision, None)).await {
+    let span = spans::write("GuaranteedUpdate etcd3", call, meta::name(&object));
+    match span.run(call.stored(call.core.store.update(key, bytes, kv.mod_revision, None))).await {
         Ok(revision) => {
             meta::set(&mut object, "resourceVersion", revision.to_string());
             Ok(Ok(object))

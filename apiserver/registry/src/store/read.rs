@@ -15,6 +15,7 @@ use crate::api::{List, ListOptions, ObjectRef};
 use crate::core::Resource;
 use crate::errors::ApiError;
 use crate::filter::Filter;
+use crate::spans;
 use crate::store_errors;
 use crate::strategy::Call;
 use ::api::resources::ResourceRow;
@@ -27,7 +28,12 @@ async fn find(call: &Call<'_>, resource_version: &str) -> Result<Arc<Stored>, Ap
     let key = call.core.key(row, &info.namespace, &info.name)?;
     parse_version(resource_version)?;
     let at = At::for_get(resource_version).map_err(ApiError::bad_request)?;
-    let found = call.stored(call.resource.source()?.cacher.get(&key, at)).await;
+    let span = match at {
+        At::MostRecent => spans::get(call, &key),
+        _ => spans::cached(call, &key, resource_version),
+    };
+    let found = span.run(call.stored(call.resource.source()?.cacher.get(&key, at))).await;
+    drop(span);
     let found = found.map_err(|e| cache_error(e, row, |e| store_errors::get(e, row, &info.name)))?;
     found.object.ok_or_else(|| ApiError::not_found(row.kind.group, row.resource, &info.name))
 }
@@ -161,7 +167,12 @@ async fn select(call: &Call<'_>, options: &ListOptions) -> Result<(Vec<Arc<Store
         .map_err(ApiError::bad_request)?;
     let scope = scope(call, &filter)?;
     let request = ListRequest { scope, at, limit, filter: filter.on_headers(&source.fields) };
-    let found = call.stored(source.cacher.list(request)).await;
+    let span = spans::many("cacher.GetList", call);
+    let found = span.run(call.stored(source.cacher.list(request))).await;
+    if let Ok(found) = &found {
+        spans::count(&span, "Filtered items", found.items.len());
+    }
+    drop(span);
     let found = found.map_err(|e| cache_error(e, row, |e| store_errors::list(e, row)))?;
     let list = List {
         gvk: source.list_gvk.clone(),

@@ -14,6 +14,7 @@ use crate::api::Body;
 use crate::errors::ApiError;
 use crate::managed_fields;
 use crate::meta;
+use crate::spans;
 use crate::store_errors::{self, OPTIMISTIC_LOCK};
 use crate::strategy::Call;
 
@@ -93,8 +94,9 @@ pub fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
 
 /// Runs the loop.
 pub async fn update(call: &Call<'_>, source: &dyn Source) -> Result<Outcome, ApiError> {
-    match attempt_all(call, source, true).await {
-        Err(error) if error.is_too_large() => attempt_all(call, source, false).await,
+    let span = spans::write("GuaranteedUpdate etcd3", call, &call.request.info.name);
+    match span.run(attempt_all(call, source, true)).await {
+        Err(error) if error.is_too_large() => span.run(attempt_all(call, source, false)).await,
         result => result,
     }
 }

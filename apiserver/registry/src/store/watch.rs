@@ -19,6 +19,7 @@ use crate::errors::ApiError;
 use crate::filter::Filter;
 use crate::meta;
 use crate::object::Owned;
+use crate::spans;
 use crate::store_errors;
 use crate::strategy::Call;
 use ::api::validation::field::{Error as FieldError, Path};
@@ -72,7 +73,8 @@ pub async fn watch(
         filter: filter.on_headers(&source.fields),
         deadline: seconds.map(|s| Instant::now() + Duration::from_secs(s)),
     };
-    let events = match start(&source.cacher, resource, request).await {
+    let started = spans::many("cacher.Watch", call).run(start(&source.cacher, resource, request)).await;
+    let events = match started {
         Ok(events) => events,
         Err(error @ cacher::Error::NotReady { .. }) => return Err(refused(error, resource)),
         Err(error) => {

@@ -5,11 +5,20 @@ use machinery::Value;
 
 use crate::errors::ApiError;
 use crate::meta;
+use crate::spans;
 use crate::store_errors;
 use crate::strategy::Call;
 
 /// Changes the named object of `call.resource`; `change` may run several times.
 pub async fn change(
+    call: &Call<'_>,
+    name: &str,
+    change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send,
+) -> Result<Value, ApiError> {
+    spans::write("GuaranteedUpdate etcd3", call, name).run(attempts(call, name, change)).await
+}
+
+async fn attempts(
     call: &Call<'_>,
     name: &str,
     mut change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send,

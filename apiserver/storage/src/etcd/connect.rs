@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, TlsOptions};
 
+use traces::Traces;
+
 use super::error::interpret;
+use super::spans::{self, Spans};
 use super::{RELIABLE, UNRELIABLE};
 use crate::error::{Error, Result};
 
@@ -36,6 +39,8 @@ pub struct EtcdOptions {
     pub prefix: String,
     /// `--etcd-compaction-interval`; zero for none.
     pub compaction: Duration,
+    /// Where spans of calls go.
+    pub traces: Option<Traces>,
 }
 
 impl EtcdOptions {
@@ -48,6 +53,7 @@ impl EtcdOptions {
             key_file: None,
             prefix: "/registry".into(),
             compaction: Duration::from_secs(300),
+            traces: None,
         }
     }
 }
@@ -55,6 +61,8 @@ impl EtcdOptions {
 /// Makes a client for all endpoints.
 pub async fn connect(options: &EtcdOptions) -> Result<Client> {
     let settings = settings(options).await?;
+    let server = spans::server(&options.endpoints);
+    let spans = options.traces.as_ref().map(|traces| Spans { traces, server });
     let sockets = options.endpoints.iter().filter(|endpoint| endpoint.starts_with("unix:")).count();
     match options.endpoints.as_slice() {
         [] => Err(Error::Invalid("no etcd endpoint is given".into())),
@@ -65,14 +73,21 @@ pub async fn connect(options: &EtcdOptions) -> Result<Client> {
                 .http2_keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .connect_timeout(DIAL);
-            let channel = Channel::Tonic(endpoint.connect_lazy());
+            let channel = match &spans {
+                Some(spans) => spans.around(endpoint.connect_lazy()),
+                None => Channel::Tonic(endpoint.connect_lazy()),
+            };
             Client::from_channel(channel, Some(settings)).await.map_err(interpret)
         }
         _ if sockets > 0 => Err(Error::Invalid(
             "an etcd endpoint on a unix socket must be the only endpoint: a socket leads to one server on this machine"
                 .into(),
         )),
-        endpoints => Client::connect(endpoints, Some(settings)).await.map_err(interpret),
+        endpoints => match spans {
+            Some(spans) => Client::connect_with_balanced_channel(endpoints, Some(settings), spans).await,
+            None => Client::connect(endpoints, Some(settings)).await,
+        }
+        .map_err(interpret),
     }
 }
 

@@ -8,6 +8,7 @@
 mod compact;
 mod connect;
 mod error;
+mod spans;
 mod watch;
 
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use super::versioned::View;
 use super::{Backend, Ended, Observation, Phase};
 use crate::api::FieldValidation;
 use crate::errors::ApiError;
+use crate::spans;
 
 /// How a call can fail to let the request pass.
 enum Refused {
@@ -169,12 +170,18 @@ async fn call(
     let view = View::new(a, &invocation.resource);
     let uid = uuid::Uuid::new_v4().to_string();
     let question = review::question(a, &view, invocation, version, &uid).map_err(Refused::Own)?;
-    let body = match backend.call(&hook.client, question, hook.timeout).await {
+    let name = match phase {
+        Phase::Mutating => "Call mutating webhook",
+        Phase::Validating => "Call validating webhook",
+    };
+    let span = spans::webhook(name, a, &hook.configuration, &hook.name, &uid);
+    let body = match span.run(backend.call(&hook.client, question, hook.timeout)).await {
         Ok(body) => body,
         Err(e) => {
             return Err(Refused::Call { why: e.why, code: e.code });
         }
     };
+    span.event("Request completed", Vec::new);
     let answer = review::answer(&body, version, &uid, phase == Phase::Mutating).map_err(|e| match e {
         Unusable::Body(why) => failed(why),
         Unusable::Review(why) => {
@@ -191,6 +198,7 @@ async fn call(
         Verdict::Refused(status) => Err(refused(hook, status)),
         Verdict::Patched(patch, kind) => {
             let allowed = patched(a, hook, &view, patch.clone(), &kind)?;
+            span.event("Patch applied", Vec::new);
             if matches!(allowed, Allowed::Changed(_)) {
                 place.patched(audit, hook, &patch);
             }

@@ -27,6 +27,7 @@ use crate::errors::ApiError;
 use ::api::validation::admissionregistration::EXCLUDED;
 
 pub use hook::{ClientConfig, Hook, Target};
+pub(crate) use rules::operation_text;
 
 /// How long a request waits for the first complete state (upstream's `timeToWaitForReady`).
 pub(super) const READY: Duration = Duration::from_secs(10);
