@@ -71,6 +71,7 @@ use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::runtime::query;
 use crate::server;
+use crate::spans::Spans;
 use crate::status::manager::StatusManager;
 use crate::sysctl::Allowlist;
 use crate::userns::{self, UserNamespaces};
@@ -111,12 +112,31 @@ impl Shell for Daemon {
         adjust_oom_score(self.options.settings.oom_score_adj);
         crate::config::support::remark(&self.options.document, &process.flags);
         prepare_node(&self.options.settings)?;
-        let built = Parts::build(&self.options, &process).await?;
+        let spans = Spans::start(&self.options.settings, &host_name(&self.options))?;
+        let built = Parts::build(&self.options, &process, &spans).await?;
         built.start(&self.options, &process).await?;
         process.notifier.ready();
         process.shutdown.cancelled().await;
+        spans.finish().await;
         Ok(())
     }
+}
+
+/// The kubelet's folders, in which mounts are seen from outside.
+fn make_dirs(paths: &Paths) -> Result<(), Error> {
+    for (dir, mode) in paths.base_dirs() {
+        make_dir(&dir, mode).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+    }
+    if let Err(error) = share(&paths.root) {
+        let root = paths.root.display();
+        tracing::error!(%error, %root, "Failed to make mounts below the kubelet's folder propagate");
+    }
+    Ok(())
+}
+
+/// The name of this host, as its node has it.
+fn host_name(options: &Options) -> String {
+    options.hostname.clone().unwrap_or_else(machine::hostname).trim().to_lowercase()
 }
 
 /// Makes this the only kubelet, which ends when another one comes if that is wanted; false if it is to end before.
@@ -172,25 +192,21 @@ struct Parts {
 }
 
 impl Parts {
-    async fn build(options: &Options, process: &Process) -> Result<Self, Error> {
+    async fn build(options: &Options, process: &Process, spans: &Spans) -> Result<Self, Error> {
         let settings = &options.settings;
         let stop = process.shutdown.clone();
         let paths = Paths { root: PathBuf::from(&options.root_dir), pod_logs: settings.pod_logs_dir.clone() };
-        for (dir, mode) in paths.base_dirs() {
-            make_dir(&dir, mode).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
-        }
-        if let Err(error) = share(&paths.root) {
-            tracing::error!(%error, root = options.root_dir, "Failed to make mounts below the kubelet's folder propagate");
-        }
+        make_dirs(&paths)?;
         let cri = cri::Client::connect_both(
             &settings.container_runtime_endpoint,
             &settings.image_service_endpoint,
             settings.runtime_request_timeout.to_std(),
+            spans.traces(),
         )?;
         let version = wait_for_runtime(&cri, &stop).await?;
-        let hostname = options.hostname.clone().unwrap_or_else(machine::hostname).trim().to_lowercase();
+        let hostname = host_name(options);
         let client = match &options.kubeconfig {
-            Some(path) => Some(connect(path, options, &hostname, process).await?),
+            Some(path) => Some(connect(path, options, &hostname, process).await?.traced(spans.tracer())),
             None => None,
         };
         let recorder = client.as_ref().map(|c| {
@@ -239,6 +255,7 @@ impl Parts {
             update_pod_cidr(&cri, &settings.pod_cidr).await?;
         }
         let kubelet = Arc::new(Kubelet {
+            spans: spans.clone(),
             certificates,
             probes: Arc::new(ProbeManager::new(cri.clone(), events.clone(), Timestamp::now())),
             status: Arc::new(StatusManager::new(client.clone(), pods.clone())),
@@ -259,8 +276,8 @@ impl Parts {
             admitting: Mutex::default(),
             workers: RwLock::new(None),
         });
-        let workers =
-            Workers::new(Arc::new(WorkerSteps(kubelet.clone())), settings.sync_frequency.to_std(), stop);
+        let steps = Arc::new(WorkerSteps(kubelet.clone()));
+        let workers = Workers::new(steps, settings.sync_frequency.to_std(), spans.clone(), stop);
         *kubelet.workers.write() = Some(workers.clone());
         Ok(Self {
             kubelet,

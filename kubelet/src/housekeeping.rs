@@ -43,9 +43,9 @@ pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, sto
         tokio::select! {
             () = stop.cancelled() => return,
             _ = orphans.tick() => remove_orphans(&kubelet, &pleg).await,
-            _ = containers.tick() => collect_containers(&kubelet, &pleg).await,
+            _ = containers.tick() => kubelet.spans.containers().run(collect_containers(&kubelet, &pleg)).await,
             _ = classes.tick() => update_classes(&kubelet).await,
-            _ = images.tick() => collect_images(&kubelet, &settings, &mut usage).await,
+            _ = images.tick() => kubelet.spans.images().run(collect_images(&kubelet, &settings, &mut usage)).await,
             _ = logs.tick() => rotate_logs(&kubelet, &pleg, &settings).await,
         }
     }

@@ -34,6 +34,7 @@ use crate::runtime::manager::{Outcome, PodSync, Runtime};
 use crate::runtime::model::PodStatus;
 use crate::runtime::query;
 use crate::runtime::resize;
+use crate::spans::Spans;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
 use crate::sysctl::Allowlist;
@@ -75,6 +76,8 @@ fn with_resources(pod: &Pod, old: &Pod) -> Pod {
 
 /// The kubelet's parts.
 pub struct Kubelet {
+    /// Where spans go.
+    pub spans: Spans,
     /// The runtime and all that containers are made from.
     pub runtime: Arc<Runtime>,
     /// The node.

@@ -42,6 +42,7 @@ pub mod probe;
 mod rpc;
 pub mod runtime;
 pub mod server;
+pub mod spans;
 pub mod status;
 mod sysctl;
 pub mod topologymanager;

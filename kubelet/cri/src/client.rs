@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
+use traces::Traces;
+use traces::grpc::Traced;
 
 use crate::brief;
 use crate::brief::runtime_service_client::RuntimeServiceClient as BriefClient;
@@ -22,9 +24,9 @@ pub type Events = Streaming<v1::ContainerEventResponse>;
 /// A connection to the runtime and image services. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    runtime: RuntimeServiceClient<Channel>,
-    brief: BriefClient<Channel>,
-    image: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Traced<Channel>>,
+    brief: BriefClient<Traced<Channel>>,
+    image: ImageServiceClient<Traced<Channel>>,
     timeout: Duration,
 }
 
@@ -49,22 +51,27 @@ impl Client {
     /// # Errors
     /// If the endpoint is not a unix socket address.
     pub fn connect(endpoint: &str, timeout: Duration) -> Result<Self> {
-        let runtime = channel(endpoint)?;
-        Ok(Self::over(runtime.clone(), runtime, timeout))
+        Self::connect_both(endpoint, "", timeout, None)
     }
 
-    /// As [`Client::connect`], with the image service at its own address.
+    /// As [`Client::connect`], with the image service at its own address, and calls told to `traces`.
     ///
     /// # Errors
     /// If an endpoint is not a unix socket address.
-    pub fn connect_both(runtime: &str, image: &str, timeout: Duration) -> Result<Self> {
+    pub fn connect_both(
+        runtime: &str,
+        image: &str,
+        timeout: Duration,
+        traces: Option<&Traces>,
+    ) -> Result<Self> {
+        let first = channel(runtime, traces)?;
         if image.is_empty() || image == runtime {
-            return Self::connect(runtime, timeout);
+            return Ok(Self::over(first.clone(), first, timeout));
         }
-        Ok(Self::over(channel(runtime)?, channel(image)?, timeout))
+        Ok(Self::over(first, channel(image, traces)?, timeout))
     }
 
-    fn over(runtime: Channel, image: Channel, timeout: Duration) -> Self {
+    fn over(runtime: Traced<Channel>, image: Traced<Channel>, timeout: Duration) -> Self {
         Self {
             brief: BriefClient::new(runtime.clone()).max_decoding_message_size(GRPC_MESSAGE_LIMIT),
             runtime: RuntimeServiceClient::new(runtime).max_decoding_message_size(GRPC_MESSAGE_LIMIT),
@@ -280,15 +287,16 @@ fn operation(call: &'static str) -> &'static str {
     }
 }
 
-fn channel(endpoint: &str) -> Result<Channel> {
+fn channel(endpoint: &str, traces: Option<&Traces>) -> Result<Traced<Channel>> {
     let bad = || Error::Endpoint { endpoint: endpoint.to_owned() };
     // A bare path is taken as a socket path, as upstream (with a warning there) does.
     let address = if endpoint.starts_with('/') { format!("unix://{endpoint}") } else { endpoint.to_owned() };
     if !address.starts_with("unix:") {
         return Err(bad());
     }
+    let socket = address.trim_start_matches("unix:").trim_start_matches("//").to_owned();
     let endpoint = Endpoint::from_shared(address).map_err(|_| bad())?;
-    Ok(endpoint.connect_lazy())
+    Ok(Traced::new(endpoint.connect_lazy(), traces, &socket))
 }
 
 #[cfg(test)]

@@ -145,6 +145,11 @@ fn fits(kind: Kind, value: &Value) -> bool {
         Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
         Kind::TextMap => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
         Kind::BoolMap => value.as_object().is_some_and(|map| map.values().all(Value::is_boolean)),
+        Kind::Tracing => {
+            let known = |key: &String| matches!(key.as_str(), "endpoint" | "samplingRatePerMillion");
+            value.as_object().is_some_and(|map| map.keys().all(known))
+                && serde_json::from_value::<traces::Configuration>(value.clone()).is_ok()
+        }
         Kind::Any => true,
     }
 }
@@ -230,7 +235,7 @@ fn flag_value(row: &Row, flag: &str, flags: &FlagSet) -> Value {
         Kind::TextMap => {
             Value::Object(flags.map(flag).into_iter().map(|(k, v)| (k, Value::from(v))).collect())
         }
-        Kind::BoolMap => Value::Null,
+        Kind::BoolMap | Kind::Tracing => Value::Null,
         Kind::Text => match flags.rendered().remove(flag) {
             Some(text) => Value::from(text),
             None => Value::Null,

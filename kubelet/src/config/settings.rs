@@ -118,6 +118,7 @@ pub struct Settings {
     #[serde(rename = "serverTLSBootstrap")]
     pub server_tls_bootstrap: bool,
     pub rotate_certificates: bool,
+    pub tracing: Option<traces::Configuration>,
     pub feature_gates: BTreeMap<String, bool>,
     pub shutdown_grace_period: GoDuration,
     pub shutdown_grace_period_critical_pods: GoDuration,

@@ -48,7 +48,6 @@ pub const FIELDS: &[(&str, Support)] = &[
             "memory is looked at every ten seconds; notifications by the kernel are not supported",
         ),
     ),
-    ("tracing", Only(&[], "tracing is not supported by this kubelet")),
     ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
 ];
 
@@ -172,8 +171,9 @@ mod tests {
 
     #[test]
     fn refuses_clearly() {
-        assert_eq!(problems(&json!({"enableControllerAttachDetach": true, "tracing": {}})), [""; 0]);
-        let found = problems(&json!({"enableControllerAttachDetach": false, "tracing": {"endpoint": "x"}}));
+        assert_eq!(problems(&json!({"enableControllerAttachDetach": true})), [""; 0]);
+        let found =
+            problems(&json!({"enableControllerAttachDetach": false, "kernelMemcgNotification": true}));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[0].starts_with("invalid configuration: enableControllerAttachDetach: false: volumes are"),

@@ -21,6 +21,8 @@ pub enum Kind {
     TextMap,
     /// Booleans by name.
     BoolMap,
+    /// A `TracingConfiguration`.
+    Tracing,
     /// Anything; what reads it checks it.
     Any,
 }
@@ -209,7 +211,7 @@ pub const ROWS: &[Row] = &[
     row("memoryReservationPolicy", Kind::Text, None, Some(r#""None""#)),
     row("registerWithTaints", Kind::Any, Some("register-with-taints"), None),
     row("registerNode", Kind::Bool, Some("register-node"), Some("true")),
-    row("tracing", Kind::Any, None, None),
+    row("tracing", Kind::Tracing, None, None),
     row("localStorageCapacityIsolation", Kind::Bool, Some("local-storage-capacity-isolation"), Some("true")),
     row(
         "containerRuntimeEndpoint",

@@ -50,6 +50,7 @@ pub fn problems(settings: &Settings, document: &Value) -> Vec<String> {
     verification(settings, &mut out);
     reserves(settings, document, &mut out);
     logs(settings, document, &mut out);
+    tracing(settings, &mut out);
     out.0
 }
 
@@ -317,6 +318,19 @@ fn memory(settings: &Settings, out: &mut Problems) {
     });
 }
 
+/// In the words of the shared validation, which say nothing of where they stand. That the endpoint leads somewhere is found
+/// out here; upstream finds it out when it sends.
+fn tracing(settings: &Settings, out: &mut Problems) {
+    let Some(config) = &settings.tracing else { return };
+    let problems = config.problems("tracing");
+    if let (true, Some(Err(why))) =
+        (problems.is_empty(), config.endpoint.as_deref().map(traces::Target::parse))
+    {
+        out.refuse(true, || format!("tracing: {why}"));
+    }
+    out.0.extend(problems.iter().map(ToString::to_string));
+}
+
 fn logs(settings: &Settings, document: &Value, out: &mut Problems) {
     out.refuse(settings.enable_system_log_query && !settings.enable_system_log_handler, || {
         "enableSystemLogHandler is required for enableSystemLogQuery".to_owned()
@@ -361,6 +375,24 @@ mod tests {
                 case["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             assert_eq!(problems(&settings, &document), expected, "{}", case["change"]);
         }
+    }
+
+    #[test]
+    fn traces_lead_somewhere() {
+        let found = |tracing: Value| {
+            let settings: Settings = serde_json::from_value(json!({"tracing": tracing})).unwrap();
+            let mut out = Problems::default();
+            super::tracing(&settings, &mut out);
+            out.0
+        };
+        assert_eq!(found(json!({})), [""; 0]);
+        assert_eq!(found(json!({"endpoint": "localhost:4317", "samplingRatePerMillion": 5})), [""; 0]);
+        assert_eq!(
+            found(json!({"samplingRatePerMillion": -1})),
+            ["tracing.samplingRatePerMillion: Invalid value: -1: sampling rate must be positive"]
+        );
+        let nowhere = found(json!({"endpoint": "dns://google.com:4317"}));
+        assert!(nowhere[0].starts_with("invalid configuration: tracing: endpoint"), "{nowhere:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod journal;
 mod logs;
 mod pods;
 mod port;
+mod route;
 pub mod stats;
 mod storage;
 mod streams;
@@ -88,6 +89,14 @@ impl Server {
             }
         }
         files::serve(root, path.trim_start_matches('/'), request.headers())
+    }
+
+    /// As [`Server::answer`], in a span if there are traces.
+    async fn told(&self, request: Request<Incoming>, tls: bool) -> Response<Body> {
+        let span = route::span(self.kubelet.spans.traces(), &request, tls);
+        let response = span.run(self.answer(request)).await;
+        route::answered(&span, &response);
+        response
     }
 
     /// Answers one request that has been let through.
@@ -193,7 +202,7 @@ pub fn start(
         let (server, guard) = (guarded.clone(), guard.clone());
         Box::pin(async move {
             match guard.admit(request).await {
-                Ok(request) => server.answer(request).await,
+                Ok(request) => server.told(request, true).await,
                 Err(refusal) => *refusal,
             }
         })
@@ -215,7 +224,7 @@ fn read_only(server: Arc<Server>, settings: &Settings, process: &Process) -> Res
         Box::pin(async move {
             let first = request.uri().path().split('/').nth(1).unwrap_or_default();
             if matches!(first, "healthz" | "pods" | "stats" | "metrics") {
-                server.answer(request).await
+                server.told(request, false).await
             } else {
                 body::not_found()
             }

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use traces::Span;
 
 pub use mailbox::Kill;
 use mailbox::Mailbox;
@@ -22,6 +23,7 @@ pub use phase::Phase;
 
 use crate::metrics::work;
 use crate::pod::view::PodView;
+use crate::spans::{self, Spans};
 use crate::status::generate::Eviction;
 
 /// After an error, plus up to half of it.
@@ -68,6 +70,7 @@ pub struct Workers {
     steps: Arc<dyn Steps>,
     /// A pod without events is looked at again after this time, plus up to half of it.
     resync: Duration,
+    spans: Spans,
     entries: Mutex<HashMap<String, Entry>>,
     /// A worker is done.
     done: Notify,
@@ -76,8 +79,8 @@ pub struct Workers {
 
 impl Workers {
     /// Workers end with `stop`; what they stopped half way is taken up after the next start.
-    pub fn new(steps: Arc<dyn Steps>, resync: Duration, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { steps, resync, entries: Mutex::default(), done: Notify::new(), stop })
+    pub fn new(steps: Arc<dyn Steps>, resync: Duration, spans: Spans, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { steps, resync, spans, entries: Mutex::default(), done: Notify::new(), stop })
     }
 
     /// A pod is new or has changed.
@@ -218,13 +221,14 @@ impl Workers {
             let (begin, operation) = (Instant::now(), operation(phase, last.as_ref(), &pod));
             last = Some(pod.clone());
             pause = match phase {
-                Phase::Syncing => self.sync(uid, mailbox, &pod, interrupt).await,
+                Phase::Syncing => self.sync(uid, mailbox, &pod, operation, interrupt).await,
                 Phase::Terminating => {
                     let grace = kill.as_ref().and_then(|k| k.grace).or(deletion_grace(&pod));
                     let eviction = kill.and_then(|k| k.eviction);
-                    let stop = self.steps.stop(&pod, grace, eviction);
+                    let span = self.spans.pod("syncTerminatingPod", &pod, None);
+                    let stop = span.run(self.steps.stop(&pod, grace, eviction));
                     tokio::select! {
-                        result = stop => match result {
+                        result = stop => match told(&span, result) {
                             Ok(()) => {
                                 phase = Phase::Terminated;
                                 self.set_phase(uid, phase);
@@ -236,7 +240,7 @@ impl Workers {
                         () = interrupt.cancelled() => Duration::ZERO,
                     }
                 }
-                Phase::Terminated => match self.steps.clean_up(&pod).await {
+                Phase::Terminated => match self.clean_up(&pod).await {
                     Ok(()) => {
                         phase = Phase::Finished;
                         self.set_phase(uid, phase);
@@ -251,18 +255,25 @@ impl Workers {
         self.steps.finished(uid).await;
     }
 
+    async fn clean_up(&self, pod: &Arc<Pod>) -> Result<(), String> {
+        let span = self.spans.pod("syncTerminatedPod", pod, None);
+        span.run(self.steps.clean_up(pod)).await
+    }
+
     async fn sync(
         &self,
         uid: &str,
         mailbox: &Mailbox,
         pod: &Arc<Pod>,
+        operation: &'static str,
         interrupt: CancellationToken,
     ) -> Duration {
         if !self.has_turn(uid, pod) {
             return Duration::from_secs(1);
         }
+        let span = self.spans.pod("syncPod", pod, Some(operation));
         let result = tokio::select! {
-            result = self.steps.sync(pod) => result,
+            result = span.run(self.steps.sync(pod)) => told(&span, result),
             () = interrupt.cancelled() => return Duration::ZERO,
         };
         match result {
@@ -274,6 +285,12 @@ impl Workers {
             Err(error) => retry(pod, &error),
         }
     }
+}
+
+/// Tells a span how its step ended.
+fn told<T>(span: &Span, result: Result<T, String>) -> Result<T, String> {
+    spans::ended(span, &result);
+    result
 }
 
 /// What a worker does now, as the metrics call it.
@@ -347,7 +364,12 @@ mod tests {
     #[tokio::test]
     async fn static_pods_come_again() {
         let recorder = Arc::new(Recorder::default());
-        let workers = Workers::new(recorder.clone(), Duration::from_secs(60), CancellationToken::new());
+        let workers = Workers::new(
+            recorder.clone(),
+            Duration::from_secs(60),
+            Spans::default(),
+            CancellationToken::new(),
+        );
         let from_file = || {
             let mut pod = Pod::clone(&pod(1, false));
             let source = (crate::pod::view::CONFIG_SOURCE_ANNOTATION.to_owned(), "file".to_owned());
@@ -373,7 +395,12 @@ mod tests {
     #[tokio::test]
     async fn from_sync_to_finish() {
         let recorder = Arc::new(Recorder::default());
-        let workers = Workers::new(recorder.clone(), Duration::from_secs(60), CancellationToken::new());
+        let workers = Workers::new(
+            recorder.clone(),
+            Duration::from_secs(60),
+            Spans::default(),
+            CancellationToken::new(),
+        );
         workers.update(pod(1, false));
         recorder.done.notified().await;
         workers.poke("u");

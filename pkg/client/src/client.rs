@@ -17,6 +17,7 @@ use crate::error::{Error, Result, generic_status};
 use crate::identity::{Identity, header};
 use crate::limiter::RateLimiter;
 use crate::metrics;
+use crate::spans::Tracer;
 use crate::transport::{Body, Transport, TransportError};
 
 /// Upstream: client-go/rest NewRequest, maxRetries.
@@ -160,6 +161,7 @@ pub struct Client {
     user_agent: HeaderValue,
     timeout: Duration,
     content_type: ContentType,
+    tracer: Option<Tracer>,
 }
 
 impl std::fmt::Debug for Client {
@@ -193,7 +195,14 @@ impl Client {
             user_agent: header(&options.user_agent, "user agent")?,
             timeout: options.timeout,
             content_type: options.content_type,
+            tracer: None,
         })
+    }
+
+    /// A client whose requests are told as spans; so are those of all clients made of it.
+    #[must_use]
+    pub fn traced(&self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self.clone() }
     }
 
     /// The same connections with other limits and another name: one daemon's clients share what can be shared.
@@ -204,6 +213,7 @@ impl Client {
             user_agent: header(&options.user_agent, "user agent")?,
             timeout: options.timeout,
             content_type: options.content_type,
+            tracer: self.tracer.clone(),
         })
     }
 
@@ -324,7 +334,11 @@ impl Client {
     /// # Errors
     /// When there is no answer.
     pub async fn once(&self, request: &Request) -> Result<Response<Body>> {
-        let http = self.build(request).await?;
+        let mut http = self.build(request).await?;
+        let mut span = self.tracer.as_ref().map(|tracer| {
+            let url = format!("{}://{}{}", self.shared.transport.scheme(), self.shared.host, http.uri());
+            tracer(&request.method, &url, http.headers_mut())
+        });
         let started = tokio::time::Instant::now();
         let result = self.shared.transport.send(http).await;
         let verb = request.method.as_str();
@@ -335,11 +349,18 @@ impl Client {
                 if response.status() == StatusCode::UNAUTHORIZED {
                     self.shared.identity.refused();
                 }
-                Ok(response)
+                if let Some(span) = &mut span {
+                    span.answered(response.status().as_u16());
+                }
+                Ok(response.map(|body| body.spanned(span)))
             }
             Err(e) => {
                 metrics::get().result("<error>", verb, &self.shared.host);
-                Err(self.transport_error(request, e))
+                let error = self.transport_error(request, e);
+                if let Some(span) = &mut span {
+                    span.failed(&error.to_string());
+                }
+                Err(error)
             }
         }
     }

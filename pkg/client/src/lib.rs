@@ -22,6 +22,7 @@ pub mod metrics;
 mod object;
 mod params;
 mod provider;
+pub mod spans;
 pub mod tls;
 mod token;
 pub mod transport;

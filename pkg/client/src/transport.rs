@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ahead::Ahead;
 use crate::config::{Config, ConfigError, Dialer};
 use crate::http2::{self, Http2};
+use crate::spans::RequestSpan;
 use crate::tls::TlsSource;
 
 /// A byte stream.
@@ -146,6 +147,11 @@ impl Transport {
         self.authority.as_str()
     }
 
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Closes all connections; calls under way fail.
     pub fn close_all(&self) {
         let mut pool = self.pool.lock();
@@ -180,7 +186,7 @@ impl Transport {
             *request.uri_mut() = uri;
         }
         match place.send(request).await {
-            Ok(response) => Ok(response.map(|incoming| Body(Inner::H2(incoming)))),
+            Ok(response) => Ok(response.map(|incoming| Body::of(Inner::H2(incoming)))),
             Err((mut back, e)) => {
                 if let Some(request) = &mut back {
                     *request.uri_mut() = path;
@@ -198,7 +204,7 @@ impl Transport {
         match c.sender.try_send_request(request.map(Full::new)).await {
             Ok(response) => {
                 let guard = Guard { pool: self.pool.clone(), conn: Some(c) };
-                Ok(response.map(|incoming| Body(Inner::H1(incoming, Some(guard)))))
+                Ok(response.map(|incoming| Body::of(Inner::H1(incoming, Some(guard)))))
             }
             Err(mut e) => {
                 let back = e.take_message().map(|request| Box::new(request.map(|_| empty)));
@@ -362,8 +368,22 @@ impl Drop for Guard {
     }
 }
 
-/// Body of an answer, as it comes in.
-pub struct Body(Inner);
+/// Body of an answer, as it comes in, with the request's span if it has one.
+pub struct Body {
+    inner: Inner,
+    _span: Option<Box<dyn RequestSpan>>,
+}
+
+impl Body {
+    fn of(inner: Inner) -> Self {
+        Self { inner, _span: None }
+    }
+
+    /// The body, with which the request's span ends.
+    pub(crate) fn spanned(self, span: Option<Box<dyn RequestSpan>>) -> Self {
+        Self { _span: span, ..self }
+    }
+}
 
 enum Inner {
     H2(http2::Incoming),
@@ -378,7 +398,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Failure>>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::H2(incoming) => incoming.poll_frame(cx).map(|f| f.map(|f| f.map_err(Failure::from))),
             Inner::H1(incoming, guard) => {
                 let polled = Pin::new(incoming).poll_frame(cx);
@@ -391,14 +411,14 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::H2(incoming) => incoming.is_end_stream(),
             Inner::H1(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::H2(_) => http_body::SizeHint::default(),
             Inner::H1(incoming, _) => incoming.size_hint(),
         }
