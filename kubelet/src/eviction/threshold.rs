@@ -201,10 +201,11 @@ fn minimum(name: &str, text: &str) -> Result<Amount, String> {
     }
 }
 
-fn amount(text: &str) -> Result<Amount, String> {
+pub(super) fn amount(text: &str) -> Result<Amount, String> {
     if let Some(percent) = text.strip_suffix('%') {
-        let percent: f64 = percent.parse().map_err(|_| format!("invalid percentage {text:?}"))?;
-        return Ok(Amount::Share(percent / 100.0));
+        // As precise as upstream's, which shows in the bytes of large capacities.
+        let percent: f32 = percent.parse().map_err(|_| format!("invalid percentage {text:?}"))?;
+        return Ok(Amount::Share(f64::from(percent / 100.0)));
     }
     machinery::quantity::Quantity::parse(text).map_err(|e| format!("quantity {text:?}: {e}"))?;
     Ok(Amount::Number(whole(&Quantity(text.to_owned()))))
