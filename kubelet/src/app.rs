@@ -76,6 +76,7 @@ use crate::status::manager::StatusManager;
 use crate::sysctl::Allowlist;
 use crate::userns::{self, UserNamespaces};
 use crate::volume::manager::VolumeManager;
+use crate::volume::objects::{self, Strategy};
 use crate::volume::trust_bundle::TrustBundles;
 use crate::worker::Workers;
 
@@ -229,12 +230,10 @@ impl Parts {
         let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
         let pods = Arc::new(PodStore::default());
         let node_object = node_object(factory.as_ref(), &hostname);
-        let certificates =
-            client.clone().filter(|_| options.gates.enabled(Gate::PodCertificateRequest)).map(|c| {
-                let node = (hostname.as_str(), node_object.clone());
-                Arc::new(PodCertificates::new(c, pods.clone(), events.clone(), node, stop.clone()))
-            });
-        let volumes = volumes(options, &paths, client.as_ref(), certificates.clone(), &stop);
+        let known = (hostname.as_str(), node_object.clone());
+        let certificates = certificates(options, client.clone(), pods.clone(), &events, known, &stop);
+        let objects = object_settings(settings, client.as_ref(), node_object.as_ref(), &stop)?;
+        let volumes = volumes(options, &paths, objects, certificates.clone(), &stop);
         let runtime = Arc::new(Runtime {
             images: images(options, &paths, &cri, &events).await?,
             cri: cri.clone(),
@@ -896,16 +895,47 @@ fn node_object(factory: Option<&Factory>, name: &str) -> Option<Store<Node>> {
     factory.map(|f| f.informer::<Node>(options).store())
 }
 
+/// What asks for certificates of pods; absent without an API server.
+fn certificates(
+    options: &Options,
+    client: Option<Client>,
+    pods: Arc<PodStore>,
+    events: &Events,
+    node: (&str, Option<Store<Node>>),
+    stop: &CancellationToken,
+) -> Option<Arc<PodCertificates>> {
+    let client = client.filter(|_| options.gates.enabled(Gate::PodCertificateRequest))?;
+    Some(Arc::new(PodCertificates::new(client, pods, events.clone(), node, stop.clone())))
+}
+
+/// How ConfigMaps and Secrets are read; not at all without an API server.
+fn object_settings(
+    settings: &Settings,
+    client: Option<&Client>,
+    node: Option<&Store<Node>>,
+    stop: &CancellationToken,
+) -> Result<Option<objects::Settings>, Error> {
+    let Some((client, node)) = client.zip(node) else { return Ok(None) };
+    let strategy = Strategy::parse(&settings.config_map_and_secret_change_detection_strategy)?;
+    Ok(Some(objects::Settings {
+        client: client.clone(),
+        strategy,
+        node: node.clone(),
+        stop: stop.child_token(),
+    }))
+}
+
 fn volumes(
     options: &Options,
     paths: &Paths,
-    client: Option<&Client>,
+    objects: Option<objects::Settings>,
     certificates: Option<Arc<PodCertificates>>,
     stop: &CancellationToken,
 ) -> Arc<VolumeManager> {
     let bundled = options.gates.enabled(Gate::ClusterTrustBundleProjection);
-    let bundles = TrustBundles::new(client.filter(|_| bundled).cloned(), stop.clone());
-    Arc::new(VolumeManager::new(paths.clone(), client.cloned(), bundles, certificates, stop))
+    let client = objects.as_ref().map(|objects| objects.client.clone());
+    let bundles = TrustBundles::new(client.filter(|_| bundled), stop.clone());
+    Arc::new(VolumeManager::new(paths.clone(), objects, bundles, certificates))
 }
 
 /// What knows of claimed devices.

@@ -243,6 +243,7 @@ impl Kubelet {
             tracing::error!(pod = pod.log_name(), err = message, "Error syncing pod, skipping");
             return Ok(Synced { again: Some(Duration::from_secs(1)), ..Synced::default() });
         }
+        self.runtime.volumes.register(pod);
         // Boxed, as is what follows: most of the time a sync waits for the runtime's state only, and many may wait at once.
         Box::pin(self.prepare_cgroup(pod, &runtime)).await?;
         Box::pin(self.reconcile_mirror(pod)).await;

@@ -100,6 +100,7 @@ pub struct Settings {
     pub container_log_max_size: String,
     pub container_log_max_files: usize,
     pub container_log_monitor_interval: GoDuration,
+    pub config_map_and_secret_change_detection_strategy: String,
     pub system_reserved: BTreeMap<String, String>,
     pub kube_reserved: BTreeMap<String, String>,
     pub enforce_node_allocatable: Vec<String>,

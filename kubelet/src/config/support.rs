@@ -34,10 +34,6 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("iptablesDropBit", NoEffect("no rules are made with it, upstream neither since 1.28")),
     ("containerLogMaxWorkers", NoEffect("logs are rotated one after the other, which is within every limit")),
     (
-        "configMapAndSecretChangeDetectionStrategy",
-        Only(&["\"Watch\""], "objects that pods refer to are always watched"),
-    ),
-    (
         "volumePluginDir",
         NoEffect("flexVolume plugins are not supported; pods with such volumes wait with FailedMount"),
     ),

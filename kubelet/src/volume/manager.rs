@@ -12,10 +12,9 @@ use std::sync::Arc;
 use client::Client;
 use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume as VolumeSpec};
 use k8s_openapi::jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use super::claim::{self, Claims};
-use super::objects::Objects;
+use super::objects::{self, Objects};
 use super::payload::{self, Defaults, Files};
 use super::persistent::{self, Source};
 use super::place::{self, Access};
@@ -117,21 +116,32 @@ struct Item {
 }
 
 impl VolumeManager {
-    /// Watches end with `stop`. Without `certificates`, volumes with certificates of pods cannot be made.
+    /// Without `objects` there is no API server. Without `certificates`, volumes with certificates of pods cannot be made.
     pub fn new(
         paths: Paths,
-        client: Option<Client>,
+        objects: Option<objects::Settings>,
         trust_bundles: TrustBundles,
         certificates: Option<Arc<PodCertificates>>,
-        stop: &CancellationToken,
     ) -> Self {
+        let client = objects.as_ref().map(|o| o.client.clone());
+        let config_maps = objects.clone();
         let config_maps =
-            client.clone().map(|c| Objects::new(c, "configmap", "configmaps", stop.child_token()));
-        let secrets = client.clone().map(|c| Objects::new(c, "secret", "secrets", stop.child_token()));
+            config_maps.map(|o| Objects::new(o, "configmap", "configmaps", objects::config_maps));
+        let secrets = objects.map(|o| Objects::new(o, "secret", "secrets", objects::secrets));
         let claims = Claims::new(client.clone());
         let tokens = Tokens::default();
         let stats = Arc::default();
         Self { paths, client, config_maps, secrets, tokens, claims, trust_bundles, certificates, stats }
+    }
+
+    /// Takes note of the ConfigMaps and Secrets that a pod refers to.
+    pub fn register(&self, pod: &Pod) {
+        if let Some(objects) = &self.config_maps {
+            objects.register(pod);
+        }
+        if let Some(objects) = &self.secrets {
+            objects.register(pod);
+        }
     }
 
     /// A ConfigMap of the pod's namespace.
