@@ -2,7 +2,7 @@
 //!
 //! Start at [`manager`]. [`tree`] says which groups there are, [`classes`] what those of service classes get and [`name`]
 //! how each driver spells them; [`fs`] makes, limits and removes them on both hierarchies; with the systemd driver [`systemd`] does it first, told by [`property`]. [`detect`]
-//! asks the runtime for its driver. [`daemons`] keeps the machine's own processes in groups. Containers' own groups are made by the runtime. Upstream: pkg/kubelet/cm, v1.37.
+//! asks the runtime for its driver. [`daemons`] keeps the machine's own processes in groups; [`memory`] reads what a group has and waits until that changes. Containers' own groups are made by the runtime. Upstream: pkg/kubelet/cm, v1.37.
 
 pub mod allocatable;
 pub mod classes;
@@ -10,6 +10,7 @@ pub mod daemons;
 pub mod detect;
 pub mod fs;
 pub mod manager;
+pub mod memory;
 pub mod name;
 pub mod property;
 pub mod systemd;

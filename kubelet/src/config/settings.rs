@@ -95,6 +95,7 @@ pub struct Settings {
     pub eviction_hard: Option<BTreeMap<String, String>>,
     pub eviction_soft: BTreeMap<String, String>,
     pub eviction_pressure_transition_period: GoDuration,
+    pub kernel_memcg_notification: bool,
     pub pods_per_core: i64,
     pub fail_swap_on: bool,
     pub container_log_max_size: String,

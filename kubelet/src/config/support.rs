@@ -37,13 +37,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         "volumePluginDir",
         NoEffect("flexVolume plugins are not supported; pods with such volumes wait with FailedMount"),
     ),
-    (
-        "kernelMemcgNotification",
-        Only(
-            &["false"],
-            "memory is looked at every ten seconds; notifications by the kernel are not supported",
-        ),
-    ),
     ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
 ];
 

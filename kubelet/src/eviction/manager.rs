@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri::v1;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::{self, Layers, PodLayers};
 use super::local::{self, Excess};
+use super::notifier::Notifiers;
 use super::{Candidate, History, Level, Levels, Signal, Threshold, message, rank, step};
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
@@ -42,12 +43,19 @@ pub async fn run(
     let mut history = History::default();
     let mut pause = LOOK;
     let thresholds = &settings.thresholds;
+    let hierarchy = kubelet.runtime.cgroups.hierarchy();
+    let mut notifiers = match settings.kernel_memcg_notification {
+        true => Notifiers::new(thresholds, hierarchy),
+        false => Notifiers::default(),
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+            () = notifiers.crossed() => {}
         }
         let levels = levels(&kubelet, thresholds).await;
+        notifiers.update(hierarchy, &levels, Instant::now());
         let settle = settings.eviction_pressure_transition_period.to_std();
         let (now, due) = step(&mut history, thresholds, &levels, settle, Timestamp::now());
         if std::mem::replace(&mut *pressure.write(), now) != now {

@@ -2,11 +2,13 @@
 //!
 //! [`step`] and [`rank`] are pure; [`manager`] reads the machine and stops pods. Memory that is available is what the
 //! kernel estimates (`MemAvailable`); upstream subtracts the root group's working set, which comes to nearly the same.
-//! What pods take of disks is in [`disk`], limits of local storage in [`local`]. Upstream: pkg/kubelet/eviction, v1.37.
+//! What pods take of disks is in [`disk`], limits of local storage in [`local`]; [`notifier`] lets the
+//! kernel say when memory gets short. Upstream: pkg/kubelet/eviction, v1.37.
 
 pub mod disk;
 pub mod local;
 pub mod manager;
+mod notifier;
 pub mod threshold;
 
 use std::cmp::Reverse;
