@@ -97,6 +97,7 @@ pub struct Settings {
     pub eviction_pressure_transition_period: GoDuration,
     pub kernel_memcg_notification: bool,
     pub pods_per_core: i64,
+    pub enable_controller_attach_detach: bool,
     pub fail_swap_on: bool,
     pub container_log_max_size: String,
     pub container_log_max_files: usize,

@@ -26,10 +26,6 @@ pub const FIELDS: &[(&str, Support)] = &[
     ("enableProfilingHandler", NoEffect(GO)),
     ("hairpinMode", NoEffect("the container runtime's network plugin decides, upstream too since 1.24")),
     ("runOnce", Only(&["false"], "Runonce mode has been deprecated and should not be set")),
-    (
-        "enableControllerAttachDetach",
-        Only(&["true"], "volumes are attached by the controller manager only; this kubelet attaches none"),
-    ),
     ("iptablesMasqueradeBit", NoEffect("no rules are made with it, upstream neither since 1.28")),
     ("iptablesDropBit", NoEffect("no rules are made with it, upstream neither since 1.28")),
     ("containerLogMaxWorkers", NoEffect("logs are rotated one after the other, which is within every limit")),
@@ -160,13 +156,10 @@ mod tests {
 
     #[test]
     fn refuses_clearly() {
-        assert_eq!(problems(&json!({"enableControllerAttachDetach": true})), [""; 0]);
-        let found =
-            problems(&json!({"enableControllerAttachDetach": false, "kernelMemcgNotification": true}));
+        assert_eq!(problems(&json!({"localStorageCapacityIsolation": true, "runOnce": false})), [""; 0]);
+        let found = problems(&json!({"localStorageCapacityIsolation": false, "runOnce": true}));
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(
-            found[0].starts_with("invalid configuration: enableControllerAttachDetach: false: volumes are"),
-            "{found:?}"
-        );
+        let start = "invalid configuration: localStorageCapacityIsolation: false: local storage is";
+        assert!(found.iter().any(|problem| problem.starts_with(start)), "{found:?}");
     }
 }

@@ -26,6 +26,8 @@ use crate::kubelet::Kubelet;
 
 /// Annotation with addresses for an external cloud provider.
 const PROVIDED_IPS: &str = "alpha.kubernetes.io/provided-node-ip";
+/// Annotation of nodes whose volumes the controller manager attaches.
+const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
 /// Keeps the node's object up to date.
 pub struct NodeManager {
@@ -156,14 +158,20 @@ impl NodeManager {
         (self.external_cloud && !ips.is_empty()).then(|| ips.join(","))
     }
 
+    /// Annotations that are the kubelet's; none is there where it says nothing.
+    fn own_annotations(&self) -> [(&'static str, Option<String>); 2] {
+        let managed = self.settings.enable_controller_attach_detach.then(|| "true".to_owned());
+        [(MANAGED, managed), (PROVIDED_IPS, self.provided_ips())]
+    }
+
     async fn fresh(&self) -> Node {
         let mut node = Node::default();
         node.metadata.name = Some(self.kubelet.node.name.clone());
         node.metadata.labels = Some(self.own_labels());
-        let managed = "volumes.kubernetes.io/controller-managed-attach-detach".to_owned();
-        let mut annotations = BTreeMap::from([(managed, "true".to_owned())]);
-        annotations.extend(self.provided_ips().map(|ips| (PROVIDED_IPS.to_owned(), ips)));
-        node.metadata.annotations = Some(annotations);
+        let annotations = self.own_annotations().into_iter();
+        let annotations: BTreeMap<_, _> =
+            annotations.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+        node.metadata.annotations = Some(annotations).filter(|all| !all.is_empty());
         let mut taints = self.taints.clone();
         if self.external_cloud {
             // Nothing runs here before the cloud provider has looked at the node.
@@ -198,10 +206,13 @@ impl NodeManager {
         let wanted = self.own_labels();
         let changed: BTreeMap<_, _> = wanted.iter().filter(|(k, v)| labels.get(*k) != Some(*v)).collect();
         let annotations = known.metadata.annotations.unwrap_or_default();
-        let provided = self.provided_ips();
-        if !changed.is_empty() || annotations.get(PROVIDED_IPS) != provided.as_ref() {
-            // Null removes what an earlier configuration said.
-            let metadata = json!({"labels": changed, "annotations": {PROVIDED_IPS: provided}});
+        let annotated = annotation_changes(&annotations, self.own_annotations());
+        if let Some(managed) = annotated.get(MANAGED) {
+            let setting = managed.is_some();
+            tracing::info!("Controller attach-detach setting changed to {setting}; updating existing Node");
+        }
+        if !changed.is_empty() || !annotated.is_empty() {
+            let metadata = json!({"labels": changed, "annotations": annotated});
             let change = Patch::Strategic(json!({"metadata": metadata}));
             api.patch(name, &change, &PatchParams::default()).await?;
         }
@@ -295,6 +306,18 @@ impl NodeManager {
     }
 }
 
+/// What has to be said about a known node's annotations. Nothing (null in a patch) removes what an earlier configuration
+/// said. Upstream: reconcileCMADAnnotationWithExistingNode.
+fn annotation_changes(
+    known: &BTreeMap<String, String>,
+    wanted: [(&'static str, Option<String>); 2],
+) -> BTreeMap<&'static str, Option<String>> {
+    let differs = |(key, value): &(&'static str, Option<String>)| {
+        known.get(*key).map_or("", String::as_str) != value.as_deref().unwrap_or_default()
+    };
+    wanted.into_iter().filter(differs).collect()
+}
+
 /// Tells the runtime's network which addresses pods get.
 ///
 /// # Errors
@@ -323,5 +346,27 @@ pub fn allocatable(
         cpu_milli: (machine.cpus.saturating_mul(1000) - settings.reserved_milli("cpu")).max(0),
         memory: memory.max(0),
         ephemeral_storage: disk.max(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_follow_the_configuration() {
+        let known = |managed: &str| BTreeMap::from([(MANAGED.to_owned(), managed.to_owned())]);
+        let wanted = |managed: bool| [(MANAGED, managed.then(|| "true".to_owned())), (PROVIDED_IPS, None)];
+        let check = |known: &BTreeMap<String, String>, managed| {
+            annotation_changes(known, wanted(managed)).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(check(&known("true"), true), []);
+        assert_eq!(check(&BTreeMap::new(), false), []);
+        assert_eq!(check(&BTreeMap::new(), true), [(MANAGED, Some("true".to_owned()))]);
+        assert_eq!(check(&known("true"), false), [(MANAGED, None)]);
+        assert_eq!(check(&known("false"), true), [(MANAGED, Some("true".to_owned()))]);
+        // Annotations of others stay.
+        let others = BTreeMap::from([("other".to_owned(), "x".to_owned())]);
+        assert_eq!(check(&others, false), []);
     }
 }
