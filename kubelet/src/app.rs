@@ -807,6 +807,7 @@ fn facts(
             memory: Some(Arc::new(memory)),
         },
         allocatable,
+        isolates_storage: settings.local_storage_capacity_isolation,
         seccomp_default: settings.seccomp_default,
         seccomp_root: paths.seccomp().display().to_string(),
         dns: dns::Settings {

@@ -534,13 +534,18 @@ impl Kubelet {
             all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();
         let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
         let extended = self.extended(object.as_deref(), pod.uid());
+        let mut allocatable = self.node.allocatable;
+        if !self.node.isolates_storage {
+            // What an earlier configuration, or an administrator, has said.
+            allocatable.ephemeral_storage = object.as_deref().map_or(0, resources::shown_storage);
+        }
         admission::admit(
             pod,
             &others,
             &admission::Node {
                 name: &self.node.name,
                 labels: object.as_ref().and_then(|node| node.metadata.labels.as_ref()),
-                allocatable: &self.node.allocatable,
+                allocatable: &allocatable,
                 extended: &extended,
                 max_pods: self.max_pods,
                 keeps_groups: self.keeps_groups(object.as_deref()),

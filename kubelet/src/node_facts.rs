@@ -20,6 +20,8 @@ pub struct NodeFacts {
     pub limits: NodeLimits,
     /// What the node has for pods.
     pub allocatable: NodeAllocatable,
+    /// True if pods' local storage is counted and limited.
+    pub isolates_storage: bool,
     /// Kernel parameters of pods that do not set them.
     pub pod_sysctls: BTreeMap<String, String>,
     /// Containers without a seccomp profile get the runtime's.

@@ -112,6 +112,7 @@ pub struct Settings {
     pub provider_id: String,
     pub crash_loop_back_off: CrashLoopBackOff,
     pub seccomp_default: bool,
+    pub local_storage_capacity_isolation: bool,
     pub register_with_taints: Value,
     pub register_node: bool,
     pub container_runtime_endpoint: String,

@@ -33,7 +33,6 @@ pub const FIELDS: &[(&str, Support)] = &[
         "volumePluginDir",
         NoEffect("flexVolume plugins are not supported; pods with such volumes wait with FailedMount"),
     ),
-    ("localStorageCapacityIsolation", Only(&["true"], "local storage is always accounted")),
 ];
 
 /// Flags that belong to no field and that nothing reads.
@@ -156,10 +155,9 @@ mod tests {
 
     #[test]
     fn refuses_clearly() {
-        assert_eq!(problems(&json!({"localStorageCapacityIsolation": true, "runOnce": false})), [""; 0]);
-        let found = problems(&json!({"localStorageCapacityIsolation": false, "runOnce": true}));
-        assert_eq!(found.len(), 2, "{found:?}");
-        let start = "invalid configuration: localStorageCapacityIsolation: false: local storage is";
-        assert!(found.iter().any(|problem| problem.starts_with(start)), "{found:?}");
+        assert_eq!(problems(&json!({"runOnce": false})), [""; 0]);
+        let found = problems(&json!({"runOnce": true}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("invalid configuration: runOnce: true: Runonce mode has"), "{found:?}");
     }
 }

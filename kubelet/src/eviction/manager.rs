@@ -43,6 +43,10 @@ pub async fn run(
     let mut history = History::default();
     let mut pause = LOOK;
     let thresholds = &settings.thresholds;
+    let isolates = settings.local_storage_capacity_isolation;
+    if thresholds.is_empty() && !isolates {
+        return;
+    }
     let hierarchy = kubelet.runtime.cgroups.hierarchy();
     let mut notifiers = match settings.kernel_memcg_notification {
         true => Notifiers::new(thresholds, hierarchy),
@@ -61,7 +65,7 @@ pub async fn run(
         if std::mem::replace(&mut *pressure.write(), now) != now {
             changed.notify_one();
         }
-        if evict_excess(&kubelet).await {
+        if isolates && evict_excess(&kubelet).await {
             pause = Duration::from_secs(1);
             continue;
         }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::RuntimeHealth;
 use super::machine::{Machine, disk};
-use super::resources;
+use super::resources::{self, Amounts};
 use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
 use crate::events::Events;
@@ -55,35 +55,10 @@ pub struct NodeManager {
 }
 
 impl NodeManager {
-    /// What the machine has, and what of it pods may have.
-    fn resources(&self) -> (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>) {
-        let machine = &self.machine;
-        let settings = &self.settings;
-        let storage = disk(&self.root).unwrap_or_default();
-        let mut pods = settings.max_pods;
-        if settings.pods_per_core > 0 {
-            pods = pods.min(settings.pods_per_core.saturating_mul(machine.cpus));
-        }
-        let mut capacity = BTreeMap::from([
-            ("cpu".to_owned(), cpus(machine.cpus.saturating_mul(1000))),
-            ("memory".to_owned(), binary(machine.memory)),
-            ("ephemeral-storage".to_owned(), binary(storage.capacity)),
-            ("pods".to_owned(), Quantity(pods.to_string())),
-        ]);
-        let allocatable = allocatable(settings, machine, storage.capacity);
-        let mut given = BTreeMap::from([
-            ("cpu".to_owned(), cpus(allocatable.cpu_milli)),
-            ("ephemeral-storage".to_owned(), Quantity(allocatable.ephemeral_storage.to_string())),
-            ("pods".to_owned(), Quantity(pods.to_string())),
-        ]);
-        // What is set aside for huge pages is no memory for others. Upstream: MachineInfo in setters.go.
-        let huge: i64 = machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
-        given.insert("memory".to_owned(), binary(allocatable.memory.saturating_sub(huge).max(0)));
-        for (size, bytes) in &machine.huge_pages {
-            let name = format!("hugepages-{}", binary(i64::try_from(*size).unwrap_or_default()).0);
-            capacity.insert(name.clone(), binary(*bytes));
-            given.insert(name, binary(*bytes));
-        }
+    /// What the node has, and what of it pods may have.
+    fn resources(&self) -> (Amounts, Amounts) {
+        let storage = disk(&self.root).unwrap_or_default().capacity;
+        let (mut capacity, mut given) = own_resources(&self.settings, &self.machine, storage);
         let devices = self.kubelet.runtime.devices.capacity(Instant::now());
         resources::add_devices(&devices, &mut capacity, &mut given);
         (capacity, given)
@@ -330,6 +305,38 @@ pub async fn update_pod_cidr(cri: &cri::Client, cidrs: &str) -> cri::Result<()> 
     Ok(())
 }
 
+/// What the machine has, and what of it pods may have; `storage` is the size of the kubelet's file system.
+fn own_resources(settings: &Settings, machine: &Machine, storage: i64) -> (Amounts, Amounts) {
+    let mut pods = settings.max_pods;
+    if settings.pods_per_core > 0 {
+        pods = pods.min(settings.pods_per_core.saturating_mul(machine.cpus));
+    }
+    let allocatable = allocatable(settings, machine, storage);
+    let mut capacity = Amounts::from([
+        ("cpu".to_owned(), cpus(machine.cpus.saturating_mul(1000))),
+        ("memory".to_owned(), binary(machine.memory)),
+        ("pods".to_owned(), Quantity(pods.to_string())),
+    ]);
+    let mut given = Amounts::from([
+        ("cpu".to_owned(), cpus(allocatable.cpu_milli)),
+        ("pods".to_owned(), Quantity(pods.to_string())),
+    ]);
+    if settings.local_storage_capacity_isolation {
+        let name = "ephemeral-storage".to_owned();
+        capacity.insert(name.clone(), binary(storage));
+        given.insert(name, Quantity(allocatable.ephemeral_storage.to_string()));
+    }
+    // What is set aside for huge pages is no memory for others. Upstream: MachineInfo in setters.go.
+    let huge: i64 = machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
+    given.insert("memory".to_owned(), binary(allocatable.memory.saturating_sub(huge).max(0)));
+    for (size, bytes) in &machine.huge_pages {
+        let name = format!("hugepages-{}", binary(i64::try_from(*size).unwrap_or_default()).0);
+        capacity.insert(name.clone(), binary(*bytes));
+        given.insert(name, binary(*bytes));
+    }
+    (capacity, given)
+}
+
 /// What of the machine pods may have: all, less what is reserved and what evictions keep free.
 pub fn allocatable(
     settings: &Settings,
@@ -339,7 +346,8 @@ pub fn allocatable(
     let memory = machine.memory
         - settings.reserved_milli("memory") / 1000
         - settings.hard_threshold(Signal::Memory, machine.memory);
-    let disk = storage
+    let disk = if settings.local_storage_capacity_isolation { storage } else { 0 };
+    let disk = disk
         - settings.reserved_milli("ephemeral-storage") / 1000
         - settings.hard_threshold(Signal::NodeSpace, storage);
     crate::container::downward::NodeAllocatable {
@@ -352,6 +360,23 @@ pub fn allocatable(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn storage_is_counted_if_wanted() {
+        let machine = Machine { cpus: 2, memory: 8 << 30, ..Machine::default() };
+        let of = |isolation: bool| {
+            let settings = json!({
+                "localStorageCapacityIsolation": isolation, "maxPods": 110,
+                "systemReserved": {"ephemeral-storage": "1Gi"}});
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            let (capacity, given) = own_resources(&settings, &machine, 10 << 30);
+            let names: Vec<_> = capacity.keys().chain(given.keys()).cloned().collect();
+            (names.join(" "), allocatable(&settings, &machine, 10 << 30).ephemeral_storage)
+        };
+        let names = "cpu ephemeral-storage memory pods cpu ephemeral-storage memory pods";
+        assert_eq!(of(true), (names.to_owned(), 9 << 30));
+        assert_eq!(of(false), ("cpu memory pods cpu memory pods".to_owned(), 0));
+    }
 
     #[test]
     fn annotations_follow_the_configuration() {

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::NodeStatus;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::devicemanager::manager::Capacity;
+use crate::pod::resources::whole;
 
 /// Amounts by resource.
 pub type Amounts = BTreeMap<String, Quantity>;
@@ -51,6 +52,12 @@ pub fn at_start(old: &NodeStatus, own: &Amounts, forgotten: bool) -> Option<Node
     (new != *old).then_some(new)
 }
 
+/// Bytes of local storage that pods may have by the node's status; none if it does not tell.
+pub fn shown_storage(node: &Node) -> i64 {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    allocatable.and_then(|all| all.get("ephemeral-storage")).map_or(0, whole)
+}
+
 /// Upstream: IsExtendedResourceName in pkg/apis/core/v1/helper/helpers.go, for names that the API server let in.
 pub fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
@@ -58,8 +65,9 @@ pub fn is_extended(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Amounts, Capacity, Quantity, add_devices, at_start, merged};
-    use k8s_openapi::api::core::v1::NodeStatus;
+    use super::{
+        Amounts, Capacity, Node, NodeStatus, Quantity, add_devices, at_start, merged, shown_storage,
+    };
 
     fn amounts(all: &[(&str, &str)]) -> Amounts {
         all.iter().map(|(n, a)| ((*n).to_owned(), Quantity((*a).to_owned()))).collect()
@@ -84,6 +92,13 @@ mod tests {
         // An extended resource that is no longer among the capacity goes; others are not looked at.
         let expected = [("cpu", "1900m"), ("example.com/gpu", "4"), ("kubernetes.io/odd", "1")];
         assert_eq!(allocatable, amounts(&expected));
+    }
+
+    #[test]
+    fn storage_as_shown() {
+        let status = status(&[], &[("cpu", "1"), ("ephemeral-storage", "2Gi")]);
+        let node = Node { status: Some(status), ..Node::default() };
+        assert_eq!((shown_storage(&node), shown_storage(&Node::default())), (2 << 30, 0));
     }
 
     #[test]
