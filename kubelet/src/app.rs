@@ -268,6 +268,7 @@ impl Parts {
             node_object,
             max_pods: settings.max_pods,
             sysctls: Allowlist::new(&settings.allowed_unsafe_sysctls)?,
+            garbage: options.garbage,
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),

@@ -2,7 +2,7 @@
 //!
 //! Upstream: kubelet_pods.go HandlePodCleanups, kuberuntime_gc.go, image_gc_manager.go, container_log_manager.go.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::logs::rotate;
 use crate::node::machine::disk;
 use crate::pleg::Pleg;
 use crate::pod::view::PodView;
+use crate::runtime::garbage::{self, Dead};
 use crate::runtime::query;
 use crate::runtime::sketch::{PodSketch, SketchContainer};
 use crate::worker::Workers;
@@ -30,8 +31,6 @@ const CONTAINERS: Duration = Duration::from_secs(60);
 const CLASSES: Duration = Duration::from_secs(60);
 /// Disk use is looked at so often, as upstream.
 const IMAGES: Duration = Duration::from_secs(300);
-/// Dead containers of one name that are kept, for `kubectl logs --previous`.
-const KEEP: usize = 1;
 
 /// Cleans up until `stop`. Nothing is removed before the API server has told which pods are wanted.
 pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, stop: CancellationToken) {
@@ -94,7 +93,7 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
             continue;
         }
         match query::pod_status(&kubelet.runtime.cri, &kubelet.runtime.name, &uid).await {
-            Ok(status) if status.is_empty() => {}
+            Ok(status) if !status.is_up() => {}
             Ok(status) => {
                 tracing::info!(
                     pod_uid = uid,
@@ -129,43 +128,19 @@ async fn remove_mirrors(kubelet: &Kubelet, workers: &Workers) {
     }
 }
 
-/// Ids of dead containers beyond those that are kept, and of sandboxes that are neither ready nor the newest.
-fn garbage(pod: &PodSketch, keep_all: bool) -> (Vec<String>, Vec<String>) {
-    let exited = i32::from(v1::ContainerState::ContainerExited);
-    let mut by_name: BTreeMap<&str, Vec<(i64, &String)>> = BTreeMap::new();
-    for container in pod.containers.iter().filter(|c| c.state == exited) {
-        by_name.entry(&container.name).or_default().push((container.created_at, &container.id));
-    }
-    let mut containers = Vec::new();
-    for (name, mut dead) in by_name {
-        dead.sort_unstable_by(|a, b| b.cmp(a));
-        let alive = pod.containers.iter().any(|c| c.name == name && c.state != exited);
-        // The newest dead one tells how the container ended, unless another one has taken its place.
-        let keep = if keep_all { dead.len() } else { KEEP + usize::from(!alive) };
-        containers.extend(dead.into_iter().skip(keep).map(|(_, id)| id.clone()));
-    }
-    let newest = pod.sandboxes.iter().map(|s| s.created_at).max();
-    let sandboxes = pod.sandboxes.iter().filter(|sandbox| {
-        let used = pod.containers.iter().any(|c| c.sandbox == sandbox.id);
-        !sandbox.ready && !used && Some(sandbox.created_at) != newest
-    });
-    (containers, sandboxes.map(|s| s.id.clone()).collect())
-}
-
 async fn collect_containers(kubelet: &Kubelet, pleg: &Pleg) {
-    let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+    let (mut dead, mut sandboxes) = (Vec::new(), Vec::new());
+    // Pods that are not wanted are dealt with where orphans are.
     pleg.each(|uid, pod| {
         if kubelet.pods.get(uid).is_some() {
-            let found = garbage(pod, false);
-            containers.extend(found.0);
-            sandboxes.extend(found.1);
+            dead.extend(Dead::of(uid, pod));
+            sandboxes.extend(garbage::sandboxes(pod, is_evicted(kubelet, uid)));
         }
     });
-    for id in containers {
-        let log = log_of(kubelet, &id).await;
-        match kubelet.runtime.remove_container(&id).await {
-            Ok(()) => remove_log(log),
-            Err(error) => tracing::warn!(error, "Failed to collect container"),
+    let now = nanoseconds(Timestamp::now());
+    for dead in garbage::containers(dead, |uid| is_evicted(kubelet, uid), &kubelet.garbage, now) {
+        if let Err(error) = kubelet.runtime.collect(&dead).await {
+            tracing::warn!(error, "Failed to collect container");
         }
     }
     for id in sandboxes {
@@ -173,18 +148,16 @@ async fn collect_containers(kubelet: &Kubelet, pleg: &Pleg) {
     }
 }
 
-async fn log_of(kubelet: &Kubelet, id: &str) -> Option<PathBuf> {
-    let status = query::container_status(&kubelet.runtime.cri, &kubelet.runtime.name, id).await.ok()?;
-    (!status.log_path.is_empty()).then(|| PathBuf::from(status.log_path))
+/// True if the pod was evicted and has stopped: its containers tell nothing that its status does not.
+fn is_evicted(kubelet: &Kubelet, uid: &str) -> bool {
+    let status = kubelet.status.get(uid);
+    let evicted = status.is_some_and(|s| s.reason.as_deref() == Some("Evicted"));
+    evicted && kubelet.workers().is_some_and(|workers| !workers.may_run(uid))
 }
 
-/// Removes a log with its rotated parts; one that is gone is as good as removed.
-fn remove_log(log: Option<PathBuf>) {
-    let Some(log) = log else { return };
-    for file in rotate::rotated_files(&log).unwrap_or_default() {
-        let _ = std::fs::remove_file(file);
-    }
-    let _ = std::fs::remove_file(log);
+/// Since 1970.
+pub fn nanoseconds(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usage) {
@@ -285,32 +258,4 @@ async fn rotate_log(kubelet: &Kubelet, id: &str, log: &Path, max_files: usize) -
         return Err(std::io::Error::other(error.to_string()));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::sketch::SketchSandbox;
-
-    #[test]
-    fn keeps_what_tells_something() {
-        let container = |id: &str, state: v1::ContainerState, created_at| SketchContainer {
-            id: id.into(),
-            state: state.into(),
-            name: "c".into(),
-            created_at,
-            sandbox: "new".into(),
-            ..SketchContainer::default()
-        };
-        let dead = v1::ContainerState::ContainerExited;
-        let sandbox = |id: &str, ready, created_at| SketchSandbox { id: id.into(), ready, created_at };
-        let sandboxes = vec![sandbox("new", true, 2), sandbox("old", false, 1)];
-        let mut pod = PodSketch { sandboxes, ..PodSketch::default() };
-        for (id, created) in [("1", 1), ("2", 2), ("3", 3)] {
-            pod.containers.push(container(id, dead, created));
-        }
-        assert_eq!(garbage(&pod, false), (vec!["1".into()], vec!["old".into()]));
-        pod.containers.push(container("4", v1::ContainerState::ContainerRunning, 4));
-        assert_eq!(garbage(&pod, false).0, ["2", "1"]);
-    }
 }

@@ -19,6 +19,7 @@ use crate::admission::{self, Rejection};
 use crate::apparmor;
 use crate::container::env::Fetched;
 use crate::events::Events;
+use crate::housekeeping::nanoseconds;
 use crate::node::resources;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::{self, NodeShutdown};
@@ -30,6 +31,7 @@ use crate::pod::store::PodStore;
 use crate::pod::view::{PodView, init_containers};
 use crate::podcertificate::manager::PodCertificates;
 use crate::probe::manager::{ProbeManager, Surroundings};
+use crate::runtime::garbage::{self, Policy};
 use crate::runtime::manager::{Outcome, PodSync, Runtime};
 use crate::runtime::model::PodStatus;
 use crate::runtime::query;
@@ -102,6 +104,8 @@ pub struct Kubelet {
     pub max_pods: i64,
     /// Kernel parameters that pods may set.
     pub sysctls: Allowlist,
+    /// How many dead containers are kept.
+    pub garbage: Policy,
     /// Why the runtime's network is not ready, if so.
     pub network_error: RwLock<Option<String>>,
     /// What is done before the machine is shut down; absent if nothing is.
@@ -261,7 +265,17 @@ impl Kubelet {
         let sync =
             PodSync { runtime: &self.runtime, pod, status: &runtime, volumes: &volumes, secrets: &secrets };
         let outcome = Box::pin(sync.run(self.probes.as_ref(), restart_all)).await;
+        Box::pin(self.remove_surplus(&runtime)).await;
         Box::pin(self.after_sync(pod, outcome, now)).await
+    }
+
+    /// Removes what dead containers there are beyond those that are kept.
+    async fn remove_surplus(&self, status: &PodStatus) {
+        for container in garbage::surplus(status, &self.garbage) {
+            if let Err(error) = self.runtime.discard(&container.id.id, container.log_path.clone()).await {
+                tracing::info!(error, "DeleteContainer returned error");
+            }
+        }
     }
 
     /// Notes how long a pod took until it ran, when it does for the first time.
@@ -601,12 +615,17 @@ impl Kubelet {
     pub async fn remove_traces(&self, uid: &str) {
         match self.query(uid).await {
             Ok(status) => {
-                for container in &status.containers {
+                // What is too young to go, and the sandboxes that it is in, are found again later.
+                let now = nanoseconds(Timestamp::now());
+                let (old, young): (Vec<_>, Vec<_>) =
+                    status.containers.iter().partition(|c| self.garbage.is_old(c.created_at, now));
+                for container in old {
                     if let Err(error) = self.runtime.remove_container(&container.id.id).await {
                         tracing::warn!(pod_uid = uid, error, "Failed to remove container");
                     }
                 }
-                for sandbox in &status.sandboxes {
+                let used = |id: &str| young.iter().any(|c| c.sandbox_id == id);
+                for sandbox in status.sandboxes.iter().filter(|sandbox| !used(&sandbox.id)) {
                     self.runtime.remove_sandbox(&sandbox.id).await;
                 }
                 if !status.name.is_empty() {

@@ -7,6 +7,7 @@ use component::flags::{Command, FlagSet, Layout};
 use component::{logs, metrics};
 
 use crate::config::{self, Settings};
+use crate::runtime::garbage::Policy;
 
 /// The command line.
 pub static COMMAND: Command = Command {
@@ -45,6 +46,8 @@ pub struct Options {
     pub root_dir: String,
     /// `--cert-dir`.
     pub cert_dir: String,
+    /// How many dead containers are kept.
+    pub garbage: Policy,
     /// `--node-labels`.
     pub labels: BTreeMap<String, String>,
     /// "Logs" flags.
@@ -106,9 +109,18 @@ impl Options {
         if !hidden.is_empty() && !metrics.show_hidden {
             problems.push(format!("showHiddenMetricsForVersion must be omitted or have the value '{previous}'. Only the previous minor version is allowed"));
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let garbage = Policy::new(
+            flags.go_duration("minimum-container-ttl-duration"),
+            flags.int("maximum-dead-containers-per-container"),
+            flags.int("maximum-dead-containers"),
+        );
+        let garbage = match garbage {
+            Ok(garbage) if problems.is_empty() => garbage,
+            found => {
+                problems.extend(found.err());
+                return Err(problems);
+            }
+        };
         let text = |name: &str| flags.non_empty(name).map(str::to_owned);
         Ok(Options {
             settings,
@@ -126,6 +138,7 @@ impl Options {
                 .unwrap_or_default(),
             root_dir: flags.string("root-dir").to_owned(),
             cert_dir: flags.string("cert-dir").to_owned(),
+            garbage,
             labels: flags.map("node-labels"),
             logging,
             metrics,

@@ -44,12 +44,6 @@ pub const FLAGS: &[(&str, Support)] = &[
     ),
     ("experimental-mounter-path", Only(&[""], "the kubelet mounts by itself; use CSI")),
     ("housekeeping-interval", NoEffect("containers are measured when somebody asks")),
-    ("maximum-dead-containers", Only(&["-1"], "dead containers are kept one per name")),
-    ("maximum-dead-containers-per-container", Only(&["1"], "dead containers are kept one per name")),
-    (
-        "minimum-container-ttl-duration",
-        Only(&["0s"], "dead containers are removed once there is a newer one"),
-    ),
 ];
 
 fn is_empty(value: &Value) -> bool {

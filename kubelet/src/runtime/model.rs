@@ -181,6 +181,11 @@ impl PodStatus {
         self.containers.iter().filter(|c| c.state == ContainerState::Running)
     }
 
+    /// True if something of the pod is still to be stopped.
+    pub fn is_up(&self) -> bool {
+        self.running().next().is_some() || self.sandboxes.iter().any(|sandbox| sandbox.ready)
+    }
+
     /// True if nothing of the pod is on the runtime.
     pub fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.containers.is_empty()
