@@ -76,6 +76,7 @@ use crate::status::manager::StatusManager;
 use crate::sysctl::Allowlist;
 use crate::userns::{self, UserNamespaces};
 use crate::volume::manager::VolumeManager;
+use crate::volume::mounter;
 use crate::volume::objects::{self, Strategy};
 use crate::volume::trust_bundle::TrustBundles;
 use crate::worker::Workers;
@@ -113,6 +114,9 @@ impl Shell for Daemon {
         adjust_oom_score(self.options.settings.oom_score_adj);
         crate::config::support::remark(&self.options.document, &process.flags);
         prepare_node(&self.options.settings)?;
+        if let Some(mounter) = &self.options.mounter {
+            mounter::set_up(mounter, &self.options.settings.cluster_dns, &self.options.settings.resolv_conf);
+        }
         let spans = Spans::start(&self.options.settings, &host_name(&self.options))?;
         let built = Parts::build(&self.options, &process, &spans).await?;
         built.start(&self.options, &process).await?;
@@ -754,7 +758,7 @@ fn pull_rate(settings: &Settings) -> Option<Bucket> {
 
 /// Memory that pods may not have, in thousandths of bytes. Upstream: GetNodeAllocatableReservation.
 fn reserved_memory(settings: &Settings, machine: &Machine) -> Amounts {
-    let kept = settings.hard_threshold(Signal::Memory, machine.memory).saturating_mul(1000);
+    let kept = settings.kept_free(Signal::Memory, machine.memory).saturating_mul(1000);
     let whole = settings.reserved_milli("memory").saturating_add(kept);
     let named = (whole != 0).then(|| ("memory".to_owned(), i128::from(whole)));
     Amounts(named.into_iter().collect())
@@ -937,7 +941,7 @@ fn volumes(
     let bundled = options.gates.enabled(Gate::ClusterTrustBundleProjection);
     let client = objects.as_ref().map(|objects| objects.client.clone());
     let bundles = TrustBundles::new(client.filter(|_| bundled), stop.clone());
-    Arc::new(VolumeManager::new(paths.clone(), objects, bundles, certificates))
+    Arc::new(VolumeManager::new(paths.clone(), objects, bundles, certificates, options.mounter.clone()))
 }
 
 /// What knows of claimed devices.

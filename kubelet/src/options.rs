@@ -1,6 +1,7 @@
 //! Flags to validated options; all problems are reported together. The table is in [`crate::flags`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use component::features::Gates;
 use component::flags::{Command, FlagSet, Layout};
@@ -48,6 +49,8 @@ pub struct Options {
     pub cert_dir: String,
     /// How many dead containers are kept.
     pub garbage: Policy,
+    /// `--experimental-mounter-path`.
+    pub mounter: Option<PathBuf>,
     /// `--node-labels`.
     pub labels: BTreeMap<String, String>,
     /// "Logs" flags.
@@ -70,7 +73,7 @@ impl Options {
             problems.append(&mut e);
             serde_json::Value::Null
         });
-        let settings = if problems.is_empty() {
+        let mut settings = if problems.is_empty() {
             Settings::from_document(&document).unwrap_or_else(|mut e| {
                 problems.append(&mut e);
                 Settings::default()
@@ -78,6 +81,7 @@ impl Options {
         } else {
             Settings::default()
         };
+        settings.ignores_evictions = flags.bool("experimental-allocatable-ignore-eviction");
         if let Err(e) = gates.set_map(&settings.feature_gates) {
             problems.push(e.to_string());
         }
@@ -139,6 +143,7 @@ impl Options {
             root_dir: flags.string("root-dir").to_owned(),
             cert_dir: flags.string("cert-dir").to_owned(),
             garbage,
+            mounter: text("experimental-mounter-path").map(PathBuf::from),
             labels: flags.map("node-labels"),
             logging,
             metrics,

@@ -158,6 +158,9 @@ pub struct Settings {
     pub memory_throttling_factor: Option<f64>,
     pub memory_reservation_policy: String,
     pub qos_reserved: BTreeMap<String, String>,
+    /// `--experimental-allocatable-ignore-eviction`: pods may have what hard thresholds keep free.
+    #[serde(skip)]
+    pub ignores_evictions: bool,
     /// The eviction thresholds, read from the fields above.
     #[serde(skip)]
     pub thresholds: Vec<Threshold>,
@@ -303,9 +306,10 @@ impl Settings {
         }
     }
 
-    /// Bytes (or inodes, or a share of `capacity`) of a hard eviction threshold; zero if there is none.
-    pub fn hard_threshold(&self, signal: Signal, capacity: i64) -> i64 {
-        let found = self.thresholds.iter().find(|t| t.signal == signal && t.is_hard());
+    /// Bytes (or inodes, or a share of `capacity`) that a hard eviction threshold keeps from pods; zero if none does.
+    pub fn kept_free(&self, signal: Signal, capacity: i64) -> i64 {
+        let mut all = self.thresholds.iter().filter(|_| !self.ignores_evictions);
+        let found = all.find(|t| t.signal == signal && t.is_hard());
         found.map_or(0, |threshold| threshold.value.of(capacity))
     }
 }
@@ -327,6 +331,27 @@ pub(super) fn cpu_count(list: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn thresholds_keep_something_free() {
+        let document = json!({"evictionHard": {"memory.available": "100Mi", "nodefs.available": "10%"}});
+        let mut settings: Settings = serde_json::from_value(document).unwrap();
+        let none = BTreeMap::new();
+        let source = Source {
+            hard: settings.eviction_hard.as_ref(),
+            soft: &none,
+            grace: &none,
+            reclaim: &none,
+            merge_defaults: false,
+        };
+        settings.thresholds = threshold::parse(&source).unwrap();
+        let of =
+            |settings: &Settings| [Signal::Memory, Signal::NodeSpace].map(|s| settings.kept_free(s, 1000));
+        assert_eq!(of(&settings), [100 << 20, 100]);
+        settings.ignores_evictions = true;
+        assert_eq!(of(&settings), [0, 0]);
+    }
 
     #[test]
     fn counts_processors() {

@@ -38,11 +38,6 @@ pub const FIELDS: &[(&str, Support)] = &[
 /// Flags that belong to no field and that nothing reads.
 pub const FLAGS: &[(&str, Support)] = &[
     ("cloud-provider", Only(&["", "external"], "in-tree cloud providers are gone; use external")),
-    (
-        "experimental-allocatable-ignore-eviction",
-        Only(&["false"], "eviction thresholds always reduce what is allocatable"),
-    ),
-    ("experimental-mounter-path", Only(&[""], "the kubelet mounts by itself; use CSI")),
     ("housekeeping-interval", NoEffect("containers are measured when somebody asks")),
 ];
 

@@ -345,11 +345,11 @@ pub fn allocatable(
 ) -> crate::container::downward::NodeAllocatable {
     let memory = machine.memory
         - settings.reserved_milli("memory") / 1000
-        - settings.hard_threshold(Signal::Memory, machine.memory);
+        - settings.kept_free(Signal::Memory, machine.memory);
     let disk = if settings.local_storage_capacity_isolation { storage } else { 0 };
     let disk = disk
         - settings.reserved_milli("ephemeral-storage") / 1000
-        - settings.hard_threshold(Signal::NodeSpace, storage);
+        - settings.kept_free(Signal::NodeSpace, storage);
     crate::container::downward::NodeAllocatable {
         cpu_milli: (machine.cpus.saturating_mul(1000) - settings.reserved_milli("cpu")).max(0),
         memory: memory.max(0),

@@ -65,6 +65,8 @@ pub struct VolumeManager {
     claims: Claims,
     pub(super) trust_bundles: TrustBundles,
     pub(super) certificates: Option<Arc<PodCertificates>>,
+    /// Mounts network file systems, if it is not the node's own program.
+    mounter: Option<PathBuf>,
     /// What the volumes take.
     pub stats: Arc<VolumeStats>,
 }
@@ -122,6 +124,7 @@ impl VolumeManager {
         objects: Option<objects::Settings>,
         trust_bundles: TrustBundles,
         certificates: Option<Arc<PodCertificates>>,
+        mounter: Option<PathBuf>,
     ) -> Self {
         let client = objects.as_ref().map(|o| o.client.clone());
         let config_maps = objects.clone();
@@ -131,7 +134,18 @@ impl VolumeManager {
         let claims = Claims::new(client.clone());
         let tokens = Tokens::default();
         let stats = Arc::default();
-        Self { paths, client, config_maps, secrets, tokens, claims, trust_bundles, certificates, stats }
+        Self {
+            paths,
+            client,
+            config_maps,
+            secrets,
+            tokens,
+            claims,
+            trust_bundles,
+            certificates,
+            mounter,
+            stats,
+        }
     }
 
     /// Takes note of the ConfigMaps and Secrets that a pod refers to.
@@ -177,10 +191,16 @@ impl VolumeManager {
         let settings = pod.spec().security_context.clone().unwrap_or_default();
         let group = settings.fs_group.and_then(|g| u32::try_from(g).ok());
         let lazily = settings.fs_group_change_policy.as_deref() == Some("OnRootMismatch");
-        let (now, plugins) = (context.now, self.paths.plugins(pod.uid()));
+        let around = Around {
+            group,
+            lazily,
+            plugins: self.paths.plugins(pod.uid()),
+            mounter: self.mounter.clone(),
+            now: context.now,
+        };
         let made = tokio::task::spawn_blocking(move || {
             items.iter().try_for_each(|item| {
-                make(item, group, lazily, &plugins, now)
+                make(item, &around)
                     .map_err(|error| Error::SetUp { volume: item.name.clone(), reason: error.to_string() })
             })
         });
@@ -312,13 +332,24 @@ fn empty_dir(source: &EmptyDirVolumeSource) -> Work {
     }
 }
 
-fn make(item: &Item, group: Option<u32>, lazily: bool, plugins: &Path, now: Timestamp) -> io::Result<()> {
+/// What all volumes of a pod are made with.
+struct Around {
+    group: Option<u32>,
+    lazily: bool,
+    plugins: PathBuf,
+    mounter: Option<PathBuf>,
+    now: Timestamp,
+}
+
+fn make(item: &Item, around: &Around) -> io::Result<()> {
     let path = &item.volume.path;
+    let (group, lazily, plugins, now) = (around.group, around.lazily, &around.plugins, around.now);
     match &item.work {
         Work::Image => return Ok(()),
         Work::HostPath { kind } => return host_path::prepare(path, kind),
         Work::Mount { source, read_only } => {
-            return place::mount(source, path, Access { group, lazily, read_only: *read_only });
+            let access = Access { group, lazily, read_only: *read_only };
+            return place::mount(source, path, access, around.mounter.as_deref());
         }
         Work::EmptyDir { memory, size, mode } => {
             let marker = plugins.join("kubernetes.io~empty-dir").join(&item.name).join("ready");

@@ -10,6 +10,7 @@ pub mod atomic;
 pub mod claim;
 pub mod host_path;
 pub mod manager;
+pub mod mounter;
 pub mod mounts;
 pub mod objects;
 pub mod ownership;

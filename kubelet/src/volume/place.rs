@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::persistent::Source;
-use super::{host_path, ownership};
+use super::{host_path, mounter, ownership};
 use crate::paths::make_dir;
 
 /// Who is to have access.
@@ -21,15 +21,15 @@ pub struct Access {
     pub read_only: bool,
 }
 
-/// Makes the source appear at `target`.
+/// Makes the source appear at `target`; `mounter` mounts network file systems, if there is one.
 ///
 /// # Errors
 /// If the kernel, a program or the disk refuses.
-pub fn mount(source: &Source, target: &Path, access: Access) -> io::Result<()> {
+pub fn mount(source: &Source, target: &Path, access: Access, mounter: Option<&Path>) -> io::Result<()> {
     match source {
         Source::HostPath { path, kind } => host_path::prepare(path, kind),
         Source::Local { path, options } => local(path, target, options, access),
-        Source::Nfs { export, options } => nfs(export, target, options, access.read_only),
+        Source::Nfs { export, options } => nfs(export, target, options, access.read_only, mounter),
     }
 }
 
@@ -52,7 +52,7 @@ fn local(path: &Path, target: &Path, options: &[String], access: Access) -> io::
         let mut all = vec!["bind"];
         all.extend(access.read_only.then_some("ro"));
         all.extend(options.iter().map(String::as_str));
-        run_mount(&path.display().to_string(), target, "", &all)
+        run_mount(None, &path.display().to_string(), target, "", &all)
     };
     if let Err(error) = mounted {
         // An empty folder that stays behind does no harm.
@@ -76,24 +76,37 @@ fn local(path: &Path, target: &Path, options: &[String], access: Access) -> io::
     ownership::set_group(target, group, false, access.lazily)
 }
 
-fn nfs(export: &str, target: &Path, options: &[String], read_only: bool) -> io::Result<()> {
+fn nfs(
+    export: &str,
+    target: &Path,
+    options: &[String],
+    read_only: bool,
+    mounter: Option<&Path>,
+) -> io::Result<()> {
     if sys::mounts::is_mounted(target)? {
         return Ok(());
     }
     make_dir(target, 0o750)?;
     let mut all: Vec<&str> = options.iter().map(String::as_str).collect();
     all.extend(read_only.then_some("ro"));
-    run_mount(export, target, "nfs", &all).inspect_err(|_| {
+    run_mount(mounter, export, target, "nfs", &all).inspect_err(|_| {
         // An empty folder that stays behind does no harm.
         let _ = fs::remove_dir(target);
     })
 }
 
 /// Network file systems have helpers of their own, which only the `mount` program knows how to call.
-fn run_mount(source: &str, target: &Path, kind: &str, options: &[&str]) -> io::Result<()> {
+fn run_mount(
+    mounter: Option<&Path>,
+    source: &str,
+    target: &Path,
+    kind: &str,
+    options: &[&str],
+) -> io::Result<()> {
     let target = target.display().to_string();
     let options = options.join(",");
-    let mut arguments: Vec<&str> = Vec::new();
+    let (program, first) = mounter::command(mounter, kind);
+    let mut arguments: Vec<&str> = first.into_iter().collect();
     if !kind.is_empty() {
         arguments.extend(["-t", kind]);
     }
@@ -101,15 +114,39 @@ fn run_mount(source: &str, target: &Path, kind: &str, options: &[&str]) -> io::R
         arguments.extend(["-o", &options]);
     }
     arguments.extend([source, &target]);
-    let output = Command::new("mount").args(&arguments).stdin(Stdio::null()).output()?;
+    let output = Command::new(program).args(&arguments).stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());
     }
     let text =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     Err(io::Error::other(format!(
-        "mount failed: {}\nMounting command: mount\nMounting arguments: {}\nOutput: {text}",
+        "mount failed: {}\nMounting command: {}\nMounting arguments: {}\nOutput: {text}",
         output.status,
+        program.display(),
         arguments.join(" ")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_program_mounts() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        let run = |program: &str| {
+            let source = Source::Nfs { export: "server:/e".into(), options: vec!["hard".into()] };
+            let access = Access { group: None, lazily: false, read_only: true };
+            mount(&source, &target, access, Some(Path::new(program)))
+        };
+        run("/bin/true").unwrap();
+        let error = run("/bin/false").unwrap_err().to_string();
+        let expected = format!(
+            "Mounting command: /bin/false\nMounting arguments: mount -t nfs -o hard,ro server:/e {}\nOutput: ",
+            target.display()
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
 }
