@@ -306,6 +306,15 @@ impl Settings {
         }
     }
 
+    /// The eviction thresholds, those of all pods together among them if what they may have is limited.
+    pub fn watched_thresholds(&self) -> Vec<Threshold> {
+        let limited = self.enforce_node_allocatable.iter().any(|level| level == "pods");
+        match limited && !self.ignores_evictions {
+            true => threshold::with_allocatable(&self.thresholds),
+            false => self.thresholds.clone(),
+        }
+    }
+
     /// Bytes (or inodes, or a share of `capacity`) that a hard eviction threshold keeps from pods; zero if none does.
     pub fn kept_free(&self, signal: Signal, capacity: i64) -> i64 {
         let mut all = self.thresholds.iter().filter(|_| !self.ignores_evictions);
@@ -349,8 +358,12 @@ mod tests {
         let of =
             |settings: &Settings| [Signal::Memory, Signal::NodeSpace].map(|s| settings.kept_free(s, 1000));
         assert_eq!(of(&settings), [100 << 20, 100]);
+        assert_eq!(settings.watched_thresholds().len(), 2);
+        settings.enforce_node_allocatable = vec!["pods".to_owned()];
+        assert_eq!(settings.watched_thresholds().len(), 3);
         settings.ignores_evictions = true;
         assert_eq!(of(&settings), [0, 0]);
+        assert_eq!(settings.watched_thresholds().len(), 2);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::disk::{self, Layers, PodLayers};
 use super::local::{self, Excess};
 use super::notifier::Notifiers;
 use super::{Candidate, History, Level, Levels, Signal, Threshold, message, rank, step};
+use crate::cgroup::memory::Memory;
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
 use crate::node::machine::{self, Disk, kibibytes};
@@ -42,14 +43,14 @@ pub async fn run(
 ) {
     let mut history = History::default();
     let mut pause = LOOK;
-    let thresholds = &settings.thresholds;
+    let thresholds = &settings.watched_thresholds();
     let isolates = settings.local_storage_capacity_isolation;
     if thresholds.is_empty() && !isolates {
         return;
     }
     let hierarchy = kubelet.runtime.cgroups.hierarchy();
     let mut notifiers = match settings.kernel_memcg_notification {
-        true => Notifiers::new(thresholds, hierarchy),
+        true => Notifiers::new(thresholds, hierarchy, &kubelet.runtime.cgroups.all_pods_path()),
         false => Notifiers::default(),
     };
     loop {
@@ -95,6 +96,11 @@ async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
     let bytes = |name: &str| kibibytes(&meminfo, name).saturating_mul(1024);
     let memory = Level { available: bytes("MemAvailable:"), capacity: bytes("MemTotal:") };
     let mut out = Levels::from([(Signal::Memory, memory)]);
+    if wanted(Signal::AllocatableMemory) {
+        let cgroups = &kubelet.runtime.cgroups;
+        let pods = cgroups.hierarchy().memory(&cgroups.all_pods_path());
+        out.extend(pods.and_then(of_pods).map(|level| (Signal::AllocatableMemory, level)));
+    }
     let mut add = |place: Option<Disk>, space: Signal, inodes: Signal| {
         let Some(disk) = place else { return };
         out.insert(space, Level { available: disk.available, capacity: disk.capacity });
@@ -113,6 +119,12 @@ async fn levels(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels {
         out.insert(Signal::Pids, Level { available: capacity - used, capacity });
     }
     out
+}
+
+/// Memory of the group of all pods; unknown if it has no limit.
+fn of_pods(memory: Memory) -> Option<Level> {
+    let capacity = memory.limit?;
+    Some(Level { available: capacity.saturating_sub(memory.working_set), capacity })
 }
 
 /// The file system on which the runtime keeps images.
@@ -164,7 +176,7 @@ async fn evict_one(kubelet: &Arc<Kubelet>, threshold: &Threshold, level: &Level,
         .map(|pod| {
             let requests = pod_requests(pod);
             let request = match threshold.signal {
-                Signal::Memory => requests.whole("memory"),
+                Signal::Memory | Signal::AllocatableMemory => requests.whole("memory"),
                 Signal::NodeSpace | Signal::ImageSpace => requests.whole("ephemeral-storage"),
                 Signal::NodeInodes | Signal::ImageInodes | Signal::Pids => 0,
             };
@@ -202,7 +214,7 @@ async fn evict_one(kubelet: &Arc<Kubelet>, threshold: &Threshold, level: &Level,
 /// What each pod uses of a resource, as far as can be told.
 async fn usage(kubelet: &Kubelet, pods: &[Arc<Pod>], signal: Signal) -> HashMap<String, i64> {
     match signal {
-        Signal::Memory => memory(kubelet).await,
+        Signal::Memory | Signal::AllocatableMemory => memory(kubelet).await,
         Signal::Pids => HashMap::new(),
         _ => disk::usage(kubelet, pods, signal).await,
     }
@@ -220,4 +232,17 @@ async fn memory(kubelet: &Kubelet) -> HashMap<String, i64> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_have_what_their_group_may_have() {
+        let memory = Memory { usage: 90, working_set: 70, limit: Some(100) };
+        assert_eq!(of_pods(memory), Some(Level { available: 30, capacity: 100 }));
+        assert_eq!(of_pods(Memory { limit: None, ..memory }), None);
+        assert_eq!(of_pods(Memory { limit: Some(50), ..memory }).unwrap().available, -20);
+    }
 }

@@ -68,7 +68,7 @@ pub fn step(
     let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
     for threshold in now_crossed.iter().filter_map(|i| thresholds.get(*i)) {
         let entry = match threshold.signal {
-            Signal::Memory => &mut history.memory,
+            Signal::Memory | Signal::AllocatableMemory => &mut history.memory,
             Signal::Pids => &mut history.pid,
             _ => &mut history.disk,
         };

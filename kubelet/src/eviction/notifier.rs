@@ -23,7 +23,9 @@ fn crossing(usage: i64, level: Level, least: i64) -> i64 {
 
 /// How a threshold is called in the log.
 fn description(threshold: &Threshold) -> String {
-    format!("{}memory eviction threshold", if threshold.is_hard() { "hard " } else { "soft " })
+    let hard = if threshold.is_hard() { "hard " } else { "soft " };
+    let of_pods = if threshold.signal == Signal::AllocatableMemory { "allocatable " } else { "" };
+    format!("{hard}{of_pods}memory eviction threshold")
 }
 
 struct Watched {
@@ -35,9 +37,10 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(threshold: Threshold, hierarchy: &Hierarchy) -> Option<Self> {
+    fn new(threshold: Threshold, hierarchy: &Hierarchy, pods: &str) -> Option<Self> {
         let group = match threshold.signal {
             Signal::Memory => String::new(),
+            Signal::AllocatableMemory => pods.to_owned(),
             _ => return None,
         };
         let Some(dir) = hierarchy.controller_dir("memory", &group) else {
@@ -81,15 +84,15 @@ pub(super) struct Notifiers {
 }
 
 impl Notifiers {
-    /// Nothing is watched before the first [`Self::update`].
-    pub(super) fn new(thresholds: &[Threshold], hierarchy: &Hierarchy) -> Self {
+    /// Nothing is watched before the first [`Self::update`]. `pods` is the group of all pods.
+    pub(super) fn new(thresholds: &[Threshold], hierarchy: &Hierarchy, pods: &str) -> Self {
         if hierarchy.is_v2() {
             tracing::warn!(
                 "kernelMemcgNotification has no effect with control groups of version 2: they do not tell"
             );
             return Self::default();
         }
-        let watched = thresholds.iter().filter_map(|t| Watched::new(*t, hierarchy)).collect();
+        let watched = thresholds.iter().filter_map(|t| Watched::new(*t, hierarchy, pods)).collect();
         Self { watched, updated: None }
     }
 
@@ -147,14 +150,18 @@ mod tests {
     #[test]
     fn names() {
         let soft = Threshold { grace: Duration::from_secs(60), ..HARD };
-        let found = [HARD, soft].map(|t| description(&t));
-        assert_eq!(found, ["hard memory eviction threshold", "soft memory eviction threshold"]);
+        let of_pods = Threshold { signal: Signal::AllocatableMemory, ..HARD };
+        let expected = ["hard memory", "soft memory", "hard allocatable memory"];
+        assert_eq!(
+            [HARD, soft, of_pods].map(|t| description(&t)),
+            expected.map(|n| format!("{n} eviction threshold"))
+        );
     }
 
     #[tokio::test]
     async fn version_2_is_not_watched() {
         let dir = tempfile::tempdir().unwrap();
-        let mut notifiers = Notifiers::new(&[HARD], &Hierarchy::V2(dir.path().to_owned()));
+        let mut notifiers = Notifiers::new(&[HARD], &Hierarchy::V2(dir.path().to_owned()), "kubepods");
         notifiers.update(&Hierarchy::V2(dir.path().to_owned()), &Levels::new(), Instant::now());
         assert!(notifiers.watched.is_empty());
         assert!(futures::poll!(Box::pin(notifiers.crossed())).is_pending());

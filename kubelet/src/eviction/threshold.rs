@@ -13,6 +13,8 @@ use crate::pod::resources::whole;
 pub enum Signal {
     /// Memory of the node. First, because it is what runs out fastest.
     Memory,
+    /// Memory that all pods together may still have.
+    AllocatableMemory,
     /// Space on the kubelet's file system.
     NodeSpace,
     /// Inodes on it.
@@ -27,8 +29,9 @@ pub enum Signal {
 
 impl Signal {
     /// All signals with their names.
-    pub const ALL: [(Signal, &'static str); 6] = [
+    pub const ALL: [(Signal, &'static str); 7] = [
         (Signal::Memory, "memory.available"),
+        (Signal::AllocatableMemory, "allocatableMemory.available"),
         (Signal::NodeSpace, "nodefs.available"),
         (Signal::NodeInodes, "nodefs.inodesFree"),
         (Signal::ImageSpace, "imagefs.available"),
@@ -57,7 +60,7 @@ impl Signal {
     /// The resource's name in messages.
     pub fn resource(self) -> &'static str {
         match self {
-            Signal::Memory => "memory",
+            Signal::Memory | Signal::AllocatableMemory => "memory",
             Signal::NodeSpace | Signal::ImageSpace => "ephemeral-storage",
             Signal::NodeInodes | Signal::ImageInodes => "inodes",
             Signal::Pids => "pids",
@@ -112,7 +115,7 @@ impl Threshold {
 /// The configured maps.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// `evictionHard`; absent or empty means the defaults.
+    /// `evictionHard`; absent means the defaults.
     pub hard: Option<&'a BTreeMap<String, String>>,
     /// `evictionSoft`.
     pub soft: &'a BTreeMap<String, String>,
@@ -139,7 +142,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 pub fn parse(source: &Source<'_>) -> Result<Vec<Threshold>, String> {
     let defaults = || DEFAULTS.map(|(k, v)| (k.to_owned(), v.to_owned()));
     let mut hard = source.hard.cloned().unwrap_or_default();
-    if hard.is_empty() {
+    if source.hard.is_none() {
         hard.extend(defaults());
     } else if source.merge_defaults {
         for (key, value) in defaults() {
@@ -167,6 +170,16 @@ pub fn parse(source: &Source<'_>) -> Result<Vec<Threshold>, String> {
     }
     out.sort_by_key(|threshold| threshold.signal);
     Ok(out)
+}
+
+/// The thresholds, and for the pods' group the same hard ones as for the node's memory. Its limit is what pods may have
+/// together, so evictions come before the kernel ends processes. Upstream: addAllocatableThresholds.
+pub fn with_allocatable(thresholds: &[Threshold]) -> Vec<Threshold> {
+    let of_memory = thresholds.iter().filter(|t| t.signal == Signal::Memory && t.is_hard());
+    let copies = of_memory.map(|t| Threshold { signal: Signal::AllocatableMemory, ..*t });
+    let mut out: Vec<Threshold> = thresholds.iter().copied().chain(copies).collect();
+    out.sort_by_key(|threshold| threshold.signal);
+    out
 }
 
 fn statement(name: &str, text: &str, grace: Duration) -> Result<Option<Threshold>, String> {
@@ -245,7 +258,11 @@ mod tests {
 
     #[test]
     fn reads() {
-        assert_eq!(read(&[], &[], &[]).unwrap().len(), 5);
+        assert_eq!(read(&[], &[], &[]).unwrap(), []);
+        let none = BTreeMap::new();
+        let defaults =
+            Source { hard: None, soft: &none, grace: &none, reclaim: &none, merge_defaults: false };
+        assert_eq!(parse(&defaults).unwrap().len(), 5);
         assert_eq!(read(&[("memory.available", "0%")], &[], &[]).unwrap(), []);
         let found = read(
             &[("nodefs.available", "5%")],
@@ -255,6 +272,29 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found[0].signal, found[0].grace), (Signal::Memory, Duration::from_secs(90)));
         assert_eq!((found[1].value.of(1000), found[1].is_hard()), (50, true));
+    }
+
+    #[test]
+    fn pods_have_thresholds_of_the_node() {
+        let found = read(
+            &[
+                ("memory.available", "1Gi"),
+                ("nodefs.available", "5%"),
+                ("allocatableMemory.available", "2Gi"),
+            ],
+            &[("memory.available", "3Gi")],
+            &[("memory.available", "90s")],
+        );
+        let all = with_allocatable(&found.unwrap());
+        let shown: Vec<_> = all.iter().map(|t| (t.signal.name(), t.value.of(1000), t.is_hard())).collect();
+        let expected = [
+            ("memory.available", 1 << 30, true),
+            ("memory.available", 3 << 30, false),
+            ("allocatableMemory.available", 2 << 30, true),
+            ("allocatableMemory.available", 1 << 30, true),
+            ("nodefs.available", 50, true),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
