@@ -591,8 +591,9 @@ impl Kubelet {
         all
     }
 
-    /// Tells the API server that the node does not take a pod.
+    /// Tells the API server that the node does not take a new pod.
     pub fn reject(&self, pod: &Pod, rejection: &Rejection) {
+        crate::metrics::admission::rejected(&rejection.reason);
         self.events.warning(pod, &rejection.reason, &rejection.message);
         let status = ApiPodStatus {
             phase: Some("Failed".to_owned()),

@@ -2,6 +2,7 @@
 //!
 //! Not all of upstream's are here: those of parts that this kubelet lacks, and those about Go code, are missing.
 
+pub mod admission;
 pub mod cpus;
 pub mod devices;
 pub mod dra;
@@ -103,6 +104,7 @@ fn families() -> &'static Families {
 /// Registers everything and starts counting calls to the runtime.
 pub fn install(node: &str) {
     families();
+    admission::install();
     cpus::install();
     devices::install();
     dra::install();
