@@ -51,7 +51,6 @@ use crate::node::health::{RuntimeHealth, next_look, runtime_health};
 use crate::node::lease;
 use crate::node::machine::{self, Machine, disk};
 use crate::node::manager::{NodeManager, allocatable, update_pod_cidr};
-use crate::node::status::Pressure;
 use crate::node::tunables;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::NodeShutdown;
@@ -299,7 +298,7 @@ impl Parts {
     async fn start(self, options: &Options, process: &Process) -> Result<(), Error> {
         let stop = process.shutdown.clone();
         let (kubelet, tasks) = (self.kubelet.clone(), &process.tasks);
-        let (pressure, wake) = (Arc::new(RwLock::new(Pressure::default())), Arc::new(Notify::new()));
+        let wake = Arc::new(Notify::new());
         self.watch_runtime_status(process, wake.clone());
         if options.settings.make_iptables_util_chains {
             for program in ["iptables", "ip6tables"] {
@@ -346,13 +345,8 @@ impl Parts {
         tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
         tasks.spawn("daemon-groups", self.daemons.clone().run(stop.clone()));
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
-        let eviction = eviction::manager::run(
-            kubelet.clone(),
-            options.settings.clone(),
-            pressure.clone(),
-            wake.clone(),
-            stop.clone(),
-        );
+        let eviction =
+            eviction::manager::run(kubelet.clone(), options.settings.clone(), wake.clone(), stop.clone());
         tasks.spawn("eviction", eviction);
         if let Some(shutdown) = &kubelet.shutdown {
             let pods =
@@ -360,7 +354,7 @@ impl Parts {
             tasks.spawn("node-shutdown", shutdown.clone().run(Arc::new(pods), stop.clone()));
         }
         if let Some(client) = &kubelet.client {
-            self.start_node(client, options, process, (pressure, wake));
+            self.start_node(client, options, process, wake);
         }
         let (pleg, settings) = (self.pleg.clone(), options.settings.clone());
         tasks.spawn("housekeeping", async move {
@@ -520,13 +514,7 @@ impl Parts {
         }
     }
 
-    fn start_node(
-        &self,
-        client: &Client,
-        options: &Options,
-        process: &Process,
-        (pressure, wake): (Arc<RwLock<Pressure>>, Arc<Notify>),
-    ) {
+    fn start_node(&self, client: &Client, options: &Options, process: &Process, wake: Arc<Notify>) {
         let taints: Vec<Taint> =
             serde_json::from_value(options.settings.register_with_taints.clone()).unwrap_or_default();
         let manager = NodeManager {
@@ -541,7 +529,6 @@ impl Parts {
             taints,
             root: PathBuf::from(&options.root_dir),
             health: self.health.clone(),
-            pressure,
             events: self.kubelet.events.clone(),
             external_cloud: options.external_cloud,
             given_ips: options.node_ips.clone(),
@@ -825,6 +812,7 @@ fn facts(
         host_ips: RwLock::new(Arc::new(ips)),
         recursive_read_only: RwLock::default(),
         user_namespaces: RwLock::default(),
+        pressure: RwLock::default(),
         groups_policy: RwLock::default(),
     })
 }

@@ -19,6 +19,7 @@ use crate::admission::{self, Rejection};
 use crate::apparmor;
 use crate::container::env::Fetched;
 use crate::events::Events;
+use crate::eviction;
 use crate::housekeeping::nanoseconds;
 use crate::node::resources;
 use crate::node_facts::NodeFacts;
@@ -453,7 +454,7 @@ impl Kubelet {
     /// # Errors
     /// The reason why it does not.
     pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        self.sysctls.admit(pod)?;
+        self.admit_first(pod)?;
         if let Some(cpus) = &self.node.limits.cpus {
             let active = self.active_pods();
             let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
@@ -467,7 +468,7 @@ impl Kubelet {
     /// # Errors
     /// The reason why the node does not take the pod.
     pub async fn admit_with_devices(&self, pod: &Pod) -> Result<(), Rejection> {
-        self.sysctls.admit(pod)?;
+        self.admit_first(pod)?;
         let _turn = self.runtime.devices.turn().await;
         let begin = Instant::now();
         let result = self.allocate_devices(pod).await;
@@ -500,6 +501,11 @@ impl Kubelet {
             Some(cpus) => cpus.with(&active, &mut others, step),
             None => step(&TopologyManager::none(), &mut others),
         }
+    }
+
+    fn admit_first(&self, pod: &Pod) -> Result<(), Rejection> {
+        eviction::admit::admit(pod, *self.node.pressure.read())?;
+        self.sysctls.admit(pod)
     }
 
     fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {

@@ -10,6 +10,7 @@ use crate::container::downward::{Addresses, NodeAllocatable};
 use crate::container::limits::NodeLimits;
 use crate::network::dns;
 use crate::node::health::RuntimeHealth;
+use crate::node::status::Pressure;
 
 /// Facts that do not change while the kubelet runs, and the few that do.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct NodeFacts {
     pub recursive_read_only: RwLock<Vec<String>>,
     /// Runtime handlers that can make user namespaces; "" is the default one.
     pub user_namespaces: RwLock<Vec<String>>,
+    /// What the node is short of.
+    pub pressure: RwLock<Pressure>,
     /// Whether the runtime keeps to a pod's supplemental groups; `None` if it has not said.
     pub groups_policy: RwLock<Option<bool>>,
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use cri::v1;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +19,6 @@ use crate::cgroup::memory::Memory;
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
 use crate::node::machine::{self, Disk, kibibytes};
-use crate::node::status::Pressure;
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
 use crate::runtime::labels;
@@ -34,13 +32,7 @@ const WAIT: Duration = Duration::from_secs(30);
 const GRACE: i64 = 1;
 
 /// Watches until `stop`.
-pub async fn run(
-    kubelet: Arc<Kubelet>,
-    settings: Settings,
-    pressure: Arc<RwLock<Pressure>>,
-    changed: Arc<Notify>,
-    stop: CancellationToken,
-) {
+pub async fn run(kubelet: Arc<Kubelet>, settings: Settings, changed: Arc<Notify>, stop: CancellationToken) {
     let mut history = History::default();
     let mut pause = LOOK;
     let thresholds = &settings.watched_thresholds();
@@ -63,7 +55,7 @@ pub async fn run(
         notifiers.update(hierarchy, &levels, Instant::now());
         let settle = settings.eviction_pressure_transition_period.to_std();
         let (now, due) = step(&mut history, thresholds, &levels, settle, Timestamp::now());
-        if std::mem::replace(&mut *pressure.write(), now) != now {
+        if std::mem::replace(&mut *kubelet.node.pressure.write(), now) != now {
             changed.notify_one();
         }
         if isolates && evict_excess(&kubelet).await {

@@ -5,6 +5,7 @@
 //! What pods take of disks is in [`disk`], limits of local storage in [`local`]; [`notifier`] lets the
 //! kernel say when memory gets short. Upstream: pkg/kubelet/eviction, v1.37.
 
+pub mod admit;
 pub mod disk;
 pub mod local;
 pub mod manager;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::RuntimeHealth;
 use super::machine::{Machine, disk};
 use super::resources::{self, Amounts};
-use super::status::{Inputs, Pressure, binary, cpus, differs, go_arch, node_status, patch};
+use super::status::{Inputs, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::eviction::Signal;
@@ -42,7 +42,6 @@ pub struct NodeManager {
     pub taints: Vec<Taint>,
     pub root: PathBuf,
     pub health: Arc<RwLock<RuntimeHealth>>,
-    pub pressure: Arc<RwLock<Pressure>>,
     pub events: Events,
     /// True with `--cloud-provider=external`.
     pub external_cloud: bool,
@@ -88,7 +87,7 @@ impl NodeManager {
         }
         let images = self.images().await;
         let ips = self.kubelet.node.host_ips.read().clone();
-        let pressure = *self.pressure.read();
+        let pressure = *self.kubelet.node.pressure.read();
         node_status(
             Inputs {
                 machine: &self.machine,
