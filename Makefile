@@ -70,7 +70,7 @@ swap: build upstream ## the seed flow with each daemon exchanged, both ways roun
 	@hack/deps.sh cluster
 	UPSTREAM=$(UPSTREAM) BIN=$(BIN) KUBECTL=$(UPSTREAM)/kubectl e2e/swap.sh $(DAEMONS)
 
-SUITE := kubectl e2e.test ginkgo agnhost nnp consumer consume-cpu sample-apiserver coredns etcd etcdctl
+SUITE := kubectl e2e.test ginkgo agnhost nnp consumer consume-cpu sample-apiserver sampledeviceplugin coredns etcd etcdctl
 .PHONY: conformance
 conformance: build ## upstream's conformance suite; FOCUS, SKIP, NODES, STORE, P, T, OUT, KUBELET=... (needs Go)
 	@hack/deps.sh cluster

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Upstream's node suite with our kubelet or another: it brings its own API server and takes a folder with a kubelet.
 #   UPSTREAM=~/.cache/corten/upstream BIN=target/release [KUBELET=/path/to/another] e2e/node-suite.sh
-# FOCUS and SKIP choose specs, P is how many run at once, T ends the run after so many seconds, OUT keeps the results. It is
-# compared with conformance/node.txt, a run with upstream's kubelet (another's: BASELINE). KEEP=1 leaves logs in CORTEN_DIR.
+# FOCUS and SKIP choose specs, P is how many run at once (serial ones want 1), T ends the run after so many seconds, OUT keeps
+# the results, SUITE_FLAGS are more flags of the suite (--cri-proxy-enabled). It is compared with conformance/node.txt, a run with
+# upstream's kubelet (another's: BASELINE). KEEP=1 leaves logs in CORTEN_DIR; CONTAINERD is a folder with another containerd.
 #
 # The suite wants a machine for itself: the kubelet's folder, the roots of control groups, a unit of systemd. It gets
 # namespaces of its own, in which this script is process 1: what is left behind ends with it. node-suite-vm.sh gives it a
@@ -11,6 +12,7 @@ set -euo pipefail
 self=$(readlink -f "$0"); here=$(dirname "$self")
 dir=${CORTEN_DIR:-/var/tmp/node-suite}; name=$(basename "$dir"); out=${OUT:-$dir-results}
 own_machine=${OWN_MACHINE:-} driver=cgroupfs
+PATH=${CONTAINERD:+$CONTAINERD:}$PATH
 [ -z "$own_machine" ] || driver=systemd
 hierarchies() { awk '$3 ~ /^cgroup/ && $2 ~ "^/sys/fs/cgroup" {print $3, $2, $4}' /proc/mounts; }
 
@@ -88,17 +90,54 @@ state = "$dir/run"
   config_path = "$dir/certs.d"
 TOML
   "$BIN/cluster" registry "$IMAGES" 127.0.0.1:5000 > "$dir/log/registry.log" 2>&1 &
-  containerd -c "$dir/containerd.toml" > "$dir/log/containerd.log" 2>&1 &
+  local unit=()
+  # Specs about the runtime's end ask systemd for its unit.
+  [ -z "$own_machine" ] || unit=(systemd-run -q --unit=node-runtime -p Delegate=yes -p KillMode=process --setenv=PATH="$PATH"
+    -p "StandardError=append:$dir/log/containerd.log")
+  "${unit[@]}" "$(command -v containerd)" -c "$dir/containerd.toml" > "$dir/log/containerd.log" 2>&1 &
   for _ in $(seq 100); do ! ctr -a "$dir/containerd.sock" version > /dev/null 2>&1 || return 0; sleep 0.1; done
   echo "containerd does not start:"; tail "$dir/log/containerd.log"; return 1
 }
 
-# In place of systemd's unit there is a process in the foreground.
+# In place of systemd there is one unit, the kubelet's: systemd-run writes down how it starts, systemctl ends and starts it.
 shims() {
+  printf '#!/bin/bash\nunit=%q\n' "$dir/unit" | tee "$dir/shims/systemd-run" > "$dir/shims/systemctl"
+  cat >> "$dir/shims/systemd-run" <<'SHIM'
+[ "$1" != --version ] || { echo "systemd 252 (stand-in)"; exit; }
+while [ $# -gt 0 ]; do
+  case $1 in
+    -p) case $2 in StandardError=*) log=${2#*:} ;; esac; shift 2 ;;
+    --unit=*) name=${1#*=}; shift ;;
+    -*) shift ;;
+    *) break ;;
+  esac
+done
+[ -n "${name:-}" ] || exec "$@"
+command=("$@"); declare -p name log command > "$unit"
+systemctl start "$name"
+SHIM
+  cat >> "$dir/shims/systemctl" <<'SHIM'
+. "$unit"
+alive() { [ -e "/proc/$(cat "$unit.pid" 2>/dev/null)/exe" ]; }
+begin() { alive || { setsid "${command[@]}" >> "$log" 2>&1 < /dev/null & echo $! > "$unit.pid"; }; }
+ended() { for _ in $(seq 900); do alive || return 0; sleep 0.1; done; kill -9 "$(cat "$unit.pid")"; }
+finish() { ! alive || kill "$(cat "$unit.pid")"; }
+case $1 in
+  list-units) if alive; then echo "$name loaded active running"; elif [[ $* != *--state=running* ]]; then echo "$name loaded failed failed"; fi ;;
+  reset-failed) ;;
+  start) begin ;;
+  kill) finish ;;
+  stop) finish; ended ;;
+  restart) finish; ended; begin ;;
+  *) echo "there is no systemd here to $1" >&2; exit 1 ;;
+esac
+SHIM
+}
+
+# The suite calls sudo, which root need not have.
+sudo_shim() {
   mkdir -p "$dir/shims"
-  printf '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -p) shift 2 ;; -*) shift ;; *) exec "$@" ;; esac; done\n' > "$dir/shims/systemd-run"
-  printf '#!/bin/sh\ncase $1 in kill|stop) exec kill $(pidof -s kubelet) ;; *) exit 1 ;; esac\n' > "$dir/shims/systemctl"
-  chmod +x "$dir/shims/"*
+  printf '#!/bin/sh\nexec "$@"\n' > "$dir/shims/sudo"
 }
 
 # The suite takes the kubelet that lies beside it.
@@ -118,7 +157,9 @@ programs() {
 pulled() { ctr -a "$dir/containerd.sock" -n k8s.io images pull --hosts-dir "$dir/certs.d" registry.k8s.io/e2e-test-images/agnhost:2.66.1; }
 
 inside() {
+  sudo_shim
   if [ -z "$own_machine" ]; then machine; shims; fi
+  chmod +x "$dir/shims/"*
   runtime
   [ -z "$own_machine" ] || pulled > "$dir/log/pull.log"
   programs; cd "$dir/work"
@@ -126,7 +167,7 @@ inside() {
     --timeout="${T:-7200}s" --focus="${FOCUS:-\[NodeConformance\]}" --skip="${SKIP:-\[Serial\]|\[Slow\]|\[Flaky\]}" \
     --output-dir="$OUT" --json-report=r.json "$dir/bin/e2e_node.test" -- --prepull-images=false \
     --kubelet-config-file="$dir/kubelet.yaml" --system-spec-file="$dir/system.yaml" --report-dir="$OUT" \
-    --container-runtime-endpoint="unix://$dir/containerd.sock" > "$OUT/log" 2>&1 || true
+    --container-runtime-endpoint="unix://$dir/containerd.sock" ${SUITE_FLAGS:-} > "$OUT/log" 2>&1 || true
   [ -f "$OUT/r.json" ] || { echo "the suite left no report; its last lines:"; tail -20 "$OUT/log"; exit 1; }
 }
 

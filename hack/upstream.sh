@@ -2,10 +2,11 @@
 # Builds upstream's v1.37.2 programs from their Go modules into a folder: hack/upstream.sh FOLDER PROGRAM...
 # They are what our daemons are compared with and judged by, never part of the product. What is there already is kept.
 # Besides the daemons, kubectl and kubectl-convert: e2e.test and ginkgo (the conformance suite), e2e_node.test (the node suite), the programs inside its images (agnhost,
-# nnp, consumer, consume-cpu, sample-apiserver, coredns, etcd, etcdctl); etcdutl restores etcd's snapshots.
+# nnp, consumer, consume-cpu, sample-apiserver, sampledeviceplugin, coredns, etcd, etcdctl); etcdutl restores etcd's snapshots;
+# containerd, containerd-shim-runc-v2 and ctr, of a later version than Debian's.
 set -euo pipefail
 out=$1; shift
-version=1.37.2; etcd=3.7.3; coredns=1.15.0
+version=1.37.2; etcd=3.7.3; coredns=1.15.0; containerd=2.4.2
 mkdir -p "$out"; out=$(cd "$out" && pwd)
 missing=()
 for p in "$@"; do [ -x "$out/$p" ] || missing+=("$p"); done
@@ -45,8 +46,11 @@ for p in "${missing[@]}"; do
     nnp) static "$p" k8s.io/kubernetes/test/images/nonewprivs ;;
     consumer) static "$p" k8s.io/kubernetes/test/images/resource-consumer ;;
     consume-cpu) static "$p" k8s.io/kubernetes/test/images/resource-consumer/consume-cpu ;;
+    sampledeviceplugin) static "$p" k8s.io/kubernetes/test/images/sample-device-plugin ;;
     sample-apiserver) static "$p" k8s.io/sample-apiserver ;;
     etcdctl|etcdutl) other "$p" "go.etcd.io/etcd/$p/v3@v$etcd" "go.etcd.io/etcd/$p/v3" ;;
+    containerd|containerd-shim-runc-v2|ctr)
+      other "$p" "github.com/containerd/containerd/v2@v$containerd" "github.com/containerd/containerd/v2/cmd/$p" ;;
     coredns) other "$p" "github.com/coredns/coredns@v$coredns" github.com/coredns/coredns ;;
     etcd)
       mkdir -p "$src/etcd"
