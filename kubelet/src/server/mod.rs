@@ -11,10 +11,12 @@ mod journal;
 mod logs;
 mod pods;
 mod port;
+mod rates;
 mod route;
 pub mod stats;
 mod storage;
 mod streams;
+mod usage;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Use of resources: the summary for people and autoscalers, and two pages of metrics.
 //!
-//! Containers' figures come from the runtime, pods' and the node's from their control groups. Everything is read when
-//! asked for; nothing is sampled in the background. Upstream: pkg/kubelet/server/stats and pkg/kubelet/metrics/collectors.
+//! Figures come from control groups, those of a container whose group is not found from the runtime. Everything is read
+//! when asked for; nothing is sampled in the background, hence [`Rates`]. Upstream: pkg/kubelet/server/stats and pkg/kubelet/metrics/collectors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use component::serving::body::{self, Body};
 use cri::v1;
@@ -17,7 +18,9 @@ use serde_json::{Value, json};
 
 use super::cadvisor::{self, Group};
 use super::figures::{self, Figures, Swap};
+use super::rates::{PAUSE, Rates};
 use super::storage;
+use super::usage::{self, Usage, keyed, number};
 use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
 use crate::node::machine::{Disk, disk, kibibytes};
@@ -37,23 +40,7 @@ pub struct Stats {
     /// Groups of the container runtime and of the rest of the system, if they are known.
     runtime_group: String,
     system_group: String,
-}
-
-/// Figures of one container or group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processor time in nanoseconds since its start.
-    pub cpu_nanos: u64,
-    /// Processor use right now, in billionths of a core, if known.
-    pub cpu_rate: Option<u64>,
-    /// Bytes of memory that cannot be reclaimed easily.
-    pub working_set: u64,
-    /// Bytes of memory in use.
-    pub memory: u64,
-    /// Bytes of anonymous memory.
-    pub rss: u64,
-    /// Bytes of swap, if known.
-    pub swap: Option<u64>,
+    rates: Mutex<Rates>,
 }
 
 struct Container {
@@ -80,22 +67,50 @@ impl Stats {
     pub(super) fn new(kubelet: Arc<Kubelet>, options: &Options) -> Self {
         let root = PathBuf::from(&options.root_dir);
         let runtime_group = options.runtime_cgroups.clone();
-        Self { kubelet, root, runtime_group, system_group: options.settings.system_cgroups.clone() }
+        let system_group = options.settings.system_cgroups.clone();
+        Self { kubelet, root, runtime_group, system_group, rates: Mutex::default() }
     }
 
     async fn containers(&self) -> cri::Result<Vec<Container>> {
-        let answer =
-            self.kubelet.runtime.cri.list_container_stats(v1::ListContainerStatsRequest::default()).await?;
-        Ok(answer.stats.into_iter().filter_map(container).collect())
+        let cri = &self.kubelet.runtime.cri;
+        let answer = cri.list_container_stats(v1::ListContainerStatsRequest::default()).await?;
+        let listed = cri.list_containers(v1::ListContainersRequest::default()).await?;
+        let present = present(&listed.containers);
+        let all = answer.stats.into_iter().filter_map(container);
+        Ok(all.filter(|found| present.contains(found.id.as_str())).collect())
     }
 
     fn group(&self, path: &str) -> Usage {
-        let hierarchy = self.kubelet.runtime.cgroups.hierarchy();
-        let dir = |controller: &str| hierarchy.controller_dir(controller, path);
-        if hierarchy.is_v2() {
-            dir("").map(|d| unified(&d)).unwrap_or_default()
-        } else {
-            split(dir("cpuacct").as_deref(), dir("memory").as_deref())
+        usage::read(self.hierarchy(), path)
+    }
+
+    /// A group with its use of processors since it was read last.
+    fn rated(&self, path: &str) -> Usage {
+        let usage = self.group(path);
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        Usage { cpu_rate: Some(rates.take(path, usage.cpu_nanos, Instant::now())), ..usage }
+    }
+
+    /// Has every group that will be shown read once, a moment ago at least.
+    async fn begin_rates(&self, containers: &[Container]) {
+        let mut paths: Vec<String> = self.system_groups().into_iter().map(|(_, path)| path).collect();
+        paths.push(String::new());
+        let mut seen = BTreeSet::new();
+        for container in containers {
+            let Some(pod) = self.kubelet.pods.get(&container.pod.2) else { continue };
+            if seen.insert(&container.pod.2) {
+                paths.push(self.kubelet.runtime.cgroups.pod_path(&pod));
+            }
+            paths.extend(self.container_path(container));
+        }
+        let first = {
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.tidy(Instant::now());
+            let mut begin = |path: &String| rates.begin(path, self.group(path).cpu_nanos, Instant::now());
+            paths.iter().filter(|path| begin(path)).count()
+        };
+        if first > 0 {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -104,15 +119,15 @@ impl Stats {
         Some(self.group(&self.kubelet.runtime.cgroups.pod_path(&pod)))
     }
 
-    /// The node as a whole: its root group, and what the kernel says about memory.
-    fn node(&self) -> Usage {
-        let mut usage = self.group("");
+    /// The node as a whole: its root group's figures, and what the kernel says about memory.
+    fn node(&self, mut usage: Usage) -> Usage {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let bytes =
             |name: &str| u64::try_from(kibibytes(&meminfo, name)).unwrap_or_default().saturating_mul(1024);
         usage.memory = bytes("MemTotal:").saturating_sub(bytes("MemFree:"));
         usage.working_set = bytes("MemTotal:").saturating_sub(bytes("MemAvailable:"));
         usage.rss = bytes("AnonPages:");
+        usage.limit = u64::try_from(self.kubelet.node.limits.memory_capacity).ok();
         usage
     }
 
@@ -122,16 +137,17 @@ impl Stats {
             Ok(containers) => containers,
             Err(error) => return body::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         };
+        self.begin_rates(&containers).await;
         let images = self.kubelet.runtime.cri.image_fs_info(v1::ImageFsInfoRequest::default()).await;
         let now = Timestamp::now();
         let images = images.ok().and_then(|answer| storage::images(&answer, now));
         let disk = disk(&self.root).unwrap_or_default();
-        let memory = self.kubelet.node.limits.memory_capacity;
+        let whole = self.node(self.rated(""));
         let mut node = json!({
             "nodeName": self.kubelet.node.name,
             "startTime": boot_time(),
-            "cpu": cpu(&self.node(), now),
-            "memory": memory_of(&self.node(), now, u64::try_from(memory).ok()),
+            "cpu": whole.cpu(now),
+            "memory": whole.memory(now),
             "fs": storage::whole(&disk, now),
             "runtime": {"imageFs": images, "containerFs": images},
             "rlimit": {"time": now, "maxpid": number("/proc/sys/kernel/pid_max"), "curproc": processes()},
@@ -179,37 +195,40 @@ impl Stats {
     }
 
     /// The groups of all pods, of the kubelet itself, of the runtime and of the rest.
-    fn system_containers(&self, now: Timestamp) -> Vec<Value> {
+    fn system_groups(&self) -> Vec<(&'static str, String)> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let kubelet = own_group(&own).filter(|path| *path != "/");
-        let pods = format!("/{}", self.kubelet.runtime.cgroups.all_pods_path());
-        let [runtime, misc] = [&self.runtime_group, &self.system_group].map(|group| {
-            let path = Path::new("/").join(group).display().to_string();
-            Some(path)
-                .filter(|_| !group.is_empty() && self.hierarchy().is_present(group.trim_start_matches('/')))
-        });
-        let kubelet = kubelet.map(str::to_owned);
+        let kubelet =
+            own_group(&own).filter(|path| *path != "/").map(|path| path.trim_start_matches('/').to_owned());
+        let pods = self.kubelet.runtime.cgroups.all_pods_path();
+        let [runtime, misc] = [&self.runtime_group, &self.system_group]
+            .map(|group| group.trim_start_matches('/').to_owned())
+            .map(|path| Some(path).filter(|path| !path.is_empty() && self.hierarchy().is_present(path)));
         let groups = [("kubelet", kubelet), ("runtime", runtime), ("misc", misc), ("pods", Some(pods))];
-        let one = |(name, path): (&str, Option<String>)| {
-            let path = path?;
-            let usage = self.group(path.trim_start_matches('/'));
-            let mut out = json!({
-                "name": name, "startTime": figures::made(self.hierarchy(), &path),
-                "cpu": cpu(&usage, now), "memory": memory_of(&usage, now, None),
-            });
-            figures::read(self.hierarchy(), &path).add_to(&mut out, now);
-            Some(out)
-        };
-        groups.into_iter().filter_map(one).collect()
+        groups.into_iter().filter_map(|(name, path)| Some((name, path?))).collect()
     }
 
-    /// Figures of a container's own group, if it can be told which one that is.
-    fn figures(&self, container: &Container) -> Option<Figures> {
-        let cgroups = &self.kubelet.runtime.cgroups;
+    fn system_containers(&self, now: Timestamp) -> Vec<Value> {
+        let one = |(name, path): (&str, String)| {
+            let usage = self.rated(&path);
+            let mut out = json!({
+                "name": name, "startTime": figures::made(self.hierarchy(), &path),
+                "cpu": usage.cpu(now), "memory": usage.memory(now),
+            });
+            figures::read(self.hierarchy(), &path).add_to(&mut out, now);
+            out
+        };
+        self.system_groups().into_iter().map(one).collect()
+    }
+
+    /// A container's own group, if it can be told which one that is.
+    fn container_path(&self, container: &Container) -> Option<String> {
         let pod = self.kubelet.pods.get(&container.pod.2)?;
-        let paths = cgroups.container_paths(&pod);
-        let path = paths.iter().find(|path| path.contains(&container.id))?;
-        Some(figures::read(self.hierarchy(), path))
+        let paths = self.kubelet.runtime.cgroups.container_paths(&pod);
+        paths.into_iter().find(|path| path.contains(&container.id))
+    }
+
+    fn figures(&self, container: &Container) -> Option<Figures> {
+        Some(figures::read(self.hierarchy(), &self.container_path(container)?))
     }
 
     /// A container's swap: from its group, else what the runtime says.
@@ -227,19 +246,23 @@ impl Stats {
     ) -> Value {
         let now = view.now;
         let (namespace, name, uid) = pod;
-        let usage = self.pod(&self.kubelet.pods, uid).unwrap_or_else(|| sum(containers));
+        let path = self.kubelet.pods.get(uid).map(|pod| self.kubelet.runtime.cgroups.pod_path(&pod));
+        let usage = path.as_ref().map_or_else(|| sum(containers), |path| self.rated(path));
         let started = self.kubelet.status.get(uid).and_then(|s| s.start_time.as_ref().map(|t| t.0));
         let layers = containers.iter().map(|c| (c.name.clone(), c.layer())).collect();
         let volumes = self.kubelet.runtime.volumes.stats.latest(uid);
         let used = storage::total(&layers, files, volumes.as_ref());
-        let all: Vec<Option<Figures>> = containers.iter().map(|c| self.figures(c)).collect();
-        let mut of = |(c, figures): (&Container, &Option<Figures>)| {
+        let groups: Vec<Option<String>> = containers.iter().map(|c| self.container_path(c)).collect();
+        let all: Vec<Option<Figures>> =
+            groups.iter().map(|path| Some(figures::read(self.hierarchy(), path.as_ref()?))).collect();
+        let mut of = |((c, group), figures): ((&Container, &Option<String>), &Option<Figures>)| {
+            let usage = group.as_ref().map_or(c.usage, |path| self.rated(path));
             let logs = files.logs.get(&c.name);
             let mut out = json!({
                 "name": c.name,
                 "startTime": started,
-                "cpu": cpu(&c.usage, now),
-                "memory": memory_of(&c.usage, now, None),
+                "cpu": usage.cpu(now),
+                "memory": usage.memory(now),
                 "rootfs": storage::root_fs(c.disk.as_ref(), &mut view.known, now),
                 "logs": logs.map(|l| storage::part(&view.root, Some(l.bytes), Some(l.inodes), now)),
             });
@@ -252,15 +275,14 @@ impl Stats {
         let mut out = json!({
             "podRef": {"name": name, "namespace": namespace, "uid": uid},
             "startTime": started,
-            "containers": containers.iter().zip(&all).map(&mut of).collect::<Vec<_>>(),
+            "containers": containers.iter().zip(&groups).zip(&all).map(&mut of).collect::<Vec<_>>(),
             "process_stats": processes.map(|count| json!({"process_count": count})),
-            "cpu": cpu(&usage, now),
-            "memory": memory_of(&usage, now, None),
+            "cpu": usage.cpu(now),
+            "memory": usage.memory(now),
             "volume": volumes.filter(|all| !all.is_empty()).map(|all| all.iter().map(|v| v.summary(namespace)).collect::<Vec<_>>()),
             "ephemeral-storage": storage::part(&view.root, Some(used.bytes), Some(used.inodes), now),
         });
-        if let Some(pod) = self.kubelet.pods.get(uid) {
-            let path = self.kubelet.runtime.cgroups.pod_path(&pod);
+        if let Some(path) = path {
             out["network"] = json!(figures::network(&cadvisor::network(self.hierarchy(), &path), now));
             figures::read(self.hierarchy(), &path).add_to(&mut out, now);
         }
@@ -311,7 +333,7 @@ impl Stats {
             "counter",
             "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
         );
-        let node = self.node();
+        let node = self.node(self.group(""));
         page.sample(&[], seconds(node.cpu_nanos));
         page.family(
             "node_memory_working_set_bytes",
@@ -322,7 +344,7 @@ impl Stats {
         let totals: Vec<_> = (pods.iter())
             .map(|(pod, list)| {
                 let own = self.pod(&self.kubelet.pods, &pod.2);
-                let summed = || list.iter().fold(Usage::default(), |a, c| add(a, c.usage));
+                let summed = || list.iter().fold(Usage::default(), |a, c| a.add(c.usage));
                 ([("namespace", pod.0.as_str()), ("pod", pod.1.as_str())], own.unwrap_or_else(summed))
             })
             .collect();
@@ -544,6 +566,7 @@ fn container(stats: v1::ContainerStats) -> Option<Container> {
         cpu_rate: cpu.usage_nano_cores.map(|v| v.value),
         working_set: value(memory.working_set_bytes),
         memory: value(memory.usage_bytes),
+        limit: None,
         rss: value(memory.rss_bytes),
         swap: stats.swap.and_then(|s| s.swap_usage_bytes).map(|v| v.value),
     };
@@ -556,71 +579,27 @@ fn container(stats: v1::ContainerStats) -> Option<Container> {
     })
 }
 
-fn add(a: Usage, b: Usage) -> Usage {
-    Usage {
-        cpu_nanos: a.cpu_nanos.saturating_add(b.cpu_nanos),
-        cpu_rate: a.cpu_rate.zip(b.cpu_rate).map(|(a, b)| a.saturating_add(b)),
-        working_set: a.working_set.saturating_add(b.working_set),
-        memory: a.memory.saturating_add(b.memory),
-        rss: a.rss.saturating_add(b.rss),
-        swap: a.swap.zip(b.swap).map(|(a, b)| a.saturating_add(b)),
+/// Ids of the containers that are shown: of those with the same pod and name the ones that run, else the last. Upstream:
+/// removeTerminatedContainers in pkg/kubelet/stats/cri_stats_provider.go.
+fn present(listed: &[v1::Container]) -> HashSet<&str> {
+    let mut names: BTreeMap<(&str, &str), Vec<&v1::Container>> = BTreeMap::new();
+    for container in listed {
+        let label = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
+        names.entry((label(labels::POD_UID), label(labels::CONTAINER_NAME))).or_default().push(container);
     }
+    let mut out = HashSet::new();
+    for same in names.values() {
+        let running = same.iter().filter(|c| c.state() == v1::ContainerState::ContainerRunning);
+        out.extend(running.map(|c| c.id.as_str()));
+        if !same.iter().any(|c| out.contains(c.id.as_str())) {
+            out.extend(same.iter().max_by_key(|c| c.created_at).map(|c| c.id.as_str()));
+        }
+    }
+    out
 }
 
 fn sum(containers: &[Container]) -> Usage {
-    containers.iter().fold(Usage::default(), |a, c| add(a, c.usage))
-}
-
-fn number(path: impl AsRef<Path>) -> u64 {
-    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
-}
-
-fn keyed(text: &str, key: &str) -> u64 {
-    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '));
-    line.and_then(|v| v.trim().parse().ok()).unwrap_or_default()
-}
-
-/// Figures of a group of version 1.
-fn split(cpuacct: Option<&Path>, memory: Option<&Path>) -> Usage {
-    let mut usage = Usage::default();
-    if let Some(dir) = cpuacct {
-        usage.cpu_nanos = number(dir.join("cpuacct.usage"));
-    }
-    if let Some(dir) = memory {
-        let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-        usage.memory = number(dir.join("memory.usage_in_bytes"));
-        usage.working_set = usage.memory.saturating_sub(keyed(&stat, "total_inactive_file"));
-        usage.rss = keyed(&stat, "total_rss");
-        usage.swap = Some(keyed(&stat, "total_swap"));
-    }
-    usage
-}
-
-/// Figures of a group of version 2.
-fn unified(dir: &Path) -> Usage {
-    let cpu = fs::read_to_string(dir.join("cpu.stat")).unwrap_or_default();
-    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-    let memory = number(dir.join("memory.current"));
-    Usage {
-        cpu_nanos: keyed(&cpu, "usage_usec").saturating_mul(1000),
-        cpu_rate: None,
-        working_set: memory.saturating_sub(keyed(&stat, "inactive_file")),
-        memory,
-        rss: keyed(&stat, "anon"),
-        swap: Some(number(dir.join("memory.swap.current"))),
-    }
-}
-
-fn cpu(usage: &Usage, now: Timestamp) -> Value {
-    json!({"time": now, "usageNanoCores": usage.cpu_rate, "usageCoreNanoSeconds": usage.cpu_nanos})
-}
-
-fn memory_of(usage: &Usage, now: Timestamp, capacity: Option<u64>) -> Value {
-    let available = capacity.map(|c| c.saturating_sub(usage.working_set));
-    json!({
-        "time": now, "availableBytes": available, "usageBytes": usage.memory,
-        "workingSetBytes": usage.working_set, "rssBytes": usage.rss,
-    })
+    containers.iter().fold(Usage::default(), |a, c| a.add(c.usage))
 }
 
 fn swap_of_machine() -> Swap {
@@ -689,11 +668,31 @@ mod tests {
     }
 
     #[test]
+    fn former_containers_are_not_shown() {
+        let container = |id: &str, name: &str, created_at: i64, state: v1::ContainerState| v1::Container {
+            id: id.to_owned(),
+            created_at,
+            state: state.into(),
+            labels: [(labels::POD_UID, "u"), (labels::CONTAINER_NAME, name)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..v1::Container::default()
+        };
+        let (ended, runs) = (v1::ContainerState::ContainerExited, v1::ContainerState::ContainerRunning);
+        let listed = [
+            container("a1", "a", 1, ended),
+            container("a2", "a", 2, runs),
+            container("b1", "b", 3, ended),
+            container("b2", "b", 2, ended),
+        ];
+        assert_eq!(present(&listed), HashSet::from(["a2", "b1"]));
+    }
+
+    #[test]
     fn text_form() {
         let mut page = Page::default();
         page.family("m", "gauge", "h");
         page.sample(&[("a", "x\"y")], 1.5);
         assert_eq!(page.0, "# HELP m h\n# TYPE m gauge\nm{a=\"x\\\"y\"} 1.5\n");
-        assert_eq!(keyed("a 1\ntotal_rss 7\n", "total_rss"), 7);
     }
 }
