@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use component::features::Gate;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 
 use crate::container::downward::NodeAllocatable;
 use crate::dra::resolve;
@@ -28,6 +29,8 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// The node's labels; `None` if they are not known yet.
     pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The node's taints.
+    pub taints: &'a [Taint],
     /// What the node has for pods.
     pub allocatable: &'a NodeAllocatable,
     /// What it has of resources that plugins or administrators brought; a pod that asks for others of them is let in, as
@@ -47,18 +50,55 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejectio
     system(pod)?;
     groups(pod, node.keeps_groups)?;
     room(pod, others, node)?;
-    let predicate =
-        |name: &str| Rejection { reason: name.into(), message: format!("Predicate {name} failed") };
-    if pod.spec().node_name.as_deref().is_some_and(|name| !name.is_empty() && name != node.name) {
-        return Err(predicate("NodeName"));
-    }
+    predicates(pod, others, node)
+}
+
+/// What the scheduler's plugins of these names would say.
+fn predicates(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
+    let failed = |name: &str, why: &str| {
+        Err(Rejection { reason: name.into(), message: format!("Predicate {name} failed: {why}") })
+    };
     if node.labels.is_some_and(|labels| !pod.is_static() && !selected(pod, node.name, labels)) {
-        return Err(predicate("NodeAffinity"));
+        return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
+    }
+    if pod.spec().node_name.as_deref().is_some_and(|name| !name.is_empty() && name != node.name) {
+        return failed("NodeName", "node(s) didn't match the requested node name");
     }
     if others.iter().any(|other| ports_clash(pod, other)) {
-        return Err(predicate("NodePorts"));
+        return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+    }
+    let tolerations = pod.spec().tolerations.as_deref().unwrap_or_default();
+    let unbearable = |taint: &Taint| taint.effect == "NoExecute" && !tolerates(tolerations, taint);
+    if !pod.is_static() && node.taints.iter().any(unbearable) {
+        return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate");
     }
     Ok(())
+}
+
+/// Whether one of the tolerations covers the taint. Upstream: ToleratesTaint in api/core/v1/toleration.go.
+pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+    fn given(value: Option<&String>) -> Option<&str> {
+        value.map(String::as_str).filter(|value| !value.is_empty())
+    }
+    let number = |text: Option<&str>| {
+        let digits = text.unwrap_or_default().strip_prefix('-').or(text).unwrap_or_default();
+        let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (!digits.starts_with('0') || digits == "0");
+        text.and_then(|text| text.parse::<i64>().ok()).filter(|_| plain)
+    };
+    let compares = || component::features::enabled(Gate::TaintTolerationComparisonOperators);
+    let covers = |t: &Toleration| {
+        let (value, wanted) = (given(taint.value.as_ref()), given(t.value.as_ref()));
+        given(t.effect.as_ref()).is_none_or(|effect| effect == taint.effect)
+            && given(t.key.as_ref()).is_none_or(|key| key == taint.key)
+            && match t.operator.as_deref().unwrap_or_default() {
+                "" | "Equal" => wanted == value,
+                "Exists" => true,
+                "Lt" if compares() => number(value).zip(number(wanted)).is_some_and(|(is, than)| is < than),
+                "Gt" if compares() => number(value).zip(number(wanted)).is_some_and(|(is, than)| is > than),
+                _ => false,
+            }
+    };
+    tolerations.iter().any(covers)
 }
 
 /// Whether the pod is for Linux. What counts besides the field is a label of the pod itself, as upstream.
@@ -230,6 +270,7 @@ mod tests {
         let node = Node {
             name: "node",
             labels: Some(&labels),
+            taints: &[],
             allocatable: &NodeAllocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
             extended: &BTreeMap::from([("example.com/a".to_owned(), 2)]),
             max_pods: 2,
@@ -237,6 +278,33 @@ mod tests {
         };
         let got = admit(pod, others, &node).map_err(|r| (r.reason, r.message));
         assert_eq!(got.as_ref().map_err(|(r, m)| (r.as_str(), m.as_str())).copied(), expected);
+    }
+
+    #[test]
+    fn taints_that_end_pods() {
+        let taint = |key: &str, value: &str, effect: &str| Taint {
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+            effect: effect.to_owned(),
+            ..Taint::default()
+        };
+        let covers = |toleration: serde_json::Value, taint: &Taint| {
+            tolerates(&[serde_json::from_value(toleration).unwrap()], taint)
+        };
+        let gone = taint("a", "1", "NoExecute");
+        for (toleration, expected) in [
+            (json!({"operator": "Exists"}), true),
+            (json!({"key": "a", "operator": "Exists", "effect": "NoExecute"}), true),
+            (json!({"key": "a", "value": "1"}), true),
+            (json!({"key": "a", "value": "2"}), false),
+            (json!({"key": "a"}), false),
+            (json!({"key": "b", "operator": "Exists"}), false),
+            (json!({"key": "a", "operator": "Exists", "effect": "NoSchedule"}), false),
+            (json!({"key": "a", "operator": "Other", "value": "1"}), false),
+        ] {
+            assert_eq!(covers(toleration.clone(), &gone), expected, "{toleration}");
+        }
+        assert!(covers(json!({"key": "a"}), &taint("a", "", "NoExecute")));
     }
 
     #[test]
@@ -278,12 +346,18 @@ mod tests {
         check(
             json!({"containers": [{"name": "c", "ports": [{"containerPort": 2, "hostPort": 80}]}]}),
             &[&big],
-            Err(("NodePorts", "Predicate NodePorts failed")),
+            Err((
+                "NodePorts",
+                "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+            )),
         );
         check(
             json!({"containers": [], "nodeSelector": {"disk": "hdd"}}),
             &[],
-            Err(("NodeAffinity", "Predicate NodeAffinity failed")),
+            Err((
+                "NodeAffinity",
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+            )),
         );
         check(json!({"containers": [], "os": {"name": "linux"}}), &[], Ok(()));
         let message = "Failed to admit pod as the OS field doesn't match node OS";
@@ -301,6 +375,13 @@ mod tests {
                 {"matchExpressions": [{"key": key, "operator": operator, "values": [value]}]}]}}}})
         };
         check(affinity("n", "Gt", "4"), &[], Ok(()));
-        check(affinity("n", "Lt", "4"), &[], Err(("NodeAffinity", "Predicate NodeAffinity failed")));
+        check(
+            affinity("n", "Lt", "4"),
+            &[],
+            Err((
+                "NodeAffinity",
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+            )),
+        );
     }
 }

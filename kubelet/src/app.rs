@@ -607,7 +607,8 @@ impl Sink {
         let status = self.kubelet.status.get(pod.uid());
         let rejected = status.is_some_and(|s| s.phase.as_deref() == Some("Failed"))
             && self.workers.phase(pod.uid()).is_none();
-        if rejected && !pod.is_deleted() && !pod.is_api_terminal() {
+        // Not even when the API server shows what became of it: its worker would add containers that never were.
+        if rejected && !pod.is_deleted() {
             return;
         }
         if pod.is_mirror() {

@@ -559,12 +559,14 @@ impl Kubelet {
             // What an earlier configuration, or an administrator, has said.
             allocatable.ephemeral_storage = object.as_deref().map_or(0, resources::shown_storage);
         }
+        let taints = object.as_ref().and_then(|node| node.spec.as_ref()?.taints.as_deref());
         admission::admit(
             pod,
             &others,
             &admission::Node {
                 name: &self.node.name,
                 labels: object.as_ref().and_then(|node| node.metadata.labels.as_ref()),
+                taints: taints.unwrap_or_default(),
                 allocatable: &allocatable,
                 extended: &extended,
                 max_pods: self.max_pods,
