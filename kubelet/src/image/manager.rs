@@ -278,7 +278,7 @@ impl ImageManager {
                 Ok(Present { id })
             }
             Err(error) => {
-                let message = format!("Failed to pull image {image:?}: {error}");
+                let message = format!("Failed to pull image {image:?}: {}", pull_text(&error));
                 self.events.container_warning(pod, container, "Failed", &message);
                 let failure = pull_failure(image, &error);
                 let mut failed = self.failed.lock();
@@ -362,7 +362,12 @@ fn pull_failure(image: &str, error: &cri::Error) -> StartFailure {
             return StartFailure { reason: reason.to_owned(), message };
         }
     }
-    StartFailure { reason: "ErrImagePull".to_owned(), message: error.to_string() }
+    StartFailure { reason: "ErrImagePull".to_owned(), message: pull_text(error) }
+}
+
+/// An error of a pull; a code that tells nothing is left out. Upstream: PullImage in cri-client/pkg/remote_image.go.
+fn pull_text(error: &cri::Error) -> String {
+    if error.code() == Some(tonic::Code::Unknown) { error.message().to_owned() } else { error.to_string() }
 }
 
 fn suffix(rest: &str) -> String {

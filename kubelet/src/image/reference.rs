@@ -60,15 +60,39 @@ fn check_digest(digest: &str) -> Result<(), &'static str> {
 
 /// A name that is not an image's.
 #[derive(Debug, thiserror::Error, PartialEq)]
-#[error("couldn't parse image name {0:?}: invalid reference format")]
-pub struct Invalid(String);
+#[error("couldn't parse image name {0:?}: invalid reference format{1}")]
+pub struct Invalid(String, String);
+
+/// What a registry knows an image by, with its tag. Upstream: splitDockerDomain of that package.
+fn remote_name(image: &str) -> String {
+    let (domain, rest) = match image.split_once('/') {
+        Some((first, rest))
+            if first == "localhost" || first.contains(['.', ':']) || first.to_lowercase() != first =>
+        {
+            (first, rest)
+        }
+        _ => ("docker.io", image),
+    };
+    let familiar = matches!(domain, "docker.io" | "index.docker.io") && !rest.contains('/');
+    if familiar { format!("library/{rest}") } else { rest.to_owned() }
+}
+
+/// What upstream adds where that has capital letters. Upstream: ParseNormalizedNamed of that package.
+fn capitals(image: &str) -> String {
+    let remote = remote_name(image);
+    let path = remote.split(':').next().unwrap_or(&remote);
+    if path.to_lowercase() == path {
+        return String::new();
+    }
+    format!(": repository name ({path}) must be lowercase")
+}
 
 /// The name with the tag `latest` if it has neither tag nor digest.
 ///
 /// # Errors
 /// If the name is not an image's.
 pub fn with_default_tag(image: &str) -> Result<String, Invalid> {
-    let invalid = || Invalid(image.to_owned());
+    let invalid = || Invalid(image.to_owned(), capitals(image));
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),
@@ -149,6 +173,17 @@ mod tests {
             (&digest, &digest),
         ] {
             assert_eq!(with_default_tag(image).as_deref(), Ok(expected), "{image}");
+        }
+        let capitals = [
+            ("NO//NAME:of:image", ": repository name (/NAME) must be lowercase"),
+            ("Busybox", ": repository name (library/Busybox) must be lowercase"),
+            ("docker.io/A", ": repository name (library/A) must be lowercase"),
+            ("reg:5000/a/B:1", ": repository name (a/B) must be lowercase"),
+            ("a//b:T", ""),
+        ];
+        for (image, added) in capitals {
+            let text = with_default_tag(image).unwrap_err().to_string();
+            assert_eq!(text, format!("couldn't parse image name {image:?}: invalid reference format{added}"));
         }
         for bad in ["", "Busybox", "a:", "a b", "a//b", "a@sha256:1", "/a", "-a"] {
             assert!(with_default_tag(bad).is_err(), "{bad}");

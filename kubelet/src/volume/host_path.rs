@@ -34,7 +34,36 @@ pub fn prepare(path: &Path, kind: &str) -> io::Result<()> {
     if found.as_ref().is_ok_and(good) {
         return Ok(());
     }
-    Err(io::Error::other(format!("hostPath type check failed: {} is not a {expected}", path.display())))
+    let path = path.display();
+    let unknown = |why: String| {
+        format!("hostPath type check failed, {path} is not a {expected}, unable to determine its type: {why}")
+    };
+    Err(io::Error::other(match found {
+        Ok(found) => type_name(found).map_or_else(
+            || {
+                unknown(
+                    "only recognise file, directory, socket, block device and character device".to_owned(),
+                )
+            },
+            |name| format!("hostPath type check failed: {path} is not a {expected}, it's a {name}"),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            unknown(format!("path {:?} does not exist", path.to_string()))
+        }
+        Err(error) => unknown(error.to_string()),
+    }))
+}
+
+/// The type that a volume would have to name.
+fn type_name(found: fs::FileType) -> Option<&'static str> {
+    let all: [(fn(&fs::FileType) -> bool, &str); 5] = [
+        (fs::FileType::is_dir, "Directory"),
+        (fs::FileType::is_file, "File"),
+        (FileTypeExt::is_socket, "Socket"),
+        (FileTypeExt::is_char_device, "CharDevice"),
+        (FileTypeExt::is_block_device, "BlockDevice"),
+    ];
+    all.into_iter().find(|(is, _)| is(&found)).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -47,10 +76,17 @@ mod tests {
         let path = dir.path().join("x");
         assert!(prepare(&path, "").is_ok());
         let error = prepare(&path, "Directory").unwrap_err().to_string();
-        assert_eq!(error, format!("hostPath type check failed: {} is not a directory", path.display()));
+        let shown = path.display();
+        assert_eq!(
+            error,
+            format!(
+                "hostPath type check failed, {shown} is not a directory, unable to determine its type: path \"{shown}\" does not exist"
+            )
+        );
         assert!(prepare(&path, "FileOrCreate").is_ok());
         assert!(prepare(&path, "File").is_ok());
-        assert!(prepare(&path, "DirectoryOrCreate").is_err());
+        let error = prepare(&path, "DirectoryOrCreate").unwrap_err().to_string();
+        assert_eq!(error, format!("hostPath type check failed: {shown} is not a directory, it's a File"));
         assert!(prepare(Path::new("/dev/null"), "CharDevice").is_ok());
     }
 }

@@ -284,6 +284,13 @@ impl VolumeManager {
             item.volume.image = source.reference.clone();
             return Ok(item);
         }
+        if let Some(source) = &spec.csi {
+            // No driver can register here, so none is ever found.
+            return Err(set_up(format!(
+                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {} not found in the list of registered CSI drivers",
+                source.driver
+            )));
+        }
         Err(Error::Unsupported(spec.name.clone()))
     }
 

@@ -188,7 +188,8 @@ fn prepare_sub_path(
         tracing::error!(pod = inputs.pod.log_name(), container, volume = name, step, %error, "Failed to prepare subPath");
     };
     let opened = match sys::open_path_beneath(&volume.path, sub_path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        // Where a link leads out of the volume to nothing, upstream tries to make it, too, and says so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !volume.path.join(sub_path).exists() => {
             let mode = fs::metadata(&volume.path).map_or(0o750, |m| m.permissions().mode() & 0o7777);
             sys::make_dir_beneath(&volume.path, sub_path, mode).map_err(|error| {
                 log("create", &error);
