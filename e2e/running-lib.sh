@@ -6,13 +6,14 @@ kubectl() { inside "${KUBECTL:-kubectl}" "$@"; }
 ctr() { command ctr -a "$dir/run/containerd.sock" -n k8s.io "$@"; }
 pid_of() { sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$dir/run/$1.json"; }
 
-# Ends a daemon at once and starts it again with the same arguments, as another binary if one is given.
+# Ends a daemon at once and starts it again with the same arguments and those in MORE, as another binary if one is given.
 restart() {
   local daemon=$1 binary=${2:-} pid argv path
   pid=$(pid_of "$daemon")
   mapfile -d '' argv < "/proc/$pid/cmdline"
   path=$(tr '\0' '\n' < "/proc/$pid/environ" | sed -n 's/^PATH=//p')
   [ -z "$binary" ] || argv[0]=$binary
+  argv+=(${MORE:-})
   kill -9 "$pid"
   # A first thread may be gone while others still hold the ports.
   while [ -e "/proc/$pid/stat" ] && { [ "$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null)" != Z ] || [ "$(ls "/proc/$pid/task" 2>/dev/null | wc -l)" -gt 1 ]; }; do sleep 0.02; done
