@@ -89,7 +89,9 @@ async fn connect(socket: &Path) -> io::Result<(Channel, CancellationToken)> {
 /// The connection to one socket.
 pub struct Link {
     socket: PathBuf,
-    channel: Mutex<Option<Channel>>,
+    channel: Mutex<Option<(Channel, CancellationToken)>>,
+    /// Held by whoever connects, so that there is one connection.
+    dialing: tokio::sync::Mutex<()>,
     wake: Notify,
     stop: CancellationToken,
 }
@@ -97,7 +99,32 @@ pub struct Link {
 impl Link {
     /// Nothing is connected before [`Self::keep`].
     pub fn new(socket: &Path, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { socket: socket.to_owned(), channel: Mutex::new(None), wake: Notify::new(), stop })
+        let (socket, wake) = (socket.to_owned(), Notify::new());
+        Arc::new(Self {
+            socket,
+            channel: Mutex::default(),
+            dialing: tokio::sync::Mutex::default(),
+            wake,
+            stop,
+        })
+    }
+
+    /// The connection and what is cancelled when it ends, if there is one.
+    fn current(&self) -> Option<(Channel, CancellationToken)> {
+        self.channel.lock().clone().filter(|(_, ended)| !ended.is_cancelled())
+    }
+
+    /// The connection that there is, else a new one, which is kept.
+    async fn connected(&self) -> io::Result<(Channel, CancellationToken)> {
+        let _turn = self.dialing.lock().await;
+        if let Some(current) = self.current() {
+            return Ok(current);
+        }
+        let made = connect(&self.socket).await?;
+        if !self.stop.is_cancelled() {
+            *self.channel.lock() = Some(made.clone());
+        }
+        Ok(made)
     }
 
     /// Ends it.
@@ -110,15 +137,13 @@ impl Link {
     pub async fn keep(self: Arc<Self>, changed: impl Fn(bool) + Send) {
         let mut pause = FIRST;
         loop {
-            let rest = match connect(&self.socket).await {
-                Ok((channel, ended)) => {
-                    *self.channel.lock() = Some(channel);
+            let rest = match self.connected().await {
+                Ok((_, ended)) => {
                     changed(true);
                     tokio::select! {
                         () = self.stop.cancelled() => return self.close(),
                         () = ended.cancelled() => {}
                     }
-                    *self.channel.lock() = None;
                     changed(false);
                     pause = FIRST;
                     BREATH
@@ -143,10 +168,10 @@ impl Link {
     /// # Errors
     /// If nobody listens.
     pub async fn channel(&self) -> Result<Channel, Status> {
-        if let Some(channel) = self.channel.lock().clone() {
+        if let Some((channel, _)) = self.current() {
             return Ok(channel);
         }
-        let made = connect(&self.socket).await;
+        let made = self.connected().await;
         self.wake.notify_one();
         made.map(|(channel, _)| channel).map_err(|error| {
             let socket = self.socket.display();
@@ -154,5 +179,31 @@ impl Link {
                 "connection error: desc = \"transport: Error while dialing: dial unix {socket}: connect: {error}\""
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+    use tokio::net::UnixListener;
+    use tokio::sync::mpsc;
+
+    /// Upstream's drivers may count on it: calls and health come over one connection, whoever asked for it first.
+    #[tokio::test]
+    async fn all_share_one_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("d.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let link = Link::new(&socket, CancellationToken::new());
+        let (first, second) = tokio::join!(link.channel(), link.channel());
+        assert!(first.is_ok() && second.is_ok());
+        let keeping = tokio::spawn(link.clone().keep(move |is| told.send(is).unwrap()));
+        assert_eq!(heard.recv().await, Some(true));
+        listener.accept().await.unwrap();
+        assert!(listener.accept().now_or_never().is_none());
+        link.close();
+        keeping.await.unwrap();
     }
 }
