@@ -62,7 +62,7 @@ use crate::pluginmanager::manager::PluginManager;
 use crate::pluginmanager::{DEVICE_PLUGIN, DRA_PLUGIN, Handler, Handlers as PluginHandlers};
 use crate::pod::resources::Amounts;
 use crate::pod::source::{file, url};
-use crate::pod::store::PodStore;
+use crate::pod::store::{PodStore, is_mirror_of};
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::podcertificate::manager::PodCertificates;
 use crate::podresources;
@@ -570,7 +570,10 @@ impl Sink {
     }
 
     fn set(&self, pod: Arc<Pod>) {
-        let known = self.kubelet.pods.get(pod.uid()).is_some();
+        let known = match pod.is_mirror() {
+            true => self.kubelet.pods.mirror_of(&pod).is_some(),
+            false => self.kubelet.pods.get(pod.uid()).is_some(),
+        };
         if !known && !pod.is_mirror() && !pod.is_deleted() && !pod.is_api_terminal() {
             self.kubelet.pods.set(pod.clone());
             if self.kubelet.runtime.devices.is_asked_by(&pod) {
@@ -612,8 +615,17 @@ impl Sink {
             return;
         }
         if pod.is_mirror() {
+            let source = self.kubelet.pods.source_of(&pod);
+            let shows = pod.api_status().container_statuses.as_ref().is_some_and(|all| !all.is_empty());
+            if let Some(source) =
+                source.as_ref().filter(|source| first && shows && is_mirror_of(&pod, source))
+            {
+                // After a restart the mirror tells what had started and was ready; what was found out without it
+                // does not count.
+                self.kubelet.status.forget(source.uid());
+            }
             self.kubelet.status.reconcile();
-            if let Some(source) = self.kubelet.pods.source_of(&pod) {
+            if let Some(source) = source {
                 self.workers.poke(source.uid());
             }
             return;
