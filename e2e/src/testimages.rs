@@ -45,7 +45,21 @@ pub fn build(folder: &Path, archive: &Path) -> Result<()> {
     let nmeter = image::layer(&[File::program("usr/bin/nmeter", nmeter)])?;
     let mut parts = Parts { folder, base, agnhost: Rc::default(), nmeter };
     parts.agnhost = agnhost(&parts)?;
-    image::write(archive, &table(&parts)?)
+    image::write(archive, &apart(table(&parts)?))
+}
+
+/// An image for each name: of one with two names a runtime tells either, and specs ask for the one they named.
+fn apart(images: Vec<Image>) -> Vec<Image> {
+    let one = |image: Image| {
+        let Image { names, config, layers } = image;
+        let named = move |name: String| {
+            let mut config = config.clone();
+            config["Labels"] = json!({"name": name});
+            Image { names: vec![name], config, layers: layers.clone() }
+        };
+        names.into_iter().map(named)
+    };
+    images.into_iter().flat_map(one).collect()
 }
 
 /// Under the name, too, that the node suite's specs about memory ask for.
