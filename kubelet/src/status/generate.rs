@@ -214,7 +214,9 @@ fn apply_probe(inputs: &Inputs<'_>, status: &mut ContainerStatus) {
             ProbeState::None | ProbeState::Success => true,
             ProbeState::Failure | ProbeState::Pending => false,
             ProbeState::Inherited => {
-                pod.api_status().conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+                // A static pod's own object has no status; what its mirror told is the old one.
+                let before = if pod.is_static() { inputs.old } else { pod.api_status() };
+                before.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
             }
         };
 }

@@ -2,14 +2,15 @@ use super::*;
 use crate::runtime::model::{ContainerId, ContainerState, ContainerStatus as Runtime, SandboxStatus};
 use serde_json::json;
 
-struct NoProbes;
+/// What every probe says.
+struct All(ProbeState);
 
-impl ProbeStates for NoProbes {
+impl ProbeStates for All {
     fn startup(&self, _: &Pod, _: &ContainerStatus) -> ProbeState {
-        ProbeState::None
+        self.0
     }
     fn readiness(&self, _: &Pod, _: &ContainerStatus) -> ProbeState {
-        ProbeState::None
+        self.0
     }
 }
 
@@ -47,12 +48,22 @@ fn generate(
     old: &ApiPodStatus,
     failures: &HashMap<String, StartFailure>,
 ) -> ApiPodStatus {
+    generate_with(&All(ProbeState::None), pod, runtime, old, failures)
+}
+
+fn generate_with(
+    probes: &All,
+    pod: &Pod,
+    runtime: &PodStatus,
+    old: &ApiPodStatus,
+    failures: &HashMap<String, StartFailure>,
+) -> ApiPodStatus {
     pod_status(&Inputs {
         pod,
         runtime,
         old,
         start_failures: failures,
-        probes: &NoProbes,
+        probes,
         host_ips: &["1.1.1.1".into()],
         terminal: false,
         eviction: None,
@@ -94,6 +105,27 @@ fn running_pod_is_ready() {
     let container = &status.container_statuses.as_ref().unwrap()[0];
     assert!(container.ready && container.started == Some(true));
     assert_eq!(container.container_id.as_deref(), Some("containerd://1"));
+}
+
+#[test]
+fn what_a_mirror_told_holds_until_probes_ran() {
+    let mut pod = pod();
+    let before: ApiPodStatus = serde_json::from_value(json!({
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "restartCount": 0, "ready": true, "started": true,
+            "containerID": "containerd://1", "state": {"running": {}}}]}))
+    .unwrap();
+    let running = runtime(ContainerState::Running, 0);
+    let ready = |pod: &Pod, old: &ApiPodStatus| {
+        let status = generate_with(&All(ProbeState::Inherited), pod, &running, old, &HashMap::new());
+        let container = &status.container_statuses.as_ref().unwrap()[0];
+        (container.started, container.ready)
+    };
+    // A pod of the API server has a status of its own, which says nothing here.
+    assert_eq!(ready(&pod, &before), (Some(true), false));
+    pod.metadata.annotations = Some([("kubernetes.io/config.source".to_owned(), "file".to_owned())].into());
+    assert_eq!(ready(&pod, &before), (Some(true), true));
+    assert_eq!(ready(&pod, &ApiPodStatus::default()), (Some(false), false));
 }
 
 #[test]
