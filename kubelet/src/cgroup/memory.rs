@@ -24,22 +24,33 @@ pub struct Memory {
     pub working_set: i64,
     /// The most that it may have, if there is a limit.
     pub limit: Option<i64>,
+    /// In use that belongs to no file.
+    pub anonymous: i64,
+    /// Swapped out.
+    pub swap: i64,
 }
 
 impl Hierarchy {
     /// What a group has; `None` if that cannot be read.
     pub fn memory(&self, path: &str) -> Option<Memory> {
         let dir = self.controller_dir("memory", path)?;
-        let [usage, limit, inactive] = match self.is_v2() {
-            true => ["memory.current", "memory.max", "inactive_file "],
-            false => ["memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file "],
+        let [usage, limit, inactive, anonymous] = match self.is_v2() {
+            true => ["memory.current", "memory.max", "inactive_file ", "anon "],
+            false => ["memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file ", "total_rss "],
         };
         let number = |file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<i64>().ok();
         let usage = number(usage)?;
         let stat = fs::read_to_string(dir.join("memory.stat")).ok()?;
-        let inactive = stat.lines().find_map(|line| line.strip_prefix(inactive)?.trim().parse::<i64>().ok());
-        let working_set = usage.saturating_sub(inactive.unwrap_or_default()).max(0);
-        Some(Memory { usage, working_set, limit: number(limit).filter(|limit| *limit <= UNLIMITED) })
+        let keyed =
+            |key: &str| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<i64>().ok());
+        let swap = if self.is_v2() { number("memory.swap.current") } else { keyed("total_swap ") };
+        Some(Memory {
+            usage,
+            working_set: usage.saturating_sub(keyed(inactive).unwrap_or_default()).max(0),
+            limit: number(limit).filter(|limit| *limit <= UNLIMITED),
+            anonymous: keyed(anonymous).unwrap_or_default(),
+            swap: swap.unwrap_or_default(),
+        })
     }
 }
 
@@ -91,16 +102,22 @@ mod tests {
         };
         let v2 = Hierarchy::V2(dir.path().to_owned());
         put("g/memory.current", "100\n");
-        put("g/memory.stat", "inactive_file 30\ntotal_inactive_file 1\n");
+        put(
+            "g/memory.stat",
+            "anon 60\ninactive_file 30\ntotal_rss 50\ntotal_inactive_file 1\ntotal_swap 9\n",
+        );
         put("g/memory.max", "max\n");
-        assert_eq!(v2.memory("g"), Some(Memory { usage: 100, working_set: 70, limit: None }));
+        put("g/memory.swap.current", "4\n");
+        let expected = Memory { usage: 100, working_set: 70, limit: None, anonymous: 60, swap: 4 };
+        assert_eq!(v2.memory("g"), Some(expected));
         put("g/memory.max", "500\n");
         assert_eq!(v2.memory("g").unwrap().limit, Some(500));
         assert_eq!(v2.memory("other"), None);
         let v1 = Hierarchy::V1([("memory".to_owned(), dir.path().to_owned())].into());
         put("g/memory.usage_in_bytes", "90\n");
         put("g/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(v1.memory("g"), Some(Memory { usage: 90, working_set: 89, limit: None }));
+        let expected = Memory { usage: 90, working_set: 89, limit: None, anonymous: 50, swap: 9 };
+        assert_eq!(v1.memory("g"), Some(expected));
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! Which pods a node that is short of something still takes. Upstream: Admit in pkg/kubelet/eviction/eviction_manager.go.
 
-use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::api::core::v1::{Pod, Taint};
 
-use crate::admission::Rejection;
+use crate::admission::{Rejection, tolerates};
 use crate::node::status::Pressure;
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::view::PodView;
@@ -29,20 +29,9 @@ pub fn admit(pod: &Pod, pressure: Pressure) -> Result<(), Rejection> {
     Err(Rejection { reason: "Evicted".to_owned(), message })
 }
 
-/// Whether the pod tolerates that its node is short of memory. The taint has no value, so no number can be compared with it.
 fn is_tolerated(pod: &Pod) -> bool {
-    let tolerates = |t: &Toleration| {
-        let is = |field: &Option<String>, value: &str| {
-            field.as_deref().is_none_or(|field| field.is_empty() || field == value)
-        };
-        is(&t.effect, "NoSchedule")
-            && is(&t.key, MEMORY_TAINT)
-            && match t.operator.as_deref().unwrap_or_default() {
-                "" | "Equal" => t.value.as_deref().unwrap_or_default().is_empty(),
-                operator => operator == "Exists",
-            }
-    };
-    pod.spec().tolerations.iter().flatten().any(tolerates)
+    let taint = Taint { key: MEMORY_TAINT.into(), effect: "NoSchedule".into(), ..Taint::default() };
+    tolerates(pod.spec().tolerations.as_deref().unwrap_or_default(), &taint)
 }
 
 #[cfg(test)]

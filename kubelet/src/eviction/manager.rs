@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn pods_have_what_their_group_may_have() {
-        let memory = Memory { usage: 90, working_set: 70, limit: Some(100) };
+        let memory = Memory { usage: 90, working_set: 70, limit: Some(100), ..Memory::default() };
         assert_eq!(of_pods(memory), Some(Level { available: 30, capacity: 100 }));
         assert_eq!(of_pods(Memory { limit: None, ..memory }), None);
         assert_eq!(of_pods(Memory { limit: Some(50), ..memory }).unwrap().available, -20);

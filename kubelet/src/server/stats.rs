@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use component::serving::body::{self, Body};
 use cri::v1;
 use http::{Response, StatusCode};
 use k8s_openapi::jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::cadvisor::{self, Group};
@@ -87,7 +88,7 @@ impl Stats {
     /// A group with its use of processors since it was read last.
     fn rated(&self, path: &str) -> Usage {
         let usage = self.group(path);
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.rates.lock();
         Usage { cpu_rate: Some(rates.take(path, usage.cpu_nanos, Instant::now())), ..usage }
     }
 
@@ -104,7 +105,7 @@ impl Stats {
             paths.extend(self.container_path(container));
         }
         let first = {
-            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rates = self.rates.lock();
             rates.tidy(Instant::now());
             let mut begin = |path: &String| rates.begin(path, self.group(path).cpu_nanos, Instant::now());
             paths.iter().filter(|path| begin(path)).count()

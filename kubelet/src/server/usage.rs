@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 
 use crate::cgroup::fs::Hierarchy;
 
-/// A limit above this is none: version 1 has no other word for it.
-const UNLIMITED: u64 = 1 << 62;
-
 /// Figures of one container or group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -62,12 +59,27 @@ impl Usage {
 
 /// Reads a group by its path below the mount, without a slash in front; what cannot be read is zero.
 pub fn read(hierarchy: &Hierarchy, path: &str) -> Usage {
-    let dir = |controller: &str| hierarchy.controller_dir(controller, path);
-    if hierarchy.is_v2() {
-        dir("").map(|d| unified(&d)).unwrap_or_default()
-    } else {
-        split(dir("cpuacct").as_deref(), dir("memory").as_deref())
+    let bytes = |n: i64| u64::try_from(n).unwrap_or_default();
+    let memory = hierarchy.memory(path);
+    let found = memory.unwrap_or_default();
+    Usage {
+        cpu_nanos: cpu_nanos(hierarchy, path),
+        cpu_rate: None,
+        working_set: bytes(found.working_set),
+        memory: bytes(found.usage),
+        limit: found.limit.map(bytes),
+        rss: bytes(found.anonymous),
+        swap: memory.map(|memory| bytes(memory.swap)),
     }
+}
+
+fn cpu_nanos(hierarchy: &Hierarchy, path: &str) -> u64 {
+    if !hierarchy.is_v2() {
+        return hierarchy.controller_dir("cpuacct", path).map_or(0, |dir| number(dir.join("cpuacct.usage")));
+    }
+    let stat =
+        hierarchy.controller_dir("", path).and_then(|dir| fs::read_to_string(dir.join("cpu.stat")).ok());
+    keyed(&stat.unwrap_or_default(), "usage_usec").saturating_mul(1000)
 }
 
 /// A file that is one number.
@@ -75,49 +87,10 @@ pub fn number(path: impl AsRef<Path>) -> u64 {
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }
 
-/// A limit in a file; `max`, and numbers that no machine has, are none.
-fn limit(path: impl AsRef<Path>) -> Option<u64> {
-    let limit = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    Some(limit).filter(|limit| *limit <= UNLIMITED)
-}
-
 /// The number behind a word that begins a line.
 pub fn keyed(text: &str, key: &str) -> u64 {
     let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '));
     line.and_then(|v| v.trim().parse().ok()).unwrap_or_default()
-}
-
-/// A group of version 1.
-fn split(cpuacct: Option<&Path>, memory: Option<&Path>) -> Usage {
-    let mut usage = Usage::default();
-    if let Some(dir) = cpuacct {
-        usage.cpu_nanos = number(dir.join("cpuacct.usage"));
-    }
-    if let Some(dir) = memory {
-        let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-        usage.memory = number(dir.join("memory.usage_in_bytes"));
-        usage.limit = limit(dir.join("memory.limit_in_bytes"));
-        usage.working_set = usage.memory.saturating_sub(keyed(&stat, "total_inactive_file"));
-        usage.rss = keyed(&stat, "total_rss");
-        usage.swap = Some(keyed(&stat, "total_swap"));
-    }
-    usage
-}
-
-/// A group of version 2.
-fn unified(dir: &Path) -> Usage {
-    let cpu = fs::read_to_string(dir.join("cpu.stat")).unwrap_or_default();
-    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-    let memory = number(dir.join("memory.current"));
-    Usage {
-        cpu_nanos: keyed(&cpu, "usage_usec").saturating_mul(1000),
-        cpu_rate: None,
-        working_set: memory.saturating_sub(keyed(&stat, "inactive_file")),
-        memory,
-        limit: limit(dir.join("memory.max")),
-        rss: keyed(&stat, "anon"),
-        swap: Some(number(dir.join("memory.swap.current"))),
-    }
 }
 
 #[cfg(test)]
@@ -146,11 +119,6 @@ mod tests {
         put("a/memory.max", "max\n");
         let found = read(&Hierarchy::V2(dir.path().to_owned()), "a");
         assert_eq!(found.memory(Timestamp::UNIX_EPOCH)["availableBytes"], Value::Null);
-        for (text, limit) in [("9223372036854771712", None), ("8192", Some(8192))] {
-            put("memory/b/memory.limit_in_bytes", text);
-            let found = read(&Hierarchy::V1([("memory".to_owned(), dir.path().join("memory"))].into()), "b");
-            assert_eq!(found.limit, limit);
-        }
     }
 
     #[test]

@@ -56,14 +56,14 @@ pub fn prepare(path: &Path, kind: &str) -> io::Result<()> {
 
 /// The type that a volume would have to name.
 fn type_name(found: fs::FileType) -> Option<&'static str> {
-    let all: [(fn(&fs::FileType) -> bool, &str); 5] = [
-        (fs::FileType::is_dir, "Directory"),
-        (fs::FileType::is_file, "File"),
-        (FileTypeExt::is_socket, "Socket"),
-        (FileTypeExt::is_char_device, "CharDevice"),
-        (FileTypeExt::is_block_device, "BlockDevice"),
-    ];
-    all.into_iter().find(|(is, _)| is(&found)).map(|(_, name)| name)
+    match () {
+        () if found.is_dir() => Some("Directory"),
+        () if found.is_file() => Some("File"),
+        () if found.is_socket() => Some("Socket"),
+        () if found.is_char_device() => Some("CharDevice"),
+        () if found.is_block_device() => Some("BlockDevice"),
+        () => None,
+    }
 }
 
 #[cfg(test)]
