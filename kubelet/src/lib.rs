@@ -7,6 +7,7 @@
 mod admission;
 pub mod app;
 mod apparmor;
+mod authority;
 mod backoff;
 pub mod certificate;
 pub mod cgroup;

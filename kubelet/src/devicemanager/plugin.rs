@@ -12,6 +12,7 @@ use deviceplugin::v1beta1::{
     ContainerPreferredAllocationRequest, DevicePluginOptions, Empty, PreStartContainerRequest,
     PreferredAllocationRequest, RegisterRequest,
 };
+use futures::TryStreamExt as _;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use tonic::{Request, Response, Status};
 use super::DeviceManager;
 use super::choose::Question;
 use super::state::Ids;
+use crate::authority::AnyAuthority;
 use crate::metrics::devices as metrics;
 use crate::node::resources::is_extended;
 use crate::rpc::{dial, error_text};
@@ -227,7 +229,10 @@ pub async fn serve(manager: Arc<DeviceManager>, listener: UnixListener, stop: Ca
     let desk = Desk { manager: manager.clone(), stop: stop.clone() };
     let served = tonic::transport::Server::builder()
         .add_service(RegistrationServer::new(desk))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener).map_ok(AnyAuthority::new),
+            stop.cancelled_owned(),
+        )
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "Error while serving device plugin registration grpc server");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use client::limiter::Bucket;
+use futures::TryStreamExt as _;
 use parking_lot::Mutex;
 use pluginapi::podresources::v1::pod_resources_lister_server::{
     PodResourcesLister, PodResourcesListerServer,
@@ -25,6 +26,7 @@ use tonic::service::Interceptor;
 use tonic::{Request, Response, Status};
 
 use super::{Node, answer};
+use crate::authority::AnyAuthority;
 use crate::metrics::podresources as metrics;
 
 /// Name of the socket in its folder.
@@ -127,7 +129,10 @@ pub async fn serve(node: Arc<dyn Node>, only_active: bool, listener: UnixListene
     let served = tonic::transport::Server::builder()
         .add_service(OldServer::with_interceptor(lister.clone(), limiter.clone()))
         .add_service(PodResourcesListerServer::with_interceptor(lister, limiter))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener).map_ok(AnyAuthority::new),
+            stop.cancelled_owned(),
+        )
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "Failed to serve pod resources");
