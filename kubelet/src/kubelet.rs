@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use client::Client;
 use component::features::Gate;
 use informer::Store;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus as ApiPodStatus, Secret};
+use k8s_openapi::api::core::v1::{
+    ContainerStatus, Node, Pod, PodCondition, PodStatus as ApiPodStatus, Secret,
+};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -144,14 +146,16 @@ impl Kubelet {
         eviction: Option<Eviction>,
     ) -> ApiPodStatus {
         let old = self.status.get(pod.uid());
-        let mirror = if pod.is_static() { self.pods.mirror_of(pod) } else { None };
-        let fallback = mirror.as_ref().map_or_else(|| pod.api_status(), |m| m.api_status());
+        let old = old.unwrap_or_else(|| {
+            let mirror = if pod.is_static() { self.pods.mirror_of(pod) } else { None };
+            Arc::new(mirror.map_or_else(|| pod.api_status().clone(), |mirror| told_by_mirror(&mirror)))
+        });
         let failures = self.start_failures.lock().get(pod.uid()).cloned().unwrap_or_default();
         let eviction = eviction.or_else(|| self.past_deadline(pod, Timestamp::now()));
         let mut status = pod_status(&Inputs {
             pod,
             runtime,
-            old: old.as_deref().unwrap_or(fallback),
+            old: &old,
             start_failures: &failures,
             probes: self.probes.as_ref(),
             host_ips: &self.node.host_ips.read().clone(),
@@ -751,4 +755,12 @@ impl Steps for WorkerSteps {
             _ => {}
         }
     }
+}
+/// The status of a static pod as a former kubelet left it. Of init containers that had ended the runtime tells, else they count
+/// as ended without anything known, as upstream, which does not look at the mirror.
+fn told_by_mirror(mirror: &Pod) -> ApiPodStatus {
+    let mut status = mirror.api_status().clone();
+    let runs = |s: &ContainerStatus| s.state.as_ref().is_some_and(|state| state.running.is_some());
+    status.init_container_statuses.iter_mut().for_each(|all| all.retain(runs));
+    status
 }
