@@ -19,7 +19,6 @@ struct Reading {
     nanos: u64,
     /// Between this reading and the one before it.
     rate: u64,
-    asked: Instant,
 }
 
 /// The last reading of each group.
@@ -33,7 +32,7 @@ impl Rates {
         if self.0.get(id).is_some_and(recent) {
             return false;
         }
-        self.0.insert(id.to_owned(), Reading { at: now, nanos, rate: 0, asked: now });
+        self.0.insert(id.to_owned(), Reading { at: now, nanos, rate: 0 });
         true
     }
 
@@ -41,19 +40,18 @@ impl Rates {
     pub fn take(&mut self, id: &str, nanos: u64, now: Instant) -> u64 {
         self.begin(id, nanos, now);
         let Some(last) = self.0.get_mut(id) else { return 0 };
-        last.asked = now;
         let passed = now.duration_since(last.at);
         if passed >= SHORTEST {
             let used = u128::from(nanos.saturating_sub(last.nanos)).saturating_mul(1_000_000_000);
             let rate = used.checked_div(passed.as_nanos()).unwrap_or_default();
-            *last = Reading { at: now, nanos, rate: u64::try_from(rate).unwrap_or(u64::MAX), asked: now };
+            *last = Reading { at: now, nanos, rate: u64::try_from(rate).unwrap_or(u64::MAX) };
         }
         last.rate
     }
 
-    /// Forgets groups that were not asked for in a while: most are gone.
+    /// Forgets groups that were not read in a while: most are gone.
     pub fn tidy(&mut self, now: Instant) {
-        self.0.retain(|_, reading| now.duration_since(reading.asked) <= LONGEST);
+        self.0.retain(|_, reading| now.duration_since(reading.at) <= LONGEST);
         self.0.shrink_to(self.0.len().saturating_mul(2));
     }
 }

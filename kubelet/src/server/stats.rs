@@ -50,6 +50,8 @@ struct Container {
     id: String,
     usage: Usage,
     disk: Option<v1::FilesystemUsage>,
+    /// Path of its own group, if it can be told which one that is.
+    group: Option<String>,
 }
 
 /// Containers by their pod's namespace, name and id.
@@ -78,7 +80,23 @@ impl Stats {
         let listed = cri.list_containers(v1::ListContainersRequest::default()).await?;
         let present = present(&listed.containers);
         let all = answer.stats.into_iter().filter_map(container);
-        Ok(all.filter(|found| present.contains(found.id.as_str())).collect())
+        let mut shown: Vec<Container> = all.filter(|found| present.contains(found.id.as_str())).collect();
+        self.find_groups(&mut shown);
+        Ok(shown)
+    }
+
+    fn find_groups(&self, containers: &mut [Container]) {
+        let of_pod = |uid: &str| {
+            let pod = self.kubelet.pods.get(uid)?;
+            Some(self.kubelet.runtime.cgroups.container_paths(&pod))
+        };
+        let mut known: HashMap<String, Vec<String>> = HashMap::new();
+        for container in containers {
+            let uid = &container.pod.2;
+            let paths = known.entry(uid.clone()).or_insert_with(|| of_pod(uid).unwrap_or_default());
+            // The runtime may put its own name before the id, and an ending behind it.
+            container.group = paths.iter().find(|path| path.contains(&container.id)).cloned();
+        }
     }
 
     fn group(&self, path: &str) -> Usage {
@@ -102,12 +120,13 @@ impl Stats {
             if seen.insert(&container.pod.2) {
                 paths.push(self.kubelet.runtime.cgroups.pod_path(&pod));
             }
-            paths.extend(self.container_path(container));
+            paths.extend(container.group.clone());
         }
         let first = {
             let mut rates = self.rates.lock();
             rates.tidy(Instant::now());
-            let mut begin = |path: &String| rates.begin(path, self.group(path).cpu_nanos, Instant::now());
+            let read = |path: &str| usage::cpu_nanos(self.hierarchy(), path);
+            let mut begin = |path: &String| rates.begin(path, read(path), Instant::now());
             paths.iter().filter(|path| begin(path)).count()
         };
         if first > 0 {
@@ -221,15 +240,8 @@ impl Stats {
         self.system_groups().into_iter().map(one).collect()
     }
 
-    /// A container's own group, if it can be told which one that is.
-    fn container_path(&self, container: &Container) -> Option<String> {
-        let pod = self.kubelet.pods.get(&container.pod.2)?;
-        let paths = self.kubelet.runtime.cgroups.container_paths(&pod);
-        paths.into_iter().find(|path| path.contains(&container.id))
-    }
-
     fn figures(&self, container: &Container) -> Option<Figures> {
-        Some(figures::read(self.hierarchy(), &self.container_path(container)?))
+        Some(figures::read(self.hierarchy(), container.group.as_ref()?))
     }
 
     /// A container's swap: from its group, else what the runtime says.
@@ -253,11 +265,9 @@ impl Stats {
         let layers = containers.iter().map(|c| (c.name.clone(), c.layer())).collect();
         let volumes = self.kubelet.runtime.volumes.stats.latest(uid);
         let used = storage::total(&layers, files, volumes.as_ref());
-        let groups: Vec<Option<String>> = containers.iter().map(|c| self.container_path(c)).collect();
-        let all: Vec<Option<Figures>> =
-            groups.iter().map(|path| Some(figures::read(self.hierarchy(), path.as_ref()?))).collect();
-        let mut of = |((c, group), figures): ((&Container, &Option<String>), &Option<Figures>)| {
-            let usage = group.as_ref().map_or(c.usage, |path| self.rated(path));
+        let all: Vec<Option<Figures>> = containers.iter().map(|c| self.figures(c)).collect();
+        let mut of = |(c, figures): (&Container, &Option<Figures>)| {
+            let usage = c.group.as_ref().map_or(c.usage, |path| self.rated(path));
             let logs = files.logs.get(&c.name);
             let mut out = json!({
                 "name": c.name,
@@ -276,7 +286,7 @@ impl Stats {
         let mut out = json!({
             "podRef": {"name": name, "namespace": namespace, "uid": uid},
             "startTime": started,
-            "containers": containers.iter().zip(&groups).zip(&all).map(&mut of).collect::<Vec<_>>(),
+            "containers": containers.iter().zip(&all).map(&mut of).collect::<Vec<_>>(),
             "process_stats": processes.map(|count| json!({"process_count": count})),
             "cpu": usage.cpu(now),
             "memory": usage.memory(now),
@@ -419,18 +429,15 @@ impl Stats {
     /// The machine, the pods and their containers as control groups.
     fn groups(&self, containers: &[Container]) -> Vec<Group> {
         let mut out = vec![Group { id: "/".to_owned(), network: true, ..Group::default() }];
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for container in containers {
             let Some(pod) = self.kubelet.pods.get(&container.pod.2) else { continue };
             let names = (container.pod.0.clone(), container.pod.1.clone());
-            let cgroups = &self.kubelet.runtime.cgroups;
-            let paths = seen.entry(container.pod.2.clone()).or_insert_with(|| {
-                let id = format!("/{}", cgroups.pod_path(&pod));
+            if seen.insert(&container.pod.2) {
+                let id = format!("/{}", self.kubelet.runtime.cgroups.pod_path(&pod));
                 out.push(Group { id, pod: names.clone(), network: true, ..Group::default() });
-                cgroups.container_paths(&pod)
-            });
-            // The runtime may put its own name before the id, and an ending behind it.
-            let Some(path) = paths.iter().find(|path| path.contains(&container.id)) else { continue };
+            }
+            let Some(path) = &container.group else { continue };
             out.push(Group {
                 id: format!("/{path}"),
                 container: container.name.clone(),
@@ -577,6 +584,7 @@ fn container(stats: v1::ContainerStats) -> Option<Container> {
         id: attributes.id.clone(),
         usage,
         disk: stats.writable_layer,
+        group: None,
     })
 }
 

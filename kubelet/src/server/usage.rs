@@ -73,7 +73,8 @@ pub fn read(hierarchy: &Hierarchy, path: &str) -> Usage {
     }
 }
 
-fn cpu_nanos(hierarchy: &Hierarchy, path: &str) -> u64 {
+/// Processor time of a group in nanoseconds; zero if it cannot be read.
+pub fn cpu_nanos(hierarchy: &Hierarchy, path: &str) -> u64 {
     if !hierarchy.is_v2() {
         return hierarchy.controller_dir("cpuacct", path).map_or(0, |dir| number(dir.join("cpuacct.usage")));
     }
