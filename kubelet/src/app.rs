@@ -37,8 +37,10 @@ use crate::dra::manager::{Api, Cluster};
 use crate::dra::resolve::Gates as ClaimGates;
 use crate::dra::{DraManager, wipe};
 use crate::events::Events;
-use crate::eviction::{self, Signal};
+use crate::eviction::Signal;
+use crate::eviction::manager::EvictionManager;
 use crate::housekeeping;
+use crate::image::collect::Collector;
 use crate::image::manager::ImageManager;
 use crate::image::provider::Providers;
 use crate::image::pullmanager::policy::Policy;
@@ -272,6 +274,7 @@ impl Parts {
             max_pods: settings.max_pods,
             sysctls: Allowlist::new(&settings.allowed_unsafe_sysctls)?,
             garbage: options.garbage,
+            image_garbage: Collector::new(settings.image_policy(), Timestamp::now()),
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
@@ -345,9 +348,9 @@ impl Parts {
         tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
         tasks.spawn("daemon-groups", self.daemons.clone().run(stop.clone()));
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
-        let eviction =
-            eviction::manager::run(kubelet.clone(), options.settings.clone(), wake.clone(), stop.clone());
-        tasks.spawn("eviction", eviction);
+        let evictions =
+            EvictionManager::new(kubelet.clone(), self.pleg.clone(), &options.settings, wake.clone());
+        tasks.spawn("eviction", evictions.run(stop.clone()));
         if let Some(shutdown) = &kubelet.shutdown {
             let pods =
                 NodePods { kubelet: kubelet.clone(), workers: self.workers.clone(), report: wake.clone() };

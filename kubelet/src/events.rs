@@ -1,5 +1,7 @@
 //! Events about pods, containers and the node. Upstream: pkg/kubelet/events and pkg/kubelet/container/ref.go, v1.37.
 
+use std::collections::BTreeMap;
+
 use controller::{EventRecorder, NORMAL, WARNING};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 
@@ -16,9 +18,20 @@ impl Events {
     }
 
     fn write(&self, object: &ObjectReference, kind: &str, reason: &str, message: &str) {
+        self.annotated(object, BTreeMap::new(), kind, reason, message);
+    }
+
+    fn annotated(
+        &self,
+        object: &ObjectReference,
+        annotations: BTreeMap<String, String>,
+        kind: &str,
+        reason: &str,
+        message: &str,
+    ) {
         tracing::debug!(object = object.name, kind, reason, message, "Event occurred");
         if let Some(recorder) = &self.0 {
-            recorder.event(object, kind, reason, message);
+            recorder.annotated(object, annotations, kind, reason, message);
         }
     }
 
@@ -30,6 +43,17 @@ impl Events {
     /// Something wrong with a pod.
     pub fn warning(&self, pod: &Pod, reason: &str, message: &str) {
         self.write(&reference(pod, None), WARNING, reason, message);
+    }
+
+    /// Something wrong with a pod, with annotations for programs.
+    pub fn warning_with(
+        &self,
+        pod: &Pod,
+        annotations: BTreeMap<String, String>,
+        reason: &str,
+        message: &str,
+    ) {
+        self.annotated(&reference(pod, None), annotations, WARNING, reason, message);
     }
 
     /// Something normal about a container.

@@ -12,13 +12,11 @@ use k8s_openapi::jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::image::gc::{Image, Policy, Usage, bytes_to_free};
 use crate::kubelet::Kubelet;
 use crate::logs::rotate;
-use crate::node::machine::disk;
 use crate::pleg::Pleg;
 use crate::pod::view::PodView;
-use crate::runtime::garbage::{self, Dead};
+use crate::runtime::collect::{Keep, collect};
 use crate::runtime::query;
 use crate::runtime::sketch::{PodSketch, SketchContainer};
 use crate::worker::Workers;
@@ -37,14 +35,13 @@ pub async fn run(kubelet: Arc<Kubelet>, pleg: Arc<Pleg>, settings: Settings, sto
     let (orphans, containers, classes) = (interval(ORPHANS), interval(CONTAINERS), interval(CLASSES));
     let (images, logs) = (interval(IMAGES), interval(settings.container_log_monitor_interval.to_std()));
     tokio::pin!(orphans, containers, classes, images, logs);
-    let mut usage = Usage::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = orphans.tick() => remove_orphans(&kubelet, &pleg).await,
-            _ = containers.tick() => kubelet.spans.containers().run(collect_containers(&kubelet, &pleg)).await,
+            _ = containers.tick() => kubelet.spans.containers().run(collect(&kubelet, &pleg, Keep::Regular)).await,
             _ = classes.tick() => update_classes(&kubelet).await,
-            _ = images.tick() => kubelet.spans.images().run(collect_images(&kubelet, &settings, &mut usage)).await,
+            _ = images.tick() => kubelet.spans.images().run(kubelet.image_garbage.collect(&kubelet)).await,
             _ = logs.tick() => rotate_logs(&kubelet, &pleg, &settings).await,
         }
     }
@@ -126,92 +123,6 @@ async fn remove_mirrors(kubelet: &Kubelet, workers: &Workers) {
             tracing::error!(pod = mirror.log_name(), error, "Failed to delete mirror pod");
         }
     }
-}
-
-async fn collect_containers(kubelet: &Kubelet, pleg: &Pleg) {
-    let (mut dead, mut sandboxes) = (Vec::new(), Vec::new());
-    // Pods that are not wanted are dealt with where orphans are.
-    pleg.each(|uid, pod| {
-        if kubelet.pods.get(uid).is_some() {
-            dead.extend(Dead::of(uid, pod));
-            sandboxes.extend(garbage::sandboxes(pod, is_evicted(kubelet, uid)));
-        }
-    });
-    let now = nanoseconds(Timestamp::now());
-    for dead in garbage::containers(dead, |uid| is_evicted(kubelet, uid), &kubelet.garbage, now) {
-        if let Err(error) = kubelet.runtime.collect(&dead).await {
-            tracing::warn!(error, "Failed to collect container");
-        }
-    }
-    for id in sandboxes {
-        kubelet.runtime.remove_sandbox(&id).await;
-    }
-}
-
-/// True if the pod was evicted and has stopped: its containers tell nothing that its status does not.
-fn is_evicted(kubelet: &Kubelet, uid: &str) -> bool {
-    let status = kubelet.status.get(uid);
-    let evicted = status.is_some_and(|s| s.reason.as_deref() == Some("Evicted"));
-    evicted && kubelet.workers().is_some_and(|workers| !workers.may_run(uid))
-}
-
-/// Since 1970.
-pub fn nanoseconds(at: Timestamp) -> i64 {
-    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-async fn collect_images(kubelet: &Kubelet, settings: &Settings, usage: &mut Usage) {
-    let now = Timestamp::now();
-    let cri = &kubelet.runtime.cri;
-    let lists = tokio::try_join!(
-        cri.list_images(v1::ListImagesRequest::default()),
-        cri.list_containers(v1::ListContainersRequest::default()),
-        cri.image_fs_info(v1::ImageFsInfoRequest::default())
-    );
-    let (images, containers, fs) = match lists {
-        Ok(lists) => lists,
-        Err(error) => {
-            tracing::error!(%error, "Image garbage collection failed");
-            return;
-        }
-    };
-    let used: HashSet<&str> = (containers.containers.iter())
-        .flat_map(|c| [c.image_ref.as_str(), c.image_id.as_str()])
-        .chain(containers.containers.iter().filter_map(|c| c.image.as_ref()).map(|i| i.image.as_str()))
-        .collect();
-    let images: Vec<Image> = images
-        .images
-        .into_iter()
-        .map(|image| Image {
-            pinned: image.pinned
-                || used.contains(image.id.as_str())
-                || image.repo_tags.iter().chain(&image.repo_digests).any(|name| used.contains(name.as_str())),
-            id: image.id,
-            size: image.size,
-        })
-        .collect();
-    usage.observe(&images, |image| image.pinned, now);
-    let mut present: HashSet<String> = images.iter().map(|image| image.id.clone()).collect();
-    let policy = Policy {
-        high: settings.image_gc_high_threshold_percent,
-        low: settings.image_gc_low_threshold_percent,
-        min_age: settings.image_minimum_gc_age.to_std(),
-        max_age: settings.image_maximum_gc_age.to_std(),
-    };
-    let mountpoint =
-        fs.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|f| f.mountpoint.clone());
-    let Some(space) = mountpoint.and_then(|path| disk(Path::new(&path))) else { return };
-    let unsigned = |n: i64| u64::try_from(n).unwrap_or_default();
-    let wanted = bytes_to_free(unsigned(space.capacity), unsigned(space.available), &policy);
-    for image in usage.plan(&images, wanted, &policy, now) {
-        tracing::info!(image = image.id, size = image.size, "Removing image to free bytes");
-        let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
-        match cri.remove_image(v1::RemoveImageRequest { image: Some(spec) }).await {
-            Ok(_) => drop(present.remove(&image.id)),
-            Err(error) => tracing::error!(image = image.id, %error, "Failed to remove image"),
-        }
-    }
-    kubelet.runtime.images.prune(&present, now);
 }
 
 /// Rotates the logs of running containers that have grown too large.

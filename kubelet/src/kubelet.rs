@@ -22,7 +22,7 @@ use crate::apparmor;
 use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::eviction;
-use crate::housekeeping::nanoseconds;
+use crate::image::collect::Collector;
 use crate::node::resources;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::{self, NodeShutdown};
@@ -109,6 +109,8 @@ pub struct Kubelet {
     pub sysctls: Allowlist,
     /// How many dead containers are kept.
     pub garbage: Policy,
+    /// Removes images that nobody uses.
+    pub image_garbage: Collector,
     /// Why the runtime's network is not ready, if so.
     pub network_error: RwLock<Option<String>>,
     /// What is done before the machine is shut down; absent if nothing is.
@@ -123,6 +125,11 @@ pub struct Kubelet {
     pub admitting: Mutex<HashSet<String>>,
     /// Workers; set once, right after construction.
     pub workers: RwLock<Option<Arc<Workers>>>,
+}
+
+/// Since 1970.
+pub fn nanoseconds(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 impl Kubelet {
@@ -355,7 +362,7 @@ impl Kubelet {
         }
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
         self.events.normal(pod, "DeadlineExceeded", &message);
-        Some(Eviction { reason: "DeadlineExceeded".to_owned(), message })
+        Some(Eviction { reason: "DeadlineExceeded".to_owned(), message, is_disruption: false })
     }
 
     /// Makes the pod's control group. Containers that run outside of it, from before it existed, are stopped first.

@@ -30,6 +30,7 @@ struct Families {
     running_pods: Family<Gauge>,
     running_containers: Family<Gauge>,
     evictions: Family<Counter>,
+    stats_age: Family<Histogram>,
     probes: Family<Counter>,
     probe_durations: Family<Histogram>,
 }
@@ -57,6 +58,11 @@ fn families() -> &'static Families {
         )
         .labels(&["probe_type", "result", "container", "pod", "namespace", "pod_uid"])
         .stability(Stability::Beta);
+        let stats_age = Opts::new(
+            "kubelet_eviction_stats_age_seconds",
+            "Time between when stats are collected, and when pod is evicted based on those stats by eviction signal",
+        )
+        .labels(&["eviction_signal"]);
         let probe_durations =
             Opts::new("prober_probe_duration_seconds", "Duration in seconds for a probe response.")
                 .labels(&["probe_type", "container", "pod", "namespace"]);
@@ -95,6 +101,7 @@ fn families() -> &'static Families {
                 &[],
                 main,
             ),
+            stats_age: Family::registered(stats_age, &DEFAULT_BUCKETS, main),
             probes: Family::registered(probes, &[], probe_registry()),
             probe_durations: Family::registered(probe_durations, &DEFAULT_BUCKETS, probe_registry()),
         }
@@ -164,6 +171,11 @@ pub fn running<'a>(pods: impl Iterator<Item = &'a PodSketch>) {
 /// Counts an eviction for `signal`, such as `memory.available`.
 pub fn evicted(signal: &str) {
     families().evictions.with(&[signal]).inc();
+}
+
+/// Takes note of how old the levels were by which pods are chosen for `signal`.
+pub fn chosen_by_stats(signal: &str, age: Duration) {
+    families().stats_age.with(&[signal]).observe_duration(age);
 }
 
 /// Whom a probe asks.

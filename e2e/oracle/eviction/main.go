@@ -1,13 +1,17 @@
-// Records at which usage of memory upstream's kubelet lets the kernel wake it: what is available, the working set, the
-// usage, the threshold, and the answer.
+// Records what upstream's kubelet does when something runs short.
 //
-//	go run ./eviction > ../../kubelet/src/eviction/testdata/crossings.txt
+//	go run ./eviction crossings > ../../kubelet/src/eviction/testdata/crossings.txt
+//	go run ./eviction stories > ../../kubelet/src/eviction/testdata/stories.jsonl
+//
+// Crossings: at which usage of memory the kernel wakes it: what is available, the working set, the usage, the threshold, and
+// the answer. Stories: see stories.go.
 package main
 
 import (
 	"context"
 	"fmt"
 	"math/rand"
+	"os"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -34,6 +38,10 @@ func must[T any](value T, err error) T {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "stories" {
+		stories()
+		return
+	}
 	random := rand.New(rand.NewSource(1))
 	for i := 0; i < 200; i++ {
 		available, working := random.Uint64()%(64<<30), random.Uint64()%(64<<30)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::eviction::threshold::{self, Signal, Source, Threshold};
+use crate::image::gc::Policy as ImagePolicy;
 use crate::memorymanager::reserved::MemoryReservation;
 use crate::nodeshutdown::plan::Step;
 use crate::pod::resources::whole;
@@ -303,6 +304,17 @@ impl Settings {
         match cpu_count(&self.reserved_system_cpus).filter(|count| name == "cpu" && *count > 0) {
             Some(count) => count.saturating_mul(1000),
             None => i64::try_from(one(&self.system_reserved) + one(&self.kube_reserved)).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// When unused images are removed.
+    pub fn image_policy(&self) -> ImagePolicy {
+        let percent = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        ImagePolicy {
+            high: percent(self.image_gc_high_threshold_percent),
+            low: percent(self.image_gc_low_threshold_percent),
+            min_age: self.image_minimum_gc_age.to_std(),
+            max_age: self.image_maximum_gc_age.to_std(),
         }
     }
 

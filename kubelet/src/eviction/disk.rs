@@ -1,7 +1,6 @@
 //! What each pod takes of the file systems that can run out.
 //!
-//! [`counted`] decides what counts for which signal. Upstream: buildSignalToRankFunc and podDiskUsage in
-//! pkg/kubelet/eviction/helpers.go, v1.37.
+//! [`Layout::counted`] decides what counts for which signal. Upstream: podDiskUsage in pkg/kubelet/eviction/helpers.go, v1.37.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,13 +11,15 @@ use cri::v1;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Signal;
+use super::layout::{Counted, Layout};
+use super::message::Used;
 use crate::kubelet::Kubelet;
 use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::view::PodView;
 use crate::runtime::labels;
 use crate::volume::usage::DiskUsage;
 
-/// Writable layers of one pod's containers.
+/// Parts of one pod's containers, such as their writable layers, by the container's name.
 pub type PodLayers = BTreeMap<String, DiskUsage>;
 
 /// Writable layers of all containers, by the pod's id.
@@ -54,43 +55,56 @@ impl Layers {
     }
 }
 
-/// What of a pod's local storage counts for a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// Writable layers.
-    pub layers: bool,
-    /// Logs and local volumes.
-    pub files: bool,
-}
-
-/// What counts for a signal about disks; `dedicated` if images and layers have a file system of their own.
-pub fn counted(signal: Signal, dedicated: bool) -> Counted {
-    match signal {
-        Signal::ImageSpace | Signal::ImageInodes if dedicated => Counted { layers: true, files: false },
-        _ if dedicated => Counted { layers: false, files: true },
-        _ => Counted { layers: true, files: true },
-    }
-}
-
-/// What each of the pods takes, in bytes or inodes as the signal counts, by the pod's id.
-pub async fn usage(kubelet: &Kubelet, pods: &[Arc<Pod>], signal: Signal) -> HashMap<String, i64> {
+/// What each of the pods takes, in bytes or inodes as the signal counts, by the pod's id; containers' in bytes.
+pub(super) async fn usage(
+    kubelet: &Kubelet,
+    pods: &[Arc<Pod>],
+    signal: Signal,
+    layout: Layout,
+) -> HashMap<String, Used> {
     let layers = Layers::read(kubelet).await;
-    let counted = counted(signal, layers.dedicated);
     let inodes = matches!(signal, Signal::NodeInodes | Signal::ImageInodes);
-    let files = if counted.files { files(kubelet, pods).await } else { HashMap::new() };
+    let files = files(kubelet, pods).await;
     let one = |pod: &Arc<Pod>| {
-        let mut sum = files.get(pod.uid()).copied().unwrap_or_default();
-        if counted.layers {
-            layers.pods.get(pod.uid()).into_iter().flatten().for_each(|(_, layer)| sum += *layer);
-        }
-        let value = if inodes { sum.inodes } else { sum.bytes };
-        (pod.uid().to_owned(), i64::try_from(value).unwrap_or(i64::MAX))
+        let none = (PodLayers::new(), DiskUsage::default());
+        let (logs, volumes) = files.get(pod.uid()).unwrap_or(&none);
+        let layers = layers.pods.get(pod.uid()).unwrap_or(&none.0);
+        let sum = total(layout.counted(signal), layers, logs, *volumes);
+        let containers = if inodes { BTreeMap::new() } else { containers(layers, logs) };
+        let pod_sum = signed(if inodes { sum.inodes } else { sum.bytes });
+        (pod.uid().to_owned(), Used { pod: Some(pod_sum), containers })
     };
     pods.iter().map(one).collect()
 }
 
-/// Containers' logs, measured now, and local volumes as they were measured last.
-async fn files(kubelet: &Kubelet, pods: &[Arc<Pod>]) -> HashMap<String, DiskUsage> {
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The sum of what counts.
+pub(super) fn total(counted: Counted, layers: &PodLayers, logs: &PodLayers, volumes: DiskUsage) -> DiskUsage {
+    let mut sum = DiskUsage::default();
+    if counted.layers {
+        layers.values().for_each(|layer| sum += *layer);
+    }
+    if counted.files {
+        logs.values().for_each(|log| sum += *log);
+        sum += volumes;
+    }
+    sum
+}
+
+/// Bytes of containers of which both the layer and the log are known.
+pub(super) fn containers(layers: &PodLayers, logs: &PodLayers) -> BTreeMap<String, i64> {
+    let both = |(name, layer): (&String, &DiskUsage)| {
+        let log = logs.get(name)?;
+        Some((name.clone(), signed(layer.bytes.saturating_add(log.bytes))))
+    };
+    layers.iter().filter_map(both).collect()
+}
+
+/// Containers' logs, measured now, and the sum of local volumes as they were measured last, by the pod's id.
+async fn files(kubelet: &Kubelet, pods: &[Arc<Pod>]) -> HashMap<String, (PodLayers, DiskUsage)> {
     let (paths, stats) = (kubelet.paths.clone(), kubelet.runtime.volumes.stats.clone());
     let pods = pods.to_vec();
     let measured = tokio::task::spawn_blocking(move || {
@@ -99,12 +113,11 @@ async fn files(kubelet: &Kubelet, pods: &[Arc<Pod>]) -> HashMap<String, DiskUsag
             let owner = Owner { namespace: pod.namespace(), name: pod.name(), uid: pod.uid() };
             let found = HostFiles::measure(&paths, owner, names.iter().map(String::as_str));
             let mut sum = DiskUsage::default();
-            found.logs.values().for_each(|log| sum += *log);
             let latest = stats.latest(pod.uid());
             for volume in latest.iter().flat_map(|all| all.iter()).filter(|v| v.volume.local) {
                 sum += DiskUsage { bytes: volume.figures.used, inodes: volume.figures.inodes_used };
             }
-            (pod.uid().to_owned(), sum)
+            (pod.uid().to_owned(), (found.logs, sum))
         };
         pods.iter().map(one).collect()
     });
@@ -116,14 +129,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_counts() {
-        let of = |signal, dedicated| {
-            let counted = counted(signal, dedicated);
-            (counted.layers, counted.files)
+    fn sums() {
+        let of = |bytes, inodes| DiskUsage { bytes, inodes };
+        let layers = PodLayers::from([("a".to_owned(), of(10, 1)), ("b".to_owned(), of(20, 2))]);
+        let logs = PodLayers::from([("b".to_owned(), of(100, 1))]);
+        let sum = |layers_count, files| {
+            let counted = Counted { layers: layers_count, files };
+            total(counted, &layers, &logs, of(1000, 10)).bytes
         };
-        assert_eq!(of(Signal::NodeSpace, false), (true, true));
-        assert_eq!(of(Signal::ImageInodes, false), (true, true));
-        assert_eq!(of(Signal::NodeInodes, true), (false, true));
-        assert_eq!(of(Signal::ImageSpace, true), (true, false));
+        assert_eq!(
+            [sum(true, true), sum(true, false), sum(false, true), sum(false, false)],
+            [1130, 30, 1100, 0]
+        );
+        assert_eq!(containers(&layers, &logs), BTreeMap::from([("b".to_owned(), 120)]));
     }
 }

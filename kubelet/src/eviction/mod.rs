@@ -1,24 +1,30 @@
 //! Making room before the kernel has to: which resources are short, and which pod goes first.
 //!
-//! [`step`] and [`rank`] are pure; [`manager`] reads the machine and stops pods. Memory that is available is what the
-//! kernel estimates (`MemAvailable`); upstream subtracts the root group's working set, which comes to nearly the same.
+//! [`step`], [`rank`], [`layout`] and [`message`] are pure; [`manager`] makes room and stops pods. Memory that is available is
+//! what the kernel estimates (`MemAvailable`); upstream subtracts the root group's working set, which comes to nearly the same.
 //! What pods take of disks is in [`disk`], limits of local storage in [`local`]; [`notifier`] lets the
 //! kernel say when memory gets short. Upstream: pkg/kubelet/eviction, v1.37.
 
 pub mod admit;
 pub mod disk;
+pub mod layout;
+mod levels;
 pub mod local;
 pub mod manager;
+pub mod message;
 mod notifier;
+#[cfg(test)]
+mod oracle;
+pub mod rank;
 pub mod threshold;
+mod usage;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::node::status::{Pressure, binary};
+use crate::node::status::Pressure;
 pub use threshold::{Signal, Threshold};
 
 /// What there is of a resource, and what is left.
@@ -56,11 +62,7 @@ pub fn step(
 ) -> (Pressure, Vec<usize>) {
     let crossed = |index: usize, threshold: &Threshold| {
         let Some(level) = levels.get(&threshold.signal) else { return false };
-        let mut least = threshold.value.of(level.capacity);
-        if history.met.contains(&index) {
-            least = least.saturating_add(threshold.reclaim.map_or(0, |more| more.of(level.capacity)));
-        }
-        level.available < least
+        level.available < threshold.least(level, history.met.contains(&index))
     };
     let now_crossed: Vec<usize> =
         thresholds.iter().enumerate().filter(|(i, t)| crossed(*i, t)).map(|(i, _)| i).collect();
@@ -80,69 +82,44 @@ pub fn step(
         .map(|(i, _)| *i)
         .collect();
     history.met = due.iter().copied().collect();
-    let recent = |at: Option<Timestamp>| at.is_some_and(|at| since(at) < settle.max(Duration::from_secs(1)));
+    let recent = |at: Option<Timestamp>| at.is_some_and(|at| since(at) < settle);
     let pressure =
         Pressure { memory: recent(history.memory), disk: recent(history.disk), pid: recent(history.pid) };
     (pressure, due)
 }
 
-/// A pod that could be evicted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// The pod's id.
-    pub uid: String,
-    /// Its priority.
-    pub priority: i32,
-    /// What it uses of the resource.
-    pub usage: i64,
-    /// What it asked for.
-    pub request: i64,
-}
-
-/// Orders candidates: those above their request first, then lower priority, then the largest excess.
-pub fn rank(candidates: &mut [Candidate]) {
-    candidates.sort_by_key(|c| {
-        (c.usage <= c.request, c.priority, Reverse(c.usage.saturating_sub(c.request)), c.uid.clone())
-    });
-}
-
-/// What the status of an evicted pod says.
-pub fn message(threshold: &Threshold, level: &Level) -> String {
-    let amount = |n: i64| match threshold.signal {
-        Signal::NodeInodes | Signal::ImageInodes | Signal::Pids => n.to_string(),
-        _ => binary(n).0,
-    };
-    format!(
-        "The node was low on resource: {}. Threshold quantity: {}, available: {}. ",
-        threshold.signal.resource(),
-        amount(threshold.value.of(level.capacity)),
-        amount(level.available)
-    )
+/// True if no threshold is crossed, even with what has to be free beyond it. Asked after room was made: pods may stay.
+pub fn is_relieved(thresholds: &[Threshold], levels: &Levels) -> bool {
+    let crossed =
+        |t: &Threshold| levels.get(&t.signal).is_some_and(|level| level.available < t.least(level, true));
+    !thresholds.iter().any(crossed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::threshold::Amount;
     use super::*;
+    use machinery::quantity::{Format, Quantity};
 
     #[test]
     fn grace_and_reclaim() {
         let at = |s| Timestamp::from_second(s).unwrap();
         let mut history = History::default();
         let mib = |n: i64| n << 20;
+        let number = |n: i64| Amount::Number(Quantity::new(mib(n), Format::BinarySI));
+        let thresholds;
         let level = |available| Levels::from([(Signal::Memory, Level { available, capacity: mib(1000) })]);
         let soft = Threshold {
             signal: Signal::Memory,
             value: Amount::Share(0.2),
             grace: Duration::from_secs(30),
-            reclaim: Some(Amount::Number(mib(50))),
+            reclaim: Some(number(50)),
         };
-        let hard =
-            Threshold { value: Amount::Number(mib(100)), grace: Duration::ZERO, reclaim: None, ..soft };
+        let hard = Threshold { value: number(100), grace: Duration::ZERO, reclaim: None, ..soft.clone() };
         let settle = Duration::from_secs(300);
+        thresholds = [hard, soft];
         let mut look = |available, second| {
-            let (pressure, due) =
-                step(&mut history, &[hard, soft], &level(mib(available)), settle, at(second));
+            let (pressure, due) = step(&mut history, &thresholds, &level(mib(available)), settle, at(second));
             (pressure.memory, due)
         };
         assert_eq!(look(300, 0), (false, vec![]));
@@ -155,21 +132,5 @@ mod tests {
         assert_eq!(look(260, 60), (true, vec![]));
         assert_eq!(look(260, 349), (true, vec![]));
         assert_eq!(look(260, 351), (false, vec![]));
-        assert_eq!(
-            message(&hard, &Level { available: mib(50), capacity: mib(1000) }),
-            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
-        );
-    }
-
-    #[test]
-    fn order() {
-        let c = |uid: &str, priority, usage, request| Candidate { uid: uid.into(), priority, usage, request };
-        let mut list =
-            vec![c("within", 0, 5, 10), c("high", 9, 90, 0), c("small", 0, 10, 0), c("large", 0, 20, 0)];
-        rank(&mut list);
-        assert_eq!(
-            list.iter().map(|c| c.uid.as_str()).collect::<Vec<_>>(),
-            ["large", "small", "high", "within"]
-        );
     }
 }

@@ -92,7 +92,7 @@ impl Notifiers {
             );
             return Self::default();
         }
-        let watched = thresholds.iter().filter_map(|t| Watched::new(*t, hierarchy, pods)).collect();
+        let watched = thresholds.iter().filter_map(|t| Watched::new(t.clone(), hierarchy, pods)).collect();
         Self { watched, updated: None }
     }
 
@@ -122,12 +122,9 @@ mod tests {
     use super::*;
     use crate::eviction::threshold::{self, Amount};
 
-    const HARD: Threshold = Threshold {
-        signal: Signal::Memory,
-        value: Amount::Number(1 << 30),
-        grace: Duration::ZERO,
-        reclaim: None,
-    };
+    fn hard() -> Threshold {
+        Threshold { signal: Signal::Memory, value: Amount::Share(0.1), grace: Duration::ZERO, reclaim: None }
+    }
 
     /// Recorded from upstream's notifier, see `e2e/oracle/eviction`.
     #[test]
@@ -149,11 +146,11 @@ mod tests {
 
     #[test]
     fn names() {
-        let soft = Threshold { grace: Duration::from_secs(60), ..HARD };
-        let of_pods = Threshold { signal: Signal::AllocatableMemory, ..HARD };
+        let soft = Threshold { grace: Duration::from_secs(60), ..hard() };
+        let of_pods = Threshold { signal: Signal::AllocatableMemory, ..hard() };
         let expected = ["hard memory", "soft memory", "hard allocatable memory"];
         assert_eq!(
-            [HARD, soft, of_pods].map(|t| description(&t)),
+            [hard(), soft, of_pods].map(|t| description(&t)),
             expected.map(|n| format!("{n} eviction threshold"))
         );
     }
@@ -161,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn version_2_is_not_watched() {
         let dir = tempfile::tempdir().unwrap();
-        let mut notifiers = Notifiers::new(&[HARD], &Hierarchy::V2(dir.path().to_owned()), "kubepods");
+        let mut notifiers = Notifiers::new(&[hard()], &Hierarchy::V2(dir.path().to_owned()), "kubepods");
         notifiers.update(&Hierarchy::V2(dir.path().to_owned()), &Levels::new(), Instant::now());
         assert!(notifiers.watched.is_empty());
         assert!(futures::poll!(Box::pin(notifiers.crossed())).is_pending());

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use component::duration::GoDuration;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use machinery::quantity::{Format, Quantity};
 
-use crate::pod::resources::whole;
+use super::Level;
 
 /// A resource that may run short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,16 @@ impl Signal {
         Self::ALL.iter().find(|(signal, _)| *signal == self).map_or("", |(_, name)| name)
     }
 
+    /// How amounts of the resource are written. Upstream: makeSignalObservations.
+    pub fn format(self) -> Format {
+        match self {
+            Signal::Memory | Signal::AllocatableMemory | Signal::NodeSpace | Signal::ImageSpace => {
+                Format::BinarySI
+            }
+            Signal::NodeInodes | Signal::ImageInodes | Signal::Pids => Format::DecimalSI,
+        }
+    }
+
     /// The resource's name in messages.
     pub fn resource(self) -> &'static str {
         match self {
@@ -69,19 +79,19 @@ impl Signal {
 }
 
 /// A number, or a share of what there is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Amount {
     /// In the resource's unit.
-    Number(i64),
+    Number(Quantity),
     /// From 0 to 1.
     Share(f64),
 }
 
 impl Amount {
     /// The number for a capacity.
-    pub fn of(self, capacity: i64) -> i64 {
+    pub fn of(&self, capacity: i64) -> i64 {
         match self {
-            Amount::Number(number) => number,
+            Amount::Number(number) => number.value(),
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_precision_loss,
@@ -90,10 +100,19 @@ impl Amount {
             Amount::Share(share) => (capacity as f64 * share) as i64,
         }
     }
+
+    /// The number for a capacity as people read it: as it was configured, a share in powers of 1024, whatever is counted.
+    /// Upstream: GetThresholdQuantity in pkg/kubelet/eviction/api/types.go.
+    pub fn shown(&self, capacity: i64) -> String {
+        match self {
+            Amount::Number(number) => number.to_string(),
+            Amount::Share(_) => Quantity::new(self.of(capacity), Format::BinarySI).to_string(),
+        }
+    }
 }
 
 /// When pods are evicted.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     /// What is looked at.
     pub signal: Signal,
@@ -106,6 +125,12 @@ pub struct Threshold {
 }
 
 impl Threshold {
+    /// What has to be available; `with_reclaim` if the threshold counts as crossed until more than its value is.
+    pub fn least(&self, level: &Level, with_reclaim: bool) -> i64 {
+        let more = self.reclaim.as_ref().filter(|_| with_reclaim).map_or(0, |more| more.of(level.capacity));
+        self.value.of(level.capacity).saturating_add(more)
+    }
+
     /// True for thresholds that evict at once.
     pub fn is_hard(&self) -> bool {
         self.grace.is_zero()
@@ -176,8 +201,8 @@ pub fn parse(source: &Source<'_>) -> Result<Vec<Threshold>, String> {
 /// together, so evictions come before the kernel ends processes. Upstream: addAllocatableThresholds.
 pub fn with_allocatable(thresholds: &[Threshold]) -> Vec<Threshold> {
     let of_memory = thresholds.iter().filter(|t| t.signal == Signal::Memory && t.is_hard());
-    let copies = of_memory.map(|t| Threshold { signal: Signal::AllocatableMemory, ..*t });
-    let mut out: Vec<Threshold> = thresholds.iter().copied().chain(copies).collect();
+    let copies = of_memory.map(|t| Threshold { signal: Signal::AllocatableMemory, ..t.clone() });
+    let mut out: Vec<Threshold> = thresholds.iter().cloned().chain(copies).collect();
     out.sort_by_key(|threshold| threshold.signal);
     out
 }
@@ -195,7 +220,7 @@ fn statement(name: &str, text: &str, grace: Duration) -> Result<Option<Threshold
         Amount::Share(share) if share > 1.0 => {
             Err(format!("eviction percentage threshold {name} must be <= 100%: {text}"))
         }
-        Amount::Number(number) if number <= 0 => {
+        Amount::Number(number) if number.sign() <= 0 => {
             Err(format!("eviction threshold {name} must be positive: {text}"))
         }
         value => Ok(Some(Threshold { signal, value, grace, reclaim: None })),
@@ -207,7 +232,7 @@ fn minimum(name: &str, text: &str) -> Result<Amount, String> {
         Amount::Share(share) if share <= 0.0 => {
             Err(format!("eviction percentage minimum reclaim {name} must be positive: {text}"))
         }
-        Amount::Number(number) if number < 0 => {
+        Amount::Number(number) if number.sign() < 0 => {
             Err(format!("negative eviction minimum reclaim specified for {name}"))
         }
         amount => Ok(amount),
@@ -220,8 +245,8 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
         let percent: f32 = percent.parse().map_err(|_| format!("invalid percentage {text:?}"))?;
         return Ok(Amount::Share(f64::from(percent / 100.0)));
     }
-    machinery::quantity::Quantity::parse(text).map_err(|e| format!("quantity {text:?}: {e}"))?;
-    Ok(Amount::Number(whole(&Quantity(text.to_owned()))))
+    let quantity = Quantity::parse(text).map_err(|e| format!("quantity {text:?}: {e}"))?;
+    Ok(Amount::Number(quantity))
 }
 
 fn grace_period(text: &str) -> Result<Duration, String> {

@@ -2,6 +2,7 @@
 //!
 //! Upstream: pkg/kubelet/images and pkg/credentialprovider, v1.37.
 
+pub mod collect;
 pub mod credentials;
 pub mod gc;
 pub mod manager;

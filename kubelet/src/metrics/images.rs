@@ -1,6 +1,7 @@
 //! Images that pods ask for, and what is remembered of pulls.
 //!
-//! Upstream: pkg/kubelet/images/metrics.go and pullmanager/metrics.go, v1.37, without those of its cache in memory.
+//! Upstream: pkg/kubelet/images/metrics.go and pullmanager/metrics.go without those of its cache in memory, and what
+//! pkg/kubelet/metrics/metrics.go has of images, v1.37.
 
 use std::sync::OnceLock;
 
@@ -11,6 +12,7 @@ struct Families {
     intents: Family<Gauge>,
     records: Family<Gauge>,
     checks: Family<Counter>,
+    removed: Family<Counter>,
 }
 
 fn families() -> &'static Families {
@@ -33,12 +35,17 @@ fn families() -> &'static Families {
             "kubelet_imagemanager_image_mustpull_checks_total",
             "Counter for how many times kubelet checked whether credentials need to be re-verified to access an image",
         );
+        let removed = Opts::new(
+            "kubelet_image_garbage_collected_total",
+            "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
+        );
         let labels = &["pull_policy", "present_locally", "pull_required"];
         Families {
             requests: Family::registered(requests.labels(labels), &[], registry),
             intents: Family::registered(intents, &[], registry),
             records: Family::registered(records, &[], registry),
             checks: Family::registered(checks.labels(&["result"]), &[], registry),
+            removed: Family::registered(removed.labels(&["reason"]), &[], registry),
         }
     })
 }
@@ -70,6 +77,24 @@ pub fn checked(result: Checked) {
         Checked::Error => "error",
     };
     families().checks.with(&[result]).inc();
+}
+
+/// Why an image was removed.
+#[derive(Clone, Copy, Debug)]
+pub enum Removed {
+    /// Nobody had used it for long.
+    Age,
+    /// To make room.
+    Space,
+}
+
+/// Counts an image that was removed.
+pub fn removed(why: Removed) {
+    let reason = match why {
+        Removed::Age => "age",
+        Removed::Space => "space",
+    };
+    families().removed.with(&[reason]).inc();
 }
 
 /// Shows how many files there are about pulls.

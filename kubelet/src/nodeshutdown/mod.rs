@@ -63,6 +63,7 @@ fn killed() -> Eviction {
     Eviction {
         reason: "Terminated".to_owned(),
         message: "Pod was terminated in response to imminent node shutdown.".to_owned(),
+        is_disruption: true,
     }
 }
 

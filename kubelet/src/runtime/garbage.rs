@@ -122,11 +122,12 @@ pub fn containers(all: Vec<Dead>, gone: impl Fn(&str) -> bool, policy: &Policy, 
     out
 }
 
-/// Sandboxes to remove: neither ready nor in use, nor the newest of a pod that is not gone.
-pub fn sandboxes(pod: &PodSketch, gone: bool) -> Vec<String> {
+/// Sandboxes to remove: neither ready nor in use, nor the newest of a pod that is not gone. `removed` are ids of
+/// containers that have just been removed.
+pub fn sandboxes(pod: &PodSketch, gone: bool, removed: impl Fn(&str) -> bool) -> Vec<String> {
     let newest = pod.sandboxes.iter().map(|s| s.created_at).max();
     let unused = pod.sandboxes.iter().filter(|sandbox| {
-        let used = pod.containers.iter().any(|c| c.sandbox == sandbox.id);
+        let used = pod.containers.iter().any(|c| c.sandbox == sandbox.id && !removed(&c.id));
         !sandbox.ready && !used && (gone || Some(sandbox.created_at) != newest)
     });
     unused.map(|s| s.id.clone()).collect()
@@ -292,9 +293,19 @@ mod tests {
         };
         let found: Vec<_> = Dead::of("u", &pod).map(|d| (d.id, d.unknown)).collect();
         assert_eq!(found, [("2".to_owned(), true), ("3".to_owned(), false)]);
-        assert_eq!(sandboxes(&pod, false), ["old"]);
+        let none = |_: &str| false;
+        assert_eq!(sandboxes(&pod, false, none), ["old"]);
         let one = PodSketch { sandboxes: vec![sandbox("a", false, 1)], ..PodSketch::default() };
-        assert_eq!((sandboxes(&one, false).len(), sandboxes(&one, true).len()), (0, 1));
+        assert_eq!((sandboxes(&one, false, none).len(), sandboxes(&one, true, none).len()), (0, 1));
+        let ended = PodSketch {
+            sandboxes: vec![sandbox("new", false, 2)],
+            containers: vec![container("1", v1::ContainerState::ContainerExited)],
+            ..PodSketch::default()
+        };
+        assert_eq!(
+            (sandboxes(&ended, true, none).len(), sandboxes(&ended, true, |id| id == "1").len()),
+            (0, 1)
+        );
     }
 
     #[test]

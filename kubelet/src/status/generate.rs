@@ -54,6 +54,8 @@ pub struct Eviction {
     pub reason: String,
     /// The details.
     pub message: String,
+    /// True if the node's state is the reason, not what the pod did: controllers are told by a condition.
+    pub is_disruption: bool,
 }
 
 /// Everything that a status depends on.
@@ -115,7 +117,7 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         out.reason = old.reason.clone().or_else(|| pod.api_status().reason.clone());
         out.message = old.message.clone().or_else(|| pod.api_status().message.clone());
     }
-    let evicted = inputs.eviction.as_ref().filter(|e| matches!(e.reason.as_str(), "Evicted" | "Terminated"));
+    let evicted = inputs.eviction.as_ref().filter(|e| e.is_disruption);
     if let Some(eviction) = &inputs.eviction {
         phase = "Failed".to_owned();
         out.reason = Some(eviction.reason.clone());
