@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use client::limiter::Bucket;
@@ -49,10 +49,11 @@ use crate::kubelet::{Kubelet, WorkerSteps};
 use crate::lockfile;
 use crate::memorymanager::MemoryManager;
 use crate::network::{self, dns};
+use crate::node::features::declared;
 use crate::node::health::{RuntimeHealth, next_look, runtime_health};
 use crate::node::lease;
 use crate::node::machine::{self, Machine, disk};
-use crate::node::manager::{NodeManager, allocatable, update_pod_cidr};
+use crate::node::manager::{NodeManager, Told, allocatable, update_pod_cidr};
 use crate::node::tunables;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::NodeShutdown;
@@ -171,6 +172,26 @@ fn adjust_oom_score(score: i64) {
     }
 }
 
+/// Takes note of what the runtime can do, before the first pod is judged by it.
+async fn note_runtime(cri: &cri::Client, options: &Options, node: &NodeFacts) {
+    let status = cri.status(v1::StatusRequest::default()).await;
+    let able = status.as_ref().ok().and_then(|status| status.features.as_ref());
+    let declared = declared(|gate| options.gates.enabled(gate), able);
+    node.declared_features.get_or_init(|| declared);
+    node.note(&runtime_health(status).0);
+}
+
+/// What the event says about volumes in memory that may be swapped out.
+const SWAPPED: &str = "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) might be \
+    swapped to disk and should no longer be considered secure.";
+
+/// An event if secrets may end up in swap space.
+fn tell_swap(paths: &Paths, events: &Events, node: &str) {
+    if tunables::swaps_memory_volumes(&paths.root) {
+        events.node(node, true, "PossibleMemoryBackedVolumesOnDisk", SWAPPED);
+    }
+}
+
 /// Brings the kernel and this process into the state that pods need, or says what is not as it must be.
 fn prepare_node(settings: &Settings) -> Result<(), Error> {
     if settings.fail_swap_on && tunables::swap_is_on() {
@@ -221,14 +242,14 @@ impl Parts {
         });
         crate::metrics::install(&hostname);
         let events = Events::new(recorder);
+        tell_swap(&paths, &events, &hostname);
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
         let daemons = Daemons::new(hierarchy.clone(), settings)?;
         // Before anything is limited: its own group may be one of those that Kubernetes' daemons are limited by.
         daemons.place_kubelet();
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
-        // What it can do is known before the first pod is judged by it.
-        node.note(&runtime_health(cri.status(v1::StatusRequest::default()).await).0);
+        note_runtime(&cri, options, &node).await;
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
@@ -350,6 +371,7 @@ impl Parts {
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let evictions =
             EvictionManager::new(kubelet.clone(), self.pleg.clone(), &options.settings, wake.clone());
+        tasks.spawn("oom-watcher", crate::oom::run(kubelet.clone(), stop.clone()));
         tasks.spawn("eviction", evictions.run(stop.clone()));
         if let Some(shutdown) = &kubelet.shutdown {
             let pods =
@@ -537,6 +559,7 @@ impl Parts {
             given_ips: options.node_ips.clone(),
             pod_cidrs: RwLock::default(),
             wake,
+            told: Told::default(),
         };
         let stop = process.shutdown.clone();
         process.tasks.spawn("node-status", async move { manager.run(stop).await });
@@ -830,6 +853,7 @@ fn facts(
         user_namespaces: RwLock::default(),
         pressure: RwLock::default(),
         groups_policy: RwLock::default(),
+        declared_features: OnceLock::new(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Events about pods, containers and the node. Upstream: pkg/kubelet/events and pkg/kubelet/container/ref.go, v1.37.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use controller::{EventRecorder, NORMAL, WARNING};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -9,12 +10,16 @@ use crate::pod::view::{ContainerRef, PodView};
 
 /// Writes events; without an API server they only go to the log.
 #[derive(Clone, Default)]
-pub struct Events(Option<EventRecorder>);
+pub struct Events {
+    recorder: Option<EventRecorder>,
+    /// The id of the node's object, once it is known.
+    node: Arc<OnceLock<String>>,
+}
 
 impl Events {
     /// Events go through this recorder.
     pub fn new(recorder: Option<EventRecorder>) -> Self {
-        Self(recorder)
+        Self { recorder, node: Arc::default() }
     }
 
     fn write(&self, object: &ObjectReference, kind: &str, reason: &str, message: &str) {
@@ -30,7 +35,7 @@ impl Events {
         message: &str,
     ) {
         tracing::debug!(object = object.name, kind, reason, message, "Event occurred");
-        if let Some(recorder) = &self.0 {
+        if let Some(recorder) = &self.recorder {
             recorder.annotated(object, annotations, kind, reason, message);
         }
     }
@@ -66,13 +71,19 @@ impl Events {
         self.write(&reference(pod, Some(container)), WARNING, reason, message);
     }
 
+    /// From now on events about the node name its object, as the first one found it.
+    pub fn know_node(&self, uid: &str) {
+        self.node.get_or_init(|| uid.to_owned());
+    }
+
     /// Something about the node.
     pub fn node(&self, name: &str, warning: bool, reason: &str, message: &str) {
         let object = ObjectReference {
+            api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(name.to_owned()),
-            // The node's name stands for its uid, as upstream's events have it.
-            uid: Some(name.to_owned()),
+            // The name stands for the id until that is known: `kubectl describe` looks for both.
+            uid: Some(self.node.get().cloned().unwrap_or_else(|| name.to_owned())),
             ..ObjectReference::default()
         };
         self.write(&object, if warning { WARNING } else { NORMAL }, reason, message);

@@ -23,7 +23,7 @@ use crate::container::env::Fetched;
 use crate::events::Events;
 use crate::eviction;
 use crate::image::collect::Collector;
-use crate::node::resources;
+use crate::node::{features, resources};
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::{self, NodeShutdown};
 use crate::paths::{Paths, make_dir};
@@ -238,7 +238,9 @@ impl Kubelet {
 
     async fn sync_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<Synced, String> {
         let pod = &self.allocate(pod);
-        let mut runtime = self.query(pod.uid()).await?;
+        let mut runtime = self.query(pod.uid()).await.inspect_err(|error| {
+            self.events.warning(pod, "FailedSync", &format!("error determining status: {error}"));
+        })?;
         let now = Timestamp::now();
         let api = self.generate(pod, &runtime, false, None);
         runtime.ips = api.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
@@ -521,11 +523,13 @@ impl Kubelet {
 
     fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {
         self.has_room(pod)?;
+        apparmor::admit(pod, apparmor::is_enabled)?;
+        features::admit(pod, self.node.declared_features.get().map_or(&[], Vec::as_slice))?;
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
             let (reason, message) = nodeshutdown::REJECTED;
             return Err(Rejection { reason: reason.to_owned(), message: message.to_owned() });
         }
-        apparmor::admit(pod, apparmor::is_enabled)
+        Ok(())
     }
 
     /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in

@@ -32,6 +32,7 @@ pub mod network;
 pub mod node;
 mod node_facts;
 pub mod nodeshutdown;
+mod oom;
 pub mod options;
 mod paths;
 mod pleg;

@@ -1,7 +1,7 @@
 //! What the rest of the kubelet needs to know about its node.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::{NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use parking_lot::RwLock;
@@ -39,6 +39,8 @@ pub struct NodeFacts {
     pub recursive_read_only: RwLock<Vec<String>>,
     /// Runtime handlers that can make user namespaces; "" is the default one.
     pub user_namespaces: RwLock<Vec<String>>,
+    /// What it declares that it can do, once the runtime has said what it can.
+    pub declared_features: OnceLock<Vec<&'static str>>,
     /// What the node is short of.
     pub pressure: RwLock<Pressure>,
     /// Whether the runtime keeps to a pod's supplemental groups; `None` if it has not said.

@@ -48,33 +48,27 @@ struct Seen {
 
 /// When each image was first seen and last used.
 #[derive(Debug, Default)]
-pub struct Usage {
-    seen: HashMap<String, Seen>,
-    /// False until the first look: what is there then may be of any age.
-    looked: bool,
-}
+pub struct Usage(HashMap<String, Seen>);
 
 impl Usage {
     /// Takes note of what is there and what is in use.
     pub fn observe(&mut self, images: &[Image], now: Timestamp) {
-        let first = if self.looked { now } else { Timestamp::UNIX_EPOCH };
         let mut next = HashMap::with_capacity(images.len());
         for image in images {
-            let never = Seen { first, last_used: Timestamp::UNIX_EPOCH };
-            let mut seen = self.seen.get(&image.id).copied().unwrap_or(never);
+            let never = Seen { first: now, last_used: Timestamp::UNIX_EPOCH };
+            let mut seen = self.0.get(&image.id).copied().unwrap_or(never);
             if image.in_use {
                 seen.last_used = now;
             }
             next.insert(image.id.clone(), seen);
         }
-        self.seen = next;
-        self.looked = true;
+        self.0 = next;
     }
 
     /// Images that nobody uses and nothing keeps, the longest unused first.
     fn unused<'a>(&self, images: &'a [Image]) -> Vec<(&'a Image, Seen)> {
         let free = images.iter().filter(|image| !image.pinned && !image.in_use);
-        let mut out: Vec<_> = free.filter_map(|image| Some((image, *self.seen.get(&image.id)?))).collect();
+        let mut out: Vec<_> = free.filter_map(|image| Some((image, *self.0.get(&image.id)?))).collect();
         out.sort_by(|(a, x), (b, y)| (x.last_used, x.first, &a.id).cmp(&(y.last_used, y.first, &b.id)));
         out
     }
@@ -184,7 +178,8 @@ mod tests {
             vec![image("a", false), image("b", false), image("used", true), image("pinned", false)];
         usage.observe(&images, at(1000));
         assert_eq!(ids(usage.spare(&images, &POLICY, at(1000))), ["b", "a"]);
-        // What was there at the start may be of any age, what came later is too young for two minutes.
+        // What has just come is too young for two minutes, to this kubelet all images at its start.
+        assert!(usage.spare(&images, &POLICY, at(219)).is_empty());
         images.push(image("new", false));
         usage.observe(&images, at(1100));
         assert_eq!(ids(usage.spare(&images, &POLICY, at(1219))), ["b", "a"]);

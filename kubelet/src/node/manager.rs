@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, Patch, PatchParams};
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::events;
 use super::health::RuntimeHealth;
 use super::machine::{Machine, disk};
 use super::resources::{self, Amounts};
@@ -51,6 +53,15 @@ pub struct NodeManager {
     pub pod_cidrs: RwLock<String>,
     /// Something changed that the API server should know at once.
     pub wake: Arc<Notify>,
+    /// What was last told of.
+    pub told: Told,
+}
+
+/// What events were written of, so that they are written once.
+#[derive(Default)]
+pub struct Told {
+    unschedulable: AtomicBool,
+    rebooted: AtomicBool,
 }
 
 impl NodeManager {
@@ -103,6 +114,7 @@ impl NodeManager {
                 images,
                 handlers: health.handlers,
                 supplemental_groups_policy: health.supplemental_groups_policy,
+                declared_features: self.kubelet.node.declared_features.get().map_or(&[], Vec::as_slice),
                 not_ready: &health.errors,
                 pressure,
                 now: Timestamp::now(),
@@ -170,8 +182,12 @@ impl NodeManager {
         let api = self.client.all::<Node>();
         let name = &self.kubelet.node.name;
         let Some(known) = api.get_opt(name).await? else {
-            return match api.create(&self.fresh().await).await {
-                Ok(_) => Ok(()),
+            let fresh = self.fresh().await;
+            return match api.create(&fresh).await {
+                Ok(_) => {
+                    self.tell_changes(&NodeStatus::default(), &fresh.status.unwrap_or_default());
+                    Ok(())
+                }
                 Err(error) if error.is_already_exists() => Ok(()),
                 Err(error) => Err(error),
             };
@@ -267,6 +283,10 @@ impl NodeManager {
             other => other?,
         };
         self.tell_pod_cidrs(node.spec.as_ref()).await;
+        if let Some(uid) = &node.metadata.uid {
+            self.events.know_node(uid);
+        }
+        self.tell_schedulable(node.spec.as_ref());
         let old = node.status.unwrap_or_default();
         let new = self.status(&old).await;
         let old_enough =
@@ -276,7 +296,32 @@ impl NodeManager {
         }
         let change = Patch::Strategic(patch(&old, &new));
         api.patch_status(name, &change, &PatchParams::default()).await?;
+        self.tell_changes(&old, &new);
         Ok(true)
+    }
+
+    /// Events about a status that the API server has taken.
+    fn tell_changes(&self, old: &NodeStatus, new: &NodeStatus) {
+        let name = &self.kubelet.node.name;
+        if let Some(message) = events::reboot(name, old, new)
+            && !self.told.rebooted.swap(true, Ordering::Relaxed)
+        {
+            self.events.node(name, true, "Rebooted", &message);
+        }
+        for reason in events::reasons(old, new) {
+            tracing::info!(node = name, event = reason, "Recording event message for node");
+            self.events.node(name, false, reason, &events::text(name, reason));
+        }
+    }
+
+    /// An event if an administrator has closed the node to new pods, or opened it again.
+    fn tell_schedulable(&self, spec: Option<&NodeSpec>) {
+        let closed = spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
+        if self.told.unschedulable.swap(closed, Ordering::Relaxed) != closed {
+            let reason = if closed { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            let name = &self.kubelet.node.name;
+            self.events.node(name, false, reason, &events::text(name, reason));
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Inputs<'a> {
     pub handlers: Vec<NodeRuntimeHandler>,
     /// Whether the runtime keeps to a pod's supplemental groups; `None` if it does not say, and what it said before stays.
     pub supplemental_groups_policy: Option<bool>,
+    /// What the node declares that it can do.
+    pub declared_features: &'a [&'static str],
     /// Why the node is not ready; empty if it is.
     pub not_ready: &'a [String],
     /// Which resources are short: `memory.available` and so on.
@@ -90,6 +92,8 @@ pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
     if let Some(keeps) = inputs.supplemental_groups_policy {
         status.features = Some(NodeFeatures { supplemental_groups_policy: Some(keeps) });
     }
+    let declared: Vec<String> = inputs.declared_features.iter().map(|name| (*name).to_owned()).collect();
+    status.declared_features = (!declared.is_empty()).then_some(declared);
     status.node_info = Some(NodeSystemInfo {
         machine_id: machine.machine_id.clone(),
         system_uuid: machine.system_uuid.clone(),
@@ -302,6 +306,7 @@ mod tests {
                 images: vec![],
                 handlers: vec![],
                 supplemental_groups_policy: groups,
+                declared_features: &["A"],
                 not_ready: errors,
                 pressure: Pressure::default(),
                 now: Timestamp::from_second(now).unwrap(),

@@ -63,6 +63,19 @@ pub fn swap_is_on() -> bool {
         .is_ok_and(|text| text.lines().filter(|l| !l.is_empty()).count() > 1)
 }
 
+/// Whether what lies in memory volumes may be swapped out after all: swap is on, and the kernel cannot keep it from that.
+/// `root` is the kubelet's folder, in which that is tried.
+pub fn swaps_memory_volumes(root: &Path) -> bool {
+    if !swap_is_on() {
+        return false;
+    }
+    let place = root.join("tmpfs-noswap-test");
+    let kept = std::fs::create_dir_all(&place).is_ok() && sys::mounts::tmpfs_is_kept(&place);
+    // An empty folder that stays does no harm.
+    let _ = std::fs::remove_dir(&place);
+    !kept
+}
+
 /// Lets this process open so many files. Without the right to, that is said once.
 pub fn allow_open_files(number: i64) {
     let wanted = u64::try_from(number).unwrap_or_default();

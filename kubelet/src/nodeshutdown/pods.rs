@@ -36,7 +36,7 @@ impl Pods for NodePods {
     }
 
     fn tell(&self, message: &str) {
-        self.kubelet.events.node(&self.kubelet.node.name, false, "NodeShutdown", message);
+        self.kubelet.events.node(&self.kubelet.node.name, false, "Shutdown", message);
         self.report.notify_one();
     }
 }

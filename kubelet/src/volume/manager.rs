@@ -365,8 +365,7 @@ fn make(item: &Item, around: &Around) -> io::Result<()> {
             }
             folder(path, mode.unwrap_or(0o777))?;
             if *memory && !sys::mounts::is_mounted(path)? {
-                let size = size.map(|size| format!("size={size}")).unwrap_or_default();
-                sys::mounts::tmpfs(path, &size)?;
+                sys::mounts::tmpfs(path, *size)?;
                 // Without a mode, it has the kernel's: open to all, and sticky.
                 if let Some(mode) = mode {
                     std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))?;
@@ -381,7 +380,7 @@ fn make(item: &Item, around: &Around) -> io::Result<()> {
         Work::Files { files, memory } => {
             folder(path, 0o777)?;
             if *memory && !sys::mounts::is_mounted(path)? {
-                sys::mounts::tmpfs(path, "")?;
+                sys::mounts::tmpfs(path, None)?;
             }
             let changed = atomic::write(path, files, now)?;
             if let Some(group) = group.filter(|_| changed) {

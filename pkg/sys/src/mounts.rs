@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
@@ -103,11 +104,46 @@ fn is_mount_root(target: &Path) -> Option<bool> {
     }
 }
 
-/// Mounts a memory file system, with `options` such as `size=1000`.
+/// Mounts a memory file system of at most so many bytes, or of half the memory. What is in it is never swapped out, where
+/// the kernel can keep it from that (6.4 and later, and not within a user namespace).
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
+pub fn tmpfs(target: &Path, bytes: Option<i64>) -> io::Result<()> {
+    /// True once the kernel did not know the option: it complains in its log each time.
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    let [plain, kept] = options(bytes);
+    if !REFUSED.load(Ordering::Relaxed) {
+        match mount_tmpfs(target, &kept) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) =>
+            {
+                REFUSED.store(true, Ordering::Relaxed);
+            }
+            mounted => return mounted,
+        }
+    }
+    mount_tmpfs(target, &plain)
+}
+
+/// Whether the kernel keeps a memory file system from being swapped out; tried in a folder that is empty.
+pub fn tmpfs_is_kept(target: &Path) -> bool {
+    let [_, kept] = options(None);
+    let mounted = mount_tmpfs(target, &kept).is_ok();
+    mounted && unmount(target).is_ok()
+}
+
+/// Options of a mount: without a word about swap, and with it.
+fn options(bytes: Option<i64>) -> [String; 2] {
+    let size = bytes.map(|bytes| format!("size={bytes}"));
+    let with = |last: Option<&str>| {
+        let all: Vec<&str> = size.as_deref().into_iter().chain(last).collect();
+        all.join(",")
+    };
+    [with(None), with(Some("noswap"))]
+}
+
+fn mount_tmpfs(target: &Path, options: &str) -> io::Result<()> {
     let data = std::ffi::CString::new(options).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     Ok(rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), data.as_c_str())?)
 }
