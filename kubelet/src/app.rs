@@ -55,6 +55,7 @@ use crate::node::lease;
 use crate::node::machine::{self, Machine, disk};
 use crate::node::manager::{NodeManager, Told, allocatable, update_pod_cidr};
 use crate::node::tunables;
+use crate::node::version;
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::NodeShutdown;
 use crate::nodeshutdown::pods::NodePods;
@@ -172,21 +173,38 @@ fn adjust_oom_score(score: i64) {
     }
 }
 
+/// Writes events, at a rate of its own.
+fn recorder(client: &Client, settings: &Settings, hostname: &str, stop: &CancellationToken) -> EventRecorder {
+    let limited = client.with_options(&event_options(settings)).unwrap_or_else(|_| client.clone());
+    EventRecorder::new(&limited.named("events"), "kubelet", hostname, stop)
+}
+
 /// Takes note of what the runtime can do, before the first pod is judged by it.
-async fn note_runtime(cri: &cri::Client, options: &Options, node: &NodeFacts) {
+async fn note_runtime(cri: &cri::Client, options: &Options, node: &NodeFacts) -> RuntimeHealth {
     let status = cri.status(v1::StatusRequest::default()).await;
     let able = status.as_ref().ok().and_then(|status| status.features.as_ref());
     let declared = declared(|gate| options.gates.enabled(gate), able);
     node.declared_features.get_or_init(|| declared);
-    node.note(&runtime_health(status).0);
+    let health = runtime_health(status).0;
+    node.note(&health);
+    health
 }
+
+/// What the event says about control groups of version 1.
+const OLD_GROUPS: &str = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. Please \
+    migrate to cgroup v2. More information at https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
 
 /// What the event says about volumes in memory that may be swapped out.
 const SWAPPED: &str = "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) might be \
     swapped to disk and should no longer be considered secure.";
 
-/// An event if secrets may end up in swap space.
-fn tell_swap(paths: &Paths, events: &Events, node: &str) {
+/// Events about what an administrator should know of the machine: secrets may end up in swap space, its groups are of a
+/// version that upstream will drop.
+fn tell_of_machine(paths: &Paths, events: &Events, node: &str, hierarchy: &Hierarchy) {
+    if !hierarchy.is_v2() {
+        tracing::info!(warning = OLD_GROUPS, "Warning: cgroup check");
+        events.node(node, true, "CgroupV1", OLD_GROUPS);
+    }
     if tunables::swaps_memory_volumes(&paths.root) {
         events.node(node, true, "PossibleMemoryBackedVolumesOnDisk", SWAPPED);
     }
@@ -236,20 +254,16 @@ impl Parts {
             Some(path) => Some(connect(path, options, &hostname, process).await?.traced(spans.tracer())),
             None => None,
         };
-        let recorder = client.as_ref().map(|c| {
-            let limited = c.with_options(&event_options(settings)).unwrap_or_else(|_| c.clone());
-            EventRecorder::new(&limited.named("events"), "kubelet", &hostname, &stop)
-        });
         crate::metrics::install(&hostname);
-        let events = Events::new(recorder);
-        tell_swap(&paths, &events, &hostname);
+        let events = Events::new(client.as_ref().map(|c| recorder(c, settings, &hostname, &stop)));
         let machine = Machine::read();
         let hierarchy = Hierarchy::detect()?;
+        tell_of_machine(&paths, &events, &hostname, &hierarchy);
         let daemons = Daemons::new(hierarchy.clone(), settings)?;
         // Before anything is limited: its own group may be one of those that Kubernetes' daemons are limited by.
         daemons.place_kubelet();
         let node = Arc::new(facts(options, &machine, &hostname, &hierarchy, &paths)?);
-        note_runtime(&cri, options, &node).await;
+        let health = note_runtime(&cri, options, &node).await;
         let driver = detect::driver(&cri, &settings.cgroup_driver).await?;
         let cgroups = reserve::build(hierarchy, driver, settings, &node, &machine, &events).await?;
         let factory = client.clone().map(Factory::new);
@@ -314,8 +328,12 @@ impl Parts {
             daemons,
             machine,
             hostname,
-            runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
-            health: Arc::new(RwLock::new(RuntimeHealth::unknown())),
+            runtime_version: format!(
+                "{}://{}",
+                version.runtime_name,
+                version::shown(&version.runtime_version)
+            ),
+            health: Arc::new(RwLock::new(health)),
         })
     }
 

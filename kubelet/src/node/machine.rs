@@ -78,6 +78,19 @@ impl Machine {
     }
 }
 
+/// True if this process is root only within a user namespace. Upstream: moby/sys/userns.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    is_mapped(&map)
+}
+
+/// The kernel's first namespace maps all ids to themselves.
+fn is_mapped(map: &str) -> bool {
+    let first = map.lines().next().unwrap_or_default();
+    let all: Vec<&str> = first.split_whitespace().collect();
+    !(all.is_empty() || all == ["0", "0", "4294967295"])
+}
+
 /// Both say how many tasks there may be. Upstream: pkg/kubelet/stats/pidlimit.
 pub fn max_tasks() -> Option<i64> {
     let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
@@ -165,6 +178,12 @@ pub fn default_address() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_of_users() {
+        let all = ["         0          0 4294967295\n", "0 100000 65536\n", "0 1000 1\n1 2 3\n", ""];
+        assert_eq!(all.map(is_mapped), [false, true, true, false]);
+    }
 
     #[test]
     fn reads_files() {

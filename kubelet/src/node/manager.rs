@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, Patch, PatchParams};
+use component::features::{Gate, enabled};
 use cri::v1;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events;
 use super::health::RuntimeHealth;
-use super::machine::{Machine, disk};
+use super::machine::{Machine, disk, in_user_namespace};
 use super::resources::{self, Amounts};
 use super::status::{Inputs, binary, cpus, differs, go_arch, node_status, patch};
 use crate::config::Settings;
@@ -114,6 +115,7 @@ impl NodeManager {
                 images,
                 handlers: health.handlers,
                 supplemental_groups_policy: health.supplemental_groups_policy,
+                in_user_namespace: enabled(Gate::KubeletInUserNamespace).then(in_user_namespace),
                 declared_features: self.kubelet.node.declared_features.get().map_or(&[], Vec::as_slice),
                 not_ready: &health.errors,
                 pressure,
@@ -367,7 +369,8 @@ fn own_resources(settings: &Settings, machine: &Machine, storage: i64) -> (Amoun
     ]);
     if settings.local_storage_capacity_isolation {
         let name = "ephemeral-storage".to_owned();
-        capacity.insert(name.clone(), binary(storage));
+        // Upstream writes this one without powers of 1024: EphemeralStorageCapacityFromFsInfo.
+        capacity.insert(name.clone(), Quantity(decimal(storage)));
         given.insert(name, Quantity(allocatable.ephemeral_storage.to_string()));
     }
     // What is set aside for huge pages is no memory for others. Upstream: MachineInfo in setters.go.
@@ -379,6 +382,11 @@ fn own_resources(settings: &Settings, machine: &Machine, storage: i64) -> (Amoun
         given.insert(name, binary(*bytes));
     }
     (capacity, given)
+}
+
+/// A number in its canonical form with powers of 1000.
+fn decimal(number: i64) -> String {
+    machinery::quantity::Quantity::new(number, machinery::quantity::Format::DecimalSI).to_string()
 }
 
 /// What of the machine pods may have: all, less what is reserved and what evictions keep free.

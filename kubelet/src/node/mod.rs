@@ -12,3 +12,4 @@ pub mod manager;
 pub mod resources;
 pub mod status;
 pub mod tunables;
+pub mod version;

@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub supplemental_groups_policy: Option<bool>,
     /// What the node declares that it can do.
     pub declared_features: &'a [&'static str],
+    /// Whether the kubelet is root only within a user namespace; absent if the node does not say.
+    pub in_user_namespace: Option<bool>,
     /// Why the node is not ready; empty if it is.
     pub not_ready: &'a [String],
     /// Which resources are short: `memory.available` and so on.
@@ -105,7 +107,7 @@ pub fn node_status(inputs: Inputs<'_>, old: &NodeStatus) -> NodeStatus {
         kube_proxy_version: String::new(),
         operating_system: "linux".to_owned(),
         architecture: go_arch().to_owned(),
-        running_in_user_namespace: None,
+        running_in_user_namespace: inputs.in_user_namespace,
         swap: (machine.swap > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap) }),
     });
     let conditions = status.conditions.get_or_insert_default();
@@ -307,6 +309,7 @@ mod tests {
                 handlers: vec![],
                 supplemental_groups_policy: groups,
                 declared_features: &["A"],
+                in_user_namespace: Some(false),
                 not_ready: errors,
                 pressure: Pressure::default(),
                 now: Timestamp::from_second(now).unwrap(),
