@@ -201,6 +201,7 @@ const SWAPPED: &str = "The tmpfs noswap option is not supported. Memory-backed v
 /// Events about what an administrator should know of the machine: secrets may end up in swap space, its groups are of a
 /// version that upstream will drop.
 fn tell_of_machine(paths: &Paths, events: &Events, node: &str, hierarchy: &Hierarchy) {
+    crate::metrics::cgroup_version(if hierarchy.is_v2() { 2 } else { 1 });
     if !hierarchy.is_v2() {
         tracing::info!(warning = OLD_GROUPS, "Warning: cgroup check");
         events.node(node, true, "CgroupV1", OLD_GROUPS);

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use crate::container::security::describe;
 use crate::http_get::{Error as GetError, Get};
+use crate::metrics::pods;
 
 /// Longest a hook's request may take; the caller's grace period usually ends it earlier.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -54,7 +55,7 @@ async fn http(
         Err(GetError::PlainAnswer { .. }) => {
             get.scheme = "http".to_owned();
             get.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            get.send(REQUEST_LIMIT).await.map(drop)
+            get.send(REQUEST_LIMIT).await.map(|_| pods::hook_fell_back())
         }
         // Any answer will do; its status is not looked at, as upstream.
         other => other.map(drop),

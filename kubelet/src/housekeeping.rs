@@ -92,6 +92,7 @@ async fn remove_orphans(kubelet: &Arc<Kubelet>, pleg: &Pleg) {
         match query::pod_status(&kubelet.runtime.cri, &kubelet.runtime.name, &uid).await {
             Ok(status) if !status.is_up() => {}
             Ok(status) => {
+                crate::metrics::pods::found_orphan();
                 tracing::info!(
                     pod_uid = uid,
                     name = status.name,

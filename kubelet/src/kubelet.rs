@@ -312,7 +312,15 @@ impl Kubelet {
             let from_files = pods.iter().filter(|pod| pod.is_static()).count();
             (pods.len() - from_files, from_files)
         };
-        crate::metrics::work::pods(split(&self.pods.list()), split(&self.active_pods()));
+        let all = self.pods.list();
+        crate::metrics::work::pods(split(&all), split(&self.active_pods()));
+        let ephemeral =
+            all.iter().map(|pod| pod.spec().ephemeral_containers.as_ref().map_or(0, Vec::len)).sum();
+        crate::metrics::pods::kinds(split(&all).1, ephemeral);
+        if let Some(workers) = self.workers() {
+            let working = workers.working(|uid| self.pods.get(uid).is_some());
+            crate::metrics::pods::working(working.into_iter());
+        }
     }
 
     /// Records what came of a sync and tells the API server at once.

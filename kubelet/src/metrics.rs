@@ -6,9 +6,11 @@ pub mod admission;
 pub mod cpus;
 pub mod devices;
 pub mod dra;
+pub mod http;
 pub mod images;
 pub mod memory;
 pub mod podresources;
+pub mod pods;
 pub mod shutdown;
 pub mod volumes;
 pub mod work;
@@ -115,14 +117,24 @@ pub fn install(node: &str) {
     cpus::install();
     devices::install();
     dra::install();
+    http::install();
     images::install();
     memory::install();
     podresources::install();
+    pods::install();
     shutdown::install();
     volumes::install();
     work::install();
     let name = Opts::new("kubelet_node_name", "The node's name. The count is always 1.").labels(&["node"]);
     Family::<Gauge>::registered(name, &[], default_registry()).with(&[node]).set(1.0);
+    let provider = Opts::new(
+        "kubelet_metrics_provider",
+        "Metrics provider used by kubelet to collect container stats. Values can be 'cadvisor' and 'cri'",
+    );
+    // Figures of containers are read from control groups, as cAdvisor does.
+    Family::<Gauge>::registered(provider.labels(&["provider"]), &[], default_registry())
+        .with(&["cadvisor"])
+        .set(1.0);
     cri::observe(|operation, took, failed| {
         let all = families();
         all.operations.with(&[operation]).inc();
@@ -131,6 +143,12 @@ pub fn install(node: &str) {
             all.errors.with(&[operation]).inc();
         }
     });
+}
+
+/// Shows the version of control groups.
+pub fn cgroup_version(version: u8) {
+    let opts = Opts::new("kubelet_cgroup_version", "cgroup version on the hosts.");
+    Family::<Gauge>::registered(opts, &[], default_registry()).one().set(f64::from(version));
 }
 
 /// Warns that a later Kubernetes will not talk to this runtime.

@@ -122,6 +122,9 @@ impl Runtime {
                     container = name,
                     "PreStop hook not completed in grace period"
                 );
+                if handler.sleep.is_some() {
+                    crate::metrics::pods::sleep_was_short();
+                }
                 // It goes on until its container ends.
                 hook.detach();
             }

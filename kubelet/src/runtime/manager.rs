@@ -24,7 +24,7 @@ use crate::dra::DraManager;
 use crate::events::Events;
 use crate::image::manager::ImageManager;
 use crate::logs::pod_log_directory;
-use crate::metrics::work;
+use crate::metrics::{pods, work};
 use crate::network::{dns, hostname};
 use crate::node_facts::NodeFacts;
 use crate::paths::{Paths, make_dir};
@@ -325,6 +325,9 @@ impl PodSync<'_> {
     async fn create_sandbox(&self, attempt: u32) -> Result<Option<(String, Vec<String>)>, String> {
         let pod = self.pod;
         work::pod_starts();
+        if pod.spec().host_users == Some(false) {
+            pods::starts_in_namespace();
+        }
         if let Err(error) = self.runtime.dra.prepare(pod).await {
             let message = format!("Failed to prepare dynamic resources: {error}");
             self.runtime.events.warning(pod, "FailedPrepareDynamicResources", &message);
@@ -334,6 +337,9 @@ impl PodSync<'_> {
         let made = self.try_create_sandbox(attempt).await;
         let id = made.map_err(|error| {
             work::pod_failed();
+            if pod.spec().host_users == Some(false) {
+                pods::failed_in_namespace();
+            }
             let message = format!("Failed to create pod sandbox: {error}");
             self.runtime.events.warning(pod, "FailedCreatePodSandBox", &message);
             format!(

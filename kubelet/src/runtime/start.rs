@@ -16,11 +16,15 @@ use crate::container::service_env::service_env;
 use crate::hooks;
 use crate::image::manager::Request;
 use crate::logs;
+use crate::metrics::pods;
 use crate::network::hostname;
 use crate::paths::make_dir;
 use crate::pod::view::PodView;
 use crate::status::generate::StartFailure;
 use crate::volume::mounts::{self, container_mounts};
+
+/// What a runtime says when an image cannot be mounted. Upstream: ErrImageVolumeMountFailed in k8s.io/cri-api/pkg/errors.
+const IMAGE_VOLUME: &str = "ImageVolumeMountFailed";
 
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
 
@@ -44,6 +48,7 @@ impl PodSync<'_> {
             .await
             .map_err(|message| warn("Failed", failure(CONFIG_ERROR, message)))?;
         let log_path = format!("{}/{}", start.sandbox.log_directory, config.log_path);
+        let images = config.mounts.iter().filter(|mount| mount.image.is_some()).count();
         let created = self
             .runtime
             .cri
@@ -52,8 +57,10 @@ impl PodSync<'_> {
                 config: Some(config),
                 sandbox_config: Some(start.sandbox.clone()),
             })
-            .await
-            .map_err(|e| warn("Failed", failure("CreateContainerError", e.message())))?;
+            .await;
+        let failed = created.as_ref().err().is_some_and(|e| e.message().contains(IMAGE_VOLUME));
+        pods::images_mounted(images, failed);
+        let created = created.map_err(|e| warn("Failed", failure("CreateContainerError", e.message())))?;
         self.runtime.events.container_normal(self.pod, &name, "Created", "Container created");
         let id = created.container_id;
         if let Some(memory) = &self.runtime.node.limits.memory {

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
+use crate::metrics::http::Observed;
 use crate::options::Options;
 use guard::Guard;
 use stats::Stats;
@@ -203,6 +204,7 @@ pub fn start(
     let service = move |request: Request<Incoming>| -> BoxFuture<'static, Response<Body>> {
         let (server, guard) = (guarded.clone(), guard.clone());
         Box::pin(async move {
+            let _observed = Observed::begin(request.method(), request.uri().path(), true);
             match guard.admit(request).await {
                 Ok(request) => server.told(request, true).await,
                 Err(refusal) => *refusal,
@@ -224,6 +226,7 @@ fn read_only(server: Arc<Server>, settings: &Settings, process: &Process) -> Res
     let service = move |request: Request<Incoming>| -> BoxFuture<'static, Response<Body>> {
         let server = server.clone();
         Box::pin(async move {
+            let _observed = Observed::begin(request.method(), request.uri().path(), false);
             let first = request.uri().path().split('/').nth(1).unwrap_or_default();
             if matches!(first, "healthz" | "pods" | "stats" | "metrics") {
                 server.told(request, false).await

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::conditions;
+use crate::metrics::pods;
 use crate::pod::restart;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 
@@ -30,6 +31,8 @@ pub struct Entry {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
+    /// Since when the API server has not been told; absent once it has been.
+    pub waits_since: Option<Timestamp>,
 }
 
 /// Latest statuses by pod id.
@@ -45,6 +48,12 @@ impl StatusCache {
     /// The latest status of a pod.
     pub fn get(&self, uid: &str) -> Option<&Entry> {
         self.entries.get(uid)
+    }
+
+    /// The API server has been told of a version; since when it had not been.
+    pub fn told(&mut self, uid: &str, version: u64) -> Option<Timestamp> {
+        let entry = self.entries.get_mut(uid)?;
+        if entry.version == version { entry.waits_since.take() } else { entry.waits_since }
     }
 
     /// All entries.
@@ -110,7 +119,9 @@ impl StatusCache {
             finished,
             namespace: pod.namespace().to_owned(),
             name: pod.name().to_owned(),
+            waits_since: cached.and_then(|e| e.waits_since).or(Some(now)),
         };
+        pods::status_changed(old, &entry.status);
         self.entries.insert(pod.uid().to_owned(), entry);
         true
     }

@@ -132,6 +132,7 @@ impl StatusManager {
         if let Some(change) = patch(pod.uid(), pod.api_status(), &merged) {
             match pods.patch_status(&entry.name, &Patch::Strategic(change), &PatchParams::default()).await {
                 Ok(answer) => {
+                    self.observe_told(uid, entry.version);
                     pod = Arc::new(Pod { spec: None, ..answer });
                     self.answered.lock().insert(uid.to_owned(), pod.clone());
                 }
@@ -154,6 +155,14 @@ impl StatusManager {
                 Err(error) if error.is_not_found() => self.forget(uid),
                 Err(error) => tracing::info!(pod = pod.log_name(), %error, "Failed to delete pod"),
             }
+        }
+    }
+
+    /// Measures how long the API server did not know of a change.
+    fn observe_told(&self, uid: &str, version: u64) {
+        if let Some(since) = self.cache.lock().told(uid, version) {
+            let took = Timestamp::now().duration_since(since);
+            crate::metrics::pods::told(took.try_into().unwrap_or_default());
         }
     }
 

@@ -21,7 +21,7 @@ pub use mailbox::Kill;
 use mailbox::Mailbox;
 pub use phase::Phase;
 
-use crate::metrics::work;
+use crate::metrics::{pods, work};
 use crate::pod::view::PodView;
 use crate::spans::{self, Spans};
 use crate::status::generate::Eviction;
@@ -87,6 +87,7 @@ impl Workers {
     pub fn update(self: &Arc<Self>, pod: Arc<Pod>) {
         let mut entries = self.entries.lock();
         let uid = pod.uid().to_owned();
+        let mut again = false;
         if let Some(entry) = entries.get_mut(&uid) {
             let comes = entry.is_static && !pod.is_deleted();
             if !comes || entry.phase != Phase::Finished {
@@ -94,6 +95,10 @@ impl Workers {
                 entry.mailbox.update(pod);
                 return;
             }
+            again = true;
+        }
+        if again {
+            pods::came_again(pod.is_static());
         }
         let mailbox = Arc::new(Mailbox::new(pod.clone()));
         let entry = Entry {
@@ -105,10 +110,10 @@ impl Workers {
         };
         entries.insert(uid.clone(), entry);
         drop(entries);
-        let (workers, stop) = (self.clone(), self.stop.clone());
+        let (workers, stop, made) = (self.clone(), self.stop.clone(), Instant::now());
         tokio::spawn(async move {
             tokio::select! {
-                () = workers.run(&uid, &mailbox) => {}
+                () = workers.run(&uid, &mailbox, made) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -141,6 +146,17 @@ impl Workers {
     /// True if the pod is being stopped or has been.
     pub fn is_terminating(&self, uid: &str) -> bool {
         self.phase(uid).is_some_and(|phase| phase != Phase::Syncing)
+    }
+
+    /// All pods with workers, as metrics show them; `is_wanted` tells whether anybody wants a pod.
+    pub fn working(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<pods::Working> {
+        let entries = self.entries.lock();
+        let one = |(uid, entry): (&String, &Entry)| pods::Working {
+            phase: entry.phase,
+            is_wanted: is_wanted(uid),
+            is_static: entry.is_static,
+        };
+        entries.iter().map(one).collect()
     }
 
     /// Ids of all pods with a worker.
@@ -209,7 +225,7 @@ impl Workers {
         }
     }
 
-    async fn run(&self, uid: &str, mailbox: &Mailbox) {
+    async fn run(&self, uid: &str, mailbox: &Mailbox, made: Instant) {
         let mut phase = Phase::Syncing;
         let mut pause = Duration::ZERO;
         let mut last: Option<Arc<Pod>> = None;
@@ -219,6 +235,9 @@ impl Workers {
             phase = phase.next(&pod, kill.as_ref());
             self.set_phase(uid, phase);
             let (begin, operation) = (Instant::now(), operation(phase, last.as_ref(), &pod));
+            if last.is_none() {
+                pods::begins(pod.spec().containers.len(), begin.duration_since(made));
+            }
             last = Some(pod.clone());
             pause = match phase {
                 Phase::Syncing => self.sync(uid, mailbox, &pod, operation, interrupt).await,
