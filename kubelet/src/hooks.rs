@@ -5,13 +5,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use crate::container::security::describe;
+use crate::events::Events;
 use crate::http_get::{Error as GetError, Get};
 use crate::metrics::pods;
 
 /// Longest a hook's request may take; the caller's grace period usually ends it earlier.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs a hook to its end.
+/// Runs a hook to its end. That it was answered without the HTTPS it asked for is an event.
 ///
 /// # Errors
 /// If it fails; the text is for the pod's status.
@@ -22,6 +23,7 @@ pub async fn run(
     container: &Container,
     handler: &LifecycleHandler,
     pod_ip: &str,
+    events: &Events,
 ) -> Result<(), String> {
     let named = || format!("for Container {:?} in Pod {:?} failed", container.name, describe(pod));
     if let Some(exec) = &handler.exec {
@@ -33,8 +35,16 @@ pub async fn run(
     }
     if let Some(action) = &handler.http_get {
         let path = action.path.clone().unwrap_or_default();
-        return http(action, container, pod_ip)
-            .await
+        let answered = http(action, container, pod_ip).await;
+        if let Ok(Some(host)) = &answered {
+            pods::hook_fell_back();
+            let message = format!(
+                "request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
+            );
+            events.warning(pod, "LifecycleHTTPFallback", &message);
+        }
+        return answered
+            .map(drop)
             .map_err(|error| format!("HTTP lifecycle hook ({path}) {} - error: {error}", named()));
     }
     if let Some(sleep) = &handler.sleep {
@@ -44,21 +54,26 @@ pub async fn run(
     Err("Cannot run handler: invalid handler".to_owned())
 }
 
+/// Asks; where the question was put again in plain HTTP, host and port.
 async fn http(
     action: &k8s_openapi::api::core::v1::HTTPGetAction,
     container: &Container,
     pod_ip: &str,
-) -> Result<(), GetError> {
+) -> Result<Option<String>, GetError> {
     let mut get = Get::new(action, container, pod_ip, "lifecycle")?;
     match get.send(REQUEST_LIMIT).await {
         // Pods written before https was honoured here still work.
         Err(GetError::PlainAnswer { .. }) => {
             get.scheme = "http".to_owned();
             get.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            get.send(REQUEST_LIMIT).await.map(|_| pods::hook_fell_back())
+            let host = match get.host.contains(':') {
+                true => format!("[{}]:{}", get.host, get.port),
+                false => format!("{}:{}", get.host, get.port),
+            };
+            get.send(REQUEST_LIMIT).await.map(|_| Some(host))
         }
         // Any answer will do; its status is not looked at, as upstream.
-        other => other.map(drop),
+        other => other.map(|_| None),
     }
 }
 

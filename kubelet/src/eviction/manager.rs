@@ -30,8 +30,8 @@ use crate::worker::Phase;
 const LOOK: Duration = Duration::from_secs(10);
 /// The next look after a pod was stopped.
 const SOON: Duration = Duration::from_secs(1);
-/// Longest wait for an evicted pod to end before the next one is chosen.
-const WAIT: Duration = Duration::from_secs(30);
+/// A pod has at least so many seconds to end before the next one is chosen.
+const WAIT: i64 = 10;
 /// Grace period of a hard eviction in seconds, as upstream.
 const GRACE: i64 = 1;
 
@@ -182,19 +182,24 @@ impl EvictionManager {
         let grace = grace(threshold, pod, self.max_grace);
         crate::metrics::evicted(signal.name());
         evict(&self.kubelet, pod, grace, told(threshold, level, pod, used.get(pod.uid())), true);
-        self.until_ended(pod.uid()).await;
+        self.until_ended(pod, grace).await;
         true
     }
 
-    /// Waits for a pod to end. Taking longer is no error: the next look chooses again.
-    async fn until_ended(&self, uid: &str) {
+    /// Waits for a pod to end, half as long again as its grace period. If it takes longer, the next look chooses again.
+    /// Upstream: killPodNow in pkg/kubelet/pod_workers.go.
+    async fn until_ended(&self, pod: &Pod, grace: i64) {
         let Some(workers) = self.kubelet.workers() else { return };
+        let limit = grace.saturating_add(grace / 2).max(WAIT).unsigned_abs();
         let gone = async {
-            while workers.may_run(uid) {
+            while workers.may_run(pod.uid()) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        let _ = tokio::time::timeout(WAIT, gone).await;
+        if tokio::time::timeout(Duration::from_secs(limit), gone).await.is_err() {
+            let message = "Container runtime did not kill the pod within specified grace period.";
+            self.kubelet.events.warning(pod, "ExceededGracePeriod", message);
+        }
     }
 }
 

@@ -161,7 +161,7 @@ impl Runtime {
         async move {
             let status = query::pod_status(&cri, &runtime, pod.uid()).await.unwrap_or_default();
             let ip = status.ips.first().cloned().unwrap_or_default();
-            if let Err(error) = hooks::run(&cri, &id, &pod, &container, &handler, &ip).await {
+            if let Err(error) = hooks::run(&cri, &id, &pod, &container, &handler, &ip, &events).await {
                 tracing::error!(
                     pod = pod.log_name(),
                     container = container.name,

@@ -278,7 +278,8 @@ impl PodSync<'_> {
             return Ok(());
         };
         let ip = pod_ips.first().map(String::as_str).unwrap_or_default();
-        let Err(message) = hooks::run(&self.runtime.cri, &id, self.pod, container, handler, ip).await else {
+        let (cri, events) = (&self.runtime.cri, &self.runtime.events);
+        let Err(message) = hooks::run(cri, &id, self.pod, container, handler, ip, events).await else {
             return Ok(());
         };
         // The message may contain secrets of the container, so the event does not.
