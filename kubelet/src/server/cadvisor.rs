@@ -1,9 +1,10 @@
 //! `/metrics/cadvisor`: figures of control groups under cAdvisor's names, for dashboards.
 //!
 //! The root group, all pods' groups and their containers' are shown; other groups of the machine are not. [`labelled`] has
-//! disks, processes and pressure. Space on file systems and the figures of NUMA nodes are missing. Everything is read when
-//! asked for. Upstream: github.com/google/cadvisor/lib/metrics v0.60.5.
+//! what is told by device, processes and pressure, [`disks`] the machine's file systems. The figures of NUMA nodes are missing.
+//! Everything is read when asked for. Upstream: github.com/google/cadvisor/lib/metrics v0.60.5.
 
+pub mod disks;
 pub mod labelled;
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ pub struct Group {
 pub type Values = BTreeMap<&'static str, f64>;
 
 /// Metrics with type and help, in the order of the page.
-pub const FAMILIES: [(&str, &str, &str); 24] = [
+pub const FAMILIES: [(&str, &str, &str); 27] = [
     ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds."),
     ("container_cpu_user_seconds_total", "counter", "Cumulative user cpu time consumed in seconds."),
     ("container_cpu_system_seconds_total", "counter", "Cumulative system cpu time consumed in seconds."),
@@ -70,6 +71,9 @@ pub const FAMILIES: [(&str, &str, &str); 24] = [
     ("container_spec_cpu_quota", "gauge", "CPU quota of the container."),
     ("container_spec_cpu_shares", "gauge", "CPU share of the container."),
     ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container."),
+    ("container_spec_memory_reservation_limit_bytes", "gauge", "Memory reservation limit for the container."),
+    ("container_spec_memory_swap_limit_bytes", "gauge", "Memory swap limit for the container."),
+    ("container_creation_time_seconds", "gauge", "Container creation time since unix epoch in seconds."),
     ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds."),
     ("container_last_seen", "gauge", "Last time a container was seen by the exporter"),
 ];
@@ -151,6 +155,8 @@ fn unified(dir: Option<&PathBuf>, put: &mut dyn FnMut(&'static str, Option<f64>)
     put("container_memory_working_set_bytes", working_set(usage, keyed(stat, "inactive_file")));
     put("container_oom_events_total", keyed(text(dir, "memory.events").as_deref(), "oom_kill"));
     put("container_spec_memory_limit_bytes", limit(text(dir, "memory.max")));
+    put("container_spec_memory_reservation_limit_bytes", limit(text(dir, "memory.min")));
+    put("container_spec_memory_swap_limit_bytes", limit(text(dir, "memory.swap.max")));
     let max = text(dir, "cpu.max").unwrap_or_default();
     let mut words = max.split_whitespace();
     let (quota, period) = (words.next(), words.next());
@@ -191,6 +197,12 @@ fn split(dir: &dyn Fn(&str) -> Option<PathBuf>, put: &mut dyn FnMut(&'static str
         keyed(text(memory.as_ref(), "memory.oom_control").as_deref(), "oom_kill"),
     );
     put("container_spec_memory_limit_bytes", limit(text(memory.as_ref(), "memory.limit_in_bytes")));
+    let soft = text(memory.as_ref(), "memory.soft_limit_in_bytes");
+    put("container_spec_memory_reservation_limit_bytes", limit(soft));
+    put(
+        "container_spec_memory_swap_limit_bytes",
+        limit(text(memory.as_ref(), "memory.memsw.limit_in_bytes")),
+    );
     put("container_spec_cpu_period", number(text(cpu.as_ref(), "cpu.cfs_period_us")));
     let quota = number(text(cpu.as_ref(), "cpu.cfs_quota_us"));
     put("container_spec_cpu_quota", quota);

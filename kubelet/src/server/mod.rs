@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod journal;
 mod logs;
+mod machine;
 mod pods;
 mod port;
 mod rates;

@@ -19,12 +19,13 @@ use serde_json::{Value, json};
 
 use super::cadvisor::{self, Group};
 use super::figures::{self, Figures, Swap};
+use super::machine::MachinePage;
 use super::rates::{PAUSE, Rates};
 use super::storage;
 use super::usage::{self, Usage, keyed, number};
 use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
-use crate::node::machine::{Disk, disk, kibibytes};
+use crate::node::machine::{Disk, Machine, disk, kibibytes};
 use crate::options::Options;
 use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::store::PodStore;
@@ -42,6 +43,7 @@ pub struct Stats {
     runtime_group: String,
     system_group: String,
     rates: Mutex<Rates>,
+    machine: MachinePage,
 }
 
 struct Container {
@@ -71,7 +73,8 @@ impl Stats {
         let root = PathBuf::from(&options.root_dir);
         let runtime_group = options.runtime_cgroups.clone();
         let system_group = options.settings.system_cgroups.clone();
-        Self { kubelet, root, runtime_group, system_group, rates: Mutex::default() }
+        let machine = MachinePage::new(Machine::read());
+        Self { kubelet, root, runtime_group, system_group, rates: Mutex::default(), machine }
     }
 
     async fn containers(&self) -> cri::Result<Vec<Container>> {
@@ -470,16 +473,20 @@ impl Stats {
         };
         let groups = self.groups(&containers);
         let hierarchy = self.kubelet.runtime.cgroups.hierarchy().clone();
-        #[expect(clippy::cast_precision_loss, reason = "a number of seconds")]
-        let now = Timestamp::now().as_second() as f64;
+        let now = seconds_of(Timestamp::now());
         let read = tokio::task::spawn_blocking(move || {
             let read = |group: Group| {
                 let mut values = cadvisor::values(&hierarchy, &group.id);
                 values.extend(group.started.map(|at| ("container_start_time_seconds", at)));
                 values.insert("container_last_seen", now);
+                let made = figures::made(&hierarchy, &group.id);
+                values.extend(made.map(|at| ("container_creation_time_seconds", seconds_of(at))));
                 let network =
                     if group.network { cadvisor::network(&hierarchy, &group.id) } else { Vec::new() };
-                let labelled = cadvisor::labelled::samples(&hierarchy, &group.id);
+                let mut labelled = cadvisor::labelled::samples(&hierarchy, &group.id);
+                if group.id == "/" {
+                    labelled.extend(cadvisor::disks::samples());
+                }
                 (group, values, network, labelled)
             };
             groups.into_iter().map(read).collect::<Vec<_>>()
@@ -495,7 +502,7 @@ impl Stats {
                 page.sample(&labels, *value);
             }
         }
-        for (name, kind, help) in cadvisor::labelled::FAMILIES {
+        for (name, kind, help) in cadvisor::labelled::FAMILIES.into_iter().chain(cadvisor::disks::FAMILIES) {
             page.family(name, kind, help);
             for (group, .., samples) in &read {
                 for sample in samples.iter().filter(|sample| sample.name == name) {
@@ -524,14 +531,7 @@ impl Stats {
             "1 if there was an error while getting container metrics, 0 otherwise",
         );
         page.sample(&[], 0.0);
-        page.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.");
-        page.sample(&[], std::thread::available_parallelism().map_or(1.0, |n| float(n.get() as u64)));
-        page.family("machine_swap_bytes", "gauge", "Amount of swap memory available on the machine.");
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let swap = u64::try_from(kibibytes(&meminfo, "SwapTotal:")).unwrap_or_default();
-        page.sample(&[], float(swap.saturating_mul(1024)));
-        page.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
-        page.sample(&[], float(u64::try_from(self.kubelet.node.limits.memory_capacity).unwrap_or_default()));
+        self.machine.show(&mut page);
         body::response(StatusCode::OK, METRICS, page.0)
     }
 }
@@ -628,6 +628,11 @@ fn own_group(text: &str) -> Option<&str> {
     of("memory").or_else(|| of(""))
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a number of seconds")]
+fn seconds_of(at: Timestamp) -> f64 {
+    at.as_second() as f64
+}
+
 fn boot_time() -> Option<Timestamp> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     Timestamp::from_second(i64::try_from(keyed(&stat, "btime")).ok()?).ok()
@@ -649,15 +654,15 @@ fn seconds(nanos: u64) -> f64 {
 
 /// Metrics in text form.
 #[derive(Default)]
-struct Page(String, &'static str);
+pub(super) struct Page(String, &'static str);
 
 impl Page {
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &'static str, kind: &str, help: &str) {
         _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         self.1 = name;
     }
 
-    fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
         let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
