@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use client::Client;
 use k8s_openapi::api::core::v1::{ConfigMap, EmptyDirVolumeSource, Pod, Secret, Volume as VolumeSpec};
@@ -25,6 +26,7 @@ use super::usage::Measure;
 use super::{atomic, host_path, ownership};
 use crate::container::downward::{Addresses, NodeAllocatable};
 use crate::container::env::Fetched;
+use crate::metrics::volumes::mounted_in;
 use crate::paths::{Paths, make_dir};
 use crate::pod::resources::whole;
 use crate::pod::view::PodView;
@@ -113,6 +115,8 @@ impl Work {
 
 struct Item {
     name: String,
+    /// Name of upstream's plugin for such volumes.
+    plugin: &'static str,
     volume: Volume,
     work: Work,
 }
@@ -200,8 +204,10 @@ impl VolumeManager {
         };
         let made = tokio::task::spawn_blocking(move || {
             items.iter().try_for_each(|item| {
-                make(item, &around)
-                    .map_err(|error| Error::SetUp { volume: item.name.clone(), reason: error.to_string() })
+                let begin = Instant::now();
+                let made = make(item, &around);
+                mounted_in(item.plugin, made.is_ok(), begin.elapsed());
+                made.map_err(|error| Error::SetUp { volume: item.name.clone(), reason: error.to_string() })
             })
         });
         match made.await {
@@ -219,6 +225,7 @@ impl VolumeManager {
         let at = |plugin: &str| self.paths.volume(uid, &format!("kubernetes.io/{plugin}"), &spec.name);
         let item = |path, read_only, work| Item {
             name: name.clone(),
+            plugin: plugin(spec),
             volume: Volume { path, read_only, image: None },
             work,
         };
@@ -277,7 +284,9 @@ impl VolumeManager {
                 Source::Local { .. } => self.paths.volume(uid, "kubernetes.io/local-volume", name),
                 Source::Nfs { .. } => self.paths.volume(uid, "kubernetes.io/nfs", name),
             };
-            return Ok(item(path, read_only, Work::Mount { source, read_only }));
+            let plugin = source.plugin();
+            let item = item(path, read_only, Work::Mount { source, read_only });
+            return Ok(Item { plugin, ..item });
         }
         if let Some(source) = &spec.image {
             let mut item = item(PathBuf::new(), true, Work::Image);
@@ -317,6 +326,21 @@ impl VolumeManager {
         });
         done.await.map_err(io::Error::other)?
     }
+}
+
+/// Name of the plugin that upstream has for a volume; of claims it depends on what they are bound to.
+fn plugin(spec: &VolumeSpec) -> &'static str {
+    let all = [
+        (spec.empty_dir.is_some(), "kubernetes.io/empty-dir"),
+        (spec.host_path.is_some(), "kubernetes.io/host-path"),
+        (spec.config_map.is_some(), "kubernetes.io/configmap"),
+        (spec.secret.is_some(), "kubernetes.io/secret"),
+        (spec.downward_api.is_some(), "kubernetes.io/downward-api"),
+        (spec.projected.is_some(), "kubernetes.io/projected"),
+        (spec.nfs.is_some(), "kubernetes.io/nfs"),
+        (spec.image.is_some(), "kubernetes.io/image"),
+    ];
+    all.into_iter().find(|(is, _)| *is).map_or("", |(_, name)| name)
 }
 
 fn no_client<T>(kind: &str, pod: &Pod, name: &str) -> Fetched<T> {

@@ -21,6 +21,17 @@ pub enum Source {
     Nfs { export: String, options: Vec<String> },
 }
 
+impl Source {
+    /// Name of upstream's plugin for it.
+    pub fn plugin(&self) -> &'static str {
+        match self {
+            Self::HostPath { .. } => "kubernetes.io/host-path",
+            Self::Local { .. } => "kubernetes.io/local-volume",
+            Self::Nfs { .. } => "kubernetes.io/nfs",
+        }
+    }
+}
+
 /// An export of a server.
 pub fn nfs(source: &NFSVolumeSource, options: &[String]) -> Source {
     let server = &source.server;
