@@ -179,6 +179,9 @@ fn recorder(client: &Client, settings: &Settings, hostname: &str, stop: &Cancell
     EventRecorder::new(&limited.named("events"), "kubelet", hostname, stop)
 }
 
+/// The first comparison with the runtime may take so long before the node counts as not ready.
+const START: Duration = Duration::from_secs(10);
+
 /// Takes note of what the runtime can do, before the first pod is judged by it.
 async fn note_runtime(cri: &cri::Client, options: &Options, node: &NodeFacts) -> RuntimeHealth {
     let status = cri.status(v1::StatusRequest::default()).await;
@@ -471,7 +474,9 @@ impl Parts {
             loop {
                 let answer = kubelet.runtime.cri.status(v1::StatusRequest::default()).await;
                 let (mut now, network) = runtime_health(answer);
-                now.errors.extend(pleg.problem());
+                // That nothing was compared yet is no news while the kubelet starts: a node that is well would be shown as
+                // not ready at each restart, and its pods with it.
+                now.errors.extend(pleg.problem().filter(|_| pleg.has_compared() || begin.elapsed() > START));
                 kubelet.node.note(&now);
                 *kubelet.network_error.write() = network;
                 let ready = now.errors.is_empty();

@@ -43,6 +43,11 @@ impl Pleg {
         self.last.lock().iter().for_each(|(uid, pod)| show(uid, pod));
     }
 
+    /// True once everything was compared with the runtime.
+    pub fn has_compared(&self) -> bool {
+        self.compared.lock().is_some()
+    }
+
     /// Why the node cannot be trusted to notice changes, if so.
     pub fn problem(&self) -> Option<String> {
         match *self.compared.lock() {
