@@ -96,10 +96,15 @@ impl Pleg {
                     tracing::info!("The container runtime offers no events; comparing every second instead");
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "Cannot open the runtime's event stream"),
+                Err(error) => {
+                    work::stream_opened(false);
+                    tracing::warn!(%error, "Cannot open the runtime's event stream");
+                }
                 Ok(mut events) => {
+                    work::stream_opened(true);
                     *streaming.lock() = true;
                     while let Ok(Some(event)) = events.message().await {
+                        work::event_came(delay(event.created_at, Timestamp::now()));
                         let sandbox = event.pod_sandbox_status.unwrap_or_default();
                         let uid = sandbox
                             .metadata
@@ -127,5 +132,23 @@ impl Pleg {
         let differ = update(&mut self.last.lock(), now);
         differ.iter().for_each(|uid| changed(uid));
         Ok(())
+    }
+}
+
+/// How long ago something happened, in nanoseconds since 1970; a clock that went back counts as no time.
+fn delay(at: i64, now: Timestamp) -> Duration {
+    let elapsed = now.as_nanosecond().saturating_sub(i128::from(at));
+    Duration::from_nanos(u64::try_from(elapsed).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays() {
+        let now = Timestamp::from_second(2).unwrap();
+        let of = |at| delay(at, now).as_millis();
+        assert_eq!((of(1_500_000_000), of(3_000_000_000)), (500, 0));
     }
 }

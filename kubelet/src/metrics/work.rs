@@ -21,6 +21,9 @@ struct Families {
     relist: Family<Histogram>,
     relist_interval: Family<Histogram>,
     last_seen: Family<Gauge>,
+    streams: Family<Counter>,
+    stream_errors: Family<Counter>,
+    event_delays: Family<Histogram>,
     pods: Family<Counter>,
     pod_errors: Family<Counter>,
     containers: Family<Counter>,
@@ -80,6 +83,22 @@ fn families() -> &'static Families {
             &DEFAULT_BUCKETS,
         ),
         last_seen: gauge("kubelet_pleg_last_seen_seconds", "Timestamp in seconds when PLEG was last seen active.", &[]),
+        streams: counter(
+            "kubelet_evented_pleg_connection_success_count",
+            "The number of times a streaming client was obtained to receive CRI Events.",
+            &[],
+        ),
+        stream_errors: counter(
+            "kubelet_evented_pleg_connection_error_count",
+            "The number of errors encountered during the establishment of streaming connection with the CRI runtime.",
+            &[],
+        ),
+        event_delays: histogram(
+            "kubelet_evented_pleg_connection_latency_seconds",
+            "The latency of streaming connection with the CRI runtime, measured in seconds.",
+            &[],
+            &DEFAULT_BUCKETS,
+        ),
         pods: counter("kubelet_started_pods_total", "Cumulative number of pods started", &[]),
         pod_errors: counter("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods", &[]),
         containers: counter(
@@ -133,6 +152,17 @@ pub fn relisted(at: f64, since_last: Option<Duration>, took: Duration) {
     if let Some(since) = since_last {
         all.relist_interval.one().observe_duration(since);
     }
+}
+
+/// The runtime's events could be asked for, or not.
+pub fn stream_opened(opened: bool) {
+    let all = families();
+    if opened { all.streams.one().inc() } else { all.stream_errors.one().inc() }
+}
+
+/// An event of the runtime came so long after it happened.
+pub fn event_came(after: Duration) {
+    families().event_delays.one().observe_duration(after);
 }
 
 /// A sandbox is about to be made.
