@@ -272,6 +272,17 @@ impl NodeManager {
         }
     }
 
+    /// Puts the labels right that say what runs here, should somebody have changed them. Upstream: updateNode.
+    async fn keep_platform(&self, known: Option<&BTreeMap<String, String>>) -> client::Result<()> {
+        let changed = platform_changes(known);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let change = Patch::Strategic(json!({"metadata": {"labels": changed}}));
+        self.client.all::<Node>().patch(&self.kubelet.node.name, &change, &PatchParams::default()).await?;
+        Ok(())
+    }
+
     /// Sends the status if it changed or the last report is old; true if it was sent.
     async fn report(&self, last: Option<Instant>) -> client::Result<bool> {
         let api = self.client.all::<Node>();
@@ -289,6 +300,7 @@ impl NodeManager {
             self.events.know_node(uid);
         }
         self.tell_schedulable(node.spec.as_ref());
+        self.keep_platform(node.metadata.labels.as_ref()).await?;
         let old = node.status.unwrap_or_default();
         let new = self.status(&old).await;
         let old_enough =
@@ -325,6 +337,13 @@ impl NodeManager {
             self.events.node(name, false, reason, &events::text(name, reason));
         }
     }
+}
+
+/// Labels of a known node that are to say what system and processor it has, and do not.
+fn platform_changes(known: Option<&BTreeMap<String, String>>) -> BTreeMap<&'static str, &'static str> {
+    let wanted = [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", go_arch())];
+    let is = |key: &str| known.and_then(|labels| labels.get(key)).map(String::as_str);
+    wanted.into_iter().filter(|(key, value)| is(key) != Some(*value)).collect()
 }
 
 /// What has to be said about a known node's annotations. Nothing (null in a patch) removes what an earlier configuration
@@ -428,6 +447,19 @@ mod tests {
         let names = "cpu ephemeral-storage memory pods cpu ephemeral-storage memory pods";
         assert_eq!(of(true), (names.to_owned(), 9 << 30));
         assert_eq!(of(false), ("cpu memory pods cpu memory pods".to_owned(), 0));
+    }
+
+    #[test]
+    fn the_platform_is_put_right() {
+        let labels = |os: &str| {
+            BTreeMap::from([
+                ("kubernetes.io/os".to_owned(), os.to_owned()),
+                ("kubernetes.io/arch".to_owned(), go_arch().to_owned()),
+            ])
+        };
+        assert!(platform_changes(Some(&labels("linux"))).is_empty());
+        assert_eq!(platform_changes(Some(&labels("dummy"))), [("kubernetes.io/os", "linux")].into());
+        assert_eq!(platform_changes(None).len(), 2);
     }
 
     #[test]
