@@ -27,7 +27,7 @@ use crate::certificate::bootstrap;
 use crate::cgroup::daemons::Daemons;
 use crate::cgroup::fs::Hierarchy;
 use crate::cgroup::{allocatable as reserve, detect};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::container::limits::{NodeLimits, page_size_name};
 use crate::cpumanager::CpuManager;
 use crate::devicemanager::manager::Around;
@@ -115,6 +115,10 @@ impl Shell for Daemon {
             return Ok(());
         }
         adjust_oom_score(self.options.settings.oom_score_adj);
+        tracing::info!(
+            config = config::shown::text(&self.options.document),
+            "Effective KubeletConfiguration"
+        );
         crate::config::support::remark(&self.options.document, &process.flags);
         prepare_node(&self.options.settings)?;
         if let Some(mounter) = &self.options.mounter {
