@@ -632,7 +632,8 @@ impl Sink {
             self.kubelet.pods.set(pod.clone());
             if self.kubelet.runtime.devices.is_asked_by(&pod) {
                 self.kubelet.admitting.lock().insert(pod.uid().to_owned());
-                tokio::spawn(self.clone().admit_with_devices(pod));
+                let early = self.kubelet.runtime.devices.is_early();
+                tokio::spawn(self.clone().admit_with_devices(pod, early));
                 return;
             }
             if let Err(rejection) = self.kubelet.admit(&pod) {
@@ -647,8 +648,8 @@ impl Sink {
     }
 
     /// The pod's worker begins, if at all, once its devices are there; with what the pod has become meanwhile.
-    async fn admit_with_devices(self, pod: Arc<Pod>) {
-        let result = self.kubelet.admit_with_devices(&pod).await;
+    async fn admit_with_devices(self, pod: Arc<Pod>, early: bool) {
+        let result = self.kubelet.admit_with_devices(&pod, early).await;
         self.kubelet.admitting.lock().remove(pod.uid());
         let Some(now) = self.kubelet.pods.get(pod.uid()) else { return };
         match result {

@@ -484,15 +484,16 @@ impl Kubelet {
         self.admit_rest(pod)
     }
 
-    /// As [`Self::admit`] for a pod that asks for devices: their plugins are asked, which takes time.
+    /// As [`Self::admit`] for a pod that asks for devices: their plugins are asked, which takes time. `early` pods came
+    /// before all were known.
     ///
     /// # Errors
     /// The reason why the node does not take the pod.
-    pub async fn admit_with_devices(&self, pod: &Pod) -> Result<(), Rejection> {
+    pub async fn admit_with_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
         self.admit_first(pod)?;
         let _turn = self.runtime.devices.turn().await;
         let begin = Instant::now();
-        let result = self.allocate_devices(pod).await;
+        let result = self.allocate_devices(pod, early).await;
         if let Some(cpus) = &self.node.limits.cpus {
             cpus.admitted(pod, begin, result.is_ok());
         }
@@ -500,12 +501,12 @@ impl Kubelet {
         self.admit_rest(pod)
     }
 
-    async fn allocate_devices(&self, pod: &Pod) -> Result<(), Rejection> {
+    async fn allocate_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
         let spec = pod.spec();
         let of_pod = self.aligned(|manager, all| manager.agree(pod, all))?;
         for container in init_containers(spec).iter().chain(&spec.containers) {
             let agreed = self.aligned(|manager, all| manager.agree_on(pod, container, of_pod, all))?;
-            self.runtime.devices.allocate(pod, container, agreed.affinity).await?;
+            self.runtime.devices.allocate(pod, container, agreed.affinity, early).await?;
             self.aligned(|_, all| all.iter_mut().try_for_each(|p| p.allocate(pod, container, agreed)))?;
         }
         Ok(())

@@ -293,6 +293,7 @@ impl DeviceManager {
         pod: &Pod,
         container: &Container,
         affinity: Option<Mask>,
+        early: bool,
     ) -> Result<(), Rejection> {
         {
             let mut inner = self.inner.lock();
@@ -310,7 +311,7 @@ impl DeviceManager {
                 resource,
                 count,
                 affinity,
-                runs: self.runs(pod.uid(), &container.name),
+                runs: early && self.ran(pod.uid(), &container.name),
             };
             changed |= self.allocate_one(&wish).await.map_err(|e| unexpected(&e))?;
         }
@@ -324,10 +325,15 @@ impl DeviceManager {
         Ok(())
     }
 
-    /// True if the container ran before the kubelet started, as long as not all pods are known.
-    fn runs(&self, uid: &str, container: &str) -> bool {
+    /// True as long as not all pods are known. Containers that ran before the kubelet started keep then what they have.
+    pub fn is_early(&self) -> bool {
+        !self.complete.load(Ordering::Acquire)
+    }
+
+    /// True if the container ran before the kubelet started.
+    fn ran(&self, uid: &str, container: &str) -> bool {
         let before = |around: &Around| around.running.contains(&(uid.to_owned(), container.to_owned()));
-        !self.complete.load(Ordering::Acquire) && self.around.get().is_some_and(before)
+        self.around.get().is_some_and(before)
     }
 
     async fn allocate_one(&self, wish: &Wish<'_>) -> Result<bool, String> {
@@ -391,7 +397,9 @@ impl DeviceManager {
         if missing {
             // It was admitted while the plugin was not there, because it ran already.
             let _turn = self.turn().await;
-            self.allocate(pod, container, None).await.map_err(|rejection| rejection.message)?;
+            self.allocate(pod, container, None, self.is_early())
+                .await
+                .map_err(|rejection| rejection.message)?;
         }
         let inner = self.inner.lock();
         let given = inner.state.pods.get(uid).and_then(|all| all.get(name));

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::manager::{Around, Capacity};
 use super::registry::Registry;
+use super::state::State;
 use super::{DeviceManager, checkpoint, plugin};
 use crate::pluginmanager::{DEVICE_PLUGIN, Handler, PluginInfo};
 use crate::pod::view::PodView;
@@ -132,9 +133,16 @@ impl Kubelet {
     }
 
     async fn admit(&self, uid: &str) -> Result<(), String> {
+        self.admit_then(uid, || {}).await
+    }
+
+    /// The pod comes, then something happens, then it is its turn.
+    async fn admit_then(&self, uid: &str, meanwhile: impl FnOnce()) -> Result<(), String> {
+        let early = self.manager.is_early();
+        meanwhile();
         let pod = pod(uid);
         let _turn = self.manager.turn().await;
-        let result = self.manager.allocate(&pod, &pod.spec().containers[0], None).await;
+        let result = self.manager.allocate(&pod, &pod.spec().containers[0], None, early).await;
         result.map_err(|rejection| format!("{}: {}", rejection.reason, rejection.message))
     }
 
@@ -236,6 +244,20 @@ async fn from_registration_to_the_container_and_over_a_restart() {
     assert_eq!(holders, ["u".to_owned(), "w".to_owned()].into());
     let gone = Kubelet::start(folder, &[], &[]).manager.capacity(later);
     assert_eq!(gone, Capacity { removed: [RESOURCE.to_owned()].into(), ..Capacity::default() });
+}
+
+/// All pods may be known before it is the turn of the first.
+#[tokio::test]
+async fn who_ran_before_the_kubelet_keeps_its_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = State::default();
+    before.offered(RESOURCE, Vec::new());
+    before.give(("u", "c"), RESOURCE, &["3".to_owned()].into(), ContainerAllocateResponse::default());
+    std::fs::write(dir.path().join(checkpoint::FILE), checkpoint::write(&before)).unwrap();
+    let kubelet = Kubelet::start(dir.path(), &["u"], &["u"]);
+    kubelet.admit_then("u", || kubelet.manager.sources_ready()).await.unwrap();
+    let late = kubelet.admit("u").await.unwrap_err();
+    assert!(late.contains("no healthy devices present"), "{late}");
 }
 
 #[tokio::test]
