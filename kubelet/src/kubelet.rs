@@ -504,6 +504,11 @@ impl Kubelet {
     async fn allocate_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
         let spec = pod.spec();
         let of_pod = self.aligned(|manager, all| manager.agree(pod, all))?;
+        let whole = of_pod.filter(|_| self.aligned(|manager, _| manager.gives_whole(pod)));
+        // Devices are not among what pods are given as a whole, as upstream.
+        if let Some(agreed) = whole {
+            return self.aligned(|_, all| all.iter_mut().try_for_each(|p| p.allocate_pod(pod, agreed)));
+        }
         for container in init_containers(spec).iter().chain(&spec.containers) {
             let agreed = self.aligned(|manager, all| manager.agree_on(pod, container, of_pod, all))?;
             self.runtime.devices.allocate(pod, container, agreed.affinity, early).await?;

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod dra;
 pub mod http;
 pub mod images;
+pub mod managed;
 pub mod memory;
 pub mod podresources;
 pub mod pods;
@@ -119,6 +120,7 @@ pub fn install(node: &str) {
     dra::install();
     http::install();
     images::install();
+    managed::install();
     memory::install();
     podresources::install();
     pods::install();

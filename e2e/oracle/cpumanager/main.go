@@ -200,6 +200,8 @@ type container struct {
 	Name    string `json:"name"`
 	Cpu     string `json:"cpu"`
 	Sidecar bool   `json:"sidecar,omitempty"`
+	// Its limit of memory is not its request.
+	Loose bool `json:"loose,omitempty"`
 }
 
 type step struct {
@@ -208,9 +210,11 @@ type step struct {
 	Burstable  bool        `json:"burstable,omitempty"`
 	Init       []container `json:"init,omitempty"`
 	Containers []container `json:"containers,omitempty"`
-	Reason     string      `json:"reason,omitempty"`
-	Message    string      `json:"message,omitempty"`
-	State      string      `json:"state,omitempty"`
+	// Processors of the pod as a whole.
+	Whole   string `json:"whole,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	State   string `json:"state,omitempty"`
 }
 
 type story struct {
@@ -223,6 +227,8 @@ type story struct {
 	Amount   string            `json:"amount"`
 	Error    string            `json:"error,omitempty"`
 	Steps    []step            `json:"steps,omitempty"`
+	// With the gate PodLevelResourceManagers.
+	Whole bool `json:"whole,omitempty"`
 }
 
 func (s step) object() *v1.Pod {
@@ -232,6 +238,9 @@ func (s step) object() *v1.Pod {
 		if s.Burstable {
 			out.Resources.Limits = nil
 		}
+		if c.Loose {
+			out.Resources.Limits["memory"] = resource.MustParse("2Mi")
+		}
 		if c.Sidecar {
 			always := v1.ContainerRestartPolicyAlways
 			out.RestartPolicy = &always
@@ -239,6 +248,10 @@ func (s step) object() *v1.Pod {
 		return out
 	}
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: s.Pod, Namespace: "default", UID: types.UID(s.Pod)}}
+	if s.Whole != "" {
+		list := v1.ResourceList{"cpu": resource.MustParse(s.Whole), "memory": resource.MustParse("64Mi")}
+		pod.Spec.Resources = &v1.ResourceRequirements{Requests: list, Limits: list.DeepCopy()}
+	}
 	for _, c := range s.Init {
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, one(c))
 	}
@@ -246,6 +259,33 @@ func (s step) object() *v1.Pod {
 		pod.Spec.Containers = append(pod.Spec.Containers, one(c))
 	}
 	return pod
+}
+
+// Makes most pods ones with resources of their own, some of them with nothing left for those that share.
+func (s *step) whole(random *rand.Rand) {
+	if s.Burstable || random.Intn(5) == 0 {
+		return
+	}
+	var sum, init resource.Quantity
+	for kind, list := range [][]container{s.Init, s.Containers} {
+		for at := range list {
+			c := &list[at]
+			c.Loose = random.Intn(3) == 0
+			cpu := resource.MustParse(c.Cpu)
+			if kind == 1 || c.Sidecar {
+				sum.Add(cpu)
+			} else if cpu.Cmp(init) > 0 {
+				init = cpu
+			}
+		}
+	}
+	if init.Cmp(sum) > 0 {
+		sum = init
+	}
+	s.Whole = fmt.Sprint(sum.Value() + int64(random.Intn(3)))
+	if random.Intn(8) == 0 {
+		s.Whole += "500m"
+	}
 }
 
 type world struct {
@@ -323,6 +363,9 @@ func (s *story) tell(random *rand.Rand) {
 			next.Init = some("i", 1+random.Intn(2), true)
 		}
 		next.Containers = some("c", 1+random.Intn(2), false)
+		if s.Whole {
+			next.whole(random)
+		}
 		pod := next.object()
 		w.mu.Lock()
 		w.pods = append(w.pods, pod)
@@ -407,6 +450,23 @@ func stories(out *json.Encoder) {
 	}
 }
 
+// Pods with resources of their own.
+func whole(out *json.Encoder) {
+	must(utilfeature.DefaultMutableFeatureGate.Set("PodLevelResourceManagers=true"))
+	random := rand.New(rand.NewSource(3))
+	options := []map[string]string{nil, nil, {"full-pcpus-only": "true"}, {"distribute-cpus-across-numa": "true"}, {"strict-cpu-reservation": "true"}}
+	for at := range shapes {
+		for _, policy := range []string{"none", "best-effort", "restricted", "single-numa-node"} {
+			s := story{Whole: true, Machine: at, Policy: policy, Scope: "pod", Amount: "1", Options: options[random.Intn(len(options))]}
+			if random.Intn(4) == 0 {
+				s.Scope = "container"
+			}
+			s.tell(random)
+			must(out.Encode(s))
+		}
+	}
+}
+
 type checkpoint struct {
 	Version int    `json:"version"`
 	File    string `json:"file"`
@@ -418,10 +478,12 @@ func checkpoints(out *json.Encoder) {
 	v2 := state.CPUManagerCheckpointV2{PolicyName: "static", DefaultCPUSet: "0-3", Entries: entries}
 	v3 := state.CPUManagerCheckpointV3{PolicyName: "static", DefaultCPUSet: "0-3", Entries: entries, PodEntries: state.PodCPUAssignments{}}
 	v4 := state.CPUManagerCheckpoint{CheckpointData: state.CPUManagerCheckpointData{PolicyName: "static", DefaultCPUSet: "0-3", Entries: entries}}
-	for at, file := range []interface{ MarshalCheckpoint() ([]byte, error) }{&v2, &v3, &v4} {
+	v3Pods := v3
+	v3Pods.PodEntries = state.PodCPUAssignments{"pod-1": {CPUSet: cpuset.New(4, 5, 6)}}
+	for at, file := range []interface{ MarshalCheckpoint() ([]byte, error) }{&v2, &v3, &v4, &v3Pods} {
 		bytes, err := file.MarshalCheckpoint()
 		must(err)
-		must(out.Encode(checkpoint{at + 2, string(bytes)}))
+		must(out.Encode(checkpoint{[]int{2, 3, 4, 3}[at], string(bytes)}))
 	}
 }
 
@@ -456,4 +518,5 @@ func main() {
 	write(filepath.Join(dir, "checkpoints.jsonl"), checkpoints)
 	write(filepath.Join(dir, "stories.jsonl"), stories)
 	write(filepath.Join(dir, "takes.jsonl"), takes)
+	write(filepath.Join(dir, "whole.jsonl"), whole)
 }

@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -23,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/klog/v2"
 	config "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	"k8s.io/kubernetes/pkg/kubelet/cm/containermap"
@@ -81,6 +84,8 @@ type container struct {
 	Name    string            `json:"name"`
 	Amounts map[string]string `json:"amounts"`
 	Sidecar bool              `json:"sidecar,omitempty"`
+	// Its limit of processors is not its request.
+	Loose bool `json:"loose,omitempty"`
 }
 
 type step struct {
@@ -90,10 +95,12 @@ type step struct {
 	Burstable  bool        `json:"burstable,omitempty"`
 	Init       []container `json:"init,omitempty"`
 	Containers []container `json:"containers,omitempty"`
-	Reason     string      `json:"reason,omitempty"`
-	Message    string      `json:"message,omitempty"`
-	State      string      `json:"state,omitempty"`
-	Nodes      string      `json:"nodes,omitempty"`
+	// What the pod as a whole asks for.
+	Whole   map[string]string `json:"whole,omitempty"`
+	Reason  string            `json:"reason,omitempty"`
+	Message string            `json:"message,omitempty"`
+	State   string            `json:"state,omitempty"`
+	Nodes   string            `json:"nodes,omitempty"`
 }
 
 type reservation struct {
@@ -110,6 +117,8 @@ type story struct {
 	Amounts  map[string]string `json:"amounts"`
 	Error    string            `json:"error,omitempty"`
 	Steps    []step            `json:"steps,omitempty"`
+	// With the gate PodLevelResourceManagers.
+	Whole bool `json:"whole,omitempty"`
 }
 
 func list(amounts map[string]string) v1.ResourceList {
@@ -126,6 +135,9 @@ func (s step) object() *v1.Pod {
 		if s.Burstable {
 			delete(out.Resources.Limits, "memory")
 		}
+		if c.Loose {
+			out.Resources.Limits["cpu"] = resource.MustParse("9")
+		}
 		if c.Sidecar {
 			always := v1.ContainerRestartPolicyAlways
 			out.RestartPolicy = &always
@@ -133,6 +145,9 @@ func (s step) object() *v1.Pod {
 		return out
 	}
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: s.Pod, Namespace: "default", UID: types.UID(s.Pod)}}
+	if s.Whole != nil {
+		pod.Spec.Resources = &v1.ResourceRequirements{Requests: list(s.Whole), Limits: list(s.Whole)}
+	}
 	for _, c := range s.Init {
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, one(c))
 	}
@@ -140,6 +155,36 @@ func (s step) object() *v1.Pod {
 		pod.Spec.Containers = append(pod.Spec.Containers, one(c))
 	}
 	return pod
+}
+
+// Makes most pods ones with resources of their own, some of them with nothing left for those that share.
+func (s *step) whole(random *rand.Rand) {
+	if s.Burstable || random.Intn(5) == 0 {
+		return
+	}
+	sum := v1.ResourceList{}
+	add := func(all []container) {
+		for at := range all {
+			all[at].Loose = random.Intn(3) == 0
+			for name, amount := range list(all[at].Amounts) {
+				old := sum[name]
+				old.Add(amount)
+				sum[name] = old
+			}
+		}
+	}
+	add(s.Init)
+	add(s.Containers)
+	s.Whole = map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(sum)) {
+		amount := sum[name]
+		if name == "cpu" {
+			amount = *resource.NewQuantity(amount.Value(), resource.DecimalSI)
+		} else if random.Intn(2) == 0 {
+			amount.Add(resource.MustParse("128Mi"))
+		}
+		s.Whole[string(name)] = amount.String()
+	}
 }
 
 type world struct{ pods []*v1.Pod }
@@ -185,6 +230,10 @@ func normal(dir string) string {
 		for _, blocks := range containers {
 			sort.Slice(blocks, func(a, b int) bool { return blocks[a].Type < blocks[b].Type })
 		}
+	}
+	for _, entry := range checkpoint.CheckpointData.PodEntries {
+		blocks := entry.MemoryBlocks
+		sort.Slice(blocks, func(a, b int) bool { return blocks[a].Type < blocks[b].Type })
 	}
 	_, err = checkpoint.MarshalCheckpoint()
 	must(err)
@@ -288,6 +337,9 @@ func (s *story) tell(random *rand.Rand) {
 			next.Init = some("i", 1+random.Intn(2), true)
 		}
 		next.Containers = some("c", 1+random.Intn(2), false)
+		if s.Whole {
+			next.whole(random)
+		}
 		pod := next.object()
 		w.pods = append(w.pods, pod)
 		result := now.manager.Admit(context.Background(), &lifecycle.PodAdmitAttributes{Pod: pod, Operation: lifecycle.AddOperation})
@@ -335,6 +387,25 @@ func stories(out *json.Encoder) {
 	}
 }
 
+// Pods with resources of their own.
+func whole(out *json.Encoder) {
+	must(utilfeature.DefaultMutableFeatureGate.Set("PodLevelResourceManagers=true"))
+	random := rand.New(rand.NewSource(6))
+	for at := range machines {
+		for _, policy := range []string{"none", "best-effort", "restricted", "single-numa-node"} {
+			for _, scope := range []string{"container", "pod", "pod"} {
+				s := story{Whole: true, Machine: at, Policy: policy, Scope: scope}
+				// Without hints a pod that processors are missing for is refused before memory of others is taken back.
+				s.Cpus = random.Intn(2) == 0 && policy != "none"
+				s.Reserved = []reservation{{0, map[string]string{"memory": "512Mi"}}}
+				s.Amounts = map[string]string{"memory": "512Mi"}
+				s.tell(random)
+				must(out.Encode(s))
+			}
+		}
+	}
+}
+
 type checkpoint struct {
 	Policy string `json:"policy"`
 	File   string `json:"file"`
@@ -358,11 +429,14 @@ func checkpoints(out *json.Encoder) {
 	}
 	v1 := state.MemoryManagerCheckpointV1{PolicyName: "Static", MachineState: machine, Entries: entries}
 	v2 := state.MemoryManagerCheckpointV2{PolicyName: "Static", MachineState: machine, Entries: entries}
+	whole := state.MemoryManagerCheckpointV2{PolicyName: "Static", MachineState: machine, Entries: entries, PodEntries: state.PodMemoryAssignments{
+		"pod-1": {MemoryBlocks: []state.Block{{NUMAAffinity: []int{0, 1}, Type: "memory", Size: 4}, {NUMAAffinity: []int{0}, Type: "hugepages-2Mi", Size: 1024}}}, "pod-3": {},
+	}}
 	pods := state.MemoryManagerCheckpointV2{PolicyName: "Static", MachineState: machine, Entries: entries, PodEntries: state.PodMemoryAssignments{}}
 	v3 := state.MemoryManagerCheckpoint{CheckpointData: state.MemoryManagerCheckpointData{PolicyName: "Static", MachineState: machine, Entries: entries}}
 	none := state.MemoryManagerCheckpoint{CheckpointData: state.MemoryManagerCheckpointData{PolicyName: "None", MachineState: state.NUMANodeMap{}}}
 	files := []string{"", "{", "[]", "{}", `{"policyName":"Static","machineState":{},"checksum":1}`, `{"policyName":"Static","machineState":{},"entries":{},"checksum":0}`}
-	for _, version := range []interface{ MarshalCheckpoint() ([]byte, error) }{&v1, &v2, &pods, &v3, &none} {
+	for _, version := range []interface{ MarshalCheckpoint() ([]byte, error) }{&v1, &v2, &pods, &v3, &none, &whole} {
 		raw, err := version.MarshalCheckpoint()
 		must(err)
 		files = append(files, string(raw), strings.ReplaceAll(string(raw), "1024", "1025"))
@@ -409,4 +483,5 @@ func main() {
 	})
 	write(filepath.Join(dir, "checkpoints.jsonl"), checkpoints)
 	write(filepath.Join(dir, "stories.jsonl"), stories)
+	write(filepath.Join(dir, "whole.jsonl"), whole)
 }

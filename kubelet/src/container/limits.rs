@@ -114,7 +114,7 @@ impl NodeLimits {
         let cpu_limit = pick("cpu").milli("cpu");
         let request = if requests.has("cpu") { requests.milli("cpu") } else { cpu_limit };
         let mut out = self.basic(request, cpu_limit, pick("memory").whole("memory"));
-        let exclusive = |cpus: &Arc<CpuManager>| cpus.is_exclusive(pod.uid(), &container.name);
+        let exclusive = |cpus: &Arc<CpuManager>| cpus.is_exclusive(pod, container);
         if self.cpu_cfs_quota && self.cpus.as_ref().is_some_and(exclusive) {
             out.cpu_quota = -1;
         }
@@ -229,7 +229,7 @@ impl NodeLimits {
     }
 
     fn has_exclusive_cpus(&self, pod: &Pod) -> bool {
-        self.cpus.as_ref().is_some_and(|cpus| cpus.has_exclusive(pod.uid()))
+        self.cpus.as_ref().is_some_and(|cpus| cpus.has_exclusive(pod))
     }
 
     /// Resources that the runtime itself needs for the pod.

@@ -1,24 +1,30 @@
 //! The file `cpu_manager_state`, byte for byte as upstream's, so that either kubelet goes on where the other stopped.
 //!
-//! Read are versions 2 to 4, written is version 4, which older kubelets read as version 2. Entries of whole pods
-//! (PodLevelResourceManagers) and of resized containers are refused. Upstream: state/checkpoint.go and
-//! state/state_checkpoint.go, v1.37.
+//! Read are versions 2 to 4, written is version 4, which older kubelets read as version 2. Entries of whole pods count with
+//! the gate PodLevelResourceManagers only, what containers had before they were resized never. Upstream: state/checkpoint.go
+//! and state/state_checkpoint.go, v1.37.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::cpuset::CpuSet;
 use super::state::State;
+use serde::{Deserialize, Serialize};
 
 /// Name of the file in the kubelet's folder.
 pub const FILE: &str = "cpu_manager_state";
 
 type Entries = BTreeMap<String, BTreeMap<String, String>>;
+
+/// A whole pod's processors.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PodEntry {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cpu_set: String,
+}
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,10 +33,8 @@ struct Data {
     default_cpu_set: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     entries: Entries,
-    #[serde(skip_serializing)]
-    pod_entries: BTreeMap<String, Value>,
-    #[serde(skip_serializing)]
-    baselines: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pod_entries: BTreeMap<String, PodEntry>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -41,7 +45,7 @@ struct File {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     entries: Entries,
     #[serde(skip_serializing)]
-    pod_entries: BTreeMap<String, Value>,
+    pod_entries: BTreeMap<String, PodEntry>,
     checksum: u64,
     data: String,
     data_checksum: u64,
@@ -85,7 +89,18 @@ fn checksum(file: &File, structure: &str, with_pods: bool) -> u64 {
     }
     text.push(']');
     if with_pods {
-        text.push_str(" PodEntries:(state.PodCPUAssignments)map[]");
+        text.push_str(" PodEntries:(state.PodCPUAssignments)map[");
+        for (at, (pod, entry)) in file.pod_entries.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            let cpus = CpuSet::parse(&entry.cpu_set).unwrap_or_default();
+            let cpus: Vec<String> = cpus.0.iter().map(|cpu| format!("{cpu}:{{}}")).collect();
+            let _ = write!(
+                text,
+                "{space}{pod}:{{CPUSet:(cpuset.CPUSet){{elems:(map[int]struct {{}})map[{}]}}}}",
+                cpus.join(" ")
+            );
+        }
+        text.push(']');
     }
     text.push_str(" Checksum:(checksum.Checksum)0}");
     fnv(&text)
@@ -102,7 +117,9 @@ pub fn write(policy: &str, state: &State) -> String {
         policy_name: policy.to_owned(),
         default_cpu_set: state.shared.to_string(),
         entries: entries.clone(),
-        ..Data::default()
+        pod_entries: (state.pods.iter())
+            .map(|(pod, cpus)| (pod.clone(), PodEntry { cpu_set: cpus.to_string() }))
+            .collect(),
     };
     let mut file = File {
         policy_name: policy.to_owned(),
@@ -119,13 +136,13 @@ pub fn write(policy: &str, state: &State) -> String {
 
 pub(crate) const CORRUPT: &str = "checkpoint is corrupted";
 
-/// Reads a file that was written under the same policy.
+/// Reads a file that was written under the same policy, what whole pods have only if they may.
 ///
 /// # Errors
-/// If it is damaged, of another policy, or says what is not supported.
-pub fn read(text: &str, policy: &str) -> Result<State, String> {
+/// If it is damaged or of another policy.
+pub fn read(text: &str, policy: &str, whole_pods: bool) -> Result<State, String> {
     let file: File = serde_json::from_str(text).map_err(|e| format!("cannot read it: {e}"))?;
-    let data = if !file.data.is_empty() || file.data_checksum != 0 {
+    let mut data = if !file.data.is_empty() || file.data_checksum != 0 {
         if data_checksum(&file.data) != file.data_checksum {
             return Err(format!("could not load v4 checkpoint: {CORRUPT}"));
         }
@@ -135,10 +152,8 @@ pub fn read(text: &str, policy: &str) -> Result<State, String> {
     } else {
         old(file)?
     };
-    if !data.pod_entries.is_empty() || !data.baselines.is_empty() {
-        return Err(
-            "processors of whole pods and of resized containers are not supported by this kubelet".to_owned()
-        );
+    if !whole_pods {
+        data.pod_entries.clear();
     }
     if data.policy_name != policy {
         return Err(format!(
@@ -160,7 +175,7 @@ fn old(file: File) -> Result<Data, String> {
     // Version 2 may have none.
     let fits =
         file.checksum == 0 || known.iter().any(|(name, pods)| checksum(&file, name, *pods) == file.checksum);
-    if !fits && file.pod_entries.is_empty() {
+    if !fits {
         return Err(CORRUPT.to_owned());
     }
     Ok(Data {
@@ -168,7 +183,6 @@ fn old(file: File) -> Result<Data, String> {
         default_cpu_set: file.default_cpu_set,
         entries: file.entries,
         pod_entries: file.pod_entries,
-        ..Data::default()
     })
 }
 
@@ -186,11 +200,18 @@ fn restored(data: &Data) -> Result<State, String> {
             state.set(pod, container, cpus);
         }
     }
+    for (pod, entry) in &data.pod_entries {
+        let cpus = CpuSet::parse(&entry.cpu_set)
+            .map_err(|e| format!("could not parse cpuset {:?} of pod {pod:?}: {e}", entry.cpu_set))?;
+        state.pods.insert(pod.clone(), cpus);
+    }
     Ok(state)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -198,10 +219,10 @@ mod tests {
         let mut state = State { shared: CpuSet::parse("0-3").unwrap(), ..State::default() };
         state.set("p", "c", CpuSet::parse("4,6").unwrap());
         let text = write("static", &state);
-        assert_eq!(read(&text, "static"), Ok(state));
-        assert!(read(&text, "none").unwrap_err().contains("configured policy \"none\" differs"));
-        assert!(read(&text.replace("4,6", "4,5"), "static").unwrap_err().contains(CORRUPT));
-        assert!(read("{", "static").is_err() && read("[]", "static").is_err());
+        assert_eq!(read(&text, "static", false), Ok(state));
+        assert!(read(&text, "none", false).unwrap_err().contains("configured policy \"none\" differs"));
+        assert!(read(&text.replace("4,6", "4,5"), "static", false).unwrap_err().contains(CORRUPT));
+        assert!(read("{", "static", false).is_err() && read("[]", "static", false).is_err());
     }
 
     /// Written by upstream, see `e2e/oracle/cpumanager`.
@@ -209,7 +230,7 @@ mod tests {
     fn reads_old_versions() {
         for line in include_str!("testdata/checkpoints.jsonl").lines() {
             let case: Value = serde_json::from_str(line).unwrap();
-            let state = read(case["file"].as_str().unwrap(), "static").unwrap();
+            let state = read(case["file"].as_str().unwrap(), "static", false).unwrap();
             assert_eq!(state.shared.to_string(), "0-3");
             assert_eq!(state.get("pod-1", "c1").map(ToString::to_string).as_deref(), Some("4,6"));
             assert_eq!(state.get("pod-2", "b").map(ToString::to_string).as_deref(), Some("7"));

@@ -20,14 +20,14 @@ use super::checkpoint;
 use super::cpuset::CpuSet;
 use super::discover;
 use super::options::StaticOptions;
-use super::policy_static::{StaticPolicy, exclusive_cpus};
+use super::policy_static::StaticPolicy;
 use super::state::State;
 use super::topology::{Level, Topology};
+use super::whole_pods::is_fixed;
 use crate::admission::Rejection;
 use crate::config::Settings;
 use crate::kubelet::Kubelet;
-use crate::metrics::cpus as metrics;
-use crate::pod::resources::has_pod_level;
+use crate::metrics::{cpus as metrics, managed};
 use crate::pod::view::{PodView, init_containers};
 use crate::topologymanager::hint::Hint;
 use crate::topologymanager::policy::Kind;
@@ -80,7 +80,8 @@ impl CpuManager {
             &settings.topology_manager_scope,
             &settings.topology_manager_policy_options,
             &machine,
-        )?;
+        )?
+        .with_whole_pods(gates.enabled(Gate::PodLevelResourceManagers));
         let reserved = reserved_cpus(&settings.reserved_system_cpus, &machine)?;
         let policy = match settings.cpu_manager_policy.as_str() {
             "static" => Some(static_policy(settings, gates, machine, &reserved, alignment.kind())?),
@@ -92,7 +93,7 @@ impl CpuManager {
         };
         let file = root.join(checkpoint::FILE);
         let name = if policy.is_some() { "static" } else { "none" };
-        let mut state = restore(&file, name)?;
+        let mut state = restore(&file, name, gates.enabled(Gate::PodLevelResourceManagers))?;
         if let Some(policy) = &policy {
             policy.start(&mut state).map_err(|e| {
                 format!("start cpu manager error: {e}, please drain node and remove policy state file")
@@ -191,19 +192,30 @@ impl CpuManager {
         self.inner.lock().state.get(uid, container).cloned().unwrap_or_default()
     }
 
+    /// A whole pod's own processors. Upstream: GetPodCPUs.
+    pub fn of_whole(&self, uid: &str) -> CpuSet {
+        self.inner.lock().state.pods.get(uid).cloned().unwrap_or_default()
+    }
+
     /// Processors that containers may have for themselves. Upstream: GetAllocatableCPUs.
     pub fn usable(&self) -> CpuSet {
         self.inner.lock().policy.as_ref().map(StaticPolicy::usable).unwrap_or_default()
     }
 
-    /// True if a container has processors of its own.
-    pub fn is_exclusive(&self, uid: &str, container: &str) -> bool {
-        self.inner.lock().state.get(uid, container).is_some_and(|cpus| !cpus.is_empty())
+    /// True if a container has processors of its own, which it shares with no other of its pod.
+    pub fn is_exclusive(&self, pod: &Pod, container: &Container) -> bool {
+        self.inner.lock().is_exclusive(pod, container)
     }
 
-    /// True if a container of the pod has processors of its own.
-    pub fn has_exclusive(&self, uid: &str) -> bool {
-        !self.inner.lock().state.of_pod(uid).is_empty()
+    /// True if a container of the pod has processors of its own; each of them, if the pod has its own as a whole.
+    /// Upstream: PodHasExclusiveCPUs in pkg/kubelet/cm/container_manager_linux.go.
+    pub fn has_exclusive(&self, pod: &Pod) -> bool {
+        let inner = self.inner.lock();
+        let mut all = init_containers(pod.spec()).iter().chain(&pod.spec().containers);
+        match inner.policy.as_ref().is_some_and(|policy| policy.is_whole(pod)) {
+            true => all.all(|container| inner.is_exclusive(pod, container)),
+            false => all.any(|container| inner.is_exclusive(pod, container)),
+        }
     }
 
     /// Keeps running containers on the processors that they are to have: at every change and every `period`.
@@ -261,6 +273,14 @@ impl CpuManager {
 }
 
 impl Inner {
+    fn is_exclusive(&self, pod: &Pod, container: &Container) -> bool {
+        let shares = |policy: &StaticPolicy| {
+            policy.is_whole(pod) && !(is_fixed(container) && policy.exclusive(pod, container) > 0)
+        };
+        let own = self.state.get(pod.uid(), &container.name);
+        own.is_some_and(|cpus| !cpus.is_empty()) && !self.policy.as_ref().is_some_and(shares)
+    }
+
     fn remove_stale(&mut self, active: &[Arc<Pod>]) {
         let Some(policy) = self.policy.as_ref() else { return };
         let wanted: BTreeSet<(&str, &str)> = (active.iter())
@@ -337,11 +357,11 @@ impl Provider for Inner {
 
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         let Some(policy) = &mut self.policy else { return Ok(()) };
-        let wanted = exclusive_cpus(pod, container) > 0 && !has_pod_level(pod);
+        let wanted = policy.exclusive(pod, container) > 0 && !policy.leaves_out(pod);
         let known = self.state.get(pod.uid(), &container.name).is_some();
         let result = policy.allocate(&mut self.state, pod, container, agreed.affinity);
         if wanted {
-            metrics::pinned(result.is_err());
+            metrics::pinned(1, result.is_err());
             if policy.full_cores() {
                 metrics::aligned("container", "physical_cpu", result.is_ok(), 1);
             }
@@ -349,18 +369,40 @@ impl Provider for Inner {
             if !known && self.state.get(pod.uid(), &container.name).is_some_and(near) {
                 metrics::aligned("container", "uncore_cache", true, 1);
             }
+            managed::of_node("cpu", 1, !known, result.is_ok());
         }
+        result
+    }
+
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        if policy.pod_exclusive(pod) == 0 {
+            return Ok(());
+        }
+        let known = self.state.pods.contains_key(pod.uid());
+        let result = policy.allocate_pod(&mut self.state, pod, agreed.affinity);
+        if known && result.is_ok() {
+            return result;
+        }
+        let containers: Vec<_> = init_containers(pod.spec()).iter().chain(&pod.spec().containers).collect();
+        let own = containers.iter().filter(|c| policy.exclusive(pod, c) > 0).count();
+        metrics::pinned(if result.is_ok() { own } else { 0 }, result.is_err());
+        let whole = self.state.pods.get(pod.uid());
+        if whole.is_some_and(|cpus| policy.topology().is_uncore_aligned(cpus)) {
+            metrics::aligned("container", "uncore_cache", true, 1);
+        }
+        managed::of_pod("cpu", own, containers.len() - own, result.is_ok());
         result
     }
 }
 
-fn restore(file: &Path, policy: &str) -> Result<State, String> {
+fn restore(file: &Path, policy: &str, whole_pods: bool) -> Result<State, String> {
     let text = match fs::read(file) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::default()),
         Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
     };
-    checkpoint::read(&text, policy).map_err(|error| {
+    checkpoint::read(&text, policy, whole_pods).map_err(|error| {
         format!(
             "could not restore state from checkpoint: {error}, please drain this node and delete the CPU manager checkpoint file {:?} before restarting Kubelet",
             file.display().to_string()
@@ -385,12 +427,8 @@ fn static_policy(
     reserved: &CpuSet,
     alignment: Kind,
 ) -> Result<StaticPolicy, String> {
-    for gate in [Gate::PodLevelResourceManagers, Gate::InPlacePodVerticalScalingExclusiveCPUs] {
-        if gates.enabled(gate) {
-            return Err(format!(
-                "the feature gate {gate:?} is not supported together with cpuManagerPolicy static"
-            ));
-        }
+    if gates.enabled(Gate::InPlacePodVerticalScalingExclusiveCPUs) {
+        return Err("the feature gate InPlacePodVerticalScalingExclusiveCPUs is not supported together with cpuManagerPolicy static".to_owned());
     }
     let milli = settings.reserved_milli("cpu");
     build_static(machine, milli, reserved, &settings.cpu_manager_policy_options, gates, alignment)
@@ -415,7 +453,9 @@ pub(crate) fn build_static(
     let failed = |e: String| format!("new static policy error: {e}");
     let options = StaticOptions::parse(options, gates).map_err(failed)?;
     options.validate(&machine, alignment).map_err(failed)?;
-    StaticPolicy::new(machine, count, reserved, options).map_err(failed)
+    let mut policy = StaticPolicy::new(machine, count, reserved, options).map_err(failed)?;
+    policy.whole_pods = gates.enabled(Gate::PodLevelResourceManagers);
+    Ok(policy)
 }
 
 #[cfg(test)]
@@ -464,6 +504,6 @@ mod tests {
         );
         fs::remove_file(dir.path().join(checkpoint::FILE)).unwrap();
         let made = CpuManager::new(&with_reserve, &Gates::default(), dir.path()).unwrap();
-        assert!(made.is_static() && made.cpus_of("u", "c").is_some() && !made.has_exclusive("u"));
+        assert!(made.is_static() && made.cpus_of("u", "c").is_some() && !made.has_exclusive(&Pod::default()));
     }
 }

@@ -79,6 +79,9 @@ impl Provider for World {
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         self.policy.allocate(&mut self.state, pod, container, agreed.affinity)
     }
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection> {
+        self.policy.allocate_pod(&mut self.state, pod, agreed.affinity)
+    }
 }
 
 impl World {
@@ -91,12 +94,20 @@ impl World {
     }
 }
 
+fn whole_resources(step: &Value) -> Value {
+    let amounts = json!({"cpu": step["whole"], "memory": "64Mi"});
+    json!({"requests": amounts, "limits": amounts})
+}
+
 fn pod(step: &Value) -> Pod {
     let burstable = step["burstable"].as_bool().unwrap_or_default();
     let list = |key: &str| -> Vec<Value> {
         let one = |c: &Value| {
             let amounts = json!({"cpu": c["cpu"], "memory": "1Mi"});
-            let limits = if burstable { json!({}) } else { amounts.clone() };
+            let mut limits = if burstable { json!({}) } else { amounts.clone() };
+            if c["loose"] == true {
+                limits["memory"] = json!("2Mi");
+            }
             let mut out = json!({"name": c["name"], "resources": {"requests": amounts, "limits": limits}});
             if c["sidecar"].as_bool().unwrap_or_default() {
                 out["restartPolicy"] = json!("Always");
@@ -107,7 +118,8 @@ fn pod(step: &Value) -> Pod {
     };
     serde_json::from_value(
         json!({"metadata": {"name": step["pod"], "namespace": "default", "uid": step["pod"]},
-        "spec": {"initContainers": list("init"), "containers": list("containers")}}),
+        "spec": {"initContainers": list("init"), "containers": list("containers"),
+            "resources": if step["whole"].is_null() { json!(null) } else { whole_resources(step) }}}),
     )
     .unwrap()
 }
@@ -117,11 +129,14 @@ fn begin(story: &Value, machine: &Topology) -> Result<(Manager, World), String> 
     let map = |key: &str| -> BTreeMap<String, String> {
         serde_json::from_value(story[key].clone()).unwrap_or_default()
     };
+    let whole = story["whole"] == true;
     let manager = Manager::new(text("policy"), text("scope"), &map("topologyOptions"), machine)?;
+    let manager = manager.with_whole_pods(whole);
     let amount = k8s_openapi::apimachinery::pkg::api::resource::Quantity(text("amount").to_owned());
     let milli = i64::try_from(crate::pod::resources::milli(&amount)).unwrap();
     let mut gates = Gates::default();
-    gates.set_map(&BTreeMap::from([("CPUManagerPolicyAlphaOptions".to_owned(), true)])).unwrap();
+    let set = [("CPUManagerPolicyAlphaOptions", true), ("PodLevelResourceManagers", whole)];
+    gates.set_map(&set.map(|(name, on)| (name.to_owned(), on)).into()).unwrap();
     let reserved = CpuSet::parse(text("reserved")).unwrap();
     let policy = build_static(machine.clone(), milli, &reserved, &map("options"), &gates, manager.kind())?;
     let mut state = State::default();
@@ -134,7 +149,8 @@ fn begin(story: &Value, machine: &Topology) -> Result<(Manager, World), String> 
 fn stories() {
     let machines = machines();
     let mut admissions = 0;
-    for story in lines(include_str!("testdata/stories.jsonl")) {
+    let all = [include_str!("testdata/stories.jsonl"), include_str!("testdata/whole.jsonl")];
+    for story in all.into_iter().flat_map(lines) {
         let begun = begin(&story, &machines[size(&story["machine"])]);
         if let Some(error) = story["error"].as_str() {
             assert_eq!(begun.map(drop), Err(error.to_owned()), "{story}");

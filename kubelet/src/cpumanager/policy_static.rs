@@ -9,9 +9,10 @@ use super::cpuset::CpuSet;
 use super::options::StaticOptions;
 use super::state::State;
 use super::topology::{Level, Topology};
+use super::whole_pods::is_fixed;
 use crate::admission::Rejection;
 use crate::pod::qos::{QosClass, qos_class};
-use crate::pod::resources::{Amounts, has_pod_level};
+use crate::pod::resources::Amounts;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::topologymanager::hint::{Hint, Mask, masks};
 
@@ -26,6 +27,8 @@ pub struct StaticPolicy {
     reserved_cores: CpuSet,
     /// Processors of init containers, which others of the same pod may have after them.
     reuse: Option<(String, CpuSet)>,
+    /// True if pods with resources of their own get processors as a whole (the gate PodLevelResourceManagers).
+    pub(super) whole_pods: bool,
 }
 
 /// Why a container cannot have what it asks for.
@@ -53,6 +56,7 @@ impl StaticPolicy {
             reserved: CpuSet::default(),
             reserved_cores: CpuSet::default(),
             reuse: None,
+            whole_pods: false,
         };
         let all = policy.topology.details.cpus();
         policy.reserved = match given.is_empty() {
@@ -134,7 +138,7 @@ impl StaticPolicy {
         state.shared.difference(&self.reserved)
     }
 
-    fn take(&self, available: &CpuSet, count: usize) -> Result<CpuSet, String> {
+    pub(super) fn take(&self, available: &CpuSet, count: usize) -> Result<CpuSet, String> {
         let StaticOptions { across_cores, across_numa, by_socket, by_uncore, full_cores, .. } = self.options;
         let manner = Manner { spread: across_cores, uncore: by_uncore, by_socket };
         if !across_numa {
@@ -155,8 +159,8 @@ impl StaticPolicy {
         container: &Container,
         affinity: Option<Mask>,
     ) -> Result<(), Rejection> {
-        let count = exclusive_cpus(pod, container);
-        if count == 0 || has_pod_level(pod) {
+        let count = self.exclusive(pod, container);
+        if count == 0 || self.leaves_out(pod) {
             return Ok(());
         }
         if let Some(cpus) = state.get(pod.uid(), &container.name).cloned() {
@@ -172,7 +176,7 @@ impl StaticPolicy {
         Ok(())
     }
 
-    fn choose(
+    pub(super) fn choose(
         &self,
         state: &State,
         count: usize,
@@ -202,7 +206,7 @@ impl StaticPolicy {
         near.intersection(available)
     }
 
-    fn check_cores(&self, state: &State, count: usize) -> Result<(), Rejection> {
+    pub(super) fn check_cores(&self, state: &State, count: usize) -> Result<(), Rejection> {
         if !self.options.full_cores {
             return Ok(());
         }
@@ -233,16 +237,23 @@ impl StaticPolicy {
         self.reuse = Some((pod.uid().to_owned(), after));
     }
 
-    /// Takes a container's processors back, unless another one of its pod has them too.
+    /// Takes a container's processors back, unless another one of its pod has them too; those of a whole pod with its last.
     pub fn remove(&self, state: &mut State, uid: &str, container: &str) {
         let Some(cpus) = state.remove(uid, container) else { return };
+        if let Some(whole) = state.pods.get(uid) {
+            if !state.assignments.contains_key(uid) {
+                state.shared = state.shared.union(whole);
+                state.pods.remove(uid);
+            }
+            return;
+        }
         state.shared = state.shared.union(&cpus.difference(&state.of_pod(uid)));
     }
 
     /// Where a container's processors could come from; `None` if it gets none of its own.
     pub fn hints(&self, state: &State, pod: &Pod, container: &Container) -> Option<Vec<Hint>> {
-        let count = exclusive_cpus(pod, container);
-        if count == 0 || has_pod_level(pod) {
+        let count = self.exclusive(pod, container);
+        if count == 0 || self.leaves_out(pod) {
             return None;
         }
         Some(match state.get(pod.uid(), &container.name) {
@@ -254,15 +265,18 @@ impl StaticPolicy {
 
     /// The same for all containers of a pod together.
     pub fn pod_hints(&self, state: &State, pod: &Pod) -> Option<Vec<Hint>> {
-        let count = pod_exclusive_cpus(pod);
-        if count == 0 || has_pod_level(pod) {
+        let count = self.pod_exclusive(pod);
+        if count == 0 || self.leaves_out(pod) {
             return None;
+        }
+        if self.is_whole(pod) {
+            return Some(self.whole_hints(state, pod, count));
         }
         let spec = pod.spec();
         let mut assigned = CpuSet::default();
         for container in init_containers(spec).iter().chain(&spec.containers) {
             let Some(cpus) = state.get(pod.uid(), &container.name) else { continue };
-            if cpus.len() != exclusive_cpus(pod, container) {
+            if cpus.len() != self.exclusive(pod, container) {
                 return Some(Vec::new());
             }
             assigned = assigned.union(cpus);
@@ -272,6 +286,16 @@ impl StaticPolicy {
         }
         let reusable = self.reusable(pod).union(&assigned);
         Some(self.generate(&self.available(state), &reusable, count))
+    }
+
+    fn whole_hints(&self, state: &State, pod: &Pod, count: usize) -> Vec<Hint> {
+        let none = CpuSet::default();
+        match state.pods.get(pod.uid()) {
+            _ if self.check_share(pod).is_err() => Vec::new(),
+            Some(cpus) if cpus.len() != count => Vec::new(),
+            Some(cpus) => self.generate(cpus, &none, count),
+            None => self.generate(&self.available(state), &none, count),
+        }
     }
 
     fn generate(&self, available: &CpuSet, reusable: &CpuSet, count: usize) -> Vec<Hint> {
@@ -316,28 +340,40 @@ impl StaticPolicy {
     }
 }
 
-/// How many processors a container gets for itself; zero if it shares.
-pub fn exclusive_cpus(pod: &Pod, container: &Container) -> usize {
-    if qos_class(pod) != QosClass::Guaranteed {
-        return 0;
-    }
-    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let milli = Amounts::of(requests).milli("cpu");
+/// The processors asked for, if they are whole ones.
+fn whole_cpus(requests: &Amounts) -> usize {
+    let milli = requests.milli("cpu");
     if milli % 1000 == 0 { usize::try_from(milli / 1000).unwrap_or_default() } else { 0 }
 }
 
-/// How many the pod's containers have at the same time, at most.
-fn pod_exclusive_cpus(pod: &Pod) -> usize {
-    let spec = pod.spec();
-    let (mut init, mut sidecars) = (0usize, 0usize);
-    for container in init_containers(spec) {
-        let count = exclusive_cpus(pod, container);
-        if is_sidecar(container) {
-            sidecars = sidecars.saturating_add(count);
-        } else {
-            init = init.max(sidecars.saturating_add(count));
+impl StaticPolicy {
+    /// How many processors a container gets for itself; zero if it shares.
+    pub fn exclusive(&self, pod: &Pod, container: &Container) -> usize {
+        if qos_class(pod) != QosClass::Guaranteed || (self.is_whole(pod) && !is_fixed(container)) {
+            return 0;
         }
+        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        whole_cpus(&Amounts::of(requests))
     }
-    let counts = spec.containers.iter().map(|c| exclusive_cpus(pod, c));
-    counts.fold(sidecars, usize::saturating_add).max(init)
+
+    /// How many the pod's containers have at the same time, at most; what the pod asks for, if it gets that as a whole.
+    pub fn pod_exclusive(&self, pod: &Pod) -> usize {
+        let spec = pod.spec();
+        if self.is_whole(pod) {
+            let requests = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+            let guaranteed = qos_class(pod) == QosClass::Guaranteed;
+            return if guaranteed { whole_cpus(&Amounts::of(requests)) } else { 0 };
+        }
+        let (mut init, mut sidecars) = (0usize, 0usize);
+        for container in init_containers(spec) {
+            let count = self.exclusive(pod, container);
+            if is_sidecar(container) {
+                sidecars = sidecars.saturating_add(count);
+            } else {
+                init = init.max(sidecars.saturating_add(count));
+            }
+        }
+        let counts = spec.containers.iter().map(|c| self.exclusive(pod, c));
+        counts.fold(sidecars, usize::saturating_add).max(init)
+    }
 }

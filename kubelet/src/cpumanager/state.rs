@@ -14,6 +14,8 @@ pub struct State {
     pub shared: CpuSet,
     /// Processors of containers that have their own.
     pub assignments: Assignments,
+    /// Processors of whole pods, of which their containers have parts.
+    pub pods: BTreeMap<String, CpuSet>,
 }
 
 impl State {
@@ -48,9 +50,9 @@ impl State {
         sets.fold(CpuSet::default(), |all, cpus| all.union(cpus))
     }
 
-    /// All processors that some container has for itself.
+    /// All processors that some pod or container has for itself.
     pub fn exclusive(&self) -> CpuSet {
-        let sets = self.assignments.values().flat_map(BTreeMap::values);
+        let sets = self.assignments.values().flat_map(BTreeMap::values).chain(self.pods.values());
         sets.fold(CpuSet::default(), |all, cpus| all.union(cpus))
     }
 }

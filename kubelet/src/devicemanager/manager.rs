@@ -439,4 +439,9 @@ impl Provider for Session<'_> {
     fn allocate(&mut self, _: &Pod, _: &Container, _: Hint) -> Result<(), Rejection> {
         Ok(())
     }
+
+    /// As upstream, pods as a whole are given no devices.
+    fn allocate_pod(&mut self, _: &Pod, _: Hint) -> Result<(), Rejection> {
+        Ok(())
+    }
 }

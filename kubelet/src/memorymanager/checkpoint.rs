@@ -1,19 +1,26 @@
 //! The file `memory_manager_state`, byte for byte as upstream's, so that either kubelet goes on where the other stopped.
 //!
 //! Read are versions 1 to 3, written is version 3, which older kubelets read as version 1. Entries of whole pods
-//! (PodLevelResourceManagers) are refused. Upstream: state/checkpoint.go and state/state_checkpoint.go, v1.37.
+//! count with the gate PodLevelResourceManagers only. Upstream: state/checkpoint.go and state/state_checkpoint.go, v1.37.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::state::{Assignments, Machine, NodeState, State};
+use super::state::{Assignments, Block, Machine, NodeState, State};
 use crate::cpumanager::checkpoint::{CORRUPT, data_checksum, fnv};
 
 /// Name of the file in the kubelet's folder.
 pub const FILE: &str = "memory_manager_state";
+
+/// A whole pod's blocks.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PodEntry {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    memory_blocks: Vec<Block>,
+}
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -23,8 +30,8 @@ struct Data {
     machine_state: BTreeMap<String, NodeState>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     entries: Assignments,
-    #[serde(skip_serializing)]
-    pod_entries: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pod_entries: BTreeMap<String, PodEntry>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -35,7 +42,7 @@ struct File {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     entries: Assignments,
     #[serde(skip_serializing)]
-    pod_entries: BTreeMap<String, Value>,
+    pod_entries: BTreeMap<String, PodEntry>,
     checksum: u64,
     data: String,
     data_checksum: u64,
@@ -67,33 +74,46 @@ fn dump_machine(machine: &Machine) -> String {
     })
 }
 
+fn dump_block(b: &Block) -> String {
+    format!(
+        "{{NUMAAffinity:([]int)[{}] Type:(v1.ResourceName){} Size:(uint64){}}}",
+        numbers(&b.numa_affinity),
+        b.r#type,
+        b.size
+    )
+}
+
 /// The same of containers' blocks.
 fn dump_entries(entries: &Assignments) -> String {
-    let block = |b: &super::state::Block| {
-        format!(
-            "{{NUMAAffinity:([]int)[{}] Type:(v1.ResourceName){} Size:(uint64){}}}",
-            numbers(&b.numa_affinity),
-            b.r#type,
-            b.size
-        )
-    };
     joined(entries, |(pod, containers)| {
         format!(
             "{pod}:map[{}]",
-            joined(containers, |(name, blocks)| format!("{name}:[{}]", joined(blocks, block)))
+            joined(containers, |(name, blocks)| format!("{name}:[{}]", joined(blocks, dump_block)))
         )
     })
 }
 
 /// Checksum of versions 1 and 2.
-fn checksum(policy: &str, machine: &Machine, entries: &Assignments, with_pods: bool) -> u64 {
+fn checksum(
+    policy: &str,
+    machine: &Machine,
+    entries: &Assignments,
+    pods: Option<&BTreeMap<String, PodEntry>>,
+) -> u64 {
     let mut text = format!(
         "(*state.MemoryManagerCheckpoint){{PolicyName:(string){policy} MachineState:(state.NUMANodeMap)map[{}] Entries:(state.ContainerMemoryAssignments)map[{}]",
         dump_machine(machine),
         dump_entries(entries)
     );
-    if with_pods {
-        text.push_str(" PodEntries:(state.PodMemoryAssignments)map[]");
+    if let Some(pods) = pods {
+        let pod = |(pod, entry): (&String, &PodEntry)| {
+            let blocks = match entry.memory_blocks.as_slice() {
+                [] => "<nil>".to_owned(),
+                blocks => format!("[{}]", joined(blocks, dump_block)),
+            };
+            format!("{pod}:{{MemoryBlocks:([]state.Block){blocks}}}")
+        };
+        let _ = write!(text, " PodEntries:(state.PodMemoryAssignments)map[{}]", joined(pods, pod));
     }
     let _ = write!(text, " Checksum:(checksum.Checksum)0}}");
     fnv(&text)
@@ -107,13 +127,15 @@ pub fn write(policy: &str, state: &State) -> String {
         policy_name: policy.to_owned(),
         machine_state: machine_state.clone(),
         entries: state.assignments.clone(),
-        ..Data::default()
+        pod_entries: (state.pods.iter())
+            .map(|(pod, blocks)| (pod.clone(), PodEntry { memory_blocks: blocks.clone() }))
+            .collect(),
     };
     let mut file = File {
         policy_name: policy.to_owned(),
         machine_state,
         entries: state.assignments.clone(),
-        checksum: checksum(policy, &state.machine, &state.assignments, false),
+        checksum: checksum(policy, &state.machine, &state.assignments, None),
         // Text and numbers in maps with text as keys always serialize.
         data: serde_json::to_string(&data).unwrap_or_default(),
         ..File::default()
@@ -122,11 +144,11 @@ pub fn write(policy: &str, state: &State) -> String {
     serde_json::to_string(&file).unwrap_or_default()
 }
 
-/// Reads a file that was written under the same policy.
+/// Reads a file that was written under the same policy, what whole pods have only if they may.
 ///
 /// # Errors
-/// If it is damaged, of another policy, or says what is not supported.
-pub fn read(text: &str, policy: &str) -> Result<State, String> {
+/// If it is damaged or of another policy.
+pub fn read(text: &str, policy: &str, whole_pods: bool) -> Result<State, String> {
     // The library would take a list for an object with its first fields.
     if text.trim_start().starts_with('[') {
         return Err("cannot read it: it is a list".to_owned());
@@ -143,16 +165,18 @@ pub fn read(text: &str, policy: &str) -> Result<State, String> {
     } else {
         old(file)?
     };
-    if !data.pod_entries.is_empty() {
-        return Err("memory of whole pods is not supported by this kubelet".to_owned());
-    }
     if data.policy_name != policy {
         return Err(format!(
             "[memorymanager] configured policy {policy:?} differs from state checkpoint policy {:?}",
             data.policy_name
         ));
     }
-    Ok(State { machine: machine(data.machine_state)?, assignments: data.entries })
+    let pods = data.pod_entries.into_iter().filter(|_| whole_pods);
+    Ok(State {
+        machine: machine(data.machine_state)?,
+        assignments: data.entries,
+        pods: pods.map(|(pod, entry)| (pod, entry.memory_blocks)).collect(),
+    })
 }
 
 fn machine(by_text: BTreeMap<String, NodeState>) -> Result<Machine, String> {
@@ -166,10 +190,10 @@ fn machine(by_text: BTreeMap<String, NodeState>) -> Result<Machine, String> {
 /// Versions 2 and 1, which differ in what is checked.
 fn old(file: File) -> Result<Data, String> {
     let known = machine(file.machine_state.clone())?;
-    let fits = |with_pods| checksum(&file.policy_name, &known, &file.entries, with_pods) == file.checksum;
+    let fits = |pods| checksum(&file.policy_name, &known, &file.entries, pods) == file.checksum;
     // Version 1 may have none.
-    let whole = file.checksum == 0 || fits(false) || fits(true);
-    if !whole && file.pod_entries.is_empty() {
+    let whole = file.checksum == 0 || fits(None) || fits(Some(&file.pod_entries));
+    if !whole {
         return Err(CORRUPT.to_owned());
     }
     Ok(Data {

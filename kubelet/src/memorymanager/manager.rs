@@ -22,7 +22,7 @@ use crate::admission::Rejection;
 use crate::config::Settings;
 use crate::cpumanager::checkpoint::replace;
 use crate::cpumanager::discover::SYSTEM;
-use crate::metrics::memory as metrics;
+use crate::metrics::{managed, memory as metrics};
 use crate::pod::resources::Amounts;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::topologymanager::Provider;
@@ -55,15 +55,15 @@ impl MemoryManager {
     /// # Errors
     /// If the configuration, the machine and the file do not fit each other: the kubelet does not start then.
     pub fn new(settings: &Settings, gates: &Gates, whole: &Amounts, root: &Path) -> Result<Self, String> {
+        let whole_pods = gates.enabled(Gate::PodLevelResourceManagers);
         let policy = match settings.memory_manager_policy.as_str() {
-            "Static" if gates.enabled(Gate::PodLevelResourceManagers) => {
-                return Err("the feature gate PodLevelResourceManagers is not supported together with memoryManagerPolicy Static".to_owned());
-            }
             "Static" => {
                 let nodes = discover(Path::new(SYSTEM));
                 let ids: Vec<u32> = nodes.keys().copied().collect();
                 let reserved = reserved::by_node(&ids, whole, &settings.reserved_memory)?;
-                Some(StaticPolicy::new(nodes, reserved)?)
+                let mut policy = StaticPolicy::new(nodes, reserved)?;
+                policy.whole_pods = whole_pods;
+                Some(policy)
             }
             "None" | "" => None,
             "BestEffort" => {
@@ -73,7 +73,7 @@ impl MemoryManager {
         };
         let file = root.join(checkpoint::FILE);
         let name = if policy.is_some() { "Static" } else { "None" };
-        let mut state = restore(&file, name)?;
+        let mut state = restore(&file, name, whole_pods)?;
         if let Some(policy) = &policy {
             policy.start(&mut state).map_err(|e| {
                 format!("start memory manager error: {e}, please drain node and remove policy state file")
@@ -115,6 +115,11 @@ impl MemoryManager {
     /// A container's own memory.
     pub fn own(&self, uid: &str, container: &str) -> Vec<Block> {
         self.inner.lock().state.get(uid, container).cloned().unwrap_or_default()
+    }
+
+    /// A whole pod's own memory. Upstream: GetPodMemory.
+    pub fn of_whole(&self, uid: &str) -> Vec<Block> {
+        self.inner.lock().state.pods.get(uid).cloned().unwrap_or_default()
     }
 
     /// Memory that containers may have for themselves. Upstream: GetAllocatableMemory.
@@ -202,21 +207,42 @@ impl Provider for Session<'_> {
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         let Inner { policy, state, .. } = &mut *self.0;
         let Some(policy) = policy else { return Ok(()) };
+        let known = state.get(pod.uid(), &container.name).is_some();
         let result = policy.allocate(state, pod, container, agreed);
-        if StaticPolicy::pins(pod, container) {
-            metrics::pinned(result.is_err());
+        if policy.pins(pod, container) {
+            metrics::pinned(1, result.is_err());
+            let parts = state.get(pod.uid(), &container.name).map_or(0, Vec::len);
+            managed::of_node("memory", parts, !known, result.is_ok());
         }
+        result
+    }
+
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection> {
+        let Inner { policy, state, .. } = &mut *self.0;
+        let Some(policy) = policy else { return Ok(()) };
+        let known = state.pods.contains_key(pod.uid());
+        let result = policy.allocate_pod(state, pod, agreed);
+        if (known && result.is_ok()) || (result.is_ok() && !state.pods.contains_key(pod.uid())) {
+            return result;
+        }
+        let (init, containers) = (init_containers(pod.spec()), &pod.spec().containers);
+        let own = |list: &[Container]| list.iter().filter(|c| policy.pins(pod, c)).count();
+        // Upstream counts the pod, its init containers, and those that have something for themselves.
+        let asked = if result.is_ok() { 1 + init.len() + own(containers) } else { 1 };
+        metrics::pinned(asked, result.is_err());
+        let exclusive = own(init) + own(containers);
+        managed::of_pod("memory", exclusive, init.len() + containers.len() - exclusive, result.is_ok());
         result
     }
 }
 
-fn restore(file: &Path, policy: &str) -> Result<State, String> {
+fn restore(file: &Path, policy: &str, whole_pods: bool) -> Result<State, String> {
     let text = match fs::read(file) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::default()),
         Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
     };
-    checkpoint::read(&text, policy).map_err(|error| {
+    checkpoint::read(&text, policy, whole_pods).map_err(|error| {
         format!(
             "could not restore state from checkpoint: {error}, please drain this node and delete the memory manager checkpoint file {:?} before restarting Kubelet",
             file.display().to_string()

@@ -41,7 +41,7 @@ fn checkpoints() {
     assert!(cases.len() > 20);
     for case in cases {
         let policy = text(&case, "policy");
-        let got = checkpoint::read(text(&case, "file"), policy);
+        let got = checkpoint::read(text(&case, "file"), policy, false);
         match (text(&case, "error"), got) {
             ("", Ok(state)) => assert_eq!(checkpoint::write(policy, &state), text(&case, "again"), "{case}"),
             ("", Err(error)) => panic!("{error}: {case}"),
@@ -93,6 +93,9 @@ impl Provider for Cpus {
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         self.0.allocate(&mut self.1, pod, container, agreed.affinity)
     }
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection> {
+        self.0.allocate_pod(&mut self.1, pod, agreed.affinity)
+    }
 }
 
 struct Memory(StaticPolicy, State);
@@ -107,6 +110,9 @@ impl Provider for Memory {
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection> {
         self.0.allocate(&mut self.1, pod, container, agreed)
     }
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection> {
+        self.0.allocate_pod(&mut self.1, pod, agreed)
+    }
 }
 
 fn pod(step: &Value) -> Pod {
@@ -115,6 +121,9 @@ fn pod(step: &Value) -> Pod {
             let mut limits = c["amounts"].clone();
             if step["burstable"] == true {
                 limits.as_object_mut().unwrap().remove("memory");
+            }
+            if c["loose"] == true {
+                limits["cpu"] = json!("9");
             }
             let mut out =
                 json!({"name": c["name"], "resources": {"requests": c["amounts"], "limits": limits}});
@@ -125,9 +134,13 @@ fn pod(step: &Value) -> Pod {
         };
         step[key].as_array().into_iter().flatten().map(one).collect()
     };
+    let whole = match &step["whole"] {
+        Value::Null => Value::Null,
+        amounts => json!({"requests": amounts, "limits": amounts}),
+    };
     serde_json::from_value(
         json!({"metadata": {"name": step["pod"], "namespace": "default", "uid": step["pod"]},
-        "spec": {"initContainers": list("init"), "containers": list("containers")}}),
+        "spec": {"initContainers": list("init"), "containers": list("containers"), "resources": whole}}),
     )
     .unwrap()
 }
@@ -141,7 +154,8 @@ fn reserve(story: &Value, nodes: &BTreeMap<u32, NodeMemory>) -> Result<Reserved,
 
 fn open(story: &Value, nodes: BTreeMap<u32, NodeMemory>, mut state: State) -> Result<Memory, String> {
     let reserved = reserve(story, &nodes)?;
-    let policy = StaticPolicy::new(nodes, reserved)?;
+    let mut policy = StaticPolicy::new(nodes, reserved)?;
+    policy.whole_pods = story["whole"] == true;
     policy.start(&mut state)?;
     Ok(Memory(policy, state))
 }
@@ -199,7 +213,8 @@ impl World {
 fn stories() {
     let machines = lines(include_str!("testdata/machines.jsonl"));
     let mut steps = 0;
-    for story in lines(include_str!("testdata/stories.jsonl")) {
+    let all = [include_str!("testdata/stories.jsonl"), include_str!("testdata/whole.jsonl")];
+    for story in all.into_iter().flat_map(lines) {
         let nodes = nodes(&machines[usize::try_from(story["machine"].as_u64().unwrap()).unwrap()]);
         let begun = open(&story, nodes.clone(), State::default());
         if !text(&story, "error").is_empty() {
@@ -209,8 +224,11 @@ fn stories() {
         let machine = topology(u32::try_from(nodes.len()).unwrap());
         let alignment =
             Manager::new(text(&story, "policy"), text(&story, "scope"), &BTreeMap::new(), &machine).unwrap();
+        let alignment = alignment.with_whole_pods(story["whole"] == true);
         let cpus = (story["cpus"] == true).then(|| {
-            let gates = Gates::default();
+            let mut gates = Gates::default();
+            let whole = ("PodLevelResourceManagers".to_owned(), story["whole"] == true);
+            gates.set_map(&[whole].into()).unwrap();
             let none = (CpuSet::default(), BTreeMap::new());
             let policy =
                 build_static(machine.clone(), 1000, &none.0, &none.1, &gates, alignment.kind()).unwrap();

@@ -12,6 +12,7 @@ use super::reserved::Reserved;
 use super::state::{Block, Machine, MemoryTable, NodeState, State, release, same_group, take};
 use crate::admission::Rejection;
 use crate::cpumanager::policy_static::unexpected;
+use crate::cpumanager::whole_pods::is_fixed;
 use crate::node::status::binary;
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::resources::{Amounts, has_pod_level};
@@ -30,6 +31,8 @@ pub struct StaticPolicy {
     reserved: Reserved,
     /// Memory of a pod's init containers, which others of the same pod may have after them.
     reuse: Option<(String, Reusable)>,
+    /// True if pods with resources of their own get memory as a whole (the gate PodLevelResourceManagers).
+    pub(super) whole_pods: bool,
 }
 
 impl StaticPolicy {
@@ -41,7 +44,7 @@ impl StaticPolicy {
         if reserved.values().all(|of_node| of_node.get(MEMORY).is_none_or(|size| *size == 0)) {
             return Err("[memorymanager] you should specify the system reserved memory".to_owned());
         }
-        Ok(Self { nodes, reserved, reuse: None })
+        Ok(Self { nodes, reserved, reuse: None, whole_pods: false })
     }
 
     /// The machine with nothing given yet.
@@ -83,14 +86,22 @@ impl StaticPolicy {
             state.machine = expected;
             return Ok(());
         }
+        let mut count = |pod: &str, container: &str, blocks: &[Block]| {
+            for block in blocks {
+                check(&expected, block).map_err(|missing| {
+                    format!("[memorymanager] (pod: {pod}, container: {container}) the memory assignment uses {missing} that does not exist")
+                })?;
+                take(&mut expected, &block.numa_affinity, &block.r#type, block.size);
+            }
+            Ok::<(), String>(())
+        };
         for (pod, containers) in &state.assignments {
+            if let Some(blocks) = state.pods.get(pod).filter(|blocks| !blocks.is_empty()) {
+                count(pod, "", blocks)?;
+                continue;
+            }
             for (container, blocks) in containers {
-                for block in blocks {
-                    check(&expected, block).map_err(|missing| {
-                        format!("[memorymanager] (pod: {pod}, container: {container}) the memory assignment uses {missing} that does not exist")
-                    })?;
-                    take(&mut expected, &block.numa_affinity, &block.r#type, block.size);
-                }
+                count(pod, container, blocks)?;
             }
         }
         match same(&state.machine, &expected) {
@@ -103,7 +114,7 @@ impl StaticPolicy {
 
     /// Where a container's memory could come from; nothing if it gets none of its own.
     pub fn hints(&self, state: &State, pod: &Pod, container: &Container) -> Vec<Vec<Hint>> {
-        let Ok(requests) = wanted(pod, container) else { return Vec::new() };
+        let Ok(requests) = self.wanted(pod, container) else { return Vec::new() };
         if requests.is_empty() {
             return Vec::new();
         }
@@ -115,9 +126,15 @@ impl StaticPolicy {
 
     /// The same for all containers of a pod together.
     pub fn pod_hints(&self, state: &State, pod: &Pod) -> Vec<Vec<Hint>> {
-        let Ok(requests) = pod_wanted(pod) else { return Vec::new() };
+        let Ok(requests) = self.pod_wanted(pod) else { return Vec::new() };
+        if self.is_whole(pod) && self.check_share(pod, &requests).is_err() {
+            return requests.keys().map(|_| Vec::new()).collect();
+        }
         if requests.is_empty() {
             return Vec::new();
+        }
+        if let Some(blocks) = state.pods.get(pod.uid()) {
+            return hints::regenerate(blocks, &requests);
         }
         let spec = pod.spec();
         let mut all = init_containers(spec).iter().chain(&spec.containers);
@@ -139,8 +156,8 @@ impl StaticPolicy {
     }
 
     /// True if a container gets memory of its own.
-    pub fn pins(pod: &Pod, container: &Container) -> bool {
-        wanted(pod, container).is_ok_and(|requests| !requests.is_empty())
+    pub fn pins(&self, pod: &Pod, container: &Container) -> bool {
+        self.wanted(pod, container).is_ok_and(|requests| !requests.is_empty())
     }
 
     /// Gives a container its memory, from the nodes that were agreed on if possible.
@@ -154,7 +171,7 @@ impl StaticPolicy {
         container: &Container,
         agreed: Hint,
     ) -> Result<(), Rejection> {
-        let requests = wanted(pod, container).map_err(|e| unexpected(&e))?;
+        let requests = self.wanted(pod, container).map_err(|e| unexpected(&e))?;
         if requests.is_empty() {
             return Ok(());
         }
@@ -194,8 +211,16 @@ impl StaticPolicy {
         self.reuse = Some((pod.uid().to_owned(), all));
     }
 
-    /// Takes a container's memory back.
+    /// Takes a container's memory back; that of a whole pod with its last container.
     pub fn remove(state: &mut State, uid: &str, container: &str) {
+        if state.pods.contains_key(uid) {
+            state.remove(uid, container);
+            let whole = (!state.assignments.contains_key(uid)).then(|| state.pods.remove(uid)).flatten();
+            for block in whole.unwrap_or_default() {
+                release(&mut state.machine, &block);
+            }
+            return;
+        }
         for block in state.remove(uid, container).unwrap_or_default() {
             release(&mut state.machine, &block);
         }
@@ -240,12 +265,8 @@ fn same(a: &Machine, b: &Machine) -> bool {
     a.len() == b.len() && a.iter().all(node)
 }
 
-/// What a container asks for, if it gets that for itself.
-fn wanted(pod: &Pod, container: &Container) -> Result<Requests, String> {
-    if qos_class(pod) != QosClass::Guaranteed || has_pod_level(pod) {
-        return Ok(Requests::new());
-    }
-    let requests = Amounts::of(container.resources.as_ref().and_then(|r| r.requests.as_ref()));
+/// What is asked for of memory and huge pages.
+fn memory_of(requests: Amounts) -> Result<Requests, String> {
     let is_memory = |name: &str| name == MEMORY || name.starts_with("hugepages-");
     let one = |(name, milli): (String, i128)| {
         let bytes = if milli % 1000 == 0 { i64::try_from(milli / 1000).ok() } else { None };
@@ -256,32 +277,57 @@ fn wanted(pod: &Pod, container: &Container) -> Result<Requests, String> {
     memory.map(one).collect::<Result<_, _>>().map_err(str::to_owned)
 }
 
-/// What a pod's containers have at the same time, at most. Upstream: getPodRequestedResources.
-fn pod_wanted(pod: &Pod) -> Result<Requests, String> {
-    let spec = pod.spec();
-    let (mut most, mut sidecars, mut out) = (Requests::new(), Requests::new(), Requests::new());
-    for container in init_containers(spec) {
-        for (resource, size) in wanted(pod, container)? {
-            let beside = sidecars.entry(resource.clone()).or_default();
-            if is_sidecar(container) {
-                *beside = beside.saturating_add(size);
-            } else {
-                let entry = most.entry(resource).or_default();
-                *entry = beside.saturating_add(size).max(*entry);
+impl StaticPolicy {
+    /// What a container asks for, if it gets that for itself. Upstream: getContainerRequestedResources.
+    pub(super) fn wanted(&self, pod: &Pod, container: &Container) -> Result<Requests, String> {
+        let shares = has_pod_level(pod) && !(self.whole_pods && is_fixed(container));
+        if qos_class(pod) != QosClass::Guaranteed || shares {
+            return Ok(Requests::new());
+        }
+        memory_of(Amounts::of(container.resources.as_ref().and_then(|r| r.requests.as_ref())))
+    }
+
+    /// What the pod asks for, if it gets that as a whole; else what its containers have at the same time, at most.
+    pub(super) fn pod_wanted(&self, pod: &Pod) -> Result<Requests, String> {
+        match self.is_whole(pod) {
+            true if qos_class(pod) != QosClass::Guaranteed => Ok(Requests::new()),
+            true => {
+                let requests = pod.spec().resources.as_ref().and_then(|r| r.requests.as_ref());
+                let mut out = memory_of(Amounts::of(requests))?;
+                out.retain(|_, size| *size > 0);
+                Ok(out)
+            }
+            false => self.at_most(pod),
+        }
+    }
+
+    /// Upstream: getPodRequestedResources.
+    fn at_most(&self, pod: &Pod) -> Result<Requests, String> {
+        let spec = pod.spec();
+        let (mut most, mut sidecars, mut out) = (Requests::new(), Requests::new(), Requests::new());
+        for container in init_containers(spec) {
+            for (resource, size) in self.wanted(pod, container)? {
+                let beside = sidecars.entry(resource.clone()).or_default();
+                if is_sidecar(container) {
+                    *beside = beside.saturating_add(size);
+                } else {
+                    let entry = most.entry(resource).or_default();
+                    *entry = beside.saturating_add(size).max(*entry);
+                }
             }
         }
-    }
-    for container in &spec.containers {
-        for (resource, size) in wanted(pod, container)? {
-            let entry = out.entry(resource).or_default();
-            *entry = entry.saturating_add(size);
+        for container in &spec.containers {
+            for (resource, size) in self.wanted(pod, container)? {
+                let entry = out.entry(resource).or_default();
+                *entry = entry.saturating_add(size);
+            }
         }
+        for (resource, size) in &mut out {
+            let of = |all: &Requests| all.get(resource).copied().unwrap_or_default();
+            *size = size.saturating_add(of(&sidecars)).max(of(&most));
+        }
+        Ok(out)
     }
-    for (resource, size) in &mut out {
-        let of = |all: &Requests| all.get(resource).copied().unwrap_or_default();
-        *size = size.saturating_add(of(&sidecars)).max(of(&most));
-    }
-    Ok(out)
 }
 
 /// Memory that a container took over from init containers is no longer theirs.

@@ -66,6 +66,8 @@ pub struct State {
     pub machine: Machine,
     /// What containers have.
     pub assignments: Assignments,
+    /// Blocks of whole pods, of which their containers have parts.
+    pub pods: BTreeMap<String, Vec<Block>>,
 }
 
 impl State {

@@ -105,9 +105,11 @@ pub fn pool(available: usize, exclusive: usize, per_node: &[(u32, usize)]) {
     }
 }
 
-/// A container asked for processors of its own.
-pub fn pinned(failed: bool) {
-    families().requests.one().inc();
+/// So many containers asked for processors of their own.
+pub fn pinned(count: usize, failed: bool) {
+    for _ in 0..count {
+        families().requests.one().inc();
+    }
     if failed {
         families().errors.one().inc();
     }

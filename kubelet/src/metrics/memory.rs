@@ -63,10 +63,12 @@ pub fn kept(guaranteed: i64, burstable: i64) {
     low.one().set(burstable as f64);
 }
 
-/// Notes that a container was to get memory of its own.
-pub fn pinned(failed: bool) {
+/// Notes that so many containers were to get memory of their own.
+pub fn pinned(count: usize, failed: bool) {
     let all = families();
-    all.requests.one().inc();
+    for _ in 0..count {
+        all.requests.one().inc();
+    }
     if failed {
         all.errors.one().inc();
     }

@@ -22,7 +22,8 @@ pub fn pod(node: &dyn Node, pod: &Pod) -> PodResources {
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
         containers: sidecars.chain(&spec.containers).map(|c| container(node, pod, c)).collect(),
-        ..PodResources::default()
+        cpu_ids: node.pod_cpus(pod.uid()),
+        memory: node.pod_memory(pod.uid()).into_iter().map(memory).collect(),
     }
 }
 

@@ -41,6 +41,15 @@ impl Node for Kubelet {
         cpus.map(|cpus| cpus.own(uid, container)).into_iter().flat_map(|set| set.0).map(i64::from).collect()
     }
 
+    fn pod_cpus(&self, uid: &str) -> Vec<i64> {
+        let cpus = self.node.limits.cpus.as_ref();
+        cpus.map(|cpus| cpus.of_whole(uid)).into_iter().flat_map(|set| set.0).map(i64::from).collect()
+    }
+
+    fn pod_memory(&self, uid: &str) -> Vec<Block> {
+        self.node.limits.memory.as_ref().map(|memory| memory.of_whole(uid)).unwrap_or_default()
+    }
+
     fn all_cpus(&self) -> Vec<i64> {
         let cpus = self.node.limits.cpus.as_ref();
         cpus.map(|cpus| cpus.usable()).into_iter().flat_map(|set| set.0).map(i64::from).collect()

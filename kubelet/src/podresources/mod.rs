@@ -1,7 +1,6 @@
 //! What containers were given - processors, memory, devices, claimed devices - for agents on the node, by a socket.
 //!
-//! [`answer`] makes the answers from what a [`Node`] knows, [`kubelet`] is the real one, [`server`] serves them. What pods
-//! as a whole were given stays out, as this kubelet gives them nothing (PodLevelResourceManagers).
+//! [`answer`] makes the answers from what a [`Node`] knows, [`kubelet`] is the real one, [`server`] serves them.
 //! Upstream: pkg/kubelet/apis/podresources, v1.37.
 
 pub mod answer;
@@ -34,6 +33,10 @@ pub trait Node: Send + Sync {
     fn all_devices(&self) -> Vec<Held>;
     /// A container's own processors.
     fn cpus(&self, uid: &str, container: &str) -> Vec<i64>;
+    /// A whole pod's own processors.
+    fn pod_cpus(&self, uid: &str) -> Vec<i64>;
+    /// A whole pod's own memory.
+    fn pod_memory(&self, uid: &str) -> Vec<Block>;
     /// All processors that containers may have.
     fn all_cpus(&self) -> Vec<i64>;
     /// A container's own memory.

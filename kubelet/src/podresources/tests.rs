@@ -66,6 +66,12 @@ impl Node for Fake {
     fn cpus(&self, uid: &str, container: &str) -> Vec<i64> {
         if is_ours(uid, container) { vec![2, 3] } else { Vec::new() }
     }
+    fn pod_cpus(&self, uid: &str) -> Vec<i64> {
+        if is_ours(uid, "c") { vec![1, 2, 3] } else { Vec::new() }
+    }
+    fn pod_memory(&self, uid: &str) -> Vec<Block> {
+        if is_ours(uid, "c") { self.all_memory() } else { Vec::new() }
+    }
     fn all_cpus(&self) -> Vec<i64> {
         vec![1, 2, 3]
     }
@@ -134,7 +140,13 @@ fn expected() -> PodResources {
         dynamic_resources: vec![claim],
     };
     let (name, namespace) = ("u".to_owned(), "n".to_owned());
-    PodResources { name, namespace, containers: vec![side, own], ..PodResources::default() }
+    PodResources {
+        name,
+        namespace,
+        containers: vec![side, own],
+        cpu_ids: vec![1, 2, 3],
+        memory: vec![memory()],
+    }
 }
 
 fn memory() -> ContainerMemory {

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::admission::Rejection;
 use crate::cpumanager::topology::Topology;
+use crate::pod::resources::has_pod_level;
 use crate::pod::view::{PodView, init_containers};
 use hint::Hint;
 use policy::{Kind, Policy, PolicyOptions};
@@ -39,6 +40,11 @@ pub trait Provider {
     /// # Errors
     /// If it cannot have it.
     fn allocate(&mut self, pod: &Pod, container: &Container, agreed: Hint) -> Result<(), Rejection>;
+    /// Gives a pod with resources of its own its part as a whole, and each container its share of that.
+    ///
+    /// # Errors
+    /// If it cannot have it.
+    fn allocate_pod(&mut self, pod: &Pod, agreed: Hint) -> Result<(), Rejection>;
 }
 
 /// The configured policy and scope.
@@ -46,13 +52,8 @@ pub trait Provider {
 pub struct Manager {
     policy: Policy,
     scope: Scope,
-}
-
-fn not_aligned() -> Rejection {
-    Rejection {
-        reason: "TopologyAffinityError".to_owned(),
-        message: "Resources cannot be allocated with Topology locality".to_owned(),
-    }
+    /// True if pods with resources of their own get these as a whole (the gate PodLevelResourceManagers).
+    whole_pods: bool,
 }
 
 impl Manager {
@@ -76,12 +77,36 @@ impl Manager {
             "pod" => Scope::Pod,
             _ => return Err(format!("unknown scope: {scope:?}")),
         };
-        Ok(Self { policy, scope })
+        Ok(Self { policy, scope, whole_pods: false })
     }
 
     /// One that keeps nothing together.
     pub fn none() -> Self {
-        Self { policy: Policy::none(), scope: Scope::Container }
+        Self { policy: Policy::none(), scope: Scope::Container, whole_pods: false }
+    }
+
+    /// The same, with pods with resources of their own given these as a whole.
+    #[must_use]
+    pub fn with_whole_pods(self, whole_pods: bool) -> Self {
+        Self { whole_pods, ..self }
+    }
+
+    /// True if a pod is given its part as a whole, not container by container.
+    pub fn gives_whole(&self, pod: &Pod) -> bool {
+        self.kind() != Kind::None && self.scope == Scope::Pod && self.whole_pods && has_pod_level(pod)
+    }
+
+    fn not_aligned(&self, pod: &Pod) -> Rejection {
+        let message = match (self.whole_pods && has_pod_level(pod), self.scope) {
+            (false, _) => "Resources cannot be allocated with Topology locality",
+            (true, Scope::Pod) => {
+                "Pod Scope pod with pod-level resources failed admission under pod-scope topology manager"
+            }
+            (true, Scope::Container) => {
+                "Pod Scope pod with pod-level resources failed admission with a container-level topology manager"
+            }
+        };
+        Rejection { reason: "TopologyAffinityError".to_owned(), message: message.to_owned() }
     }
 
     /// The policy.
@@ -101,6 +126,9 @@ impl Manager {
     pub fn admit(&self, pod: &Pod, providers: &mut [&mut dyn Provider]) -> Result<(), Rejection> {
         let spec = pod.spec();
         let of_pod = self.agree(pod, providers)?;
+        if let Some(agreed) = of_pod.filter(|_| self.gives_whole(pod)) {
+            return providers.iter_mut().try_for_each(|provider| provider.allocate_pod(pod, agreed));
+        }
         for container in init_containers(spec).iter().chain(&spec.containers) {
             let agreed = self.agree_on(pod, container, of_pod, providers)?;
             for provider in providers.iter_mut() {
@@ -120,7 +148,7 @@ impl Manager {
             (_, Scope::Container) => Ok(None),
             (_, Scope::Pod) => {
                 let hints = providers.iter_mut().map(|p| p.pod_hints(pod)).collect();
-                self.policy.merge(hints).ok_or_else(not_aligned).map(Some)
+                self.policy.merge(hints).ok_or_else(|| self.not_aligned(pod)).map(Some)
             }
         }
     }
@@ -139,7 +167,7 @@ impl Manager {
         of_pod.map_or_else(
             || {
                 let hints = providers.iter_mut().map(|p| p.hints(pod, container)).collect();
-                self.policy.merge(hints).ok_or_else(not_aligned)
+                self.policy.merge(hints).ok_or_else(|| self.not_aligned(pod))
             },
             Ok,
         )
