@@ -70,7 +70,9 @@ runtime() {
   echo '{"cniVersion": "1.0.0", "name": "node", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
     "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
     {"type": "portmap", "capabilities": {"portMappings": true}}]}' > /etc/cni/net.d/10-node.conflist
-  printf '[host."http://127.0.0.1:5000"]\n  capabilities = ["pull", "resolve"]\n' > "$dir/certs.d/_default/hosts.toml"
+  printf '[host."http://127.0.0.1:5050"]\n  capabilities = ["pull", "resolve"]\n' > "$dir/certs.d/_default/hosts.toml"
+  # Specs about credentials start a registry of their own there.
+  mkdir -p "$dir/certs.d/localhost:5000"; echo 'server = "http://localhost:5000"' > "$dir/certs.d/localhost:5000/hosts.toml"
   cat > "$dir/containerd.toml" <<TOML
 version = 2
 root = "$dir/containerd"
@@ -89,7 +91,7 @@ state = "$dir/run"
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "$dir/certs.d"
 TOML
-  "$BIN/cluster" registry "$IMAGES" 127.0.0.1:5000 > "$dir/log/registry.log" 2>&1 &
+  "$BIN/cluster" registry "$IMAGES" 127.0.0.1:5050 > "$dir/log/registry.log" 2>&1 &
   local unit=()
   # Specs about the runtime's end ask systemd for its unit.
   [ -z "$own_machine" ] || unit=(systemd-run -q --unit=node-runtime -p Delegate=yes -p KillMode=process --setenv=PATH="$PATH"

@@ -1,7 +1,7 @@
 # Sourced by vm.sh and ipvs-vm.sh: a Debian machine under QEMU. It is made once, in VM (default target/vm): debootstrap, a
 # kernel with IPVS and cgroup v2, systemd, containerd and the tools that the daemons call. Its disk is never written to
 # afterwards. `boot PROGRAM` runs it with PROGRAM as the first process and share ($share, in it /share) as its only
-# window; ACCEL=kvm where that works, CPUS and MEMORY (MiB) as given.
+# window; ACCEL=kvm where that works, CPUS (also as 8,sockets=2,cores=2,threads=2) and MEMORY (MiB) as given, in NODES parts.
 VM=${VM:-target/vm}
 mkdir -p "$VM/share"; root=$VM/root share=$VM/share
 
@@ -57,11 +57,24 @@ INIT
 }
 [ -e "$VM/disk" ] || machine
 
+# Memory and processors in NODES equal parts, each nearer to itself than to the others.
+numa() {
+  local nodes=${NODES:-1} cpus=${CPUS:-1} i j each
+  [ "$nodes" -gt 1 ] || return 0
+  cpus=${cpus%%,*} each=$((${cpus%%,*} / nodes))
+  for ((i = 0; i < nodes; i++)); do
+    echo "-object memory-backend-ram,id=m$i,size=$((${MEMORY:-2048} / nodes))M"
+    echo "-numa node,nodeid=$i,memdev=m$i,cpus=$((i * each))-$((i * each + each - 1))"
+    for ((j = 0; j < nodes; j++)); do [ "$i" = "$j" ] || distances+=" -numa dist,src=$i,dst=$j,val=$((i / 2 == j / 2 ? 12 : 20))"; done
+  done
+  echo "${distances:-}"
+}
+
 # boot PROGRAM [PREFIX...]: PREFIX is what runs QEMU, a network namespace for example. True if guest.sh ended well.
 boot() {
   local program=$1; shift
   rm -f "$share/out.txt"
-  timeout "${LIMIT:-900}" "$@" qemu-system-x86_64 -M q35 -accel "${ACCEL:-tcg,thread=multi}" -cpu max -m "${MEMORY:-2048}" -smp "${CPUS:-1}" \
+  timeout "${LIMIT:-900}" "$@" qemu-system-x86_64 -M q35 -accel "${ACCEL:-tcg,thread=multi}" -cpu max,vendor=GenuineIntel -m "${MEMORY:-2048}" -smp "${CPUS:-1}" $(numa) \
     -nographic -no-reboot -kernel "$VM/kernel" -initrd "$VM/initrd" \
     -append "root=/dev/vda rw console=ttyS0 rdinit=/init next=$program panic=1 no_timer_check quiet" \
     -drive file="$VM/disk",format=raw,if=virtio,snapshot=on -nic user,model=virtio-net-pci \

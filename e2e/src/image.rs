@@ -157,11 +157,7 @@ fn pack(out: &Path, images: &[Image]) -> Result<()> {
     };
     for image in images {
         let digests: Vec<String> = image.layers.iter().map(|l| hex(l)).collect();
-        let config = serde_json::to_vec(&json!({
-            "architecture": "amd64", "os": "linux", "config": image.config,
-            "rootfs": {"type": "layers", "diff_ids": digests.iter().map(|d| format!("sha256:{d}")).collect::<Vec<_>>()},
-            "history": digests.iter().map(|_| json!({"created_by": "corten"})).collect::<Vec<_>>(),
-        }))?;
+        let config = config(image)?;
         let names: Vec<String> = digests.iter().map(|d| format!("{d}.tar")).collect();
         for (name, data) in names.iter().zip(&image.layers) {
             add(name, data)?;
@@ -172,6 +168,40 @@ fn pack(out: &Path, images: &[Image]) -> Result<()> {
     }
     append(&mut tar, "manifest.json", &serde_json::to_vec(&manifest)?)?;
     tar.finish().context("closing the image archive")
+}
+
+fn config(image: &Image) -> Result<Vec<u8>> {
+    let digests: Vec<String> = image.layers.iter().map(|layer| format!("sha256:{}", hex(layer))).collect();
+    Ok(serde_json::to_vec(&json!({
+        "architecture": "amd64", "os": "linux", "config": image.config,
+        "history": digests.iter().map(|_| json!({"created_by": "corten"})).collect::<Vec<_>>(),
+        "rootfs": {"type": "layers", "diff_ids": digests},
+    }))?)
+}
+
+/// An image as upstream's `fake-registry-server` serves it from a folder, under a name and a tag.
+pub(crate) fn served(image: &Image, folder: &str, name: &str, tag: &str) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut add = |kind: &str, data: &[u8]| {
+        let digest = hex(data);
+        let path =
+            format!("{folder}/{name}/{kind}/sha256/{}/{digest}/data", digest.get(..2).unwrap_or_default());
+        files.push(File::Program { path, data: data.to_vec(), mode: 0o644 });
+        format!("sha256:{digest}")
+    };
+    let config = config(image)?;
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        layers.push(json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": layer.len(),
+            "digest": add("blobs", layer)}));
+    }
+    let media = "application/vnd.oci.image.manifest.v1+json";
+    let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "size": config.len(),
+        "digest": add("blobs", &config)});
+    let manifest = json!({"schemaVersion": 2, "mediaType": media, "config": config, "layers": layers});
+    let data = add("manifests", &serde_json::to_vec(&manifest)?);
+    files.push(File::Text { path: format!("{folder}/{name}/manifests/{tag}"), data });
+    Ok(files)
 }
 
 fn append<W: std::io::Write>(tar: &mut tar::Builder<W>, name: &str, data: &[u8]) -> Result<()> {

@@ -160,9 +160,11 @@ fn agnhost(parts: &Parts<'_>) -> Result<Rc<[u8]>> {
     let users = text("passwd")? + "user-defined-in-image:x:1000:1000::/home/u:/bin/sh\n";
     let groups = text("group")?
         + "user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n";
-    image::layer(&[
+    // Its private registry has one image.
+    let pause = image::pause_image(&["pause"], parts.folder)?;
+    let mut files = image::served(&pause, "var/registry", "pause", "testing")?;
+    files.extend([
         File::Folder { path: "uploads".to_string(), mode: 0o755 },
-        File::Folder { path: "var/registry".to_string(), mode: 0o755 },
         File::program("agnhost", read(parts.folder, "agnhost")?),
         link("agnhost-2", "agnhost"),
         File::program("coredns", read(parts.folder, "coredns")?),
@@ -171,7 +173,8 @@ fn agnhost(parts: &Parts<'_>) -> Result<Rc<[u8]>> {
         file("etc/passwd", users),
         file("etc/group", groups),
         link("usr/local/bin/iperf", "/usr/bin/iperf"),
-    ])
+    ]);
+    image::layer(&files)
 }
 
 fn nginx() -> Result<Rc<[u8]>> {
