@@ -22,10 +22,10 @@ use super::figures::{self, Figures, Swap};
 use super::machine::MachinePage;
 use super::rates::{PAUSE, Rates};
 use super::storage;
-use super::usage::{self, Usage, keyed, number};
+use super::usage::{self, Usage, keyed};
 use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
-use crate::node::machine::{Disk, Machine, disk, kibibytes};
+use crate::node::machine::{Disk, Machine, disk, kibibytes, max_tasks};
 use crate::options::Options;
 use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::store::PodStore;
@@ -173,7 +173,7 @@ impl Stats {
             "memory": whole.memory(now),
             "fs": storage::whole(&disk, now),
             "runtime": {"imageFs": images, "containerFs": images},
-            "rlimit": {"time": now, "maxpid": number("/proc/sys/kernel/pid_max"), "curproc": processes()},
+            "rlimit": {"time": now, "maxpid": max_tasks(), "curproc": processes()},
             "network": figures::network(&cadvisor::network(self.hierarchy(), "/"), now),
             "systemContainers": self.system_containers(now),
         });
