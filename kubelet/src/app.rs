@@ -66,7 +66,7 @@ use crate::pluginmanager::manager::PluginManager;
 use crate::pluginmanager::{DEVICE_PLUGIN, DRA_PLUGIN, Handler, Handlers as PluginHandlers};
 use crate::pod::resources::Amounts;
 use crate::pod::source::{file, url};
-use crate::pod::store::{PodStore, is_mirror_of};
+use crate::pod::store::{PodStore, from_api, is_mirror_of};
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::podcertificate::manager::PodCertificates;
 use crate::podresources;
@@ -462,7 +462,8 @@ impl Parts {
     /// Tells agents on the node what containers were given.
     fn start_pod_resources(&self, options: &Options, process: &Process) -> Result<(), Error> {
         let failed = |e| format!("failed to create listener for podResources endpoint: {e}");
-        let listener = podresources::server::open(&self.kubelet.paths.pod_resources()).map_err(failed)?;
+        let listener =
+            podresources::server::open(&self.kubelet.paths.pod_resources()).map_err(failed)?;
         let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
         let only_active = options.gates.enabled(Gate::KubeletPodResourcesListUseActivePods);
         process.tasks.spawn("pod-resources", podresources::server::serve(node, only_active, listener, stop));
@@ -618,7 +619,7 @@ struct Sink {
 impl Sink {
     fn handle(&self, event: Event<Pod>) {
         match event {
-            Event::Added(pod) | Event::Updated { new: pod, .. } => self.set(pod),
+            Event::Added(pod) | Event::Updated { new: pod, .. } => self.set(from_api(pod)),
             Event::Deleted(pod) => self.remove(&pod),
         }
     }

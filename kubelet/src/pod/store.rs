@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::RwLock;
 
-use super::view::{CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, PodView};
+use super::view::{CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodView};
 
 #[derive(Default)]
 struct Inner {
@@ -86,8 +86,38 @@ impl PodStore {
     }
 }
 
+/// A pod of the API server is no static pod, whatever its annotations say. Upstream: podStorage.merge in
+/// pkg/kubelet/config/config.go.
+pub fn from_api(pod: Arc<Pod>) -> Arc<Pod> {
+    if pod.is_mirror() || pod.annotation(CONFIG_SOURCE_ANNOTATION).is_none() {
+        return pod;
+    }
+    let mut pod = Arc::unwrap_or_clone(pod);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(CONFIG_SOURCE_ANNOTATION.to_owned(), "api".to_owned());
+    Arc::new(pod)
+}
+
 /// True if a mirror is the image of this version of the static pod.
 pub fn is_mirror_of(mirror: &Pod, pod: &Pod) -> bool {
     let hash = pod.annotation(CONFIG_HASH_ANNOTATION);
     hash.is_some() && mirror.annotation(CONFIG_MIRROR_ANNOTATION) == hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_api_server_has_no_static_pods() {
+        let pod = |annotations: serde_json::Value| -> Arc<Pod> {
+            Arc::new(serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap())
+        };
+        let claims = pod(json!({CONFIG_SOURCE_ANNOTATION: "file"}));
+        assert!(claims.is_static() && !from_api(claims).is_static());
+        let mirror = pod(json!({CONFIG_SOURCE_ANNOTATION: "file", CONFIG_MIRROR_ANNOTATION: "h"}));
+        assert_eq!(from_api(mirror.clone()), mirror);
+        assert_eq!(from_api(pod(json!({"a": "b"}))), pod(json!({"a": "b"})));
+    }
 }
