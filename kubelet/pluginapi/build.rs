@@ -3,10 +3,11 @@
 use std::path::Path;
 
 /// Each with a folder of its own, as two of them have packages of the same name.
-const ALL: [(&str, &[&str]); 4] = [
+const ALL: [(&str, &[&str]); 5] = [
     ("registration", &["registration.proto"]),
     ("dra", &["dra.proto", "dra_v1beta1.proto"]),
     ("health", &["health.proto", "health_v1alpha1.proto"]),
+    ("pods", &["pods.proto"]),
     ("podresources", &["podresources.proto", "podresources_v1alpha1.proto"]),
 ];
 

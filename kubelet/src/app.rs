@@ -70,6 +70,7 @@ use crate::pod::store::{PodStore, from_api, is_mirror_of};
 use crate::pod::view::{CONFIG_SOURCE_ANNOTATION, PodView};
 use crate::podcertificate::manager::PodCertificates;
 use crate::podresources;
+use crate::podsapi;
 use crate::probe::manager::ProbeManager;
 use crate::runtime::manager::{Handlers, Runtime};
 use crate::runtime::query;
@@ -364,6 +365,7 @@ impl Parts {
         self.start_devices(process, wake.clone()).await?;
         self.start_plugins(process);
         self.start_pod_resources(options, process)?;
+        self.start_pods_api(options, process)?;
         let settings = &options.settings;
         let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
         let url = match address.is_empty() {
@@ -463,10 +465,24 @@ impl Parts {
     fn start_pod_resources(&self, options: &Options, process: &Process) -> Result<(), Error> {
         let failed = |e| format!("failed to create listener for podResources endpoint: {e}");
         let listener =
-            podresources::server::open(&self.kubelet.paths.pod_resources()).map_err(failed)?;
+            podresources::server::open(&self.kubelet.paths.pod_resources(), podresources::server::SOCKET)
+                .map_err(failed)?;
         let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
         let only_active = options.gates.enabled(Gate::KubeletPodResourcesListUseActivePods);
         process.tasks.spawn("pod-resources", podresources::server::serve(node, only_active, listener, stop));
+        Ok(())
+    }
+
+    /// Tells agents on the node of its pods.
+    fn start_pods_api(&self, options: &Options, process: &Process) -> Result<(), Error> {
+        if !options.gates.enabled(Gate::PodsAPI) {
+            return Ok(());
+        }
+        let failed = |e| format!("failed to create listener for pods API endpoint: {e}");
+        let folder = self.kubelet.paths.pods_api();
+        let listener = podresources::server::open(&folder, podsapi::server::SOCKET).map_err(failed)?;
+        let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
+        process.tasks.spawn("pods-api", podsapi::server::serve(node, listener, stop));
         Ok(())
     }
 
@@ -642,7 +658,11 @@ impl Sink {
                 return;
             }
         }
+        let before = self.kubelet.pods.get(pod.uid()).filter(|_| known);
         self.kubelet.pods.set(pod.clone());
+        if before.is_some_and(|old| podsapi::view::differs(&old, &pod)) {
+            self.kubelet.status.changed(&pod);
+        }
         if !self.kubelet.admitting.lock().contains(pod.uid()) {
             self.set_known(pod, !known);
         }

@@ -40,6 +40,7 @@ pub mod pluginmanager;
 pub mod pod;
 pub mod podcertificate;
 pub mod podresources;
+pub mod podsapi;
 pub mod probe;
 mod rpc;
 pub mod runtime;

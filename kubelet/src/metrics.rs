@@ -12,6 +12,7 @@ pub mod managed;
 pub mod memory;
 pub mod podresources;
 pub mod pods;
+pub mod podsapi;
 pub mod shutdown;
 pub mod volumes;
 pub mod work;
@@ -124,6 +125,7 @@ pub fn install(node: &str) {
     memory::install();
     podresources::install();
     pods::install();
+    podsapi::install();
     shutdown::install();
     volumes::install();
     work::install();

@@ -72,6 +72,11 @@ impl Paths {
         self.root.join("pod-resources")
     }
 
+    /// Folder of the socket that tells of the node's pods.
+    pub fn pods_api(&self) -> PathBuf {
+        self.root.join("pods-api")
+    }
+
     /// Folders that must exist before anything else, with their modes.
     pub fn base_dirs(&self) -> [(PathBuf, u32); 5] {
         let at = |name: &str| self.root.join(name);

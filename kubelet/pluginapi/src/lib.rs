@@ -1,5 +1,5 @@
 //! The interfaces between the kubelet and programs on its node, besides device plugins and the runtime: registration of
-//! plugins, drivers of claimed devices and their health, and what containers were given. Messages, clients and servers of
+//! plugins, drivers of claimed devices and their health, the node's pods, and what containers were given. Messages, clients and servers of
 //! both sides, generated from `proto/`; what is done with them is the kubelet's.
 
 macro_rules! generated {
@@ -48,6 +48,15 @@ pub mod health {
         /// Version v1alpha1.
         v1alpha1,
         "health/v1alpha1"
+    );
+}
+
+/// The pods of the node.
+pub mod pods {
+    generated!(
+        /// Version v1alpha1.
+        v1alpha1,
+        "pods/v1alpha1"
     );
 }
 

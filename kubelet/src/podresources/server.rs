@@ -107,14 +107,14 @@ impl OldLister for Lister {
     }
 }
 
-/// Opens the socket in `folder`, in the place of one that an earlier kubelet left. Upstream: CreateListener in
+/// Opens a socket in `folder`, in the place of one that an earlier kubelet left. Upstream: CreateListener in
 /// k8s.io/cri-client.
 ///
 /// # Errors
 /// If the folder or the socket cannot be made.
-pub fn open(folder: &Path) -> io::Result<UnixListener> {
+pub fn open(folder: &Path, name: &str) -> io::Result<UnixListener> {
     crate::paths::make_dir(folder, 0o750)?;
-    let socket = folder.join(SOCKET);
+    let socket = folder.join(name);
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(socket),

@@ -104,7 +104,7 @@ impl Node for Fake {
 fn start(only_active: bool) -> (tempfile::TempDir, Arc<Fake>, Channel) {
     let (dir, node) = (tempfile::tempdir().unwrap(), Arc::new(Fake::default()));
     std::fs::write(dir.path().join(server::SOCKET), "left behind").unwrap();
-    let listener = server::open(dir.path()).unwrap();
+    let listener = server::open(dir.path(), server::SOCKET).unwrap();
     tokio::spawn(server::serve(node.clone(), only_active, listener, CancellationToken::new()));
     let address = format!("unix://{}", dir.path().join(server::SOCKET).display());
     let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect_lazy();

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::cache::{Entry, StatusCache, can_be_deleted, merge, patch};
 use crate::pod::store::PodStore;
 use crate::pod::view::PodView;
+use crate::podsapi::hub::{Hub, Kind};
+use crate::podsapi::view;
 
 /// Everything is compared with the API server so often, as upstream.
 const RECONCILE: Duration = Duration::from_secs(10);
@@ -38,6 +40,8 @@ pub struct StatusManager {
     answered: Mutex<HashMap<String, Arc<Pod>>>,
     compared: Mutex<HashMap<String, Compared>>,
     wake: Notify,
+    /// Who hears of pods and statuses.
+    pub hub: Hub,
 }
 
 impl StatusManager {
@@ -50,6 +54,7 @@ impl StatusManager {
             answered: Mutex::default(),
             compared: Mutex::default(),
             wake: Notify::new(),
+            hub: Hub::default(),
         }
     }
 
@@ -62,17 +67,47 @@ impl StatusManager {
     pub fn set(&self, pod: &Pod, status: ApiPodStatus) {
         let mirror = self.pods.mirror_of(pod);
         let mirror = mirror.as_ref().map(|m| m.api_status());
-        if self.cache.lock().set(pod, status, mirror, Timestamp::now()) {
+        let (known, changed) = {
+            let mut cache = self.cache.lock();
+            let known = cache.get(pod.uid()).is_some();
+            (known, cache.set(pod, status, mirror, Timestamp::now()))
+        };
+        if changed {
             self.wake.notify_one();
+            self.tell(if known || pod.is_deleted() { Kind::Modified } else { Kind::Added }, pod);
         }
+    }
+
+    /// A pod whose status is known is another one now.
+    pub fn changed(&self, pod: &Pod) {
+        self.tell(Kind::Modified, pod);
+    }
+
+    /// Tells who watches of a pod as it is now, if its status is known and something of it may be left.
+    fn tell(&self, kind: Kind, pod: &Pod) {
+        let entry = self.cache.lock().get(pod.uid()).filter(|entry| !entry.finished).cloned();
+        let Some(entry) = entry else { return };
+        // The newest version, lest one that is being deleted seems to come back.
+        self.hub.tell(kind, || {
+            let newest = self.pods.get(pod.uid());
+            view::current(newest.as_deref().unwrap_or(pod), Some(&entry.status))
+        });
     }
 
     /// Takes note that nothing of the pod is left on the node.
     pub fn terminate(&self, pod: &Pod) {
         let mirror = self.pods.mirror_of(pod);
         let mirror = mirror.as_ref().map(|m| m.api_status());
-        self.cache.lock().terminate(pod, mirror, Timestamp::now());
+        let first = {
+            let mut cache = self.cache.lock();
+            let first = cache.get(pod.uid()).is_none_or(|entry| !entry.finished);
+            cache.terminate(pod, mirror, Timestamp::now());
+            first
+        };
         self.wake.notify_one();
+        if first {
+            self.hub.tell(Kind::Deleted, || view::name_only(pod));
+        }
     }
 
     /// Forgets a pod.
