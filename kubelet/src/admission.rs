@@ -13,6 +13,7 @@ use crate::container::downward::NodeAllocatable;
 use crate::dra::resolve;
 use crate::pod::resources::pod_requests;
 use crate::pod::view::PodView;
+use crate::preemption;
 
 /// Why the node does not take a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +50,41 @@ pub struct Node<'a> {
 pub fn admit(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
     system(pod)?;
     groups(pod, node.keeps_groups)?;
-    room(pod, others, node)?;
-    predicates(pod, others, node)
+    let room = room(pod, others, node);
+    if !pod.is_critical() {
+        room.clone()?;
+    }
+    predicates(pod, others, node)?;
+    room
+}
+
+/// The pods that end so that a critical pod has room; none if it has, or cannot come for another reason.
+///
+/// # Errors
+/// If there would be no room even then.
+pub fn preempted<'a>(pod: &Pod, others: &[&'a Pod], node: &Node<'_>) -> Result<Vec<&'a Pod>, Rejection> {
+    let missing = shortages(pod, others, node);
+    let otherwise = || system(pod).and(groups(pod, node.keeps_groups)).and(predicates(pod, others, node));
+    if missing.is_empty() || !pod.is_critical() || otherwise().is_err() {
+        return Ok(Vec::new());
+    }
+    let missing: Vec<(String, i64)> = (missing.into_iter())
+        .map(|s| (s.name, s.asked.saturating_sub(s.capacity.saturating_sub(s.used))))
+        .collect();
+    preemption::choose(pod, others, &missing).map_err(|error| Rejection {
+        reason: "UnexpectedAdmissionError".to_owned(),
+        message: format!(
+            "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: {error}"
+        ),
+    })
+}
+
+/// More of a resource is asked for than is left.
+struct Shortage {
+    name: String,
+    asked: i64,
+    used: i64,
+    capacity: i64,
 }
 
 /// What the scheduler's plugins of these names would say.
@@ -150,15 +184,29 @@ fn unclaimed(pod: &Pod) -> Cow<'_, Pod> {
 }
 
 fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
-    let short = |name: &str, asked: i64, used: i64, capacity: i64| Rejection {
+    let Some(Shortage { name, asked, used, capacity }) = shortages(pod, others, node).into_iter().next()
+    else {
+        return Ok(());
+    };
+    Err(Rejection {
         reason: format!("OutOf{name}"),
         message: format!(
             "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
         ),
+    })
+}
+
+fn shortages(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Vec<Shortage> {
+    let short = |name: &str, asked: i64, used: i64, capacity: i64| Shortage {
+        name: name.to_owned(),
+        asked,
+        used,
+        capacity,
     };
+    let mut out = Vec::new();
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if count.saturating_add(1) > node.max_pods {
-        return Err(short("pods", 1, count, node.max_pods));
+        out.push(short("pods", 1, count, node.max_pods));
     }
     let asked = pod_requests(&unclaimed(pod));
     let taken: Vec<_> = others.iter().map(|other| pod_requests(other)).collect();
@@ -173,16 +221,16 @@ fn room(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Result<(), Rejection> {
         let own = amount(&asked);
         let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(amount(a)));
         if own > 0 && own > capacity.saturating_sub(used) {
-            return Err(short(name, own, used, capacity));
+            out.push(short(name, own, used, capacity));
         }
     }
     for (name, capacity) in node.extended.iter().filter(|(name, _)| asked.has(name)) {
         let used = taken.iter().fold(0i64, |sum, a| sum.saturating_add(a.whole(name)));
         if asked.whole(name) > capacity.saturating_sub(used) {
-            return Err(short(name, asked.whole(name), used, *capacity));
+            out.push(short(name, asked.whole(name), used, *capacity));
         }
     }
-    Ok(())
+    out
 }
 
 /// True if the node has the labels that the pod asks for.

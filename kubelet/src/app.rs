@@ -647,7 +647,7 @@ impl Sink {
         };
         if !known && !pod.is_mirror() && !pod.is_deleted() && !pod.is_api_terminal() {
             self.kubelet.pods.set(pod.clone());
-            if self.kubelet.runtime.devices.is_asked_by(&pod) {
+            if self.kubelet.runtime.devices.is_asked_by(&pod) || self.kubelet.preempts(&pod) {
                 self.kubelet.admitting.lock().insert(pod.uid().to_owned());
                 let early = self.kubelet.runtime.devices.is_early();
                 tokio::spawn(self.clone().admit_with_devices(pod, early));

@@ -31,8 +31,9 @@ use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::resources::{container_requests, pod_requests, whole};
 use crate::pod::restart;
 use crate::pod::store::PodStore;
-use crate::pod::view::{PodView, init_containers};
+use crate::pod::view::{PodView, grace_period_seconds, init_containers};
 use crate::podcertificate::manager::PodCertificates;
+use crate::preemption;
 use crate::probe::manager::{ProbeManager, Surroundings};
 use crate::runtime::garbage::{self, Policy};
 use crate::runtime::manager::{Outcome, PodSync, Runtime};
@@ -484,13 +485,15 @@ impl Kubelet {
         self.admit_rest(pod)
     }
 
-    /// As [`Self::admit`] for a pod that asks for devices: their plugins are asked, which takes time. `early` pods came
+    /// As [`Self::admit`] for a pod that asks for devices, whose plugins are asked, or that others make room for: both take
+    /// time. `early` pods came
     /// before all were known.
     ///
     /// # Errors
     /// The reason why the node does not take the pod.
     pub async fn admit_with_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
         self.admit_first(pod)?;
+        self.make_room(pod).await?;
         let _turn = self.runtime.devices.turn().await;
         let begin = Instant::now();
         let result = self.allocate_devices(pod, early).await;
@@ -536,7 +539,11 @@ impl Kubelet {
     }
 
     fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {
-        self.has_room(pod)?;
+        if let Err(rejection) = self.has_room(pod) {
+            // For a critical pod all others would have ended.
+            self.preempted(pod)?;
+            return Err(rejection);
+        }
         apparmor::admit(pod, apparmor::is_enabled)?;
         features::admit(pod, self.node.declared_features.get().map_or(&[], Vec::as_slice))?;
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
@@ -578,6 +585,55 @@ impl Kubelet {
     }
 
     fn has_room(&self, pod: &Pod) -> Result<(), Rejection> {
+        self.beside_others(pod, |others, node| admission::admit(pod, others, node))
+    }
+
+    /// The pods that end so that a critical pod has room.
+    fn preempted(&self, pod: &Pod) -> Result<Vec<Pod>, Rejection> {
+        self.beside_others(pod, |others, node| {
+            admission::preempted(pod, others, node).map(|pods| pods.into_iter().cloned().collect())
+        })
+    }
+
+    /// True if others have to end before the node takes a critical pod.
+    pub fn preempts(&self, pod: &Pod) -> bool {
+        pod.is_critical() && self.preempted(pod).is_ok_and(|others| !others.is_empty())
+    }
+
+    /// Ends pods that give way to a critical one, and waits until nothing of them runs.
+    async fn make_room(&self, pod: &Pod) -> Result<(), Rejection> {
+        let others = if pod.is_critical() { self.preempted(pod)? } else { Vec::new() };
+        let Some(workers) = self.workers().filter(|_| !others.is_empty()) else { return Ok(()) };
+        let mut changes = self.status.hub.watch();
+        let mut longest = 0;
+        for other in &others {
+            tracing::info!(
+                pod = other.log_name(),
+                requesting_pod = pod.log_name(),
+                "Preempting pod to free up resources"
+            );
+            self.events.warning(other, preemption::REASON, preemption::MESSAGE);
+            let (reason, message) = (preemption::REASON.to_owned(), preemption::MESSAGE.to_owned());
+            self.evict(other.uid(), None, Eviction { reason, message, is_disruption: true });
+            longest = grace_period_seconds(other).max(longest);
+        }
+        // Upstream: killPodNow in pkg/kubelet/pod_workers.go.
+        let wait =
+            Duration::from_secs(u64::try_from(longest.saturating_mul(3) / 2).unwrap_or_default().max(10));
+        let ended = async {
+            while others.iter().any(|other| workers.may_run(other.uid())) {
+                if matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(wait, ended).await.is_err() {
+            tracing::error!(pod = pod.log_name(), "Pods that give way to it have not ended in time");
+        }
+        Ok(())
+    }
+
+    fn beside_others<T>(&self, pod: &Pod, look: impl FnOnce(&[&Pod], &admission::Node<'_>) -> T) -> T {
         let all = self.active_pods();
         let others: Vec<&Pod> =
             all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();
@@ -589,8 +645,7 @@ impl Kubelet {
             allocatable.ephemeral_storage = object.as_deref().map_or(0, resources::shown_storage);
         }
         let taints = object.as_ref().and_then(|node| node.spec.as_ref()?.taints.as_deref());
-        admission::admit(
-            pod,
+        look(
             &others,
             &admission::Node {
                 name: &self.node.name,

@@ -41,6 +41,7 @@ pub mod pod;
 pub mod podcertificate;
 pub mod podresources;
 pub mod podsapi;
+pub mod preemption;
 pub mod probe;
 mod rpc;
 pub mod runtime;

@@ -12,6 +12,7 @@ use crate::node::status::{binary, cpus};
 use crate::pod::qos::qos_class;
 use crate::pod::resources::{Amounts, Quantities, has_pod_level, pod_requests};
 use crate::pod::view::{PodView, ephemeral_as_container, ephemeral_containers, init_containers, is_sidecar};
+use crate::preemption;
 use crate::runtime::actions::any_regular_active;
 use crate::runtime::model::PodStatus;
 
@@ -118,7 +119,9 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         out.message = old.message.clone().or_else(|| pod.api_status().message.clone());
     }
     let evicted = inputs.eviction.as_ref().filter(|e| e.is_disruption);
-    if let Some(eviction) = &inputs.eviction {
+    // Upstream lets what containers' ends say stand for a pod that gave way: generateAPIPodStatus.
+    let ended_well = |eviction: &&Eviction| eviction.reason == preemption::REASON && phase == "Succeeded";
+    if let Some(eviction) = inputs.eviction.as_ref().filter(|eviction| !ended_well(eviction)) {
         phase = "Failed".to_owned();
         out.reason = Some(eviction.reason.clone());
         out.message = Some(eviction.message.clone());
@@ -141,7 +144,10 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
             type_: "DisruptionTarget".to_owned(),
             status: "True".to_owned(),
             reason: Some("TerminationByKubelet".to_owned()),
-            message: Some(eviction.message.clone()),
+            message: Some(match eviction.reason.as_str() {
+                preemption::REASON => preemption::CONDITION.to_owned(),
+                _ => eviction.message.clone(),
+            }),
             observed_generation: pod.metadata.generation,
             ..PodCondition::default()
         });
