@@ -365,7 +365,9 @@ impl Parts {
         self.start_devices(process, wake.clone()).await?;
         self.start_plugins(process);
         self.start_pod_resources(options, process)?;
-        self.start_pods_api(options, process)?;
+        if options.gates.enabled(Gate::PodsAPI) {
+            podsapi::server::start(&kubelet.paths.pods_api(), kubelet.clone(), process)?;
+        }
         let settings = &options.settings;
         let (address, headers) = (&settings.static_pod_url, &settings.static_pod_url_header);
         let url = match address.is_empty() {
@@ -470,19 +472,6 @@ impl Parts {
         let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
         let only_active = options.gates.enabled(Gate::KubeletPodResourcesListUseActivePods);
         process.tasks.spawn("pod-resources", podresources::server::serve(node, only_active, listener, stop));
-        Ok(())
-    }
-
-    /// Tells agents on the node of its pods.
-    fn start_pods_api(&self, options: &Options, process: &Process) -> Result<(), Error> {
-        if !options.gates.enabled(Gate::PodsAPI) {
-            return Ok(());
-        }
-        let failed = |e| format!("failed to create listener for pods API endpoint: {e}");
-        let folder = self.kubelet.paths.pods_api();
-        let listener = podresources::server::open(&folder, podsapi::server::SOCKET).map_err(failed)?;
-        let (node, stop) = (self.kubelet.clone(), process.shutdown.clone());
-        process.tasks.spawn("pods-api", podsapi::server::serve(node, listener, stop));
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! Serves at the socket `pods-api/pods-api.sock`.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use client::limiter::Bucket;
+use component::app::Process;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -23,6 +25,7 @@ use super::hub::{Event, Kind};
 use super::view;
 use crate::authority::AnyAuthority;
 use crate::metrics::podsapi as metrics;
+use crate::podresources;
 
 /// Name of the socket in its folder.
 pub const SOCKET: &str = "pods-api.sock";
@@ -169,6 +172,17 @@ impl Pods for Server {
         let pod = counted(metrics::Call::Get, self.get(&request.into_inner().pod_uid))?;
         Ok(Response::new(GetPodResponse { pod }))
     }
+}
+
+/// Opens the socket in `folder` and serves there as long as the process lives.
+///
+/// # Errors
+/// If the folder or the socket cannot be made.
+pub fn start(folder: &Path, node: Arc<dyn Node>, process: &Process) -> Result<(), String> {
+    let listener = podresources::server::open(folder, SOCKET)
+        .map_err(|e| format!("failed to create listener for pods API endpoint: {e}"))?;
+    process.tasks.spawn("pods-api", serve(node, listener, process.shutdown.clone()));
+    Ok(())
 }
 
 /// Serves until `stop`.
