@@ -11,7 +11,10 @@ mod heap;
 pub mod mounts;
 #[allow(unsafe_code, reason = "advice about memory is given for an address")]
 mod text;
+#[allow(unsafe_code, reason = "advice about memory is given for an address")]
+mod unmap;
 
 pub use beneath::{make_dir_beneath, open_beneath, open_path_beneath};
 pub use heap::collect_heap;
 pub use text::{ProgramUse, look_at_program, page_out_program};
+pub use unmap::{MappedText, trim_stack};

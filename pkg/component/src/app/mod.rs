@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sys::MappedText;
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::{Command, FlagSet, Kind, Section, flag, terminal_width};
@@ -111,6 +112,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs a daemon with the process's arguments.
 pub fn main<D: Daemon>() -> ExitCode {
+    // Before anything loads more.
+    let mapped = MappedText::now().ok();
     // Nothing may open a TLS connection before its provider is chosen; another choice made earlier is kept.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let args = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned());
@@ -133,7 +136,7 @@ pub fn main<D: Daemon>() -> ExitCode {
     logs::init(&daemon.logging());
     match runtime::<D>() {
         Ok(runtime) => {
-            let result = runtime.block_on(supervise(daemon, flags));
+            let result = runtime.block_on(supervise(daemon, flags, mapped));
             // Blocking work that is stuck must not keep the process alive.
             runtime.shutdown_timeout(Duration::from_secs(1));
             match result {
@@ -168,7 +171,7 @@ fn checked<D: Daemon>(flags: &FlagSet, configured: Result<D, Vec<String>>) -> Ex
     ExitCode::FAILURE
 }
 
-async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
+async fn supervise<D: Daemon>(daemon: D, flags: FlagSet, mapped: Option<MappedText>) -> Result<(), Error> {
     let shutdown = CancellationToken::new();
     let tasks = Tasks::new(shutdown.clone());
     signals::watch(shutdown.clone())?;
@@ -181,9 +184,11 @@ async fn supervise<D: Daemon>(daemon: D, flags: FlagSet) -> Result<(), Error> {
         started: Instant::now(),
     };
     process.notifier.start_watchdog(&process.tasks);
-    process.tasks.spawn("text", text::release(shutdown.clone()));
-    process.tasks.spawn("heap", heap::tell(shutdown.clone()));
-    let result = daemon.run(process.clone()).await;
+    process.tasks.spawn("text", text::release(mapped, shutdown.clone()));
+    let result = tokio::select! {
+        result = daemon.run(process.clone()) => result,
+        never = heap::tell() => match never {},
+    };
     shutdown.cancel();
     process.notifier.stopping();
     tasks.join(DRAIN).await;
