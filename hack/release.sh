@@ -15,10 +15,19 @@ if [[ ! -f $data/daemons.profdata ]]; then
   mv "$data/unpacked" "$data/daemons.profdata"
 fi
 # Only the linker looks at the order, of which cargo is not told: with another one, the programs are linked anew, nothing else.
+# What was recorded of one daemon alone stands before the others' order in its own.
 export SYMBOL_ORDER=$target/recorded/order.txt
-gzip -dc "$recorded/order.txt.gz" > "$SYMBOL_ORDER.new"
-if ! cmp -s "$SYMBOL_ORDER.new" "$SYMBOL_ORDER"; then touch ./*/src/main.rs; fi
-mv "$SYMBOL_ORDER.new" "$SYMBOL_ORDER"
+order() { # FILE RECORDED...
+  local to=$1
+  shift
+  gzip -dc "$@" | awk '!seen[$0]++' > "$to.new"
+  if ! cmp -s "$to.new" "$to"; then touch ./*/src/main.rs; fi
+  mv "$to.new" "$to"
+}
+order "$SYMBOL_ORDER" $recorded/order.txt.gz
+for own in "$recorded"/order-*.txt.gz; do
+  [[ ! -f $own ]] || order "$target/recorded/$(basename "$own" .gz)" "$own" $recorded/order.txt.gz
+done
 # Code that changed since has no profile; that is not worth a warning each.
 profile="-Cprofile-use=$data/daemons.profdata -Cllvm-args=-no-pgo-warn-mismatch"
 RUSTC_WRAPPER=$PWD/$recorded/rustc.sh RUSTFLAGS="${RUSTFLAGS:-} $(cat $recorded/flags) $profile" exec cargo "${command[@]}" --locked "$@"

@@ -70,3 +70,4 @@ trap "'$traced/cluster' smoke clean" EXIT
 clean "$traced"
 PROFDATA=$tools/llvm-profdata hack/profile/order.py "$work" > "$work/order.txt"
 gzip -9nc "$work/order.txt" > "$here/order.txt.gz"
+hack/profile/kubelet.sh "$released"

@@ -21,7 +21,10 @@ if [[ -n $ours && -n $at ]]; then
   hash=$(awk -v n="$name" -v k="$kind" '$1 == n && $2 == k {print $3}' "$(dirname "$0")/crates")
   [[ -z $hash ]] || args[at]=metadata=$hash
   [[ $kind != bin ]] || args+=(-Clink-arg=-no-pie)
-  [[ $kind != bin || -z ${SYMBOL_ORDER:-} ]] ||
-    args+=(-Clink-arg=-Wl,--symbol-ordering-file="$SYMBOL_ORDER" -Clink-arg=-Wl,--no-warn-symbol-ordering)
+  if [[ $kind = bin && -n ${SYMBOL_ORDER:-} ]]; then
+    order=${SYMBOL_ORDER%.txt}-$name.txt
+    [[ -f $order ]] || order=$SYMBOL_ORDER
+    args+=(-Clink-arg=-Wl,--symbol-ordering-file="$order" -Clink-arg=-Wl,--no-warn-symbol-ordering)
+  fi
 fi
 exec "${args[@]}"
