@@ -119,8 +119,8 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         out.message = old.message.clone().or_else(|| pod.api_status().message.clone());
     }
     let evicted = inputs.eviction.as_ref().filter(|e| e.is_disruption);
-    // Upstream lets what containers' ends say stand for a pod that gave way: generateAPIPodStatus.
-    let ended_well = |eviction: &&Eviction| eviction.reason == preemption::REASON && phase == "Succeeded";
+    // What containers' ends say stands, but for a pod that has run too long: generateAPIPodStatus.
+    let ended_well = |eviction: &&Eviction| eviction.reason != "DeadlineExceeded" && phase == "Succeeded";
     if let Some(eviction) = inputs.eviction.as_ref().filter(|eviction| !ended_well(eviction)) {
         phase = "Failed".to_owned();
         out.reason = Some(eviction.reason.clone());
