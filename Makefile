@@ -168,6 +168,19 @@ oracle-groups:   ## attempts to place groups of pods, and groups of groups, agai
 	ORACLE_GROUPS=$(GROUPS)/groups ORACLE_COUNT=$(ORACLE_GROUP_CLUSTERS) ORACLE_RECORD=$(CURDIR)/scheduler/src/group/data/oracle.txt \
 	  cargo test -p kube-scheduler --locked group::oracle::fresh_answers -- --nocapture
 
+.PHONY: oracle-allocation
+ALLOCATION := $(CURDIR)/target/oracle/allocation
+oracle-allocation: ## records what upstream's kubelet promises to pods and changes of running ones (needs Go)
+	mkdir -p $(ALLOCATION)
+	ln -sfn $$(cd e2e/oracle && go list -m -f '{{.Dir}}' k8s.io/kubernetes) $(ALLOCATION)/kubernetes
+	cp e2e/oracle/go.mod e2e/oracle/go.sum $(ALLOCATION)/
+	cd e2e/oracle && go mod edit -replace k8s.io/kubernetes=$(ALLOCATION)/kubernetes $(ALLOCATION)/go.mod
+	printf '{"Replace":{"%s":"%s","%s":"%s"}}' $(ALLOCATION)/kubernetes/pkg/kubelet/oracle_export.go $(CURDIR)/e2e/oracle/allocation/kubelet.go.txt \
+	  $(ALLOCATION)/kubernetes/pkg/kubelet/kuberuntime/oracle_export.go $(CURDIR)/e2e/oracle/allocation/kuberuntime.go.txt > $(ALLOCATION)/overlay.json
+	cd e2e/oracle && go build -tags overlay -modfile=$(ALLOCATION)/go.mod -mod=mod -overlay $(ALLOCATION)/overlay.json -o $(ALLOCATION)/allocation ./allocation
+	$(ALLOCATION)/allocation stories | gzip -9n > kubelet/src/allocation/testdata/stories.jsonl.gz
+	$(ALLOCATION)/allocation changes > kubelet/src/allocation/testdata/changes.jsonl
+
 .PHONY: oracle-scheduler-config
 oracle-scheduler-config: upstream ## records what upstream's scheduler says of wrong configurations
 	hack/schedulerconfig/record.py $(UPSTREAM)/kube-scheduler scheduler/src/config/data/bad.txt

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod,
 
 use crate::container::downward::NodeAllocatable;
 use crate::dra::resolve;
-use crate::pod::resources::pod_requests;
+use crate::pod::resources::{current_requests, pod_requests};
 use crate::pod::view::PodView;
 use crate::preemption;
 
@@ -209,7 +209,7 @@ fn shortages(pod: &Pod, others: &[&Pod], node: &Node<'_>) -> Vec<Shortage> {
         out.push(short("pods", 1, count, node.max_pods));
     }
     let asked = pod_requests(&unclaimed(pod));
-    let taken: Vec<_> = others.iter().map(|other| pod_requests(other)).collect();
+    let taken: Vec<_> = others.iter().map(|other| current_requests(other)).collect();
     let capacity = node.allocatable;
     let checks = [
         ("cpu", capacity.cpu_milli, true),

@@ -23,6 +23,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::allocation::manager::Allocations;
+use crate::allocation::state::{ACTUATED, State};
 use crate::certificate::bootstrap;
 use crate::cgroup::daemons::Daemons;
 use crate::cgroup::fs::Hierarchy;
@@ -278,6 +280,7 @@ impl Parts {
         let factory = client.clone().map(Factory::new);
         let services = factory.as_ref().map(|f| f.informer::<Service>(InformerOptions::default()).store());
         let pods = Arc::new(PodStore::default());
+        let allocations = Arc::new(Allocations::open(&paths.root, pods.clone())?);
         let node_object = node_object(factory.as_ref(), &hostname);
         let known = (hostname.as_str(), node_object.clone());
         let certificates = certificates(options, client.clone(), pods.clone(), &events, known, &stop);
@@ -290,6 +293,7 @@ impl Parts {
             events: events.clone(),
             volumes,
             cgroups,
+            actuated: Mutex::new(State::open(&paths.root, ACTUATED)?),
             dra: claims(options, &paths, client.as_ref(), node_object.as_ref(), &stop)?,
             devices: DeviceManager::new(Path::new(devicemanager::FOLDER), numa_nodes(), Instant::now()),
             userns: user_namespaces(settings, &paths)?,
@@ -322,7 +326,7 @@ impl Parts {
             network_error: RwLock::new(None),
             stop: stop.clone(),
             start_failures: Mutex::new(HashMap::new()),
-            allocations: Mutex::new(HashMap::new()),
+            allocations,
             admitting: Mutex::default(),
             workers: RwLock::new(None),
         });
@@ -397,6 +401,8 @@ impl Parts {
         let (volumes, period) = (kubelet.runtime.volumes.stats.clone(), settings.volume_stats_agg_period);
         metrics::default_registry().register_collector(volumes.clone());
         tasks.spawn("volume-stats", volumes.run(period.to_std(), stop.clone()));
+        let resizes = kubelet.allocations.clone().run(kubelet.clone(), stop.clone());
+        tasks.spawn("resizes", resizes);
         tasks.spawn("daemon-groups", self.daemons.clone().run(stop.clone()));
         tasks.spawn("node-allocatable", reserve::enforce(kubelet.clone(), stop.clone()));
         let evictions =
@@ -421,6 +427,7 @@ impl Parts {
                 if let Some(memory) = &kubelet.node.limits.memory {
                     memory.sources_ready();
                 }
+                kubelet.sources_ready();
                 kubelet.runtime.devices.sources_ready();
                 kubelet.runtime.dra.sources_ready();
                 housekeeping::run(kubelet, pleg, settings, stop).await;
@@ -630,10 +637,14 @@ impl Sink {
     }
 
     fn set(&self, pod: Arc<Pod>) {
-        let known = match pod.is_mirror() {
-            true => self.kubelet.pods.mirror_of(&pod).is_some(),
-            false => self.kubelet.pods.get(pod.uid()).is_some(),
+        let old = match pod.is_mirror() {
+            true => self.kubelet.pods.mirror_of(&pod),
+            false => self.kubelet.pods.get(pod.uid()),
         };
+        let known = old.is_some();
+        if !known && !pod.is_mirror() {
+            self.kubelet.allocations.backfill(&pod, Timestamp::now());
+        }
         if !known && !pod.is_mirror() && !pod.is_deleted() && !pod.is_api_terminal() {
             self.kubelet.pods.set(pod.clone());
             if self.kubelet.runtime.devices.is_asked_by(&pod) || self.kubelet.preempts(&pod) {
@@ -646,11 +657,15 @@ impl Sink {
                 self.kubelet.reject(&pod, &rejection);
                 return;
             }
+            self.kubelet.allocations.added(&pod, self.kubelet.as_ref());
         }
         let before = self.kubelet.pods.get(pod.uid()).filter(|_| known);
         self.kubelet.pods.set(pod.clone());
         if before.is_some_and(|old| podsapi::view::differs(&old, &pod)) {
             self.kubelet.status.changed(&pod);
+        }
+        if let Some(old) = old.filter(|_| !pod.is_mirror()) {
+            self.kubelet.allocations.changed(&old, &pod, self.kubelet.as_ref());
         }
         if !self.kubelet.admitting.lock().contains(pod.uid()) {
             self.set_known(pod, !known);
@@ -664,7 +679,10 @@ impl Sink {
         let Some(now) = self.kubelet.pods.get(pod.uid()) else { return };
         match result {
             Err(rejection) => self.kubelet.reject(&now, &rejection),
-            Ok(()) => self.set_known(now, true),
+            Ok(()) => {
+                self.kubelet.allocations.added(&now, self.kubelet.as_ref());
+                self.set_known(now, true);
+            }
         }
     }
 
@@ -707,6 +725,7 @@ impl Sink {
             return;
         }
         let uid = pod.uid().to_owned();
+        self.kubelet.allocations.removed(&uid, self.kubelet.as_ref());
         if let Some(certificates) = &self.kubelet.certificates {
             certificates.forget(&uid);
         }

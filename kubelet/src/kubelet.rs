@@ -10,14 +10,13 @@ use async_trait::async_trait;
 use client::Client;
 use component::features::Gate;
 use informer::Store;
-use k8s_openapi::api::core::v1::{
-    ContainerStatus, Node, Pod, PodCondition, PodStatus as ApiPodStatus, Secret,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus as ApiPodStatus, Secret};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{self, Rejection};
+use crate::allocation::manager::Allocations;
 use crate::apparmor;
 use crate::container::env::Fetched;
 use crate::events::Events;
@@ -27,8 +26,7 @@ use crate::node::{features, resources};
 use crate::node_facts::NodeFacts;
 use crate::nodeshutdown::{self, NodeShutdown};
 use crate::paths::{Paths, make_dir};
-use crate::pod::qos::{QosClass, qos_class};
-use crate::pod::resources::{container_requests, pod_requests, whole};
+use crate::pod::resources::whole;
 use crate::pod::restart;
 use crate::pod::store::PodStore;
 use crate::pod::view::{PodView, grace_period_seconds, init_containers};
@@ -39,7 +37,6 @@ use crate::runtime::garbage::{self, Policy};
 use crate::runtime::manager::{Outcome, PodSync, Runtime};
 use crate::runtime::model::PodStatus;
 use crate::runtime::query;
-use crate::runtime::resize;
 use crate::spans::Spans;
 use crate::status::generate::{Eviction, Inputs, StartFailure, pod_status};
 use crate::status::manager::StatusManager;
@@ -47,38 +44,6 @@ use crate::sysctl::Allowlist;
 use crate::topologymanager::{Manager as TopologyManager, Provider};
 use crate::volume::manager::{Context, Volumes, remove_pod_dir};
 use crate::worker::{Kill, Steps, Synced, Workers};
-
-/// Resources promised to a pod, and what stands in the way of others.
-#[derive(Clone, Debug, Default)]
-pub struct Allocation {
-    /// The pod with the promised resources.
-    pod: Option<Arc<Pod>>,
-    /// Why the resources that it asks for now are not promised.
-    pending: Option<Rejection>,
-    /// Why the promised ones could not be put in force.
-    error: Option<String>,
-}
-
-fn same_resources(a: &Pod, b: &Pod) -> bool {
-    let all = |pod: &Pod| -> Vec<_> {
-        let spec = pod.spec();
-        init_containers(spec).iter().chain(&spec.containers).map(|c| c.resources.clone()).collect()
-    };
-    all(a) == all(b) && a.spec().resources == b.spec().resources
-}
-
-/// The pod with the resources of another version of it.
-fn with_resources(pod: &Pod, old: &Pod) -> Pod {
-    let mut out = pod.clone();
-    let spec = out.spec.get_or_insert_default();
-    spec.resources.clone_from(&old.spec().resources);
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        if let Some(known) = old.find_container(&container.name) {
-            container.resources = known.to_container().resources;
-        }
-    }
-    out
-}
 
 /// The kubelet's parts.
 pub struct Kubelet {
@@ -120,8 +85,8 @@ pub struct Kubelet {
     pub stop: CancellationToken,
     /// Why containers could not be started, by pod.
     pub start_failures: Mutex<HashMap<String, HashMap<String, StartFailure>>>,
-    /// Resources promised to pods, by pod.
-    pub allocations: Mutex<HashMap<String, Allocation>>,
+    /// Resources promised to pods.
+    pub allocations: Arc<Allocations>,
     /// Pods of which it is not yet known whether the node takes them.
     pub admitting: Mutex<HashSet<String>>,
     /// Workers; set once, right after construction.
@@ -160,6 +125,7 @@ impl Kubelet {
         });
         let failures = self.start_failures.lock().get(pod.uid()).cloned().unwrap_or_default();
         let eviction = eviction.or_else(|| self.past_deadline(pod, Timestamp::now()));
+        let given = self.runtime.actuated.lock().get(pod.uid()).cloned();
         let mut status = pod_status(&Inputs {
             pod,
             runtime,
@@ -170,7 +136,9 @@ impl Kubelet {
             terminal,
             eviction,
             recursive_read_only: self.runtime.recursive_read_only(pod),
-            resize: self.resize_conditions(pod, runtime, terminal),
+            given: given.as_deref(),
+            group: self.group_in_force(pod),
+            resize: self.resize_conditions(pod, terminal),
         });
         if component::features::enabled(Gate::ResourceHealthStatus) {
             self.runtime.devices.show_health(pod.uid(), &mut status);
@@ -179,69 +147,12 @@ impl Kubelet {
         status
     }
 
-    /// What is to be said about a change of the pod's resources: waiting for room, or under way.
-    fn resize_conditions(&self, pod: &Pod, runtime: &PodStatus, terminal: bool) -> Vec<PodCondition> {
-        let mut out = Vec::new();
-        let condition = |kind: &str, reason: Option<String>, message: Option<String>| PodCondition {
-            type_: kind.to_owned(),
-            status: "True".to_owned(),
-            reason,
-            message,
-            observed_generation: pod.metadata.generation,
-            ..PodCondition::default()
-        };
-        let known = self.allocations.lock().get(pod.uid()).cloned().unwrap_or_default();
-        if let Some(pending) = known.pending.filter(|_| !terminal) {
-            out.push(condition("PodResizePending", Some(pending.reason), Some(pending.message)));
-        }
-        if !terminal && !resize::plan(pod, runtime, &self.node.limits).is_empty() {
-            let error = known.error;
-            out.push(condition("PodResizeInProgress", error.is_some().then(|| "Error".to_owned()), error));
-        }
-        out
-    }
-
-    /// The pod with the resources that this node has promised it: what it asks for if there is room, else what it has.
-    fn allocate(&self, pod: &Arc<Pod>) -> Arc<Pod> {
-        let rejection = {
-            let all = self.allocations.lock();
-            let Some(known) = all.get(pod.uid()) else {
-                drop(all);
-                let first = Allocation { pod: Some(pod.clone()), ..Allocation::default() };
-                self.allocations.lock().insert(pod.uid().to_owned(), first);
-                return pod.clone();
-            };
-            let same = known.pod.as_ref().is_some_and(|old| same_resources(old, pod));
-            let promised = known.pod.clone();
-            drop(all);
-            if same { None } else { self.may_resize(pod, promised.as_deref()).err() }
-        };
-        let mut all = self.allocations.lock();
-        let entry = all.entry(pod.uid().to_owned()).or_default();
-        match rejection {
-            None => {
-                entry.pod = Some(pod.clone());
-                entry.pending = None;
-                pod.clone()
-            }
-            Some(rejection) => {
-                let requests = pod_requests(pod);
-                let room = &self.node.allocatable;
-                let never = rejection.reason == "Infeasible"
-                    || requests.milli("cpu") > room.cpu_milli
-                    || requests.whole("memory") > room.memory;
-                let reason = if never { "Infeasible" } else { "Deferred" };
-                entry.pending = Some(Rejection { reason: reason.to_owned(), message: rejection.message });
-                entry.pod.as_ref().map_or_else(|| pod.clone(), |old| Arc::new(with_resources(pod, old)))
-            }
-        }
-    }
-
     async fn sync_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<Synced, String> {
-        let pod = &self.allocate(pod);
+        let (pod, _) = &self.allocations.promised(pod);
         let mut runtime = self.query(pod.uid()).await.inspect_err(|error| {
             self.events.warning(pod, "FailedSync", &format!("error determining status: {error}"));
         })?;
+        self.note_progress(pod, &runtime);
         let now = Timestamp::now();
         let api = self.generate(pod, &runtime, false, None);
         runtime.ips = api.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
@@ -274,6 +185,7 @@ impl Kubelet {
             })?;
         }
         let volumes = Box::pin(self.mount(pod, &runtime.ips, now)).await?;
+        self.runtime.initialize(pod);
         let secrets = Box::pin(self.pull_secrets(pod)).await;
         let around: Arc<dyn Surroundings> = self.clone();
         self.probes.add(pod, &around, &self.stop);
@@ -336,11 +248,14 @@ impl Kubelet {
                 }
             }
         }
-        if let Some(entry) = self.allocations.lock().get_mut(pod.uid()) {
-            entry.error.clone_from(&outcome.resize_error);
+        if let Some(error) = &outcome.resize_error {
+            self.note_resize_error(pod, error);
         }
         if outcome.acted || outcome.resized || outcome.failed() {
             let runtime = self.query(pod.uid()).await?;
+            if outcome.resized {
+                self.note_progress(pod, &runtime);
+            }
             let api = self.generate(pod, &runtime, false, None);
             self.status.set(pod, api);
         }
@@ -392,14 +307,15 @@ impl Kubelet {
         if let Err(error) = self.update_cgroup_classes().await {
             tracing::info!(pod = pod.log_name(), %error, "Failed to update QoS cgroups while syncing pod");
         }
-        cgroups.create_pod(pod, &self.node.limits).await.map_err(|error| {
+        let made = cgroups.create_pod(pod, &self.node.limits).await.map_err(|error| {
             let message = format!("unable to ensure pod container exists: {error}");
             self.events.warning(pod, "FailedCreatePodContainer", &message);
             format!(
                 "failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}",
                 pod.uid()
             )
-        })
+        });
+        made.and_then(|()| self.runtime.gave_group(pod))
     }
 
     /// Gives the groups of the service classes what their pods ask for now.
@@ -475,23 +391,28 @@ impl Kubelet {
     ///
     /// # Errors
     /// The reason why it does not.
-    pub fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
+    pub fn admit(&self, pod: &Arc<Pod>) -> Result<(), Rejection> {
+        let _turn = self.allocations.turn();
+        // What a former kubelet has promised it, it may have.
+        let (pod, _) = &self.allocations.promised(pod);
         self.admit_first(pod)?;
         if let Some(cpus) = &self.node.limits.cpus {
             let active = self.active_pods();
             let mut memory = self.node.limits.memory.as_ref().map(|memory| memory.session(&active));
             cpus.admit(pod, &active, memory.as_mut().map(|memory| memory as &mut dyn Provider))?;
         }
-        self.admit_rest(pod)
+        self.admit_rest(pod)?;
+        self.promise(pod);
+        Ok(())
     }
 
     /// As [`Self::admit`] for a pod that asks for devices, whose plugins are asked, or that others make room for: both take
-    /// time. `early` pods came
-    /// before all were known.
+    /// time. `early` pods came before all were known.
     ///
     /// # Errors
     /// The reason why the node does not take the pod.
-    pub async fn admit_with_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
+    pub async fn admit_with_devices(&self, pod: &Arc<Pod>, early: bool) -> Result<(), Rejection> {
+        let (pod, _) = &self.allocations.promised(pod);
         self.admit_first(pod)?;
         self.make_room(pod).await?;
         let _turn = self.runtime.devices.turn().await;
@@ -501,7 +422,10 @@ impl Kubelet {
             cpus.admitted(pod, begin, result.is_ok());
         }
         result?;
-        self.admit_rest(pod)
+        let _turn = self.allocations.turn();
+        self.admit_rest(pod)?;
+        self.promise(pod);
+        Ok(())
     }
 
     async fn allocate_devices(&self, pod: &Pod, early: bool) -> Result<(), Rejection> {
@@ -533,12 +457,12 @@ impl Kubelet {
         }
     }
 
-    fn admit_first(&self, pod: &Pod) -> Result<(), Rejection> {
+    pub(crate) fn admit_first(&self, pod: &Pod) -> Result<(), Rejection> {
         eviction::admit::admit(pod, *self.node.pressure.read())?;
         self.sysctls.admit(pod)
     }
 
-    fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {
+    pub(crate) fn admit_rest(&self, pod: &Pod) -> Result<(), Rejection> {
         if let Err(rejection) = self.has_room(pod) {
             // For a critical pod all others would have ended.
             self.preempted(pod)?;
@@ -551,37 +475,6 @@ impl Kubelet {
             return Err(Rejection { reason: reason.to_owned(), message: message.to_owned() });
         }
         Ok(())
-    }
-
-    /// Whether a pod may have other resources than it was promised. Upstream: resizeAdmitHandler in
-    /// pkg/kubelet/allocation/handlers.go.
-    fn may_resize(&self, pod: &Pod, promised: Option<&Pod>) -> Result<(), Rejection> {
-        let requests = |pod: &Pod, resource: &str| -> Vec<i64> {
-            let spec = pod.spec();
-            let containers = init_containers(spec).iter().chain(&spec.containers);
-            containers.map(|c| container_requests(c).milli(resource)).collect()
-        };
-        let limits = &self.node.limits;
-        let pinned = [
-            (
-                "cpu",
-                limits.cpus.as_ref().is_some_and(|cpus| cpus.is_static()),
-                "CPU Manager policy \"static\"",
-            ),
-            (
-                "memory",
-                limits.memory.as_ref().is_some_and(|memory| memory.is_static()),
-                "Memory Manager policy \"Static\"",
-            ),
-        ];
-        for (resource, is_pinned, policy) in pinned {
-            let changed = |old: &Pod| requests(old, resource) != requests(pod, resource);
-            if is_pinned && qos_class(pod) == QosClass::Guaranteed && promised.is_some_and(changed) {
-                let message = format!("Resize is infeasible for Guaranteed Pods alongside {policy}");
-                return Err(Rejection { reason: "Infeasible".to_owned(), message });
-            }
-        }
-        self.has_room(pod)
     }
 
     fn has_room(&self, pod: &Pod) -> Result<(), Rejection> {
@@ -634,7 +527,7 @@ impl Kubelet {
     }
 
     fn beside_others<T>(&self, pod: &Pod, look: impl FnOnce(&[&Pod], &admission::Node<'_>) -> T) -> T {
-        let all = self.active_pods();
+        let all = self.allocated_pods();
         let others: Vec<&Pod> =
             all.iter().map(AsRef::as_ref).filter(|other: &&Pod| other.uid() != pod.uid()).collect();
         let object = self.node_object.as_ref().and_then(|store| store.list().into_iter().next());
@@ -746,8 +639,9 @@ impl Kubelet {
         }
         self.runtime.userns.release(uid);
         self.start_failures.lock().remove(uid);
-        self.allocations.lock().remove(uid);
+        self.runtime.actuated.lock().remove(uid);
         self.status.forget(uid);
+        self.allocations.gone(uid, Timestamp::now());
     }
 }
 
@@ -788,6 +682,7 @@ impl Steps for WorkerSteps {
         eviction: Option<Eviction>,
     ) -> Result<(), String> {
         let kubelet = &self.0;
+        let (pod, _) = &kubelet.allocations.promised(pod);
         let runtime = kubelet.query(pod.uid()).await?;
         kubelet.status.set(pod, kubelet.generate(pod, &runtime, false, eviction.clone()));
         kubelet.probes.stop_restarts(pod.uid());

@@ -5,6 +5,7 @@
 //! [`runtime::actions::plan`]. Upstream: cmd/kubelet and pkg/kubelet, v1.37.
 
 mod admission;
+pub mod allocation;
 pub mod app;
 mod apparmor;
 mod authority;

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod podresources;
 pub mod pods;
 pub mod podsapi;
+pub mod resizes;
 pub mod shutdown;
 pub mod volumes;
 pub mod work;
@@ -126,6 +127,7 @@ pub fn install(node: &str) {
     podresources::install();
     pods::install();
     podsapi::install();
+    resizes::install();
     shutdown::install();
     volumes::install();
     work::install();

@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::classes::{self, Limited, Requests};
 use super::fs::{self, Hierarchy};
+use super::in_force::InForce;
 use super::name::CgroupName;
 use super::systemd::{self, Systemd};
 use super::{property, tree};
-use crate::container::limits::{CgroupLimits, NodeLimits};
+use crate::container::limits::{CgroupLimits, DEFAULT_PERIOD_US, MIN_SHARES, NodeLimits};
 use crate::metrics::{self, work};
 use crate::pod::qos::{QosClass, qos_class};
 use crate::pod::view::PodView;
@@ -295,6 +296,17 @@ impl CgroupManager {
     /// If the kernel or systemd refuses.
     pub async fn set_pod(&self, pod: &Pod, limits: &CgroupLimits) -> Result<(), Error> {
         if self.settings.per_qos { self.limit(&self.pod_name(pod), limits).await } else { Ok(()) }
+    }
+
+    /// Limits of the pod's group as they are.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn in_force(&self, pod: &Pod) -> Result<InForce, String> {
+        match self.settings.per_qos {
+            true => self.hierarchy.in_force(&self.pod_path(pod)),
+            false => Ok(InForce { shares: MIN_SHARES, quota: -1, period: DEFAULT_PERIOD_US, memory: -1 }),
+        }
     }
 
     /// Removes the group of a pod, in whichever class it is.

@@ -1,8 +1,15 @@
-//! Pods that the node did not take. Upstream: recordAdmissionRejection in pkg/kubelet/kubelet.go, v1.37.
+//! Pods that the node took and did not take. Upstream: recordAdmissionRejection in pkg/kubelet/kubelet.go and
+//! recordPodLevelResourcesAdmission in kubelet_pods.go, v1.37.
 
 use std::sync::OnceLock;
 
+use component::features::{self, Gate};
 use component::metrics::{Counter, Family, Opts, default_registry};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::pod::qos::qos_class;
+use crate::pod::resources::has_pod_level;
+use crate::pod::view::{PodView, init_containers};
 
 /// Reasons that are counted under their own name; others could be any number.
 const REASONS: [&str; 21] = [
@@ -40,9 +47,45 @@ fn family() -> &'static Family<Counter> {
     })
 }
 
+fn taken() -> &'static Family<Counter> {
+    static FAMILY: OnceLock<Family<Counter>> = OnceLock::new();
+    FAMILY.get_or_init(|| {
+        let opts = Opts::new(
+            "kubelet_pod_level_resources_admission_total",
+            "Total number of pods admitted during Kubelet admission, categorized by resource configuration mode (pod_and_container_level, pod_level, container_level, or empty for unconfigured/BestEffort) and QoS class.",
+        );
+        Family::registered(opts.labels(&["config_mode", "qos_class"]), &[], default_registry())
+    })
+}
+
 /// Registers everything, so that it is there before anything happens.
 pub fn install() {
     family();
+    if features::enabled(Gate::PodLevelResources) {
+        taken();
+    }
+}
+
+/// Where a pod says what it asks for.
+fn mode(pod: &Pod) -> &'static str {
+    let spec = pod.spec();
+    let asks = |container: &Container| {
+        let all = container.resources.as_ref();
+        all.is_some_and(|all| [&all.requests, &all.limits].into_iter().flatten().any(|list| !list.is_empty()))
+    };
+    match (has_pod_level(pod), spec.containers.iter().chain(init_containers(spec)).any(asks)) {
+        (true, true) => "pod_and_container_level",
+        (true, false) => "pod_level",
+        (false, true) => "container_level",
+        (false, false) => "",
+    }
+}
+
+/// A new pod was taken.
+pub fn admitted(pod: &Pod) {
+    if features::enabled(Gate::PodLevelResources) {
+        taken().with(&[mode(pod), &qos_class(pod).as_str().to_lowercase()]).inc();
+    }
 }
 
 /// What a reason is counted as.
@@ -59,6 +102,23 @@ pub fn rejected(reason: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes() {
+        let check = |level: &str, own: &str, expected: &str| {
+            let asks = |cpu: &str| match cpu {
+                "" => serde_json::json!({}),
+                cpu => serde_json::json!({"requests": {"cpu": cpu}}),
+            };
+            let spec = serde_json::json!({"resources": asks(level), "containers": [{"name": "c", "resources": asks(own)}]});
+            let pod: Pod = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+            assert_eq!(mode(&pod), expected);
+        };
+        check("", "", "");
+        check("1", "", "pod_level");
+        check("", "1", "container_level");
+        check("1", "1", "pod_and_container_level");
+    }
 
     #[test]
     fn few_labels() {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use component::features::{self, Gate};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -156,17 +157,18 @@ pub fn without_overhead(pod: &Pod, limits: bool) -> Amounts {
     sum(pod, limits, false)
 }
 
-fn sum(pod: &Pod, limits: bool, overhead: bool) -> Amounts {
+/// The larger of what the containers that run together and the greediest init step have.
+fn of_containers(pod: &Pod, of_one: impl Fn(&Container) -> Amounts) -> Amounts {
     let spec = pod.spec();
     let mut total = Amounts::default();
     for container in &spec.containers {
-        total.add(&side(container.resources.as_ref(), limits));
+        total.add(&of_one(container));
     }
     // Sidecars run beside everything that comes after them; other init containers run one at a time.
     let mut sidecars = Amounts::default();
     let mut greediest = Amounts::default();
     for container in init_containers(spec) {
-        let own = side(container.resources.as_ref(), limits);
+        let own = of_one(container);
         let mut step = own.clone();
         if is_sidecar(container) {
             total.add(&own);
@@ -178,6 +180,65 @@ fn sum(pod: &Pod, limits: bool, overhead: bool) -> Amounts {
         greediest.max(&step);
     }
     total.max(&greediest);
+    total
+}
+
+/// What the pod holds, which may be more than it asks for: what it was promised and what is in force count too, as its
+/// status shows them. Upstream: PodRequests with UseStatusResources.
+pub fn current_requests(pod: &Pod) -> Amounts {
+    let (spec, status) = (pod.spec(), pod.api_status());
+    let levels = features::enabled(Gate::InPlacePodLevelResourcesVerticalScaling);
+    let mut pending = status.conditions.iter().flatten().filter(|c| c.type_ == "PodResizePending");
+    let infeasible = pending.next().is_some_and(|c| c.reason.as_deref() == Some("Infeasible"));
+    let of_pod = status.resources.as_ref().filter(|_| levels);
+    let shown = of_pod.and_then(|r| r.requests.as_ref()).zip(status.allocated_resources.as_ref());
+    let (actuated, allocated) = match shown {
+        Some((actuated, allocated)) => (Amounts::of(Some(actuated)), Amounts::of(Some(allocated))),
+        None => shown_by_containers(pod, infeasible),
+    };
+    let mut total = actuated;
+    total.max(&allocated);
+    if !infeasible {
+        total.max(&of_containers(pod, container_requests));
+    }
+    let asked = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    if asked.into_iter().flatten().any(|(name, _)| is_pod_level_resource(name)) {
+        let mut level = Amounts::of(asked.filter(|_| !infeasible || of_pod.is_none()));
+        if let Some(of_pod) = of_pod {
+            level.max(&Amounts::of(of_pod.requests.as_ref()));
+            level.max(&Amounts::of(status.allocated_resources.as_ref()));
+        }
+        total.0.extend(level.0.into_iter().filter(|(name, _)| is_pod_level_resource(name)));
+    }
+    total.add(&Amounts::of(spec.overhead.as_ref()));
+    total
+}
+
+/// What is in force and what was promised, as the status of each container shows it.
+fn shown_by_containers(pod: &Pod, infeasible: bool) -> (Amounts, Amounts) {
+    let status = pod.api_status();
+    let find = |name: &str| {
+        let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+        all.find(|shown| shown.name == name)
+    };
+    let asked = |container: &Container| match infeasible {
+        true => Amounts::default(),
+        false => container_requests(container),
+    };
+    let allocated = |container: &Container| {
+        let shown = find(&container.name).and_then(|shown| shown.allocated_resources.as_ref());
+        shown.map_or_else(|| asked(container), |shown| Amounts::of(Some(shown)))
+    };
+    let actuated = |container: &Container| {
+        let shown = find(&container.name).and_then(|shown| shown.resources.as_ref()?.requests.as_ref());
+        shown.map_or_else(|| allocated(container), |shown| Amounts::of(Some(shown)))
+    };
+    (of_containers(pod, actuated), of_containers(pod, allocated))
+}
+
+fn sum(pod: &Pod, limits: bool, overhead: bool) -> Amounts {
+    let spec = pod.spec();
+    let mut total = of_containers(pod, |container| side(container.resources.as_ref(), limits));
     for (name, amount) in side(spec.resources.as_ref(), limits).0 {
         if is_pod_level_resource(&name) {
             total.0.insert(name, amount);

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use super::actions::{self, KillReason, PodActions, Probes};
 use super::model::{ContainerState, PodStatus};
-use super::resize;
+use super::resize::{self, Plan};
+use crate::allocation::state::State;
 use crate::backoff::{Backoff, go_seconds};
 use crate::cgroup::manager::CgroupManager;
 use crate::container::sandbox;
@@ -53,6 +54,8 @@ pub struct Runtime {
     pub volumes: Arc<VolumeManager>,
     /// Control groups.
     pub cgroups: CgroupManager,
+    /// Resources that pods have been given.
+    pub actuated: Mutex<State>,
     /// Devices of plugins.
     pub devices: Arc<DeviceManager>,
     /// Claims of devices.
@@ -201,12 +204,11 @@ impl PodSync<'_> {
     /// it should be, which is looked at again and again, needs no room for them.
     pub async fn run(&self, probes: &(dyn Probes + Sync), restart_all: bool) -> Outcome {
         let mut plan = actions::plan(self.pod, self.status, probes, restart_all);
-        let resizes = if plan.kill_pod || restart_all {
-            Vec::new()
-        } else {
-            resize::plan(self.pod, self.status, &self.runtime.node.limits)
+        let mut changes = match plan.kill_pod || restart_all {
+            true => Plan::default(),
+            false => resize::plan(self.pod, self.status, &plan, &self.runtime.actuated.lock()),
         };
-        resize::add_restarts(&resizes, &mut plan);
+        resize::add_restarts(&changes.restarts, &mut plan);
         let mut outcome = Outcome::default();
         if plan.create_sandbox && !plan.sandbox_id.is_empty() {
             let message = "Pod sandbox changed, it will be killed and re-created.";
@@ -217,13 +219,6 @@ impl PodSync<'_> {
             return outcome;
         }
         self.prune_init_containers().await;
-        if !resizes.is_empty() {
-            outcome.resized = true;
-            if let Err(error) = Box::pin(self.runtime.resize(self.pod, &resizes)).await {
-                self.runtime.events.warning(self.pod, "ResizeError", &format!("Pod resize error: {error}"));
-                outcome.resize_error = Some(error);
-            }
-        }
         let mut sandbox = (plan.sandbox_id.clone(), self.status.ips.clone());
         if plan.create_sandbox {
             outcome.acted = true;
@@ -239,6 +234,11 @@ impl PodSync<'_> {
                     return outcome;
                 }
             }
+        }
+        if !changes.is_empty() {
+            outcome.resized = true;
+            outcome.resize_error =
+                Box::pin(self.runtime.resize(self.pod, &sandbox.0, &mut changes)).await.err();
         }
         if plan.start.is_empty() && plan.start_init.is_empty() && plan.start_ephemeral.is_empty() {
             return outcome;

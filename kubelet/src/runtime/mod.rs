@@ -5,6 +5,7 @@
 //! Start reading at [`actions::plan`]. Upstream: pkg/kubelet/kuberuntime, v1.37.
 
 pub mod actions;
+pub mod actuate;
 pub mod collect;
 pub mod garbage;
 pub mod hash;

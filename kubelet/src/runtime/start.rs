@@ -47,6 +47,9 @@ impl PodSync<'_> {
             .config(&start, &image, restart_count)
             .await
             .map_err(|message| warn("Failed", failure(CONFIG_ERROR, message)))?;
+        // What it is given is known even if this kubelet does not see it start.
+        let noted = self.runtime.gave(self.pod, &start.container);
+        noted.map_err(|message| warn("Failed", failure(CONFIG_ERROR, message)))?;
         let log_path = format!("{}/{}", start.sandbox.log_directory, config.log_path);
         let images = config.mounts.iter().filter(|mount| mount.image.is_some()).count();
         let created = self

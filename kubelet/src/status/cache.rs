@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus as ApiPodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus as ApiPodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::conditions;
+use crate::allocation::conditions::{IN_PROGRESS, PENDING};
 use crate::metrics::pods;
 use crate::pod::restart;
 use crate::pod::view::{PodView, init_containers, is_sidecar};
@@ -157,6 +158,14 @@ fn transition_times(status: &mut ApiPodStatus, old: &ApiPodStatus, now: Timestam
             continue;
         }
         let before = old.conditions.iter().flatten().find(|c| c.type_ == condition.type_);
+        if matches!(condition.type_.as_str(), PENDING | IN_PROGRESS) {
+            // Its times are its own; that it was looked at again is nothing new.
+            let said = |c: &PodCondition| (c.reason.clone(), c.message.clone(), c.observed_generation);
+            if let Some(before) = before.filter(|before| said(before) == said(condition)) {
+                *condition = before.clone();
+            }
+            continue;
+        }
         condition.last_transition_time = match before.filter(|c| c.status == condition.status) {
             Some(same) => same.last_transition_time.clone(),
             None => Some(Time(now)),
@@ -332,7 +341,8 @@ pub fn patch(uid: &str, old: &ApiPodStatus, new: &ApiPodStatus) -> Option<Value>
                 let replace = std::iter::once(json!({"$patch": "replace"}));
                 out.insert(key, replace.chain(list.iter().cloned()).collect());
             }
-            (_, Value::Object(map)) => {
+            // Of what the API server does not have yet, a directive would leave nothing.
+            (_, Value::Object(map)) if before.is_some() => {
                 let mut map = map.clone();
                 map.insert("$patch".to_owned(), json!("replace"));
                 out.insert(key, Value::Object(map));

@@ -7,26 +7,19 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, ResourceRequirements, VolumeMountStatus,
+    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::generate::{Inputs, StartFailure};
 use super::phase::RESTARTING_ALL;
-use crate::container::limits::{quota_to_milli, shares_to_milli};
-use crate::node::status::{binary, cpus};
-use crate::pod::resources::{Quantities, milli as amount};
+use super::resources::of_running;
 use crate::pod::restart::{self, should_start};
 use crate::pod::view::{PodView, init_containers, is_sidecar};
 use crate::runtime::actions::any_regular_created;
 use crate::runtime::model::{self, ContainerState as Runtime};
 
-/// Least CPU limit that the kernel can keep, in thousandths: one millisecond of a hundred.
-const LEAST_CPU_LIMIT: i64 = 10;
-/// CPU request, in thousandths, of the least weight that the kernel knows.
-const LEAST_CPU_REQUEST: i64 = 2;
 /// Exit code reported when the real one is not known: as if killed.
 const UNKNOWN_EXIT: i32 = 137;
 const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
@@ -203,7 +196,8 @@ fn from_runtime(
         status.started =
             old.filter(|s| s.container_id.as_deref() == Some(id.as_str())).and_then(|s| s.started);
     }
-    status.resources = Some(resources(container, found));
+    let given = inputs.given.and_then(|given| given.containers.get(&container.name));
+    status.resources = Some(of_running(container, found, given, old));
     status.allocated_resources = container.resources.as_ref().and_then(|r| r.requests.clone());
     status.user = found.user.as_ref().map(|user| ContainerUser {
         linux: Some(LinuxContainerUser {
@@ -213,34 +207,6 @@ fn from_runtime(
         }),
     });
     status
-}
-
-/// The spec's resources, with what is really in force where a running container differs.
-fn resources(container: &Container, found: &model::ContainerStatus) -> ResourceRequirements {
-    let mut out = container.resources.clone().unwrap_or_default();
-    let Some(actual) = found.limits.as_ref().filter(|_| found.state == Runtime::Running) else { return out };
-    let put = |list: &mut Option<Quantities>, name: &str, milli: i64, text: Quantity| {
-        let Some(entry) = list.as_mut().and_then(|list| list.get_mut(name)) else { return };
-        // Equal amounts keep the user's spelling.
-        if amount(entry) != i128::from(milli) && milli > 0 {
-            *entry = text;
-        }
-    };
-    let cpu = quota_to_milli(actual.cpu_quota, actual.cpu_period);
-    // The kernel rounds very small amounts up; what the user wrote is then the better answer.
-    let tiny = |list: &Option<Quantities>, most: i64| {
-        list.as_ref().and_then(|l| l.get("cpu")).is_some_and(|q| amount(q) <= i128::from(most))
-    };
-    if !(cpu <= LEAST_CPU_LIMIT && tiny(&out.limits, LEAST_CPU_LIMIT)) {
-        put(&mut out.limits, "cpu", cpu, cpus(cpu));
-    }
-    let request = shares_to_milli(actual.cpu_shares);
-    if !(request <= LEAST_CPU_REQUEST && tiny(&out.requests, LEAST_CPU_REQUEST)) {
-        put(&mut out.requests, "cpu", request, cpus(request));
-    }
-    let memory = actual.memory_limit_in_bytes;
-    put(&mut out.limits, "memory", memory.saturating_mul(1000), binary(memory));
-    out
 }
 
 fn exited(found: &model::ContainerStatus, id: &str) -> ContainerStateTerminated {

@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::containers::{Kind, statuses};
+use super::resources::{self, quantities};
 use super::{conditions, phase};
-use crate::node::status::{binary, cpus};
+use crate::allocation::resources::{PodResources, changes_pod_level};
+use crate::cgroup::in_force::InForce;
 use crate::pod::qos::qos_class;
-use crate::pod::resources::{Amounts, Quantities, has_pod_level, pod_requests};
+use crate::pod::resources::pod_requests;
 use crate::pod::view::{PodView, ephemeral_as_container, ephemeral_containers, init_containers, is_sidecar};
 use crate::preemption;
 use crate::runtime::actions::any_regular_active;
@@ -79,6 +81,10 @@ pub struct Inputs<'a> {
     pub eviction: Option<Eviction>,
     /// True if the pod's runtime handler can make mounts read-only recursively.
     pub recursive_read_only: bool,
+    /// What the pod's containers have been given.
+    pub given: Option<&'a PodResources>,
+    /// What the pod's group has, if that can be told.
+    pub group: Option<InForce>,
     /// What is to be said about a change of the pod's resources.
     pub resize: Vec<PodCondition>,
 }
@@ -110,8 +116,8 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
         pod_ips: none_if_empty(runtime.ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()),
         pod_ip: runtime.ips.first().cloned(),
         qos_class: Some(qos_class(pod).as_str().to_owned()),
-        allocated_resources: quantities(&pod_requests(pod)),
-        resources: spec.resources.clone().filter(|_| has_pod_level(pod)),
+        allocated_resources: quantities(&pod_requests(pod)).filter(|_| changes_pod_level()),
+        resources: changes_pod_level().then(|| resources::of_pod(pod, old, inputs.group.as_ref())),
         ..ApiPodStatus::default()
     };
     if Some(phase.as_str()) == old.phase.as_deref() {
@@ -162,16 +168,6 @@ pub fn pod_status(inputs: &Inputs<'_>) -> ApiPodStatus {
     out.ephemeral_container_statuses = none_if_empty(ephemeral);
     addresses(pod, inputs.host_ips, &mut out);
     out
-}
-
-/// Amounts in canonical form.
-fn quantities(amounts: &Amounts) -> Option<Quantities> {
-    let quantity = |name: &str| match name {
-        "cpu" => cpus(amounts.milli(name)),
-        _ => binary(amounts.whole(name)),
-    };
-    let list: Quantities = amounts.0.keys().map(|name| (name.clone(), quantity(name))).collect();
-    (!list.is_empty()).then_some(list)
 }
 
 fn none_if_empty<T>(list: Vec<T>) -> Option<Vec<T>> {

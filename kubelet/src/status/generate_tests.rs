@@ -1,4 +1,5 @@
 use super::*;
+use crate::node::status::cpus;
 use crate::runtime::model::{ContainerId, ContainerState, ContainerStatus as Runtime, SandboxStatus};
 use serde_json::json;
 
@@ -68,6 +69,8 @@ fn generate_with(
         terminal: false,
         eviction: None,
         recursive_read_only: false,
+        given: None,
+        group: None,
         resize: vec![],
     })
 }
@@ -153,4 +156,24 @@ fn a_running_container_that_vanished_has_ended() {
     assert_eq!(container.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 137);
     assert_eq!(container.restart_count, 1);
     assert_eq!(status.phase.as_deref(), Some("Running"));
+}
+
+#[test]
+fn what_the_pod_as_a_whole_has() {
+    let mut pod = pod();
+    let level = json!({"requests": {"cpu": "4m"}, "limits": {"cpu": "8m"}});
+    pod.spec.as_mut().unwrap().resources = serde_json::from_value(level.clone()).unwrap();
+    let running = runtime(ContainerState::Running, 0);
+    let status = generate(&pod, &running, &ApiPodStatus::default(), &HashMap::new());
+    let shown = serde_json::to_value(&status).unwrap();
+    assert_eq!((&shown["allocatedResources"], &shown["resources"]), (&json!({"cpu": "4m"}), &level));
+    let sent = |old: &ApiPodStatus| {
+        crate::status::cache::patch("u", old, &status).unwrap()["status"]["allocatedResources"].clone()
+    };
+    assert_eq!(sent(&ApiPodStatus::default()), json!({"cpu": "4m"}));
+    let old = ApiPodStatus {
+        allocated_resources: Some([("cpu".to_owned(), cpus(3))].into()),
+        ..Default::default()
+    };
+    assert_eq!(sent(&old), json!({"$patch": "replace", "cpu": "4m"}));
 }

@@ -10,3 +10,4 @@ mod containers;
 pub mod generate;
 pub mod manager;
 mod phase;
+mod resources;
