@@ -16,6 +16,7 @@ mod expressions;
 mod patches;
 #[cfg(feature = "daemons")]
 mod server;
+mod streams;
 #[cfg(feature = "daemons")]
 mod values;
 
@@ -26,6 +27,7 @@ type Target = fn(&[u8]);
 
 const TARGETS: &[(&str, Target)] = &[
     ("cel", expressions::cel),
+    ("spdy", streams::spdy),
     #[cfg(feature = "daemons")]
     ("json", codecs::json),
     #[cfg(feature = "daemons")]

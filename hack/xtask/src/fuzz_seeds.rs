@@ -87,6 +87,13 @@ fn joined(parts: &[&str]) -> String {
     parts.join("\0")
 }
 
+/// Bytes that are written as pairs of digits.
+fn hex(text: &str) -> impl Iterator<Item = u8> {
+    let digit =
+        |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or_default();
+    text.as_bytes().chunks_exact(2).map(move |pair| digit(pair[0]) << 4 | digit(pair[1]))
+}
+
 /// Inputs of the recorded answers: lines of `[request, answer]`.
 fn recorded(seeds: &mut Seeds, repository: &Path) -> Result<()> {
     let text = |v: &Json| v.as_str().map_or_else(|| v.to_string(), str::to_string);
@@ -98,6 +105,13 @@ fn recorded(seeds: &mut Seeds, repository: &Path) -> Result<()> {
             let both = joined(&[&text(&line[0]["doc"]), &text(&line[0]["patch"])]);
             seeds.add(&[if line[0]["op"] == "merge" { "merge_patch" } else { target }], both);
         }
+    }
+    let frames = repository.join("pkg/streaming/testdata/frames.txt");
+    let frames = std::fs::read_to_string(&frames).with_context(|| frames.display().to_string())?;
+    for side in ["client ", "server "] {
+        let mut bytes = vec![20];
+        frames.lines().filter_map(|line| line.strip_prefix(side)).for_each(|line| bytes.extend(hex(line)));
+        seeds.add(&["spdy"], bytes);
     }
     for line in lines(&repository.join("pkg/api/tests/data/apply.jsonl"))? {
         let steps = line[0]["steps"].as_array().into_iter().flatten();
