@@ -15,6 +15,7 @@ pub mod pods;
 pub mod podsapi;
 pub mod resizes;
 pub mod shutdown;
+pub mod streams;
 pub mod volumes;
 pub mod work;
 

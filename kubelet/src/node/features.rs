@@ -1,8 +1,7 @@
 //! What this node can do that pods may need: declared in its status, and asked before a pod is taken.
 //!
-//! Of upstream's list four are never declared, because they are not here: ExtendWebSocketsToKubelet (the API server
-//! translates for such a node), InPlacePodVerticalScalingMemoryBackedVolumes, VolumeBindMountOptions and
-//! DRANodeAllocatableResources; all but the first are off by default. Upstream: component-helpers/nodedeclaredfeatures, and
+//! Of upstream's list three are never declared, because they are not here: InPlacePodVerticalScalingMemoryBackedVolumes,
+//! VolumeBindMountOptions and DRANodeAllocatableResources; all are off by default. Upstream: component-helpers/nodedeclaredfeatures, and
 //! declaredFeaturesAdmitHandler in pkg/kubelet/lifecycle/handlers.go, v1.37.
 
 use component::features::Gate;
@@ -13,8 +12,9 @@ use crate::admission::Rejection;
 use crate::pod::view::{PodView, init_containers};
 
 /// Features in the order in which they are declared; each goes with the gate of its name.
-const ALL: [(&str, Gate); 5] = [
+const ALL: [(&str, Gate); 6] = [
     ("DRAOptionalNodeOperations", Gate::DRAOptionalNodeOperations),
+    ("ExtendWebSocketsToKubelet", Gate::ExtendWebSocketsToKubelet),
     ("InPlacePodLevelResourcesVerticalScaling", Gate::InPlacePodLevelResourcesVerticalScaling),
     ("InPlacePodVerticalScalingInitContainers", Gate::InPlacePodVerticalScalingInitContainers),
     (RESTART_ALL, Gate::RestartAllContainersOnContainerExits),
@@ -74,10 +74,10 @@ mod tests {
     fn gates_and_the_runtime_decide() {
         let on = |_| true;
         assert_eq!(declared(|_| false, None), Vec::<&str>::new());
-        assert_eq!(declared(on, None).len(), 4);
+        assert_eq!(declared(on, None).len(), 5);
         let able = RuntimeFeatures { user_namespaces_host_network: true, ..RuntimeFeatures::default() };
         let all = declared(on, Some(&able));
-        assert_eq!(all.len(), 5);
+        assert_eq!(all.len(), 6);
         assert!(all.is_sorted());
     }
 

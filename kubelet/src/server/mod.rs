@@ -18,6 +18,7 @@ pub mod stats;
 mod storage;
 mod streams;
 mod usage;
+mod websockets;
 
 use std::net::IpAddr;
 use std::sync::Arc;

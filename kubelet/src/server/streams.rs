@@ -1,7 +1,7 @@
 //! Commands in containers, attached terminals and forwarded ports: asked from the runtime, then bytes both ways.
 //!
-//! The kubelet upgrades nothing itself: whatever protocol the caller proposes (SPDY, or WebSocket with the protocols that
-//! the runtime knows) is proposed to the runtime's streaming server, and its answer handed back.
+//! What the caller proposes (SPDY, or WebSocket with the protocols that the runtime knows) is proposed to the runtime's
+//! streaming server, and its answer handed back. What runtimes do not know is translated (`websockets`).
 //! Upstream: pkg/kubelet/server/server.go getExec, getAttach, getPortForward; apimachinery/pkg/util/proxy, v1.37.
 
 use std::time::Duration;
@@ -9,20 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use component::serving::body::{self, Body};
 use cri::v1;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Server;
+use super::{Server, websockets};
 use crate::kubelet::Kubelet;
+use crate::metrics::streams::count;
 use crate::pod::view::PodView;
 use crate::runtime::query;
 
 /// The runtime's server is on this machine and has to answer soon.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A request's query, decoded.
 #[derive(Debug, Default)]
@@ -72,6 +73,12 @@ impl Wanted {
             return Err("you must specify at least 1 of stdin, stdout, stderr");
         }
         Ok(wanted)
+    }
+
+    /// For the translation, where `tty` says whether there is a terminal.
+    fn streams(&self, tty: bool) -> streaming::translate::Wanted {
+        let &Self { stdin, stdout, stderr, .. } = self;
+        streaming::translate::Wanted { stdin, stdout, stderr: stderr && !tty, tty }
     }
 }
 
@@ -126,7 +133,10 @@ pub(super) async fn exec(server: &Server, request: Request<Incoming>, parts: &[S
         stderr: wanted.stderr,
     };
     match server.kubelet.runtime.cri.exec(message).await {
-        Ok(answer) => pass_through(server, request, &answer.url).await,
+        Ok(answer) if websockets::wants_channels(request.headers()) => {
+            websockets::channels(request, answer.url, "exec", wanted.streams(wanted.tty))
+        }
+        Ok(answer) => pass_through(server, request, &answer.url, None).await,
         Err(error) => runtime_refused(&error),
     }
 }
@@ -153,7 +163,11 @@ pub(super) async fn attach(server: &Server, request: Request<Incoming>, parts: &
         stderr: wanted.stderr && !tty,
     };
     match server.kubelet.runtime.cri.attach(message).await {
-        Ok(answer) => pass_through(server, request, &answer.url).await,
+        Ok(answer) if websockets::wants_channels(request.headers()) => {
+            // Upstream believes the caller, and waits for streams that the runtime does not take.
+            websockets::channels(request, answer.url, "attach", wanted.streams(tty))
+        }
+        Ok(answer) => pass_through(server, request, &answer.url, None).await,
         Err(error) => runtime_refused(&error),
     }
 }
@@ -175,9 +189,11 @@ pub(super) async fn port_forward(
     if uid.is_some_and(|uid| uid != pod.uid()) {
         return refuse(StatusCode::NOT_FOUND, "pod not found");
     }
+    // Through a tunnel, each stream names its port.
+    let unwrapped = websockets::unwrapped(request.headers());
     let websocket = header(request.headers(), "upgrade").eq_ignore_ascii_case("websocket");
     let mut port = Vec::new();
-    if websocket {
+    if websocket && unwrapped.is_none() {
         for text in Query::of(&request).all("port").iter().flat_map(|t| t.split(',')) {
             match text.parse::<u16>() {
                 Ok(number) if number > 0 => port.push(i32::from(number)),
@@ -198,7 +214,7 @@ pub(super) async fn port_forward(
     };
     let message = v1::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port };
     match cri.port_forward(message).await {
-        Ok(answer) => pass_through(server, request, &answer.url).await,
+        Ok(answer) => pass_through(server, request, &answer.url, unwrapped).await,
         Err(error) => runtime_refused(&error),
     }
 }
@@ -225,13 +241,22 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
 }
 
-/// Proposes the caller's upgrade to the runtime's server and joins the two connections.
-async fn pass_through(server: &Server, request: Request<Incoming>, url: &str) -> Response<Body> {
+/// Proposes the caller's upgrade to the runtime's server and joins the two connections. With `unwrapped`, the headers
+/// of what is in the caller's tunnel, that is proposed instead.
+async fn pass_through(
+    server: &Server,
+    request: Request<Incoming>,
+    url: &str,
+    unwrapped: Option<HeaderMap>,
+) -> Response<Body> {
     if header(request.headers(), "upgrade").is_empty() {
         return refuse(StatusCode::BAD_REQUEST, "Upgrade request required");
     }
+    if unwrapped.is_some() {
+        count("portforward");
+    }
     let idle = server.settings.streaming_connection_idle_timeout.to_std();
-    match tokio::time::timeout(CONNECT, propose(request, url, idle)).await {
+    match tokio::time::timeout(CONNECT, propose(request, url, unwrapped, idle)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("error dialing backend: {error}"))
@@ -240,61 +265,77 @@ async fn pass_through(server: &Server, request: Request<Incoming>, url: &str) ->
     }
 }
 
+/// A connection to the runtime's server.
+pub(super) struct Place {
+    pub(super) stream: TcpStream,
+    pub(super) authority: String,
+    /// Path and query.
+    pub(super) target: String,
+}
+
+/// Connects to the address that the runtime has told.
+pub(super) async fn connect(url: &str) -> Result<Place, component::app::Error> {
+    let url: Uri = url.parse()?;
+    let authority = url.authority().ok_or("the runtime's address has no host")?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+    let target = url.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    Ok(Place { stream, authority: authority.to_string(), target })
+}
+
 async fn propose(
     mut request: Request<Incoming>,
     url: &str,
+    unwrapped: Option<HeaderMap>,
     idle: Duration,
 ) -> Result<Response<Body>, component::app::Error> {
-    let url: Uri = url.parse()?;
-    let authority = url.authority().ok_or("the runtime's address has no host")?;
-    let stream =
-        TcpStream::connect((authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80)))
-            .await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let place = connect(url).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(place.stream)).await?;
     tokio::spawn(async move {
         // Its end is noticed by whoever uses the connection.
         let _ = connection.with_upgrades().await;
     });
-    let target = url.path_and_query().map_or("/", |p| p.as_str());
-    let mut outgoing = Request::builder().method(request.method().clone()).uri(target);
-    for (name, value) in request.headers() {
+    let is_tunnel = unwrapped.is_some();
+    let method = if is_tunnel { Method::POST } else { request.method().clone() };
+    let mut outgoing = Request::builder().method(method).uri(place.target);
+    for (name, value) in unwrapped.as_ref().unwrap_or(request.headers()) {
         // The runtime needs no credentials of the caller.
         if name != http::header::HOST && name != http::header::AUTHORIZATION {
             outgoing = outgoing.header(name, value);
         }
     }
-    let outgoing = outgoing.header(http::header::HOST, authority.as_str()).body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(outgoing).await?;
+    let outgoing = outgoing.header(http::header::HOST, place.authority).body(Empty::<Bytes>::new())?;
+    let mut answer = sender.send_request(outgoing).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer.map(body::boxed));
     }
-    let mut response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-    for (name, value) in answer.headers() {
-        response = response.header(name, value);
-    }
+    let headers = if is_tunnel {
+        streaming::tunnel::answer(request.headers(), answer.headers())?
+    } else {
+        std::mem::take(answer.headers_mut())
+    };
     let caller = hyper::upgrade::on(&mut request);
     let runtime = hyper::upgrade::on(answer);
     tokio::spawn(async move {
-        if let Err(error) = join(caller, runtime, idle).await {
+        if let Err(error) = join(caller, runtime, is_tunnel, idle).await {
             tracing::debug!(%error, "Streaming connection ended");
         }
         drop(sender);
     });
-    Ok(response.body(body::empty())?)
+    Ok(websockets::switching(headers))
 }
 
 async fn join(
     caller: hyper::upgrade::OnUpgrade,
     runtime: hyper::upgrade::OnUpgrade,
+    is_tunnel: bool,
     idle: Duration,
 ) -> Result<(), component::app::Error> {
     let (caller, runtime) = tokio::try_join!(caller, runtime)?;
-    let (mut caller, mut runtime) = (TokioIo::new(caller), TokioIo::new(runtime));
     // The runtime's server ends idle streams itself; this bound is for one that does not.
     let limit =
         if idle.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { idle.saturating_mul(6) };
-    tokio::time::timeout(limit, tokio::io::copy_bidirectional(&mut caller, &mut runtime)).await??;
-    Ok(())
+    websockets::join(TokioIo::new(caller), TokioIo::new(runtime), is_tunnel, limit).await
 }
 
 #[cfg(test)]
