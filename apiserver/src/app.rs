@@ -375,6 +375,7 @@ pub async fn build(
         pages: pages(process, &health, config.profiling),
         health,
         advertise: told,
+        gates: config.gates,
         dialer: Dialer::new(&config.kubelet)?,
         openid,
         aggregator,

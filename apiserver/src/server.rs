@@ -73,6 +73,8 @@ pub struct Server {
     pub pages: component::serving::mux::Mux,
     /// `host:port` that clients are told to use.
     pub advertise: String,
+    /// `--feature-gates`
+    pub gates: component::features::Gates,
     /// Connections to kubelets, pods and services.
     pub dialer: crate::connect::Dialer,
     /// Discovery of the service account issuer.

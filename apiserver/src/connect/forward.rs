@@ -59,7 +59,7 @@ async fn send(
     sender.send_request(request).await.map_err(failed)
 }
 
-fn host_header(target: &Target) -> String {
+pub(super) fn host_header(target: &Target) -> String {
     if target.host.contains(':') {
         format!("[{}]:{}", target.host, target.port)
     } else {
@@ -122,6 +122,17 @@ pub(super) async fn request(
     target: Target,
     body: Upload,
 ) -> Result<Response, ApiError> {
+    request_and(dialer, call, target, body, switch).await
+}
+
+/// The same, where `switched` makes of an answer that changes the protocol what the client gets.
+pub(super) async fn request_and(
+    dialer: &Dialer,
+    call: &mut Call,
+    target: Target,
+    body: Upload,
+    switched: impl FnOnce(&mut Call, http::Response<Incoming>) -> Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
     let upgrade = is_upgrade(call);
     if let (false, true, Some(location)) =
         (upgrade, target.is_bare_root, with_slash(&call.parts.method, &call.parts.uri))
@@ -139,7 +150,7 @@ pub(super) async fn request(
     let outgoing = outgoing.body(body).map_err(ApiError::internal)?;
     let mut response = send(dialer, &target, outgoing).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(call, response);
+        return switched(call, response);
     }
     let mut headers = std::mem::take(response.headers_mut());
     strip(&mut headers, false);

@@ -1,14 +1,15 @@
 //! Requests that are passed on: logs, exec, attach and port-forward to kubelets, proxy to pods, services and nodes.
 //!
 //! [`target`] finds where to, [`dial`] opens the connection, [`forward`] moves the bytes, [`rewrite`] keeps the links of
-//! proxied pages within the proxy. Upgraded connections (WebSocket or SPDY) are copied byte for byte in both directions;
-//! only logs become WebSocket messages here ([`messages`]). A WebSocket request for a node
-//! whose kubelet does not declare that it speaks them is refused, and clients fall back to SPDY.
+//! proxied pages within the proxy. Upgraded connections (WebSocket or SPDY) are copied byte for byte in both directions,
+//! but for two: logs become WebSocket messages here ([`messages`]), and WebSockets with streams of a pod are translated
+//! for a node whose kubelet does not declare that it does so itself ([`streams`]).
 //! Upstream: `pkg/registry/core/{pod,node,service}/rest`, `apimachinery/pkg/util/proxy`.
 pub(crate) mod dial;
 pub(crate) mod forward;
 mod messages;
 mod rewrite;
+mod streams;
 mod target;
 
 use std::sync::Arc;
@@ -77,13 +78,14 @@ pub(crate) async fn serve(
             false,
         )?;
     }
-    let target = target::find(server, &local, &call, is_websocket(&call)).await?;
+    let target = target::find(server, &local, &call).await?;
     let Some(target) = target else {
         // Logs of a pod without a node: nothing yet.
         return Ok(crate::web::respond::typed(http::StatusCode::OK, "text/plain", ""));
     };
     match subresource.as_str() {
         "log" => forward::log(&server.dialer, &mut call, target).await,
+        "exec" | "attach" | "portforward" => streams::request(server, call, target, body).await,
         _ => forward::request(&server.dialer, &mut call, target, body).await,
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Target {
     pub(super) prefix: String,
     /// A proxied root that was asked for without a slash at its end.
     pub(super) is_bare_root: bool,
+    /// The node declares that its kubelet translates WebSockets.
+    pub(super) translates: bool,
 }
 
 /// What must be escaped in a query value.
@@ -68,18 +70,13 @@ fn bad(text: String) -> ApiError {
 }
 
 /// Finds the target of a request; `None` for the log of a pod that has no node yet.
-pub(super) async fn find(
-    server: &Server,
-    local: &Local,
-    call: &Call,
-    websocket: bool,
-) -> Result<Option<Target>, ApiError> {
+pub(super) async fn find(server: &Server, local: &Local, call: &Call) -> Result<Option<Target>, ApiError> {
     let info = &call.info;
     match (info.resource.as_str(), info.subresource.as_str()) {
         ("pods", "proxy") => pod_proxy(local, call).await.map(Some),
         ("services", _) => service_proxy(local, call).await.map(Some),
         ("nodes", _) => node_proxy(server, local, call).await.map(Some),
-        _ => pod_stream(server, local, call, websocket).await,
+        _ => pod_stream(server, local, call).await,
     }
 }
 
@@ -138,12 +135,7 @@ fn container_of(pod: &Value, wanted: &str) -> Result<String, ApiError> {
     }
 }
 
-async fn pod_stream(
-    server: &Server,
-    local: &Local,
-    call: &Call,
-    websocket: bool,
-) -> Result<Option<Target>, ApiError> {
+async fn pod_stream(server: &Server, local: &Local, call: &Call) -> Result<Option<Target>, ApiError> {
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let subresource = call.info.subresource.as_str();
     let pod = pod_of(local, namespace, name).await?;
@@ -180,19 +172,9 @@ async fn pod_stream(
             (format!("/{subresource}/{namespace}/{name}/{container}"), Transport::Kubelet)
         }
     };
-    if websocket && subresource != "log" && needs_kubelet_websocket(call) && !declares_websockets(&node) {
-        let text =
-            "the node's kubelet does not declare WebSocket support (ExtendWebSocketsToKubelet); use SPDY/3.1";
-        return Err(bad(text.to_owned()));
-    }
     let path = path + &params.0;
-    Ok(Some(Target { transport, host, port, path, prefix: String::new(), is_bare_root: false }))
-}
-
-/// The newer subprotocols are those that old kubelets do not know; the older ones every kubelet passes on.
-fn needs_kubelet_websocket(call: &Call) -> bool {
-    let offered = call.header(http::header::SEC_WEBSOCKET_PROTOCOL);
-    offered.contains("v5.channel.k8s.io") || offered.contains("SPDY/3.1+portforward.k8s.io")
+    let (prefix, translates) = (String::new(), declares_websockets(&node));
+    Ok(Some(Target { transport, host, port, path, prefix, is_bare_root: false, translates }))
 }
 
 fn declares_websockets(node: &Value) -> bool {
@@ -296,7 +278,8 @@ fn proxy_target(call: &Call, transport: Transport, host: String, port: u16) -> T
     let prefix = raw.strip_suffix(path).unwrap_or(raw).to_owned();
     let is_bare_root = path.is_empty();
     let path = if is_bare_root { "/" } else { path };
-    Target { transport, host, port, path: with_query(call, path.to_owned()), prefix, is_bare_root }
+    let path = with_query(call, path.to_owned());
+    Target { transport, host, port, path, prefix, is_bare_root, translates: false }
 }
 
 /// Only addresses that can be a pod's: nothing local, nothing multicast.
