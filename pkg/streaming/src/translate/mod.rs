@@ -15,7 +15,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use crate::backend::Protocol;
 use crate::status::Verdict;
@@ -97,7 +98,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     socket.send(Message::Binary(channels::write(channels::ERROR, &verdict.write()))).await?;
-    socket.close(None).await
+    // Any other code is an error to client-go, whatever the verdict was.
+    socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await
 }
 
 #[cfg(test)]

@@ -84,8 +84,10 @@ impl Client {
     async fn hear(&mut self) -> [Vec<u8>; 4] {
         let mut all = <[Vec<u8>; 4]>::default();
         while let Some(Ok(message)) = self.0.next().await {
-            if let Message::Binary(bytes) = message {
-                all[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
+            match message {
+                Message::Binary(bytes) => all[usize::from(bytes[0])].extend_from_slice(&bytes[1..]),
+                Message::Close(frame) => assert_eq!(frame.unwrap().code, CloseCode::Normal),
+                _ => {}
             }
         }
         all
