@@ -213,7 +213,7 @@ impl Allocations {
                 conditions.clear_in_progress(pod.uid());
                 conditions.set_in_progress(pod, ("", ""), now);
                 drop(conditions);
-                self.count();
+                self.count_progress();
                 around.event(pod, false, "ResizeStarted", &messages::started(pod));
                 Ok(true)
             }
@@ -225,8 +225,12 @@ impl Allocations {
                     operation = "resize",
                     "Pod admission denied"
                 );
+                let first = self.conditions.lock().get(pod.uid()).pending.is_none();
                 let is_new = self.conditions.lock().set_pending(pod, (&reason, &message), now);
-                self.count();
+                // Not when only the reason is another, as upstream.
+                if first {
+                    self.count();
+                }
                 if is_new {
                     let event = if reason == INFEASIBLE { "ResizeInfeasible" } else { "ResizeDeferred" };
                     around.event(pod, true, event, &messages::pending(pod, &reason, &message));
@@ -248,7 +252,7 @@ impl Allocations {
     /// A change is under way; see [`Conditions::set_in_progress`].
     pub fn set_in_progress(&self, pod: &Pod, why: Why<'_>, now: Timestamp) -> (Option<i64>, bool) {
         let said = self.conditions.lock().set_in_progress(pod, why, now);
-        self.count();
+        self.count_progress();
         said
     }
 
@@ -256,7 +260,7 @@ impl Allocations {
     pub fn clear_in_progress(&self, uid: &str) -> Option<PodCondition> {
         let gone = self.conditions.lock().clear_in_progress(uid);
         if gone.is_some() {
-            self.count();
+            self.count_progress();
         }
         gone
     }
@@ -286,6 +290,12 @@ impl Allocations {
             Some((pair.pending.as_ref()?.reason.clone().unwrap_or_default(), self.pods.get(uid)?))
         });
         resizes::pending(pending);
+        drop(conditions);
+        self.count_progress();
+    }
+
+    fn count_progress(&self) {
+        let conditions = self.conditions.lock();
         resizes::in_progress(conditions.iter().filter(|(_, pair)| pair.in_progress.is_some()).count());
     }
 

@@ -107,16 +107,11 @@ async fn refusal(answer: Response<Incoming>) -> String {
 
 /// What an answer says. Upstream: `upgradeErrorMessage`.
 fn reason(body: &[u8]) -> String {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Like {
         message: String,
         error: String,
-    }
-    impl Default for Like {
-        fn default() -> Self {
-            Self { message: String::new(), error: String::new() }
-        }
     }
     let said = serde_json::from_slice::<Like>(body).unwrap_or_default();
     let body = String::from_utf8_lossy(body);
