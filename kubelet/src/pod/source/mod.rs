@@ -2,5 +2,6 @@
 
 pub mod file;
 pub mod manifest;
+pub mod sink;
 pub mod uid;
 pub mod url;
