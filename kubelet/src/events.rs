@@ -34,9 +34,10 @@ impl Events {
         reason: &str,
         message: &str,
     ) {
-        tracing::debug!(object = object.name, kind, reason, message, "Event occurred");
-        if let Some(recorder) = &self.recorder {
-            recorder.annotated(object, annotations, kind, reason, message);
+        match &self.recorder {
+            // Logs it, too.
+            Some(recorder) => recorder.annotated(object, annotations, kind, reason, message),
+            None => tracing::debug!(object = object.name, kind, reason, message, "Event occurred"),
         }
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use crate::container::security::describe;
 use crate::events::Events;
-use crate::http_get::{Error as GetError, Get};
+use crate::http_get::{Error as GetError, Get, address};
 use crate::metrics::pods;
 
 /// Longest a hook's request may take; the caller's grace period usually ends it earlier.
@@ -66,11 +66,7 @@ async fn http(
         Err(GetError::PlainAnswer { .. }) => {
             get.scheme = "http".to_owned();
             get.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            let host = match get.host.contains(':') {
-                true => format!("[{}]:{}", get.host, get.port),
-                false => format!("{}:{}", get.host, get.port),
-            };
-            get.send(REQUEST_LIMIT).await.map(|_| Some(host))
+            get.send(REQUEST_LIMIT).await.map(|_| Some(address(&get.host, get.port)))
         }
         // Any answer will do; its status is not looked at, as upstream.
         other => other.map(|_| None),

@@ -117,8 +117,7 @@ impl Get {
 
     /// The address.
     pub fn url(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("{}://{host}:{}{}", self.scheme, self.port, self.path)
+        format!("{}://{}{}", self.scheme, address(&self.host, self.port), self.path)
     }
 
     /// Sends the request and reads the beginning of the answer.
@@ -197,7 +196,8 @@ impl Get {
     }
 }
 
-fn address(host: &str, port: u16) -> String {
+/// Host and port as they stand in an address.
+pub fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

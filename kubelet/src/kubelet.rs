@@ -469,7 +469,7 @@ impl Kubelet {
             return Err(rejection);
         }
         apparmor::admit(pod, apparmor::is_enabled)?;
-        features::admit(pod, self.node.declared_features.get().map_or(&[], Vec::as_slice))?;
+        features::admit(pod, self.node.declared())?;
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.is_down()) {
             let (reason, message) = nodeshutdown::REJECTED;
             return Err(Rejection { reason: reason.to_owned(), message: message.to_owned() });
@@ -496,8 +496,6 @@ impl Kubelet {
     /// Ends pods that give way to a critical one, and waits until nothing of them runs.
     async fn make_room(&self, pod: &Pod) -> Result<(), Rejection> {
         let others = if pod.is_critical() { self.preempted(pod)? } else { Vec::new() };
-        let Some(workers) = self.workers().filter(|_| !others.is_empty()) else { return Ok(()) };
-        let mut changes = self.status.hub.watch();
         let mut longest = 0;
         for other in &others {
             tracing::info!(
@@ -510,17 +508,8 @@ impl Kubelet {
             self.evict(other.uid(), None, Eviction { reason, message, is_disruption: true });
             longest = grace_period_seconds(other).max(longest);
         }
-        // Upstream: killPodNow in pkg/kubelet/pod_workers.go.
-        let wait =
-            Duration::from_secs(u64::try_from(longest.saturating_mul(3) / 2).unwrap_or_default().max(10));
-        let ended = async {
-            while others.iter().any(|other| workers.may_run(other.uid())) {
-                if matches!(changes.recv().await, Err(tokio::sync::broadcast::error::RecvError::Closed)) {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(wait, ended).await.is_err() {
+        let uids: Vec<String> = others.iter().map(|other| other.uid().to_owned()).collect();
+        if !self.until_stopped(&uids, longest).await {
             tracing::error!(pod = pod.log_name(), "Pods that give way to it have not ended in time");
         }
         Ok(())
@@ -595,6 +584,14 @@ impl Kubelet {
         if let Some(workers) = self.workers() {
             workers.kill(uid, Kill { grace, eviction: Some(eviction) });
         }
+    }
+
+    /// Waits for pods that were stopped with a grace period of so many seconds, half as long again and at least ten seconds;
+    /// false if something of them may still run. Upstream: killPodNow in pkg/kubelet/pod_workers.go.
+    pub async fn until_stopped(&self, uids: &[String], grace: i64) -> bool {
+        let Some(workers) = self.workers() else { return true };
+        let limit = Duration::from_secs(grace.saturating_add(grace / 2).max(10).unsigned_abs());
+        tokio::time::timeout(limit, workers.until_stopped(uids)).await.is_ok()
     }
 
     /// Removes every trace of a pod that is no longer wanted and whose worker is done.

@@ -48,6 +48,11 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// What the node declares that it can do; nothing before the runtime has said what it can.
+    pub fn declared(&self) -> &[&'static str] {
+        self.declared_features.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Takes note of what the runtime says it can do.
     pub fn note(&self, health: &RuntimeHealth) {
         let able = |can: fn(&NodeRuntimeHandlerFeatures) -> Option<bool>| -> Vec<String> {

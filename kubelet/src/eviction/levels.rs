@@ -36,9 +36,7 @@ pub(super) async fn read(kubelet: &Kubelet, thresholds: &[Threshold]) -> Levels 
         add(image_disk(kubelet).await, Signal::ImageSpace, Signal::ImageInodes);
     }
     if let Some(capacity) = machine::max_tasks() {
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let used = load.split(['/', ' ']).nth(4).and_then(|n| n.parse::<i64>().ok()).unwrap_or_default();
-        out.insert(Signal::Pids, Level { available: capacity - used, capacity });
+        out.insert(Signal::Pids, Level { available: capacity - machine::tasks(), capacity });
     }
     out
 }

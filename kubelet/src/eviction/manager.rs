@@ -30,8 +30,6 @@ use crate::worker::Phase;
 const LOOK: Duration = Duration::from_secs(10);
 /// The next look after a pod was stopped.
 const SOON: Duration = Duration::from_secs(1);
-/// A pod has at least so many seconds to end before the next one is chosen.
-const WAIT: i64 = 10;
 /// Grace period of a hard eviction in seconds, as upstream.
 const GRACE: i64 = 1;
 
@@ -186,17 +184,9 @@ impl EvictionManager {
         true
     }
 
-    /// Waits for a pod to end, half as long again as its grace period. If it takes longer, the next look chooses again.
-    /// Upstream: killPodNow in pkg/kubelet/pod_workers.go.
+    /// Waits for a pod to end. If it takes too long, the next look chooses again.
     async fn until_ended(&self, pod: &Pod, grace: i64) {
-        let Some(workers) = self.kubelet.workers() else { return };
-        let limit = grace.saturating_add(grace / 2).max(WAIT).unsigned_abs();
-        let gone = async {
-            while workers.may_run(pod.uid()) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(limit), gone).await.is_err() {
+        if !self.kubelet.until_stopped(&[pod.uid().to_owned()], grace).await {
             let message = "Container runtime did not kill the pod within specified grace period.";
             self.kubelet.events.warning(pod, "ExceededGracePeriod", message);
         }

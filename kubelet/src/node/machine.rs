@@ -97,6 +97,12 @@ pub fn max_tasks() -> Option<i64> {
     files.into_iter().filter_map(|path| first_line(path)?.parse().ok()).min()
 }
 
+/// How many tasks there are. Upstream: the same.
+pub fn tasks() -> i64 {
+    let load = first_line("/proc/loadavg").unwrap_or_default();
+    load.split(['/', ' ']).nth(4).and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
 fn online_cpus() -> usize {

@@ -116,7 +116,7 @@ impl NodeManager {
                 handlers: health.handlers,
                 supplemental_groups_policy: health.supplemental_groups_policy,
                 in_user_namespace: enabled(Gate::KubeletInUserNamespace).then(in_user_namespace),
-                declared_features: self.kubelet.node.declared_features.get().map_or(&[], Vec::as_slice),
+                declared_features: self.kubelet.node.declared(),
                 not_ready: &health.errors,
                 pressure,
                 now: Timestamp::now(),

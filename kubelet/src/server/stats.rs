@@ -25,7 +25,7 @@ use super::storage;
 use super::usage::{self, Usage, keyed};
 use crate::cgroup::fs::Hierarchy;
 use crate::kubelet::Kubelet;
-use crate::node::machine::{Disk, Machine, disk, kibibytes, max_tasks};
+use crate::node::machine::{Disk, Machine, disk, kibibytes, max_tasks, tasks};
 use crate::options::Options;
 use crate::pod::storage::{HostFiles, Owner};
 use crate::pod::store::PodStore;
@@ -173,7 +173,7 @@ impl Stats {
             "memory": whole.memory(now),
             "fs": storage::whole(&disk, now),
             "runtime": {"imageFs": images, "containerFs": images},
-            "rlimit": {"time": now, "maxpid": max_tasks(), "curproc": processes()},
+            "rlimit": {"time": now, "maxpid": max_tasks(), "curproc": tasks()},
             "network": figures::network(&cadvisor::network(self.hierarchy(), "/"), now),
             "systemContainers": self.system_containers(now),
         });
@@ -636,11 +636,6 @@ fn seconds_of(at: Timestamp) -> f64 {
 fn boot_time() -> Option<Timestamp> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     Timestamp::from_second(i64::try_from(keyed(&stat, "btime")).ok()?).ok()
-}
-
-fn processes() -> u64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(['/', ' ']).nth(4).and_then(|n| n.parse().ok()).unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]

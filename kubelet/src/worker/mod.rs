@@ -72,15 +72,15 @@ pub struct Workers {
     resync: Duration,
     spans: Spans,
     entries: Mutex<HashMap<String, Entry>>,
-    /// A worker is done.
-    done: Notify,
+    /// A pod is in another phase.
+    moved: Notify,
     stop: CancellationToken,
 }
 
 impl Workers {
     /// Workers end with `stop`; what they stopped half way is taken up after the next start.
     pub fn new(steps: Arc<dyn Steps>, resync: Duration, spans: Spans, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { steps, resync, spans, entries: Mutex::default(), done: Notify::new(), stop })
+        Arc::new(Self { steps, resync, spans, entries: Mutex::default(), moved: Notify::new(), stop })
     }
 
     /// A pod is new or has changed.
@@ -205,23 +205,30 @@ impl Workers {
         if let Some(entry) = self.entries.lock().get_mut(uid) {
             entry.phase = phase;
         }
-        if phase == Phase::Finished {
-            self.done.notify_waiters();
-        }
+        self.moved.notify_waiters();
     }
 
     /// Waits until nothing is left to do for these pods.
     pub async fn until_finished(&self, uids: &[String]) {
+        self.until(|| uids.iter().all(|uid| matches!(self.phase(uid), None | Some(Phase::Finished)))).await;
+    }
+
+    /// Waits until no container of these pods may run.
+    pub async fn until_stopped(&self, uids: &[String]) {
+        self.until(|| !uids.iter().any(|uid| self.may_run(uid))).await;
+    }
+
+    /// Waits until something about phases is true.
+    async fn until(&self, is_true: impl Fn() -> bool) {
         loop {
-            let done = self.done.notified();
-            tokio::pin!(done);
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
             // Before the look, so that nothing is missed between it and the wait.
-            done.as_mut().enable();
-            let finished = |uid: &String| matches!(self.phase(uid), None | Some(Phase::Finished));
-            if uids.iter().all(finished) {
+            moved.as_mut().enable();
+            if is_true() {
                 return;
             }
-            done.await;
+            moved.await;
         }
     }
 

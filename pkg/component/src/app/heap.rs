@@ -1,6 +1,6 @@
-//! Has every thread give back what it has freed, and what its stack once needed. The allocator keeps it at hand for the thread that freed it and looks for
-//! too much of it only when that thread allocates more: after a start, or after much work, a daemon at rest would hold it for
-//! good.
+//! Has every thread give back what it has freed, and what its stack once needed. The allocator keeps what is freed at hand for
+//! the thread that freed it and looks for too much of it only when that thread allocates more: after a start, or after much
+//! work, a daemon at rest would hold it for good.
 
 use std::cell::Cell;
 use std::convert::Infallible;
