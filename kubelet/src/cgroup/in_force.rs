@@ -35,8 +35,8 @@ fn or_unlimited(dir: &Path, file: &str, text: &str) -> Result<i64, String> {
     if text == "max" { Ok(-1) } else { number(dir, file, text) }
 }
 
-/// Weight (1 to 10000) as shares.
-fn weight_to_shares(weight: u64) -> u64 {
+/// Weight (1 to 10000) as shares: the inverse of what the runtime does with them.
+pub(crate) fn weight_to_shares(weight: u64) -> u64 {
     weight.clamp(1, 10_000).saturating_sub(1) * 262_142 / 9999 + 2
 }
 

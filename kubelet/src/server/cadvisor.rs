@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::fs::Hierarchy;
+use crate::cgroup::in_force::weight_to_shares;
 
 /// A control group and what it is to Kubernetes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,15 +107,18 @@ pub(super) fn text(dir: Option<&PathBuf>, file: &str) -> Option<String> {
     fs::read_to_string(dir?.join(file)).ok()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
 fn number(text: Option<String>) -> Option<f64> {
-    text?.trim().parse::<u64>().ok().map(|n| n as f64)
+    text?.trim().parse::<u64>().ok().map(float)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point")]
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
 pub(super) fn keyed(text: Option<&str>, key: &str) -> Option<f64> {
     let line = text?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-    line.trim().parse::<u64>().ok().map(|n| n as f64)
+    line.trim().parse::<u64>().ok().map(float)
 }
 
 /// Reads a group; what cannot be read is left out.
@@ -164,9 +168,8 @@ fn unified(dir: Option<&PathBuf>, put: &mut dyn FnMut(&'static str, Option<f64>)
     let quota = number(quota.map(str::to_owned));
     put("container_spec_cpu_quota", quota);
     throttling(quota.is_some(), cpu, "throttled_usec", 1e6, put);
-    // The inverse of what the runtime does with shares.
-    let weight = number(text(dir, "cpu.weight"));
-    put("container_spec_cpu_shares", weight.map(|w| (2.0 + (w - 1.0) * 262_142.0 / 9999.0).floor()));
+    let weight = text(dir, "cpu.weight").and_then(|text| text.trim().parse().ok());
+    put("container_spec_cpu_shares", weight.map(|weight| float(weight_to_shares(weight))));
     counts(dir, dir, put);
 }
 

@@ -432,6 +432,8 @@ mod tests {
         workers.poke("u");
         recorder.done.notified().await;
         workers.update(pod(2, true));
+        workers.until_stopped(&["u".to_owned(), "unknown".to_owned()]).await;
+        assert!(!workers.may_run("u"));
         recorder.done.notified().await;
         let expected = ["sync 1", "sync 1", "stop Some(1)", "clean up", "finished"];
         assert_eq!(*recorder.steps.lock(), expected);
